@@ -1,0 +1,101 @@
+"""Events to bytes and back. Decoding never lets anything through that the JSON Schemas would not."""
+
+import re
+from enum import StrEnum
+from functools import cache
+from typing import get_args
+
+import msgspec
+
+from schemas import flow
+from schemas.envelope import parse_type, type_name
+from schemas.events import Event
+
+EVENT_TYPES: dict[str, type[Event]] = {event.__name__: event for event in get_args(Event)}
+
+# An event's major version, where it is no longer 1. A breaking change to an event adds a row here.
+VERSIONS: dict[type[Event], int] = {}
+
+_PATH = re.compile(r" - at `(?P<path>[^`]*)`$")
+_FIELD = re.compile(r"field `(?P<field>[^`]*)`")
+
+
+class Defect(StrEnum):
+    """Why bytes are no event. Dead letters carry it as their reason."""
+
+    UNDECODABLE = "undecodable"  # not JSON in UTF-8
+    SCHEMA = "schema"  # JSON, but not as the schema wants it
+    UNSUPPORTED_VERSION = "unsupported_version"
+    UNKNOWN_TYPE = "unknown_type"
+
+
+class UnreadableEvent(ValueError):
+    """Bytes that are no event of the topic they lie in. `field` is a JSON path such as `$.steps[0].index`."""
+
+    def __init__(self, defect: Defect, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.defect = defect
+        self.field = field
+        self.message = message
+
+
+def encode(event: Event) -> bytes:
+    """The event as UTF-8 JSON."""
+    return _ENCODER.encode(event)
+
+
+def versioned_type(event_type: type[Event]) -> str:
+    """The CloudEvents type that this code writes for an event."""
+    return type_name(event_type, VERSIONS.get(event_type, 1))
+
+
+def decode(topic: str, ce_type: str | None, value: bytes | None) -> Event:
+    """The event that a record of `topic` holds.
+
+    A record without `ce_type` is read as the topic's first event type, so that a producer needs no headers.
+
+    Raises: UnreadableEvent, naming the field and what was expected there.
+    """
+    event_type = _event_type(topic, ce_type)
+    if value is None:
+        raise UnreadableEvent(Defect.UNDECODABLE, "$", "the record has no value; expected a JSON object")
+    try:
+        return _decoder(event_type).decode(value)
+    except msgspec.ValidationError as error:
+        raise _schema_error(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableEvent(Defect.UNDECODABLE, "$", f"expected JSON in UTF-8: {error}") from None
+
+
+def _event_type(topic: str, ce_type: str | None) -> type[Event]:
+    expected = flow.topic_row(topic).events
+    if ce_type is None:
+        return expected[0]
+    parsed = parse_type(ce_type)
+    event_type = EVENT_TYPES.get(parsed[0]) if parsed else None
+    if parsed is None or event_type not in expected:
+        names = ", ".join(versioned_type(each) for each in expected)
+        raise UnreadableEvent(Defect.UNKNOWN_TYPE, "ce_type", f"expected one of {names}, got {ce_type[:200]!r}")
+    if parsed[1] != VERSIONS.get(event_type, 1):
+        message = f"expected {versioned_type(event_type)}, got {ce_type!r}"
+        raise UnreadableEvent(Defect.UNSUPPORTED_VERSION, "ce_type", message)
+    return event_type
+
+
+def _schema_error(message: str) -> UnreadableEvent:
+    """Msgspec's message split into the field's JSON path and what was expected."""
+    at = _PATH.findall(message)
+    text = _PATH.sub("", _PATH.sub("", message))
+    path = next((found for found in reversed(at) if found != "$"), "$")
+    named = _FIELD.search(text)
+    if named and named["field"]:
+        path = f"{path}.{named['field']}"
+    return UnreadableEvent(Defect.SCHEMA, path, text)
+
+
+_ENCODER = msgspec.json.Encoder()
+
+
+@cache
+def _decoder(event_type: type[Event]) -> msgspec.json.Decoder[Event]:
+    return msgspec.json.Decoder(event_type)

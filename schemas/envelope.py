@@ -1,0 +1,77 @@
+"""The envelope of an event: CloudEvents 1.0 attributes and W3C trace context, as Kafka headers (binary mode).
+
+Every header is optional for a producer: a record without any on `reasoning.requests` is a ReasoningRequested.
+"""
+
+import re
+import secrets
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+Headers = tuple[tuple[str, bytes], ...]
+
+CONTENT_TYPE = "application/json"
+_TYPE_PATTERN = re.compile(r"conclave\.(?P<name>[A-Za-z]{1,64})\.v(?P<version>[0-9]{1,4})")
+_TRACEPARENT_PATTERN = re.compile(r"(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})")
+
+
+class Envelope(Struct, frozen=True, kw_only=True):
+    """Who said what, when, about which request, and as part of which trace."""
+
+    id: str
+    type: str  # conclave.<event>.v<version>
+    source: str  # /conclave/<service>
+    subject: str
+    time: str  # RFC 3339
+    traceparent: str
+
+    def to_headers(self) -> Headers:
+        """The Kafka headers of the CloudEvents binary content mode."""
+        return (
+            ("ce_specversion", b"1.0"),
+            ("ce_id", self.id.encode()),
+            ("ce_type", self.type.encode()),
+            ("ce_source", self.source.encode()),
+            ("ce_subject", self.subject.encode()),
+            ("ce_time", self.time.encode()),
+            ("content-type", CONTENT_TYPE.encode()),
+            ("traceparent", self.traceparent.encode()),
+        )
+
+
+def header(headers: Iterable[tuple[str, bytes | None]], name: str) -> str | None:
+    """The last header of that name as text; None when absent, empty or not UTF-8."""
+    found = None
+    for key, value in headers:
+        if key == name and value:
+            try:
+                found = value.decode()
+            except UnicodeDecodeError:
+                found = None
+    return found
+
+
+def type_name(event_type: type, version: int = 1) -> str:
+    """The CloudEvents type of an event struct."""
+    return f"conclave.{event_type.__name__}.v{version}"
+
+
+def parse_type(text: str) -> tuple[str, int] | None:
+    """Event name and major version of a CloudEvents type; None when it is not one of ours."""
+    match = _TYPE_PATTERN.fullmatch(text)
+    return (match["name"], int(match["version"])) if match else None
+
+
+def child_traceparent(parent: str | None) -> str:
+    """A W3C traceparent for a new span under `parent`; the start of a new sampled trace when `parent` is absent or invalid."""
+    match = _TRACEPARENT_PATTERN.fullmatch(parent) if parent else None
+    is_valid = match is not None and match["version"] != "ff" and set(match["trace"]) != {"0"} and set(match["span"]) != {"0"}
+    trace, flags = (match["trace"], match["flags"]) if match and is_valid else (secrets.token_hex(16), "01")
+    return f"00-{trace}-{secrets.token_hex(8)}-{flags}"
+
+
+def rfc3339(timestamp_ms: int) -> str:
+    """A time in UTC as CloudEvents wants it, to the millisecond."""
+    return datetime.fromtimestamp(timestamp_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

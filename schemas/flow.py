@@ -1,0 +1,135 @@
+"""The pipeline as a table. Topics, launcher, docs diagram, AsyncAPI document and the compose file's check derive from it.
+
+    producer ─requests→ decomposer ─samples→ decoder ─paths→ voter ─steps→ aggregator ─answers→ anyone
+                             └────────────────steps────────────────────────────┘
+"""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from schemas import events as e
+
+
+class Topic(StrEnum):
+    """The topics, by what they carry."""
+
+    REQUESTS = "reasoning.requests"
+    STEPS = "reasoning.steps"
+    SAMPLES = "reasoning.samples"
+    PATHS = "reasoning.paths"
+    ANSWERS = "reasoning.answers"
+    CONTROL = "reasoning.control"
+    FEEDBACK = "reasoning.feedback"
+    WEIGHTS = "reasoning.weights"
+
+
+class Key(StrEnum):
+    """What a topic's records are keyed by."""
+
+    REQUEST = "request_id"
+    STEP = "step_id"
+    EXPERIMENT = "experiment"
+
+
+class TopicRow(Struct, frozen=True):
+    """A topic: what it carries, and how it is kept. `guardian` dead-letters what cannot be read from it."""
+
+    topic: Topic
+    key: Key
+    events: tuple[type[e.Event], ...]
+    guardian: str
+    retention_days: float = 7.0
+    is_compacted: bool = False
+    is_broadcast: bool = False  # one partition, which every replica reads whole
+    is_stamped_by_broker: bool = False  # record time = arrival, whatever a producer claims
+
+
+# fmt: off
+TOPICS: tuple[TopicRow, ...] = (
+    TopicRow(Topic.REQUESTS, Key.REQUEST, (e.ReasoningRequested,), "decomposer", is_stamped_by_broker=True),
+    TopicRow(Topic.STEPS,    Key.REQUEST, (e.PlanMade, e.StepDecided, e.PlanCarried), "aggregator"),
+    TopicRow(Topic.SAMPLES,  Key.STEP,    (e.SampleRequested,), "decoder"),
+    TopicRow(Topic.PATHS,    Key.STEP,    (e.PathDecoded, e.PathFailed, e.TallyCarried), "voter"),
+    TopicRow(Topic.ANSWERS,  Key.REQUEST, (e.AnswerReached, e.RequestFailed), "recorder"),
+    TopicRow(Topic.CONTROL,  Key.STEP,    (e.StepClosed,), "decoder", retention_days=1.0, is_compacted=True, is_broadcast=True),
+    TopicRow(Topic.FEEDBACK, Key.REQUEST, (e.FeedbackGiven,), "recorder"),
+    TopicRow(Topic.WEIGHTS,  Key.EXPERIMENT, (e.WeightsPublished,), "decomposer", is_compacted=True, is_broadcast=True),
+)
+# fmt: on
+
+DEAD_LETTER_SUFFIX = ".dead-letters"
+DEAD_LETTER_RETENTION_DAYS = 30.0
+
+
+class ServiceRow(Struct, frozen=True):
+    """A service: what it reads in its consumer group, what every replica reads, and what it emits."""
+
+    name: str
+    consumes: tuple[Topic, ...]
+    emits: tuple[type[e.Event], ...]
+    broadcasts: tuple[Topic, ...] = ()
+    needs_postgres: bool = False
+    needs_model: bool = False
+
+
+# fmt: off
+SERVICES: tuple[ServiceRow, ...] = (
+    ServiceRow("decomposer", (Topic.REQUESTS,), (e.PlanMade, e.SampleRequested, e.RequestFailed, e.ReasoningRequested)),
+    ServiceRow("decoder",    (Topic.SAMPLES,),  (e.PathDecoded, e.PathFailed), broadcasts=(Topic.CONTROL,), needs_model=True),
+    ServiceRow("voter",      (Topic.PATHS,),    (e.StepDecided, e.SampleRequested, e.StepClosed, e.TallyCarried)),
+    ServiceRow("aggregator", (Topic.STEPS,),    (e.AnswerReached, e.RequestFailed, e.SampleRequested, e.StepClosed, e.PlanCarried)),
+    ServiceRow("recorder",   (Topic.REQUESTS, Topic.STEPS, Topic.PATHS, Topic.ANSWERS, Topic.FEEDBACK), (), needs_postgres=True),
+)
+# fmt: on
+
+_ROW_OF: dict[Topic, TopicRow] = {row.topic: row for row in TOPICS}
+_TOPIC_OF: dict[type[e.Event], Topic] = {event: row.topic for row in TOPICS for event in row.events}
+_SERVICE_OF: dict[str, ServiceRow] = {row.name: row for row in SERVICES}
+
+
+def topic_row(topic: str) -> TopicRow:
+    """The row of a topic. Raises: ValueError for a name that is no topic of the pipeline."""
+    return _ROW_OF[Topic(topic)]
+
+
+def topic_of(event: type[e.Event]) -> Topic:
+    """The one topic that carries events of this type."""
+    return _TOPIC_OF[event]
+
+
+def service_row(name: str) -> ServiceRow:
+    """The row of a service. Raises: KeyError for a name that is no service of the pipeline."""
+    return _SERVICE_OF[name]
+
+
+def dead_letter_topic(topic: str) -> str:
+    """Where records of `topic` lie that no one could handle."""
+    return topic + DEAD_LETTER_SUFFIX
+
+
+def key_of(event: e.Event) -> str:
+    """The Kafka key of an event, as its topic's row says.
+
+    Raises: ValueError for a ReasoningRequested without a request id: it has no key yet.
+    """
+    match event:
+        case e.SampleRequested() | e.PathDecoded() | e.PathFailed() | e.TallyCarried():
+            return event.context.step_id
+        case e.StepClosed():
+            return event.step_id
+        case e.PlanCarried():
+            return event.plan.request_id
+        case e.WeightsPublished():
+            return event.experiment
+        case e.ReasoningRequested():
+            if event.request_id is None:
+                raise ValueError("a request without `request_id` has no key")
+            return event.request_id
+        case _:
+            return event.request_id
+
+
+def subject_of(event: e.Event) -> str:
+    """The CloudEvents subject of an event: the request it belongs to (the experiment, for weights)."""
+    return key_of(event).partition("/")[0]

@@ -1,0 +1,169 @@
+"""Values that events carry: closed sets, and the frozen structs that travel inside several events."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from schemas.ids import UUID7_PATTERN, StepId, step_id
+
+MAX_QUESTION_CHARS = 16_384
+MAX_TEXT_CHARS = 262_144
+MAX_SAMPLES = 256
+MAX_STEPS = 32
+
+# PostgreSQL stores no NUL in text, and a NUL in a question is never meant.
+_NO_NUL = r"^[^\u0000]*$"
+
+Uuid7 = Annotated[str, Meta(pattern=UUID7_PATTERN, max_length=36, description="UUIDv7 in lower case")]
+Question = Annotated[str, Meta(min_length=1, max_length=MAX_QUESTION_CHARS, pattern=_NO_NUL)]
+Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9._-]*$", max_length=64)]
+Text = Annotated[str, Meta(max_length=MAX_TEXT_CHARS)]
+ShortText = Annotated[str, Meta(max_length=4096, pattern=_NO_NUL)]
+Label = Annotated[str, Meta(max_length=256, pattern=_NO_NUL)]
+Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+SampleIndex = Annotated[int, Meta(ge=0, lt=MAX_SAMPLES)]
+SampleCount = Annotated[int, Meta(ge=1, le=MAX_SAMPLES)]
+StepIndex = Annotated[int, Meta(ge=0, lt=MAX_STEPS)]
+TimestampMs = Annotated[int, Meta(ge=0, lt=2**48, description="milliseconds since 1970-01-01 UTC")]
+DurationMs = Annotated[float, Meta(ge=0.0)]
+LogProbability = Annotated[float, Meta(le=0.0, description="natural logarithm")]
+
+
+class Route(StrEnum):
+    """How much thought a question gets."""
+
+    DIRECT = "direct"  # one short answer
+    EXPLICIT = "explicit"  # split, sample, vote, aggregate
+    CONTEMPLATIVE = "contemplative"  # inner rounds of reflection
+
+
+class VotingRule(StrEnum):
+    """How ballots become a winner; conclave.domain.voting holds one function a member."""
+
+    MAJORITY = "majority"
+
+
+class StoppingRule(StrEnum):
+    """When enough samples have been drawn; conclave.domain.stopping holds one function a member."""
+
+    FIXED = "fixed"
+    ADAPTIVE_CONSISTENCY = "adaptive_consistency"
+    EARLY_STOPPING = "early_stopping"
+    AHEAD_BY_K = "ahead_by_k"
+
+
+class Outcome(StrEnum):
+    """What a vote came to."""
+
+    MAJORITY = "majority"  # one answer leads
+    TIE = "tie"  # several lead; the one whose first vote was launched earliest is reported, with margin 0
+    NO_ANSWER = "no_answer"  # no path gave an answer
+
+
+class StopReason(StrEnum):
+    """Why a step's sampling ended."""
+
+    CONFIDENT = "confident"  # the stopping rule is satisfied
+    EXHAUSTED = "exhausted"  # max_samples have reported
+    DEADLINE = "deadline"  # time was up before either
+
+
+class FinishReason(StrEnum):
+    """Why the engine stopped generating a path."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+class PathFailure(StrEnum):
+    """Why a sample became no path."""
+
+    CANCELLED = "cancelled"  # its step was decided without it
+    DEADLINE = "deadline"
+    PROMPT_TOO_LONG = "prompt_too_long"
+    BAD_PROMPT = "bad_prompt"  # unknown prompt set or form, or a field that the form needs is missing
+    ENGINE = "engine"  # the engine failed on it repeatedly
+
+
+class RequestFailure(StrEnum):
+    """Why a request got no answer."""
+
+    INVALID = "invalid"
+    NO_ANSWER = "no_answer"  # every path ended, none with an answer
+    DEADLINE = "deadline"
+
+
+class Policy(Struct, frozen=True, kw_only=True):
+    """A reasoning policy: everything that decides how a step is sampled, voted on and stopped.
+
+    It travels whole in the events, so that a sample is decoded by the policy that launched it, whatever was deployed since.
+    """
+
+    name: Name
+    prompt_set: Name
+    form: Name = "chain_of_thought"
+    voting: VotingRule = VotingRule.MAJORITY
+    stopping: StoppingRule = StoppingRule.ADAPTIVE_CONSISTENCY
+    stop_confidence: Probability = 0.95
+    window: SampleCount = 5  # of early_stopping: so many equal answers in a row
+    lead: SampleCount = 3  # of ahead_by_k
+    max_samples: SampleCount = 16
+    temperature: Annotated[float, Meta(ge=0.0, le=5.0)] = 0.8
+    top_p: Annotated[float, Meta(gt=0.0, le=1.0)] = 1.0
+    max_tokens: Annotated[int, Meta(ge=1, le=131_072)] = 256
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """One node of a plan: a question of its own, and the steps whose answers it needs."""
+
+    index: StepIndex
+    question: Question
+    depends_on: Annotated[tuple[StepIndex, ...], Meta(max_length=MAX_STEPS)] = ()
+
+
+class StepContext(Struct, frozen=True, kw_only=True):
+    """All that decoder and voter need to know of a step: it travels in each of its samples and paths."""
+
+    request_id: Uuid7
+    step_index: StepIndex
+    policy: Policy
+    fields: Annotated[dict[str, Question], Meta(max_length=16)]  # what the prompt form is filled with: question, …
+    deadline_ms: TimestampMs
+    arm: Name = "default"
+
+    @property
+    def step_id(self) -> StepId:
+        """The id of the step, the Kafka key of its samples and paths."""
+        return step_id(self.request_id, self.step_index)
+
+
+class Ballot(Struct, frozen=True, kw_only=True):
+    """One path's say in a vote. `answer` None means that the path gave none; a failed sample has `failure`."""
+
+    sample_index: SampleIndex
+    answer: ShortText | None = None
+    weight: Annotated[float, Meta(ge=0.0)] = 1.0
+    failure: PathFailure | None = None
+    tokens_in: Count = 0
+    tokens_out: Count = 0
+    mean_logprob: LogProbability | None = None
+
+
+class TallyRow(Struct, frozen=True, kw_only=True):
+    """Votes for one answer. `weight` equals `votes` while every path weighs 1."""
+
+    answer: ShortText
+    votes: Count
+    weight: Annotated[float, Meta(ge=0.0)]
+
+
+class StepAnswer(Struct, frozen=True, kw_only=True):
+    """One step's part in a request's answer."""
+
+    step_index: StepIndex
+    outcome: Outcome
+    answer: ShortText | None
+    confidence: Probability
+    num_samples: Count
