@@ -1,0 +1,1 @@
+"""Conclave: a stream of questions in, voted and traceable answers out."""

@@ -1,0 +1,26 @@
+"""How a service that joins says what becomes of a group: the values its `join` returns.
+
+A group is all events with one key that are *open*: read, uncommitted, and without any effect yet. Its `join` is called
+with the whole group, in any order of arrival, and either waits or decides. A decision completes every event it was
+given, in one transaction with its outputs and its carry; from then on the carry is the group's only open event. So
+`join` must be order-free, and must decide nothing from a group whose earlier part (a carry) has not arrived yet.
+"""
+
+from dataclasses import dataclass
+
+from schemas.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """No effect yet. `join` is called again with the next event of the group, or at `until_ms`."""
+
+    until_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The group's effect: `outputs` to publish, and the `carry` that remembers what the group has read, if needed."""
+
+    outputs: tuple[Event, ...] = ()
+    carry: Event | None = None

@@ -1,0 +1,83 @@
+"""The errors of Conclave, one root. The type says what to do; the fields say what happened.
+
+    ConclaveError
+    ├── Retryable         the same again may succeed: tried again with backoff, then dead-lettered
+    ├── Rejected          the input is at fault and will stay so: dead-lettered at once, naming the field
+    ├── LostDependency    broker, database or engine is away: waited for, never charged to a message
+    ├── Fenced            another owner has taken over a partition: drop the work, it is theirs now
+    └── Misconfigured     settings, all wrong ones at once: the process ends with a message for its operator
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schemas.events import Event
+
+
+class ConclaveError(Exception):
+    """Root of all errors that Conclave raises on purpose."""
+
+
+@dataclass(eq=False)
+class Retryable(ConclaveError):
+    """A failure that may pass by itself. `what` failed and `why`."""
+
+    what: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}"
+
+
+@dataclass(eq=False)
+class Rejected(ConclaveError):
+    """An event that is well formed and still impossible. `outputs` are published along with its dead letter."""
+
+    field: str  # a JSON path such as $.policy
+    expected: str
+    got: str
+    outputs: Sequence[Event] = ()
+
+    def __str__(self) -> str:
+        return f"{self.field}: expected {self.expected}, got {self.got[:200]!r}"
+
+
+@dataclass(eq=False)
+class LostDependency(ConclaveError):
+    """Something that Conclave stands on is away: `dependency` is "kafka", "postgres" or "engine"."""
+
+    dependency: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.dependency} is away: {self.why}"
+
+
+@dataclass(eq=False)
+class Fenced(ConclaveError):
+    """This process no longer owns `partition`: what it still runs for it must have no effect."""
+
+    partition: str
+
+    def __str__(self) -> str:
+        return f"{self.partition} has another owner"
+
+
+@dataclass(frozen=True, slots=True)
+class WrongSetting:
+    """One setting that is missing or wrong."""
+
+    name: str
+    expected: str
+    got: str | None
+
+
+@dataclass(eq=False)
+class Misconfigured(ConclaveError):
+    """All settings that are missing or wrong, together."""
+
+    settings: Sequence[WrongSetting]
+
+    def __str__(self) -> str:
+        lines = (f"  {s.name}: expected {s.expected}, got {'nothing' if s.got is None else repr(s.got)}" for s in self.settings)
+        return "these settings need a look:\n" + "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The Kafka shell that all services share: consume, handle, publish, commit."""
