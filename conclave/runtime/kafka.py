@@ -1,0 +1,342 @@
+"""The only module that knows aiokafka: consumers, transactional producers and administration, as the runtime needs them.
+
+Every call that talks to the broker is under a time limit: several of aiokafka's can wait for ever with the broker away.
+Three places reach into its private parts (pinned version, guarded by tests/integration/test_kafka_adapter.py): the
+member's generation, its heartbeat, and the touch that says that a full service is still alive.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import aiokafka.producer.sender as _sender
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    KafkaError,
+    ProducerFenced,
+    TopicAlreadyExistsError,
+    for_code,
+)
+from aiokafka.record._crecords import default_records as _c_extension  # noqa: F401  (13 times slower without: fail at start)
+from aiokafka.structs import OffsetAndMetadata
+
+from conclave.errors import Fenced, LostDependency
+from conclave.runtime.record import Output, Record, Tp
+
+# After a commit the broker answers CONCURRENT_TRANSACTIONS until its markers are written. aiokafka waits this long before
+# it asks again; its own 20 ms would be the median of a hop (docs/decisions/0004).
+_sender.BACKOFF_OVERRIDE = 0.002
+
+# aiokafka logs every refused connection at error level, many a second. The runtime says once that the broker is away.
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+T = TypeVar("T")
+TIME_LIMIT_S = 30.0
+MAX_REQUEST_BYTES = 1_500_000
+_LOST = (KafkaError, OSError, TimeoutError, AssertionError)
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """A consumer's place in its group: the same member in the next generation never lost its partitions in between."""
+
+    member_id: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rebalance:
+    """What the consumer tells about its partitions. Both are awaited inside the rebalance: be quick."""
+
+    on_revoked: Callable[[Collection[Tp]], Awaitable[None]]
+    on_assigned: Callable[[Collection[Tp]], Awaitable[None]]
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, rebalance: Rebalance) -> None:
+        self._rebalance = rebalance
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        await self._rebalance.on_revoked([Tp(*tp) for tp in revoked])
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        await self._rebalance.on_assigned([Tp(*tp) for tp in assigned])
+
+
+class GroupConsumer:
+    """A member of a consumer group. It never commits: offsets travel in the lanes' transactions."""
+
+    def __init__(
+        self, bootstrap_servers: str, group: str, client_id: str, *, session_timeout_ms: int, max_poll_interval_ms: int
+    ) -> None:
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap_servers,
+            group_id=group,
+            client_id=client_id,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+            session_timeout_ms=session_timeout_ms,
+            heartbeat_interval_ms=max(100, session_timeout_ms // 5),
+            rebalance_timeout_ms=30_000,
+            request_timeout_ms=45_000,
+            max_poll_interval_ms=max_poll_interval_ms,
+            fetch_max_wait_ms=250,
+            retry_backoff_ms=100,
+        )
+
+    async def start(self, topics: Sequence[str], rebalance: Rebalance) -> None:
+        """Connects and joins the group. Raises: LostDependency."""
+        self._consumer.subscribe(list(topics), listener=_Listener(rebalance))
+        await _limited(self._consumer.start())
+
+    async def poll(self, partitions: Collection[Tp], *, timeout_ms: int, max_records: int) -> list[Record]:
+        """At most `max_records` records of these partitions; empty after `timeout_ms`. Never cancel it: see KAFKA traps."""
+        wanted = [TopicPartition(*tp) for tp in partitions]
+        batches = await self._consumer.getmany(*wanted, timeout_ms=timeout_ms, max_records=max_records)
+        return [record for batch in batches.values() for record in batch]
+
+    def touch(self) -> None:
+        """Tells the group that this member is alive although it has no room to poll."""
+        with self._consumer._subscription.fetch_context():
+            pass
+
+    def seek(self, tp: Tp, offset: int) -> None:
+        """The next record polled of `tp` is the one at `offset`. What was prefetched before is dropped."""
+        self._consumer.seek(TopicPartition(*tp), offset)
+
+    def assignment(self) -> frozenset[Tp]:
+        """The partitions that this member holds, as far as it knows."""
+        return frozenset(Tp(*tp) for tp in self._consumer.assignment())
+
+    def membership(self) -> Membership:
+        """This member's id and generation."""
+        coordinator = self._consumer._coordinator
+        return Membership(coordinator.member_id, coordinator.generation)
+
+    async def is_member(self) -> bool:
+        """True when the broker confirms this member in the group's current generation."""
+        try:
+            return bool(await _limited(self._consumer._coordinator._do_heartbeat(), 10.0))
+        except LostDependency:
+            return False
+
+    def end_offset(self, tp: Tp) -> int | None:
+        """The last stable offset of a partition, as of its latest fetch; None before the first."""
+        offset = self._consumer.last_stable_offset(TopicPartition(*tp))
+        return None if offset is None or offset < 0 else int(offset)
+
+    async def stop(self) -> None:
+        """Leaves the group and closes the connections, in 10 s at most."""
+        with contextlib.suppress(LostDependency):
+            await _limited(self._consumer.stop(), 10.0)
+
+
+class TransactionalProducer:
+    """One transactional id. Opening it fences whoever held the id before, and ends their open transaction."""
+
+    def __init__(self, bootstrap_servers: str, transactional_id: str) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._transactional_id = transactional_id
+        self._producer: AIOKafkaProducer | None = None
+
+    async def open(self) -> None:
+        """A new incarnation of the id. Raises: LostDependency."""
+        await self.close()
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap_servers,
+            transactional_id=self._transactional_id,
+            acks="all",
+            transaction_timeout_ms=30_000,
+            max_batch_size=1 << 20,
+            max_request_size=MAX_REQUEST_BYTES,
+            request_timeout_ms=20_000,
+            retry_backoff_ms=5,
+        )
+        self._producer = producer
+        await _limited(producer.start())
+
+    async def transact(self, outputs: Iterable[Output], group: str, offsets: Mapping[Tp, tuple[int, str]]) -> None:
+        """Publishes `outputs` and commits `offsets` together, or neither.
+
+        Raises: Fenced when the id has a newer holder; LostDependency when the outcome is unknown: open() again settles it.
+        """
+        if self._producer is None:
+            raise LostDependency("kafka", "the producer is closed")
+        try:
+            async with asyncio.timeout(TIME_LIMIT_S):
+                await self._transact(self._producer, outputs, group, offsets)
+        except (ProducerFenced, InvalidProducerEpoch):
+            raise Fenced(self._transactional_id) from None
+        except _LOST as error:
+            raise LostDependency("kafka", repr(error)) from error
+
+    @staticmethod
+    async def _transact(
+        producer: AIOKafkaProducer, outputs: Iterable[Output], group: str, offsets: Mapping[Tp, tuple[int, str]]
+    ) -> None:
+        await producer.begin_transaction()  # 1
+        sent = [await _send(producer, output) for output in outputs]  # 2
+        structs = {TopicPartition(*tp): OffsetAndMetadata(*offset) for tp, offset in offsets.items()}
+        await producer.send_offsets_to_transaction(structs, group)  # 3
+        for future in sent:  # 4: commit_transaction() would succeed although a batch was rejected
+            await future
+        await producer.commit_transaction()  # 5
+
+    async def close(self) -> None:
+        """Lets go of the connections, in 5 s at most. The broker ends an open transaction when the id is opened again."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with contextlib.suppress(LostDependency, asyncio.InvalidStateError):
+                await _limited(producer.stop(), 5.0)
+
+
+class PlainProducer:
+    """An idempotent producer outside any transaction: for clients, and for what a redo may repeat."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap_servers,
+            enable_idempotence=True,
+            acks="all",
+            max_batch_size=1 << 18,
+            max_request_size=MAX_REQUEST_BYTES,
+            request_timeout_ms=20_000,
+        )
+
+    async def start(self) -> None:
+        """Connects. Raises: LostDependency."""
+        await _limited(self._producer.start())
+
+    async def publish(self, outputs: Iterable[Output]) -> None:
+        """Returns once the broker has all `outputs`. Raises: LostDependency."""
+        try:
+            async with asyncio.timeout(TIME_LIMIT_S):
+                for future in [await _send(self._producer, output) for output in outputs]:
+                    await future
+        except _LOST as error:
+            raise LostDependency("kafka", repr(error)) from error
+
+    async def stop(self) -> None:
+        """Closes the connections, in 10 s at most."""
+        with contextlib.suppress(LostDependency):
+            await _limited(self._producer.stop(), 10.0)
+
+
+class LogReader:
+    """Reads partitions without a group: the log as a log."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap_servers,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            request_timeout_ms=45_000,
+            fetch_max_wait_ms=100,
+        )
+
+    async def start(self) -> None:
+        """Connects. Raises: LostDependency."""
+        await _limited(self._consumer.start())
+
+    async def partitions(self, topic: str) -> list[Tp]:
+        """The partitions of a topic, in order; empty when there is no such topic."""
+        await _limited(self._consumer._client.force_metadata_update())
+        found = self._consumer.partitions_for_topic(topic) or set()
+        return [Tp(topic, partition) for partition in sorted(found)]
+
+    def assign(self, positions: Mapping[Tp, int]) -> None:
+        """Reads these partitions from these offsets on."""
+        self._consumer.assign([TopicPartition(*tp) for tp in positions])
+        for tp, offset in positions.items():
+            self._consumer.seek(TopicPartition(*tp), offset)
+
+    async def begin_offsets(self, partitions: Collection[Tp]) -> dict[Tp, int]:
+        """The first offset of each partition that the log still has."""
+        found = await _limited(self._consumer.beginning_offsets([TopicPartition(*tp) for tp in partitions]))
+        return {Tp(*tp): offset for tp, offset in found.items()}
+
+    async def end_offsets(self, partitions: Collection[Tp]) -> dict[Tp, int]:
+        """The offset after the last stable one, of each partition."""
+        found = await _limited(self._consumer.end_offsets([TopicPartition(*tp) for tp in partitions]))
+        return {Tp(*tp): offset for tp, offset in found.items()}
+
+    async def position(self, tp: Tp) -> int:
+        """The offset that will be read next: transaction markers are stepped over."""
+        return int(await _limited(self._consumer.position(TopicPartition(*tp))))
+
+    async def poll(self, *, timeout_ms: int, max_records: int = 1000) -> list[Record]:
+        """The next records of all assigned partitions; empty after `timeout_ms`."""
+        batches = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
+        return [record for batch in batches.values() for record in batch]
+
+    async def stop(self) -> None:
+        """Closes the connections, in 10 s at most."""
+        with contextlib.suppress(LostDependency):
+            await _limited(self._consumer.stop(), 10.0)
+
+
+class Admin:
+    """Topics and committed offsets."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=20_000)
+
+    async def __aenter__(self) -> "Admin":
+        await _limited(self._client.start())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        with contextlib.suppress(LostDependency):
+            await _limited(self._client.close(), 5.0)
+
+    async def topics(self) -> dict[str, int]:
+        """Every topic with its number of partitions."""
+        described = await _limited(self._client.describe_topics())
+        return {row["topic"]: len(row["partitions"]) for row in described}
+
+    async def create_topic(self, name: str, partitions: int, replication: int, config: Mapping[str, str]) -> None:
+        """Creates a topic; an existing one is left as it is. Raises: LostDependency."""
+        topic = NewTopic(name, partitions, replication, topic_configs=dict(config))
+        with contextlib.suppress(TopicAlreadyExistsError):
+            response = await _limited(self._client.create_topics([topic]))
+            for row in response.topic_errors:
+                if row[1]:
+                    raise for_code(row[1])(f"topic {name}: {row[2] if len(row) > 2 else ''}")
+
+    async def topic_config(self, name: str) -> dict[str, str]:
+        """A topic's settings, defaults included."""
+        resource = ConfigResource(ConfigResourceType.TOPIC, name)
+        responses = await _limited(self._client.describe_configs([resource]))
+        return {entry[0]: entry[1] for response in responses for row in response.resources for entry in row[4]}
+
+    async def committed(self, group: str, partitions: Collection[Tp] | None = None) -> dict[Tp, tuple[int, str]]:
+        """Committed offset and metadata of each partition that has one. Raises: LostDependency."""
+        wanted = None if partitions is None else [TopicPartition(*tp) for tp in partitions]
+        found = await _limited(self._client.list_consumer_group_offsets(group, partitions=wanted))
+        return {Tp(*tp): (each.offset, each.metadata or "") for tp, each in found.items() if each.offset >= 0}
+
+
+async def _send(producer: AIOKafkaProducer, output: Output) -> "asyncio.Future[object]":
+    headers = [(name, value or b"") for name, value in output.headers]
+    key = b"" if output.key is None and output.value is None else output.key
+    return await producer.send(output.topic, key=key, value=output.value, headers=headers, partition=output.partition)
+
+
+async def _limited(work: Awaitable[T], limit_s: float = TIME_LIMIT_S) -> T:
+    """The result of `work`. Raises: LostDependency after `limit_s`, or when the broker can't be reached."""
+    try:
+        async with asyncio.timeout(limit_s):
+            return await work
+    except _LOST as error:
+        raise LostDependency("kafka", repr(error)) from error
