@@ -14,12 +14,14 @@ LocalStackError
 from dataclasses import dataclass
 from pathlib import Path
 
+from conclave.errors import ConclaveError
 
-class LocalStackError(Exception):
+
+class LocalStackError(ConclaveError):
     """Any failure of the embedded stack that a person can act on. `str()` is meant to be shown without a traceback."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class PartMissing(LocalStackError):
     """A program, wheel or model that must be there is not."""
 
@@ -30,7 +32,7 @@ class PartMissing(LocalStackError):
         return f"{self.part} is missing. {self.remedy}"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class PortTaken(LocalStackError):
     """Someone else listens on a port that a part must have."""
 
@@ -41,7 +43,7 @@ class PortTaken(LocalStackError):
         return f"{self.part} needs port {self.port} on 127.0.0.1, and another process listens there."
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class DiskFull(LocalStackError):
     """Not enough room at `path`. `free_bytes` is what was free when it was noticed."""
 
@@ -54,7 +56,7 @@ class DiskFull(LocalStackError):
         return f"The disk that holds {self.path} has {free:,.0f} MiB free; at least {needed:,.0f} MiB are needed."
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class DownloadFailed(LocalStackError):
     """An artifact could not be fetched."""
 
@@ -65,7 +67,7 @@ class DownloadFailed(LocalStackError):
         return f"{self.artifact} could not be downloaded: {self.reason}. Check the network and run the command again."
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ChecksumMismatch(LocalStackError):
     """What was fetched is not what the lock file promises; it was deleted and not used."""
 
@@ -80,7 +82,7 @@ class ChecksumMismatch(LocalStackError):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class PartDidNotStart(LocalStackError):
     """A part ended, or was not ready in time. `tail` holds the last lines of its log."""
 
@@ -94,7 +96,7 @@ class PartDidNotStart(LocalStackError):
         return f"{self.part} did not start: {self.reason}. The end of {self.log_path}:{lines or ' (empty)'}"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class StackIsRunning(LocalStackError):
     """Another supervisor holds this checkout's stack."""
 
@@ -104,7 +106,7 @@ class StackIsRunning(LocalStackError):
         return f"The stack of this checkout is already running (supervisor {self.pid}). Stop it with `conclave down`."
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class StackIsNotRunning(LocalStackError):
     """Nothing to talk to."""
 

@@ -45,7 +45,12 @@ class Jar(msgspec.Struct, frozen=True):
 
     def path_in(self, repository: Path) -> Path:
         """Where it lies in a Maven repository folder."""
-        return repository.joinpath(*self.group.split("."), self.artifact, self.version, f"{self.artifact}-{self.version}.jar")
+        return repository.joinpath(
+            *self.group.split("."),
+            self.artifact,
+            self.version,
+            f"{self.artifact}-{self.version}.jar",
+        )
 
 
 class Progress:
@@ -61,7 +66,12 @@ class Progress:
 def locked_jars(lock_file: Path = LOCK_FILE) -> list[Jar]:
     """The artifacts of the lock file, in its order, which is the class path's."""
     rows = (line.split() for line in lock_file.read_text().splitlines() if line and not line.startswith("#"))
-    return [Jar(*coordinate.split(":"), sha256, int(size)) for coordinate, sha256, size in rows]
+    return [_jar(coordinate, sha256, int(size)) for coordinate, sha256, size in rows]
+
+
+def _jar(coordinate: str, sha256: str, size: int) -> Jar:
+    group, artifact, version = coordinate.split(":")
+    return Jar(group, artifact, version, sha256, size)
 
 
 def ensure_jars(repository: Path, progress: Progress | None = None, jars: list[Jar] | None = None) -> list[Path]:
@@ -128,7 +138,10 @@ def _download(jar: Jar, repository: Path) -> None:
     try:
         from jgo.maven import MavenContext
     except ImportError as error:
-        raise PartMissing("jgo, which fetches Kafka's jars,", "Install the extra `local`: `make setup`.") from error
+        raise PartMissing(
+            "jgo, which fetches Kafka's jars,",
+            "Install the extra `local`: `make setup`.",
+        ) from error
     mirror = os.environ.get("CONCLAVE_MAVEN_URL")
     remotes = {"mirror": mirror.rstrip("/")} if mirror else None  # None: jgo's own default
     context = MavenContext(repo_cache=repository, remote_repos=remotes, timeout=30)
@@ -157,10 +170,17 @@ def write_lock() -> int:
     """Resolves kafka.pom.xml with Maven into kafka.lock and returns the number of jars. For maintainers."""
     with tempfile.TemporaryDirectory() as folder:
         repository, listing = Path(folder, "repository"), Path(folder, "resolved.txt")
-        settings = [f"-Dmaven.repo.local={repository}", "-DincludeScope=runtime", f"-DoutputFile={listing}"]
-        subprocess.run(["mvn", "-B", "-q", "-f", str(_POM_FILE), "dependency:list", *settings], check=True)
+        settings = [
+            f"-Dmaven.repo.local={repository}",
+            "-DincludeScope=runtime",
+            f"-DoutputFile={listing}",
+        ]
+        subprocess.run(
+            ["mvn", "-B", "-q", "-f", str(_POM_FILE), "dependency:list", *settings],
+            check=True,
+        )
         found = sorted(match.groups() for match in _RESOLVED.finditer(listing.read_text()))
-        jars = [Jar(*coordinate, sha256="", size=0) for coordinate in found]
+        jars = [Jar(group, artifact, version, sha256="", size=0) for group, artifact, version in found]
         lines = [_locked_line(jar, jar.path_in(repository)) for jar in jars]
     header = "# Generated from kafka.pom.xml by `python -m conclave.local.jars lock`: coordinate, sha256, bytes.\n"
     LOCK_FILE.write_text(header + "".join(lines))

