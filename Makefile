@@ -1,0 +1,56 @@
+# Conclave's commands. `make demo` shows it, `make test` checks it; each sets up what it needs.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+BIN := .venv/bin
+STAMP := .venv/.complete
+QUESTIONS := data/problems/demo.jsonl
+PYTEST_ARGS :=
+
+.PHONY: help setup demo test check format bench bench-reasoner train up down clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+
+setup: $(STAMP) ## make .venv; nothing to do when it is up to date
+
+$(STAMP): requirements/all.txt pyproject.toml .ci/setup
+	@PYTHON='$(PYTHON)' ./.ci/setup
+	@touch $@
+
+up: setup ## start Kafka, PostgreSQL and every service in the background
+	@$(BIN)/conclave up
+
+demo: up ## answer 100 questions through Kafka, vLLM and PostgreSQL, with each tally
+	@$(BIN)/conclave publish $(QUESTIONS)
+	@echo "The stack keeps running: try \`$(BIN)/conclave ask \"...\"\`, and stop it with \`make down\`."
+
+test: setup ## every test, on a real Kafka, PostgreSQL and vLLM
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+check: setup ## format, lint, types, import rules, stale schemas, fast tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m schemas check
+	@$(BIN)/pytest tests/unit $(PYTEST_ARGS)
+
+format: setup ## rewrite the code as `make check` wants it
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: setup ## throughput and overhead of the pipeline
+	@$(BIN)/python -m benchmarks.pipeline
+
+bench-reasoner: setup ## what the shipped model answers, and how fast
+	@$(BIN)/python -m benchmarks.reasoner
+
+train: setup ## train models/reasoner anew
+	@$(BIN)/python -m models.reasoner.train
+
+down: ## stop the stack; its data stays
+	@if [ -x $(BIN)/conclave ]; then $(BIN)/conclave down; fi
+
+clean: down ## remove the stack's data, caches and .venv
+	rm -rf .conclave .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
