@@ -1,0 +1,49 @@
+"""How often a message is tried, how long between, and what is said once of a dependency that is away."""
+
+import random
+from dataclasses import dataclass, field
+
+import structlog
+
+from conclave.runtime import metrics
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential backoff with full jitter (Brooker, "Exponential Backoff and Jitter", 2015), floored at a tenth."""
+
+    base_s: float
+    cap_s: float = 30.0
+
+    def delay_s(self, attempt: int, rng: random.Random) -> float:
+        """Seconds to wait after the `attempt`-th failure, counted from 1."""
+        limit = min(self.cap_s, self.base_s * 2.0 ** min(attempt - 1, 30))
+        return limit * rng.uniform(0.1, 1.0)
+
+
+@dataclass(slots=True)
+class Dependencies:
+    """Which dependencies are away: said once when one goes and once when it is back."""
+
+    _away: set[str] = field(default_factory=set)
+
+    @property
+    def away(self) -> frozenset[str]:
+        """The names of those away."""
+        return frozenset(self._away)
+
+    def lost(self, name: str, why: str) -> None:
+        """Notes that `name` is away."""
+        metrics.UP.labels(name).set(0)
+        if name not in self._away:
+            self._away.add(name)
+            log.warning("dependency_lost", dependency=name, why=why[:300])
+
+    def back(self, name: str) -> None:
+        """Notes that `name` answers."""
+        metrics.UP.labels(name).set(1)
+        if name in self._away:
+            self._away.discard(name)
+            log.warning("dependency_back", dependency=name)

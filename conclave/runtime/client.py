@@ -1,0 +1,126 @@
+"""A client of the pipeline: publishes, follows and inspects. For the CLI, tests and benchmarks; no service uses it."""
+
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from conclave.runtime import dead_letters
+from conclave.runtime.dead_letters import DeadLetter
+from conclave.runtime.kafka import Admin, LogReader, PlainProducer
+from conclave.runtime.record import Output, Tp, output_of
+from schemas import codec, flow
+from schemas.codec import UnreadableEvent
+from schemas.envelope import header
+from schemas.events import Event
+from schemas.flow import Topic
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as it is: records still in the log, and per group how many it has yet to finish."""
+
+    name: str
+    partitions: int
+    records: int
+    lag: Mapping[str, int] = field(default_factory=dict)
+
+
+class Client:
+    """An async context manager over one broker address. Raises LostDependency from every method while it is away."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._producer = PlainProducer(bootstrap_servers)
+
+    async def __aenter__(self) -> "Client":
+        await self._producer.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._producer.stop()
+
+    async def publish(self, event: Event, *, event_id: str | None = None) -> None:
+        """Returns once the broker has `event`, under its key and in its envelope."""
+        await self._producer.publish([_output(event, event_id)])
+
+    async def publish_many(self, events: Iterable[Event]) -> None:
+        """Returns once the broker has all `events`."""
+        await self._producer.publish([_output(event, None) for event in events])
+
+    async def publish_raw(self, outputs: Iterable[Output]) -> None:
+        """Returns once the broker has these records, whatever they hold."""
+        await self._producer.publish(outputs)
+
+    @asynccontextmanager
+    async def follow(self, *topics: Topic, from_end: bool = True) -> AsyncIterator[AsyncIterator[tuple[str, Event]]]:
+        """All events of `topics` as (topic, event), from the ends as of entering; what can't be read is left out."""
+        reader = LogReader(self._bootstrap_servers)
+        await reader.start()
+        try:
+            partitions = [tp for topic in topics for tp in await reader.partitions(topic.value)]
+            starts = await (reader.end_offsets(partitions) if from_end else reader.begin_offsets(partitions))
+            reader.assign(starts)
+            yield _events(reader)
+        finally:
+            await reader.stop()
+
+    async def topics(self) -> list[TopicState]:
+        """Every topic of the pipeline that the broker has."""
+        reader = LogReader(self._bootstrap_servers)
+        await reader.start()
+        try:
+            async with Admin(self._bootstrap_servers) as admin:
+                committed = {row.name: await admin.committed(row.name) for row in flow.SERVICES if not row.needs_postgres}
+            names = [name for row in flow.TOPICS for name in (row.topic.value, flow.dead_letter_topic(row.topic.value))]
+            return [state for name in names if (state := await _state(reader, name, committed)) is not None]
+        finally:
+            await reader.stop()
+
+    async def dead_letters(self, topic: Topic | None = None, limit: int = 1000) -> list[DeadLetter]:
+        """The dead letters of one topic, or of all: the latest `limit`, oldest first."""
+        rows = [row.topic for row in flow.TOPICS if not row.is_broadcast and topic in (None, row.topic)]
+        reader = LogReader(self._bootstrap_servers)
+        await reader.start()
+        try:
+            partitions = [tp for name in rows for tp in await reader.partitions(flow.dead_letter_topic(name.value))]
+            begins, ends = await reader.begin_offsets(partitions), await reader.end_offsets(partitions)
+            reader.assign({tp: max(begins[tp], ends[tp] - 2 * limit) for tp in partitions})
+            letters: list[DeadLetter] = []
+            while any([await reader.position(tp) < ends[tp] for tp in partitions]):
+                letters += [dead_letters.read(record) for record in await reader.poll(timeout_ms=200)]
+            return sorted(letters, key=lambda letter: letter.recorded_ms)[-limit:]
+        finally:
+            await reader.stop()
+
+    async def replay(self, letter: DeadLetter) -> None:
+        """Publishes the dead letter to its source topic again, as it was received."""
+        await self._producer.publish([dead_letters.replay(letter, uuid.uuid4().hex)])
+
+
+def _output(event: Event, event_id: str | None) -> Output:
+    return output_of(event, service="cli", event_id=event_id or uuid.uuid4().hex, parent=None, now_ms=time.time_ns() // 1_000_000)
+
+
+async def _events(reader: LogReader) -> AsyncIterator[tuple[str, Event]]:
+    while True:
+        for record in await reader.poll(timeout_ms=500):
+            try:
+                event = codec.decode(record.topic, header(record.headers, "ce_type"), record.value)
+            except UnreadableEvent:
+                continue
+            yield record.topic, event
+
+
+async def _state(reader: LogReader, name: str, committed: Mapping[str, Mapping[Tp, tuple[int, str]]]) -> TopicState | None:
+    partitions = await reader.partitions(name)
+    if not partitions:
+        return None
+    begins, ends = await reader.begin_offsets(partitions), await reader.end_offsets(partitions)
+    lag = {
+        group: sum(max(0, ends[tp] - max(begins[tp], offsets[tp][0] if tp in offsets else 0)) for tp in partitions)
+        for group, offsets in committed.items()
+        if name in {topic.value for topic in flow.service_row(group).consumes}
+    }
+    return TopicState(name, len(partitions), sum(ends[tp] - begins[tp] for tp in partitions), lag)

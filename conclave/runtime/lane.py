@@ -1,0 +1,218 @@
+"""A lane: one input partition with its tracker, its outbox, its transactional producer and its flusher.
+
+Its life, in the numbers that `_open` repeats:
+    1. membership: the broker confirms that this process is in the group, so a zombie stops here
+    2. fence: opening the producer under the partition's transactional id ends the old owner's transaction for good
+    3. read the committed offset and completed set, which nobody else can change any more
+    4. restore the tracker; drop what turned out to be done; keep running work that is not
+    5. prepare (read back the ids of the duplicate window), seek, and admit records
+After trouble of any kind (unknown outcome, fenced, broker away) a lane goes back to 1: the committed set tells which
+finished work is durable, and the rest is sent again from the outbox. Nothing is decoded again.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from conclave.errors import Fenced, LostDependency
+from conclave.runtime import commit_metadata, metrics
+from conclave.runtime.groups import Groups
+from conclave.runtime.kafka import Admin, GroupConsumer, TransactionalProducer
+from conclave.runtime.record import Output, Tp
+from conclave.runtime.tracker import Commit, Tracker
+
+MAX_FLUSH_RECORDS = 500
+MAX_FLUSH_BYTES = 4 << 20
+_FLUSH_OFFSETS = 2_000
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """Finished work: these offsets are done as soon as these outputs are published, in one transaction."""
+
+    offsets: tuple[int, ...]
+    outputs: tuple[Output, ...] = ()
+
+
+class Lane:
+    """See the module's docstring. `groups` is None for a service whose handler joins nothing."""
+
+    def __init__(
+        self,
+        tp: Tp,
+        *,
+        group: str,
+        bootstrap_servers: str,
+        consumer: GroupConsumer,
+        groups: Groups | None,
+        prepare: Callable[["Lane"], Awaitable[None]],
+        on_change: Callable[[], None],
+    ) -> None:
+        self.tp = tp
+        self.groups = groups
+        self.tracker = Tracker(0)
+        self.work: dict[int, asyncio.Task[None]] = {}
+        self.is_ready = False  # admitting: fenced, restored and sought
+        self.is_held = False  # between a revocation and the next assignment
+        self.generation = -1
+        self._group = group
+        self._bootstrap_servers = bootstrap_servers
+        self._consumer = consumer
+        self._prepare = prepare
+        self._on_change = on_change
+        self._producer = TransactionalProducer(bootstrap_servers, f"conclave.{group}.{tp.topic}.{tp.partition}")
+        self._outbox: deque[Completion] = deque()
+        self._flushing: list[Completion] = []
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._must_reopen = False
+
+    @property
+    def is_admitting(self) -> bool:
+        """True while records of this partition may be polled."""
+        return self.is_ready and not self.is_held and self.tracker.room > 0
+
+    @property
+    def has_unflushed(self) -> bool:
+        """True while finished work is not durable yet."""
+        return bool(self._outbox or self._flushing)
+
+    def submit(self, completion: Completion) -> None:
+        """Takes finished work; the next flush publishes and commits it."""
+        self._outbox.append(completion)
+        self._idle.clear()
+        self._wake.set()
+
+    def reopen(self) -> None:
+        """Has the lane fence, read back and restore again: its process may have lost the partition in between."""
+        self.is_ready = False
+        self._must_reopen = True
+        self._wake.set()
+
+    async def until_flushed(self, limit_s: float) -> bool:
+        """True once no finished work waits; False when it still does after `limit_s`."""
+        try:
+            async with asyncio.timeout(limit_s):
+                while self.has_unflushed:
+                    self._idle.clear()
+                    await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Opens the lane, flushes, and opens it again after any trouble, until cancelled."""
+        cause = "assigned"
+        try:
+            while True:
+                await self._open_until_ready(cause)
+                cause = await self._flush_until_trouble()
+        finally:
+            self.is_ready = False
+            for task in list(self.work.values()):
+                task.cancel()
+            await asyncio.shield(self._producer.close())
+
+    async def _open_until_ready(self, cause: str) -> None:
+        backoff_s = 0.05
+        while True:
+            try:
+                await self._open(cause)
+                return
+            except (LostDependency, Fenced) as error:
+                log.debug("lane_not_open_yet", partition=str(self.tp), error=str(error))
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(2.0, backoff_s * 2)
+
+    async def _open(self, cause: str) -> None:
+        self.is_ready = self._must_reopen = False
+        if not await self._consumer.is_member():  # 1
+            raise Fenced(str(self.tp))
+        await self._producer.open()  # 2
+        metrics.PRODUCERS_OPENED.labels(cause).inc()
+        commit = await self._committed()  # 3
+        self._restore(commit)  # 4
+        await self._prepare(self)  # 5
+        self._consumer.seek(self.tp, self.tracker.low)
+        self.is_ready = True
+        self._on_change()
+        log.info("lane_ready", partition=str(self.tp), low=commit.low, done=len(commit.done), cause=cause)
+
+    async def _committed(self) -> Commit:
+        async with Admin(self._bootstrap_servers) as admin:
+            offset, metadata = (await admin.committed(self._group, [self.tp])).get(self.tp, (0, ""))
+        commit = commit_metadata.decode(offset, metadata)
+        if commit is None:
+            log.warning("commit_metadata_unknown", partition=str(self.tp), low=offset)
+        return commit or Commit(offset)
+
+    def _restore(self, commit: Commit) -> None:
+        self.tracker = Tracker.restore(commit)
+        finished, self._flushing = [*self._flushing, *self._outbox], []
+        self._outbox.clear()
+        if self.groups is not None:
+            # Another owner may have decided a group from fewer events than it has here: read it all again.
+            self.groups.clear()
+        else:
+            self._outbox.extend(each for each in finished if not commit.covers(each.offsets[0]))
+            for offset in [offset for offset in self.work if commit.covers(offset)]:
+                self.work.pop(offset).cancel()
+            self.tracker.running.update(self.work, (each.offsets[0] for each in self._outbox))
+        self._wake.set()
+        self._idle.set()
+
+    async def _flush_until_trouble(self) -> str:
+        """The cause for which the lane must be opened again."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._must_reopen:
+                return "rebalance"
+            while self._outbox:
+                self._take()
+                try:
+                    await self._flush()
+                except Fenced:
+                    self.is_ready = False
+                    log.warning("lane_fenced", partition=str(self.tp))
+                    return "fenced"
+                except LostDependency as error:
+                    self.is_ready = False
+                    log.debug("flush_outcome_unknown", partition=str(self.tp), error=str(error))
+                    return "unknown_outcome"
+                if self._must_reopen:
+                    return "rebalance"
+            self._idle.set()
+
+    def _take(self) -> None:
+        """Moves what finished first from the outbox into this flush, within its bounds; at least one completion."""
+        num_records = num_bytes = num_offsets = 0
+        while self._outbox:
+            outputs = self._outbox[0].outputs
+            num_records += len(outputs)
+            num_bytes += sum(output.size for output in outputs)
+            num_offsets += len(self._outbox[0].offsets)
+            is_full = num_records > MAX_FLUSH_RECORDS or num_bytes > MAX_FLUSH_BYTES or num_offsets > _FLUSH_OFFSETS
+            if is_full and self._flushing:
+                return
+            self._flushing.append(self._outbox.popleft())
+
+    async def _flush(self) -> None:
+        """One transaction: outputs, dead letters and offsets together."""
+        started = time.perf_counter()
+        offsets = [offset for completion in self._flushing for offset in completion.offsets]
+        outputs = [output for completion in self._flushing for output in completion.outputs]
+        commit = self.tracker.commit_with(offsets)
+        position = (commit.low, commit_metadata.encode(commit))
+        await self._producer.transact(outputs, self._group, {self.tp: position})
+        self.tracker.finish(offsets)
+        self._flushing = []
+        metrics.TRANSACTION_SECONDS.observe(time.perf_counter() - started)
+        metrics.TRANSACTION_RECORDS.observe(len(outputs))
+        self._on_change()

@@ -1,0 +1,419 @@
+"""A service's consumer: polls its lanes, hands events to the handler or joiner, and keeps what runs within bounds.
+
+    poll ─→ admit ─→ handler, concurrently ──→ completion ─→ lane's outbox ─→ flush (one transaction)
+                 └─→ group ─→ joiner decides ─┘
+
+Nothing is polled while there is no room: the broker keeps the rest, and one fetch per partition waits in memory.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import structlog
+
+from conclave.domain.joining import Decision
+from conclave.errors import LostDependency, Rejected
+from conclave.runtime import dead_letters, metrics
+from conclave.runtime.attempts import Backoff, Dependencies
+from conclave.runtime.deduplication import Window
+from conclave.runtime.groups import Decided, Failed, Group, Groups, records_of
+from conclave.runtime.handler import Arrival, Handler, Joiner
+from conclave.runtime.intake import Publisher, RequestKey, event_id
+from conclave.runtime.kafka import GroupConsumer, LogReader, Rebalance
+from conclave.runtime.lane import Completion, Lane
+from conclave.runtime.record import Record, Tp
+from conclave.runtime.settings import RuntimeSettings
+from conclave.runtime.tracker import MAX_SPAN
+from schemas import flow
+from schemas.codec import UnreadableEvent
+from schemas.envelope import header
+from schemas.events import Event
+
+_POLL_MS = 200
+_TICK_S = 0.2
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a service does with its events: exactly one of `handler` and `joiner`."""
+
+    handler: Handler | None = None
+    joiner: Joiner | None = None
+    is_ordered: bool = False  # of `handler`: the next event of a key starts when the previous one is finished
+    request_key: RequestKey | None = None  # ids by which an event published twice is recognised
+
+
+class Service:
+    """The consumer of one service in this process."""
+
+    def __init__(self, name: str, settings: RuntimeSettings, work: Work, dependencies: Dependencies) -> None:
+        row = flow.service_row(name)
+        self._name, self._settings, self._work_spec = name, settings, work
+        self._topics = [topic.value for topic in row.consumes]
+        self._publisher = Publisher(name, lambda: time.time_ns() // 1_000_000)
+        self._dependencies = dependencies
+        self._backoff = Backoff(settings.retry_backoff_s)
+        self._rng = random.Random()
+        self._consumer = GroupConsumer(
+            settings.bootstrap_servers,
+            name,
+            f"conclave-{name}",
+            session_timeout_ms=settings.session_timeout_ms,
+            max_poll_interval_ms=settings.max_poll_interval_ms,
+        )
+        self._lanes: dict[Tp, Lane] = {}
+        self._lane_tasks: dict[Tp, asyncio.Task[None]] = {}
+        self._windows: dict[Tp, Window] = {}
+        self._queues: dict[str, deque[tuple[Lane, Record, Event]]] = {}
+        self._num_running = 0
+        self._changed = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+        self.is_joined = False
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_ready(self) -> bool:
+        """True while the service is in its group and every lane that it holds admits or waits for room."""
+        lanes = self._lanes.values()
+        return self.is_joined and not self._stopping.is_set() and all(lane.is_ready and not lane.is_held for lane in lanes)
+
+    def stop(self) -> None:
+        """Has `run` drain and return."""
+        self._stopping.set()
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Consumes until `stop`, then drains: running work is waited for, finished work flushed, the rest left undone."""
+        await self._join_group()
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            ticker = tasks.create_task(self._tick(), name="tick")
+            # Lanes that the first rebalance brought before this group existed start now.
+            for lane in self._lanes.values():
+                self._start(lane)
+            await self._consume()
+            await self._drain()
+            ticker.cancel()
+            for task in self._lane_tasks.values():
+                task.cancel()
+        await self._consumer.stop()
+
+    async def _join_group(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._consumer.start(self._topics, Rebalance(self._on_revoked, self._on_assigned))
+                self._dependencies.back("kafka")
+                return
+            except LostDependency as error:
+                self._dependencies.lost(error.dependency, error.why)
+                await self._consumer.stop()
+                self._consumer = GroupConsumer(
+                    self._settings.bootstrap_servers,
+                    self._name,
+                    f"conclave-{self._name}",
+                    session_timeout_ms=self._settings.session_timeout_ms,
+                    max_poll_interval_ms=self._settings.max_poll_interval_ms,
+                )
+                await asyncio.sleep(1.0)
+
+    async def _drain(self) -> None:
+        deadline = time.monotonic() + self._settings.drain_s
+        while self._num_running and time.monotonic() < deadline:
+            await self._until_changed(0.1)
+        # Up to half the broker's patience for what is finished; unflushed work is simply done again by someone.
+        for lane in self._lanes.values():
+            if lane.is_ready:
+                await lane.until_flushed(5.0)
+        log.info("drained", running=self._num_running)
+
+    # -- partitions ---------------------------------------------------------------------------------------------------
+
+    async def _on_revoked(self, revoked: Collection[Tp]) -> None:
+        held = [lane for tp in revoked if (lane := self._lanes.get(tp))]
+        for lane in held:
+            lane.is_held = True
+        async with asyncio.TaskGroup() as flushes:
+            for lane in held:
+                if lane.is_ready:
+                    flushes.create_task(lane.until_flushed(3.0))
+
+    async def _on_assigned(self, assigned: Collection[Tp]) -> None:
+        generation = self._consumer.membership().generation
+        for tp in [tp for tp in self._lanes if tp not in assigned]:
+            self._let_go(tp)
+        for tp in assigned:
+            lane = self._lanes.get(tp)
+            if lane is None:
+                self._take_on(tp)
+            elif lane.is_ready and generation == lane.generation + 1:
+                # Member of both generations, so nobody else held the partition in between: go on where polling stopped.
+                self._consumer.seek(tp, lane.tracker.next_offset)
+                lane.is_held = False
+            else:
+                lane.is_held = False
+                lane.reopen()
+            self._lanes[tp].generation = generation
+        self.is_joined = True
+        self._changed.set()
+        log.info("assigned", generation=generation, partitions=sorted(str(tp) for tp in assigned))
+
+    def _take_on(self, tp: Tp) -> None:
+        lane = self._lanes[tp] = Lane(
+            tp,
+            group=self._name,
+            bootstrap_servers=self._settings.bootstrap_servers,
+            consumer=self._consumer,
+            groups=Groups(self._work_spec.joiner) if self._work_spec.joiner else None,
+            prepare=self._read_window,
+            on_change=self._changed.set,
+        )
+        if self._tasks is not None:
+            self._start(lane)
+
+    def _start(self, lane: Lane) -> None:
+        assert self._tasks is not None
+        self._lane_tasks[lane.tp] = self._tasks.create_task(lane.run(), name=f"lane {lane.tp}")
+
+    def _let_go(self, tp: Tp) -> None:
+        self._lanes.pop(tp)
+        self._windows.pop(tp, None)
+        task = self._lane_tasks.pop(tp, None)
+        if task is not None:
+            task.cancel()
+        for gauge in (metrics.LAG, metrics.SPAN, metrics.OPEN_EVENTS):
+            with contextlib.suppress(KeyError):
+                gauge.remove(tp.topic, str(tp.partition))
+
+    async def _read_window(self, lane: Lane) -> None:
+        """Reads the ids of the latest records below the watermark back from the log."""
+        key_of, size = self._work_spec.request_key, self._settings.duplicate_window
+        if key_of is None or size == 0:
+            return
+        window = self._windows[lane.tp] = Window(size)
+        reader = LogReader(self._settings.bootstrap_servers)
+        try:
+            await reader.start()
+            begin = max((await reader.begin_offsets([lane.tp]))[lane.tp], lane.tracker.low - size)
+            reader.assign({lane.tp: begin})
+            while await reader.position(lane.tp) < lane.tracker.low:
+                for record in await reader.poll(timeout_ms=_POLL_MS):
+                    if record.offset < lane.tracker.low:
+                        self._note_key(window, record)
+        finally:
+            await reader.stop()
+
+    # -- records ------------------------------------------------------------------------------------------------------
+
+    async def _consume(self) -> None:
+        while not self._stopping.is_set():
+            partitions = [tp for tp, lane in self._lanes.items() if lane.is_admitting]
+            room = min((self._lanes[tp].tracker.room for tp in partitions), default=0)
+            if self._work_spec.handler is not None:
+                room = min(room, self._settings.max_in_flight - self._num_running)
+            if room <= 0:
+                self._consumer.touch()
+                await self._until_changed(_TICK_S)
+                continue
+            records = await self._consumer.poll(partitions, timeout_ms=_POLL_MS, max_records=min(room, 500))
+            self._admit_all(records)
+            # Under a steady stream poll never waits: let the handlers and flushers in.
+            await asyncio.sleep(0)
+
+    def _admit_all(self, records: list[Record]) -> None:
+        touched: dict[tuple[Tp, str], Lane] = {}
+        for record in records:
+            lane = self._lanes.get(Tp(record.topic, record.partition))
+            if lane is None or not lane.is_admitting:
+                continue  # it was revoked or fenced meanwhile: whoever opens the lane next reads the record again
+            key = self._admit(lane, record)
+            if key is not None:
+                touched[lane.tp, key] = lane
+        for (_, key), lane in touched.items():
+            self._join(lane, key)
+
+    def _admit(self, lane: Lane, record: Record) -> str | None:
+        """The key of the group that has to be joined now, for a joiner."""
+        window = self._windows.get(lane.tp)
+        is_duplicate = window is not None and self._note_key(window, record)
+        if not lane.tracker.admit(record.offset):
+            metrics.REDELIVERED.labels(record.topic).inc()
+            return None
+        if is_duplicate:
+            self._finish(lane, record, "duplicate", Completion((record.offset,)))
+            return None
+        try:
+            event = self._publisher.read(record)
+            if lane.groups is not None:
+                return lane.groups.add(record, event, self._publisher.clock_ms())
+        except UnreadableEvent as error:
+            cause = dead_letters.cause_of(error)
+            self._finish(lane, record, cause.reason.value, self._publisher.give_up([record], cause))
+            return None
+        self._enqueue(lane, record, event)
+        return None
+
+    def _note_key(self, window: Window, record: Record) -> bool:
+        """True when the record repeats an earlier one. A replayed dead letter is a request of its own."""
+        key_of = self._work_spec.request_key
+        if key_of is None:
+            return False
+        try:
+            key = key_of(self._publisher.read(record), self._publisher.arrival(record))
+        except (UnreadableEvent, Rejected):
+            return False
+        replayed = header(record.headers, dead_letters.REPLAY_HEADER) or ""
+        return key is not None and window.note(key + replayed, record.offset)
+
+    def _finish(self, lane: Lane, record: Record, outcome: str, completion: Completion) -> None:
+        lane.submit(completion)
+        metrics.MESSAGES.labels(record.topic, outcome).inc()
+        log.info("message_handled", partition=str(lane.tp), offset=record.offset, outcome=outcome, event_id=event_id(record))
+
+    # -- joining ------------------------------------------------------------------------------------------------------
+
+    def _join(self, lane: Lane, key: str) -> None:
+        if lane.groups is not None:
+            self._apply(lane, lane.groups.join(key, self._publisher.clock_ms()))
+
+    def _apply(self, lane: Lane, outcome: Decided | Failed | None) -> None:
+        match outcome:
+            case Decided(group=group, decision=Decision(outputs=outputs, carry=carry)):
+                records = records_of(group)
+                completion = self._publisher.complete(records[0], group.offsets, outputs, carry)
+                kinds = ",".join(sorted({type(event).__name__ for event in outputs})) or "absorbed"
+                self._finish_group(lane, group, kinds, completion)
+            case Failed(group=group, error=error):
+                events = error.outputs if isinstance(error, Rejected) else ()
+                cause = dead_letters.cause_of(error)
+                completion = self._publisher.give_up(records_of(group), cause, events=events)
+                self._finish_group(lane, group, cause.reason.value, completion)
+            case None:
+                pass
+
+    def _finish_group(self, lane: Lane, group: Group, outcome: str, completion: Completion) -> None:
+        lane.submit(completion)
+        metrics.MESSAGES.labels(lane.tp.topic, outcome).inc(len(group.offsets))
+        log.info("group_decided", partition=str(lane.tp), key=group.key, events=len(group.offsets), outcome=outcome)
+
+    async def _tick(self) -> None:
+        """Joins groups whose time has come, carries forward those that hold the watermark back, measures."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            now_ms = self._publisher.clock_ms()
+            for lane in list(self._lanes.values()):
+                if lane.groups is not None and lane.is_ready and not lane.is_held:
+                    for key in list(lane.groups.due(now_ms)):
+                        self._join(lane, key)
+                    self._carry_forward(lane, now_ms)
+                self._measure(lane)
+
+    def _carry_forward(self, lane: Lane, now_ms: int) -> None:
+        assert lane.groups is not None
+        carry_after_ms = self._settings.carry_after_s * 1000
+        for _ in range(100):
+            if lane.tracker.span < MAX_SPAN // 2:
+                return
+            outcome = lane.groups.carry_oldest(lambda group: now_ms - group.opened_ms >= carry_after_ms)
+            if outcome is None:
+                return
+            metrics.CARRIED_FORWARD.labels(lane.tp.topic).inc()
+            self._apply(lane, outcome)
+
+    def _measure(self, lane: Lane) -> None:
+        labels = (lane.tp.topic, str(lane.tp.partition))
+        metrics.SPAN.labels(*labels).set(lane.tracker.span)
+        metrics.OPEN_EVENTS.labels(*labels).set(len(lane.tracker.running))
+        end = self._consumer.end_offset(lane.tp) if lane.is_ready else None
+        if end is not None:
+            metrics.LAG.labels(*labels).set(max(0, end - lane.tracker.low))
+
+    # -- handling -----------------------------------------------------------------------------------------------------
+
+    def _enqueue(self, lane: Lane, record: Record, event: Event) -> None:
+        if not self._work_spec.is_ordered:
+            self._spawn(lane, record, event)
+            return
+        key = flow.key_of(event)
+        queue = self._queues.setdefault(key, deque())
+        queue.append((lane, record, event))
+        if len(queue) == 1:
+            self._spawn(lane, record, event)
+
+    def _spawn(self, lane: Lane, record: Record, event: Event) -> None:
+        assert self._tasks is not None
+        self._num_running += 1
+        metrics.IN_FLIGHT.set(self._num_running)
+        task = self._tasks.create_task(self._handle(lane, record, event), name=f"{lane.tp}/{record.offset}")
+        lane.work[record.offset] = task
+        task.add_done_callback(lambda _: self._ended(lane, record, event))
+
+    def _ended(self, lane: Lane, record: Record, event: Event) -> None:
+        """Frees the slot, also of a task cancelled before its first step, and starts the key's next event."""
+        lane.work.pop(record.offset, None)
+        self._num_running -= 1
+        metrics.IN_FLIGHT.set(self._num_running)
+        self._changed.set()
+        if self._work_spec.is_ordered:
+            key = flow.key_of(event)
+            queue = self._queues[key]
+            queue.popleft()
+            while queue and self._lanes.get(queue[0][0].tp) is not queue[0][0]:
+                queue.popleft()
+            if queue and not self._stopping.is_set():
+                self._spawn(*queue[0])
+            else:
+                del self._queues[key]
+
+    async def _handle(self, lane: Lane, record: Record, event: Event) -> None:
+        """Tries until there is a completion: outputs, or a dead letter."""
+        attempt = 1
+        while True:
+            try:
+                outputs = await self._attempt(event, self._publisher.arrival(record))
+                self._finish(lane, record, "handled", self._publisher.complete(record, (record.offset,), outputs))
+                return
+            except LostDependency as error:
+                self._dependencies.lost(error.dependency, error.why)
+                await self._wait_slotless(min(5.0, self._backoff.delay_s(attempt, self._rng) + 0.1))
+                continue
+            except Exception as error:
+                if isinstance(error, Rejected) or attempt >= self._settings.max_attempts:
+                    self._give_up(lane, record, error, attempt)
+                    return
+                log.warning("attempt_failed", partition=str(lane.tp), offset=record.offset, attempt=attempt, error=repr(error)[:500])
+            await self._wait_slotless(self._backoff.delay_s(attempt, self._rng))
+            attempt += 1
+
+    async def _attempt(self, event: Event, arrival: Arrival) -> list[Event]:
+        assert self._work_spec.handler is not None
+        with metrics.HANDLE_SECONDS.labels(type(event).__name__).time():
+            return list(await self._work_spec.handler.handle(event, arrival))
+
+    async def _wait_slotless(self, delay_s: float) -> None:
+        """Waits without holding a slot: only the record's offset stays open (docs/decisions/0003)."""
+        self._num_running -= 1
+        self._changed.set()
+        try:
+            await asyncio.sleep(delay_s)
+        finally:
+            self._num_running += 1
+
+    def _give_up(self, lane: Lane, record: Record, error: Exception, attempts: int) -> None:
+        events = error.outputs if isinstance(error, Rejected) else ()
+        cause = dead_letters.cause_of(error, attempts)
+        self._finish(lane, record, cause.reason.value, self._publisher.give_up([record], cause, events=events))
+
+    async def _until_changed(self, limit_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._changed.wait()
+        self._changed.clear()

@@ -1,0 +1,47 @@
+"""Settings that every service has, read from the environment: CONCLAVE_<NAME>."""
+
+from typing import Annotated, TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from conclave.errors import Misconfigured, WrongSetting
+
+S = TypeVar("S", bound=BaseSettings)
+PREFIX = "CONCLAVE_"
+
+
+class RuntimeSettings(BaseSettings):
+    """How a service runs; what it does has settings of its own, in its folder."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    bootstrap_servers: Annotated[str, Field(min_length=3, description="Kafka brokers, host:port,…")]
+    http_host: str = "127.0.0.1"
+    http_port: Annotated[int, Field(ge=0, le=65535, description="of /live, /ready and /metrics; 0: any free one")] = 0
+    max_in_flight: Annotated[int, Field(ge=1, le=10_000, description="messages being handled at once")] = 256
+    max_attempts: Annotated[int, Field(ge=1, le=100, description="before a message is dead-lettered")] = 4
+    retry_backoff_s: Annotated[float, Field(gt=0, le=600)] = 0.2
+    drain_s: Annotated[float, Field(ge=0, le=3600, description="for running work, after SIGTERM")] = 15.0
+    session_timeout_ms: Annotated[int, Field(ge=1000, le=300_000)] = 15_000
+    max_poll_interval_ms: Annotated[int, Field(ge=10_000)] = 600_000
+    duplicate_window: Annotated[int, Field(ge=0, le=1_000_000, description="records of a partition, for ids seen")] = 10_000
+    carry_after_s: Annotated[float, Field(gt=0, description="an open group this old is carried when the span is half full")] = 5.0
+    log_level: str = "info"
+    log_format: Annotated[str, Field(pattern="^(json|console)$")] = "json"
+
+
+def load(settings: type[S]) -> S:
+    """The settings, from the environment. Raises: Misconfigured, listing every wrong one."""
+    try:
+        return settings()
+    except ValidationError as error:
+        wrong = [
+            WrongSetting(
+                name=PREFIX + ".".join(str(part) for part in row["loc"]).upper(),
+                expected=row["msg"],
+                got=None if row["type"] == "missing" else str(row["input"])[:100],
+            )
+            for row in error.errors(include_context=False)
+        ]
+        raise Misconfigured(wrong) from None

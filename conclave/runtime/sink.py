@@ -1,0 +1,209 @@
+"""The recorder's consumer: batches of events into a store that keeps the offsets itself, in the same transaction.
+
+The same idea as a lane's, in SQL: claiming a partition raises its epoch, so a former owner's transaction changes nothing.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+import structlog
+
+from conclave.errors import Fenced, LostDependency
+from conclave.runtime import dead_letters, metrics
+from conclave.runtime.attempts import Dependencies
+from conclave.runtime.intake import Publisher, event_id
+from conclave.runtime.kafka import GroupConsumer, PlainProducer, Rebalance
+from conclave.runtime.record import Record, Tp, coordinates
+from conclave.runtime.settings import RuntimeSettings
+from conclave.store.recorded import RecordedEvent
+from schemas import flow
+from schemas.codec import UnreadableEvent
+from schemas.envelope import header
+
+_POLL_MS = 200
+_MAINTAIN_EVERY_S = 3600.0
+
+log = structlog.get_logger(__name__)
+
+
+class Store(Protocol):
+    """Where a sink writes. All methods raise LostDependency while the store is away."""
+
+    async def claim(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Takes the partitions over from whoever held them; the offset at which each goes on."""
+        ...
+
+    async def record(self, batch: Sequence[RecordedEvent], offsets: Mapping[tuple[str, int], int]) -> int:
+        """Rows written with the offsets, in one transaction. Raises: Fenced when a partition was claimed by another."""
+        ...
+
+    async def maintain(self, now_ms: int) -> None:
+        """Housekeeping, at the start and every hour."""
+        ...
+
+
+class Sink:
+    """The consumer of a service that only writes."""
+
+    def __init__(self, name: str, settings: RuntimeSettings, store: Store, dependencies: Dependencies, *, batch: int = 2000) -> None:
+        self._name, self._store, self._dependencies, self._batch = name, store, dependencies, batch
+        self._topics = [topic.value for topic in flow.service_row(name).consumes]
+        self._publisher = Publisher(name, lambda: time.time_ns() // 1_000_000)
+        self._consumer = GroupConsumer(
+            settings.bootstrap_servers,
+            name,
+            f"conclave-{name}",
+            session_timeout_ms=settings.session_timeout_ms,
+            max_poll_interval_ms=settings.max_poll_interval_ms,
+        )
+        self._producer = PlainProducer(settings.bootstrap_servers)
+        self._assigned: frozenset[Tp] = frozenset()
+        self._claimed: dict[Tp, int] = {}  # next offset to store
+        self._stopping = asyncio.Event()
+        self.is_joined = False
+
+    @property
+    def is_ready(self) -> bool:
+        """True while every assigned partition is claimed and nothing that is needed is away."""
+        return self.is_joined and not self._stopping.is_set() and self._assigned == frozenset(self._claimed)
+
+    def stop(self) -> None:
+        """Has `run` finish the batch in hand and return."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Consumes until `stop`."""
+        await self._until_connected()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                upkeep = tasks.create_task(self._maintain(), name="maintain")
+                while not self._stopping.is_set():
+                    await self._step()
+                upkeep.cancel()
+        finally:
+            await self._consumer.stop()
+            await self._producer.stop()
+
+    async def _until_connected(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._producer.start()
+                await self._consumer.start(self._topics, Rebalance(self._on_revoked, self._on_assigned))
+                self._dependencies.back("kafka")
+                return
+            except LostDependency as error:
+                self._dependencies.lost(error.dependency, error.why)
+                await asyncio.sleep(1.0)
+
+    async def _on_revoked(self, revoked: Collection[Tp]) -> None:
+        self._claimed.clear()
+
+    async def _on_assigned(self, assigned: Collection[Tp]) -> None:
+        self._assigned = frozenset(assigned)
+        self._claimed.clear()
+        self.is_joined = True
+        log.info("assigned", partitions=sorted(str(tp) for tp in assigned))
+
+    async def _step(self) -> None:
+        try:
+            if self._assigned != frozenset(self._claimed):
+                await self._claim(self._assigned)
+            if not self._claimed:
+                await self._pause(0.2)
+                return
+            records = await self._consumer.poll(list(self._claimed), timeout_ms=_POLL_MS, max_records=self._batch)
+            if records:
+                await self._write([record for record in records if Tp(record.topic, record.partition) in self._claimed])
+        except LostDependency as error:
+            self._dependencies.lost(error.dependency, error.why)
+            self._claimed.clear()
+            self._consumer.touch()
+            await self._pause(0.5)
+        except Fenced:
+            log.warning("sink_fenced")
+            self._claimed.clear()
+
+    async def _pause(self, limit_s: float) -> None:
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    async def _claim(self, assigned: frozenset[Tp]) -> None:
+        if not await self._consumer.is_member():
+            raise LostDependency("kafka", "not a member of the group")
+        positions = await self._store.claim(list(assigned))
+        if assigned != self._assigned:
+            return
+        for tp in assigned:
+            self._consumer.seek(tp, positions[tp])
+        self._claimed = {tp: positions[tp] for tp in assigned}
+        self._dependencies.back("postgres")
+        self._dependencies.back("kafka")
+
+    async def _write(self, records: Sequence[Record]) -> None:
+        started = time.perf_counter()
+        batch = [event for record in records if (event := await self._read(record)) is not None]
+        positions: dict[tuple[str, int], int] = {}
+        for record in records:
+            positions[record.topic, record.partition] = record.offset + 1
+        num_rows = await self._record(batch, positions, {coordinates(record): record for record in records})
+        metrics.TRANSACTION_SECONDS.observe(time.perf_counter() - started)
+        metrics.TRANSACTION_RECORDS.observe(len(records))
+        for record in records:
+            metrics.MESSAGES.labels(record.topic, "recorded").inc()
+        log.info("batch_recorded", records=len(records), rows=num_rows)
+
+    async def _record(
+        self, batch: Sequence[RecordedEvent], positions: Mapping[tuple[str, int], int], records: Mapping[str, Record]
+    ) -> int:
+        """Rows written. A batch that the store can't take is halved until the event at fault stands alone."""
+        try:
+            return await self._store.record(batch, positions)
+        except (LostDependency, Fenced):
+            raise
+        except Exception as error:
+            if len(batch) <= 1:
+                for event in batch:
+                    record = records[f"{event.topic}/{event.partition}/{event.offset}"]
+                    await self._give_up(record, error)
+                return await self._store.record([], positions)
+            half = len(batch) // 2
+            # Only the second half's transaction moves the offsets: a crash between redoes the first, which is idempotent.
+            return await self._record(batch[:half], {}, records) + await self._record(batch[half:], positions, records)
+
+    async def _read(self, record: Record) -> RecordedEvent | None:
+        try:
+            event = self._publisher.read(record)
+        except UnreadableEvent as error:
+            if flow.topic_row(record.topic).guardian == self._name:
+                await self._give_up(record, error)
+            return None
+        return RecordedEvent(
+            event=event,
+            event_id=event_id(record),
+            key=(record.key or b"").decode("utf-8", "replace"),
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            recorded_ms=record.timestamp,
+            traceparent=header(record.headers, "traceparent"),
+        )
+
+    async def _give_up(self, record: Record, error: Exception) -> None:
+        """Dead-letters at least once: a crash before the offsets are stored repeats it, under the same coordinates."""
+        completion = self._publisher.give_up([record], dead_letters.cause_of(error))
+        await self._producer.publish(completion.outputs)
+
+    async def _maintain(self) -> None:
+        while True:
+            delay_s = _MAINTAIN_EVERY_S
+            try:
+                await self._store.maintain(time.time_ns() // 1_000_000)
+            except LostDependency as error:
+                self._dependencies.lost(error.dependency, error.why)
+                delay_s = 5.0
+            await asyncio.sleep(delay_s)
