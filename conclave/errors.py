@@ -1,11 +1,11 @@
 """The errors of Conclave, one root. The type says what to do; the fields say what happened.
 
-    ConclaveError
-    ├── Retryable         the same again may succeed: tried again with backoff, then dead-lettered
-    ├── Rejected          the input is at fault and will stay so: dead-lettered at once, naming the field
-    ├── LostDependency    broker, database or engine is away: waited for, never charged to a message
-    ├── Fenced            another owner has taken over a partition: drop the work, it is theirs now
-    └── Misconfigured     settings, all wrong ones at once: the process ends with a message for its operator
+ConclaveError
+├── Retryable         the same again may succeed: tried again with backoff, then dead-lettered
+├── Rejected          the input is at fault and will stay so: dead-lettered at once, naming the field
+├── LostDependency    broker, database or engine is away: waited for, never charged to a message
+├── Fenced            another owner has taken over a partition: drop the work, it is theirs now
+└── Misconfigured     settings, all wrong ones at once: the process ends with a message for its operator
 """
 
 from collections.abc import Sequence
@@ -79,5 +79,8 @@ class Misconfigured(ConclaveError):
     settings: Sequence[WrongSetting]
 
     def __str__(self) -> str:
-        lines = (f"  {s.name}: expected {s.expected}, got {'nothing' if s.got is None else repr(s.got)}" for s in self.settings)
+        lines = (
+            f"  {s.name}: expected {s.expected}, got {'nothing' if s.got is None else repr(s.got)}"
+            for s in self.settings
+        )
         return "these settings need a look:\n" + "\n".join(lines)

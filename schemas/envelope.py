@@ -14,7 +14,9 @@ Headers = tuple[tuple[str, bytes], ...]
 
 CONTENT_TYPE = "application/json"
 _TYPE_PATTERN = re.compile(r"conclave\.(?P<name>[A-Za-z]{1,64})\.v(?P<version>[0-9]{1,4})")
-_TRACEPARENT_PATTERN = re.compile(r"(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})")
+_TRACEPARENT_PATTERN = re.compile(
+    r"(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})"
+)
 
 
 class Envelope(Struct, frozen=True, kw_only=True):
@@ -67,7 +69,9 @@ def parse_type(text: str) -> tuple[str, int] | None:
 def child_traceparent(parent: str | None) -> str:
     """A W3C traceparent for a new span under `parent`; the start of a new sampled trace when `parent` is absent or invalid."""
     match = _TRACEPARENT_PATTERN.fullmatch(parent) if parent else None
-    is_valid = match is not None and match["version"] != "ff" and set(match["trace"]) != {"0"} and set(match["span"]) != {"0"}
+    is_valid = (
+        match is not None and match["version"] != "ff" and set(match["trace"]) != {"0"} and set(match["span"]) != {"0"}
+    )
     trace, flags = (match["trace"], match["flags"]) if match and is_valid else (secrets.token_hex(16), "01")
     return f"00-{trace}-{secrets.token_hex(8)}-{flags}"
 

@@ -1,7 +1,7 @@
 """The pipeline as a table. Topics, launcher, docs diagram, AsyncAPI document and the compose file's check derive from it.
 
-    producer ─requests→ decomposer ─samples→ decoder ─paths→ voter ─steps→ aggregator ─answers→ anyone
-                             └────────────────steps────────────────────────────┘
+producer ─requests→ decomposer ─samples→ decoder ─paths→ voter ─steps→ aggregator ─answers→ anyone
+                         └────────────────steps────────────────────────────┘
 """
 
 from enum import StrEnum
@@ -40,7 +40,7 @@ class TopicRow(Struct, frozen=True):
     events: tuple[type[e.Event], ...]
     guardian: str
     retention_days: float = 7.0
-    is_compacted: bool = False
+    cleanup: str = "delete"
     is_broadcast: bool = False  # one partition, which every replica reads whole
     is_stamped_by_broker: bool = False  # record time = arrival, whatever a producer claims
 
@@ -52,9 +52,10 @@ TOPICS: tuple[TopicRow, ...] = (
     TopicRow(Topic.SAMPLES,  Key.STEP,    (e.SampleRequested,), "decoder"),
     TopicRow(Topic.PATHS,    Key.STEP,    (e.PathDecoded, e.PathFailed, e.TallyCarried), "voter"),
     TopicRow(Topic.ANSWERS,  Key.REQUEST, (e.AnswerReached, e.RequestFailed), "recorder"),
-    TopicRow(Topic.CONTROL,  Key.STEP,    (e.StepClosed,), "decoder", retention_days=1.0, is_compacted=True, is_broadcast=True),
+    TopicRow(Topic.CONTROL,  Key.STEP,    (e.StepClosed,), "decoder",
+             cleanup="compact,delete", retention_days=1.0, is_broadcast=True),
     TopicRow(Topic.FEEDBACK, Key.REQUEST, (e.FeedbackGiven,), "recorder"),
-    TopicRow(Topic.WEIGHTS,  Key.EXPERIMENT, (e.WeightsPublished,), "decomposer", is_compacted=True, is_broadcast=True),
+    TopicRow(Topic.WEIGHTS,  Key.EXPERIMENT, (e.WeightsPublished,), "decomposer", cleanup="compact", is_broadcast=True),
 )
 # fmt: on
 
@@ -76,10 +77,13 @@ class ServiceRow(Struct, frozen=True):
 # fmt: off
 SERVICES: tuple[ServiceRow, ...] = (
     ServiceRow("decomposer", (Topic.REQUESTS,), (e.PlanMade, e.SampleRequested, e.RequestFailed, e.ReasoningRequested)),
-    ServiceRow("decoder",    (Topic.SAMPLES,),  (e.PathDecoded, e.PathFailed), broadcasts=(Topic.CONTROL,), needs_model=True),
+    ServiceRow("decoder",    (Topic.SAMPLES,),  (e.PathDecoded, e.PathFailed),
+               broadcasts=(Topic.CONTROL,), needs_model=True),
     ServiceRow("voter",      (Topic.PATHS,),    (e.StepDecided, e.SampleRequested, e.StepClosed, e.TallyCarried)),
-    ServiceRow("aggregator", (Topic.STEPS,),    (e.AnswerReached, e.RequestFailed, e.SampleRequested, e.StepClosed, e.PlanCarried)),
-    ServiceRow("recorder",   (Topic.REQUESTS, Topic.STEPS, Topic.PATHS, Topic.ANSWERS, Topic.FEEDBACK), (), needs_postgres=True),
+    ServiceRow("aggregator", (Topic.STEPS,),
+               (e.AnswerReached, e.RequestFailed, e.SampleRequested, e.StepClosed, e.PlanCarried)),
+    ServiceRow("recorder",   (Topic.REQUESTS, Topic.STEPS, Topic.PATHS, Topic.ANSWERS, Topic.FEEDBACK), (),
+               needs_postgres=True),
 )
 # fmt: on
 

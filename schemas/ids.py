@@ -1,9 +1,9 @@
 """Identifiers: what they look like, what is inside them and how one derives from another.
 
-    request_id   UUIDv7, lower case                      0198c5b2-7e1a-7c3e-9d55-2f6a1b0c4d5e
-    step_id      <request_id>/<step index>               0198c5b2-…-2f6a1b0c4d5e/0
-    path_id      <step_id>/<sample index>                0198c5b2-…-2f6a1b0c4d5e/0/7
-    event_id     26 characters of base32, derived from the event that caused it
+request_id   UUIDv7, lower case                      0198c5b2-7e1a-7c3e-9d55-2f6a1b0c4d5e
+step_id      <request_id>/<step index>               0198c5b2-…-2f6a1b0c4d5e/0
+path_id      <step_id>/<sample index>                0198c5b2-…-2f6a1b0c4d5e/0/7
+event_id     26 characters of base32, derived from the event that caused it
 """
 
 import base64

@@ -20,7 +20,9 @@ log = structlog.get_logger(__name__)
 class BroadcastReader:
     """Hands every event of `topics`, from the first that the log still has, to `listener`."""
 
-    def __init__(self, bootstrap_servers: str, topics: Sequence[str], listener: Broadcast, dependencies: Dependencies) -> None:
+    def __init__(
+        self, bootstrap_servers: str, topics: Sequence[str], listener: Broadcast, dependencies: Dependencies
+    ) -> None:
         self._bootstrap_servers, self._topics = bootstrap_servers, topics
         self._listener, self._dependencies = listener, dependencies
         self.is_caught_up = False

@@ -72,7 +72,9 @@ class Client:
         await reader.start()
         try:
             async with Admin(self._bootstrap_servers) as admin:
-                committed = {row.name: await admin.committed(row.name) for row in flow.SERVICES if not row.needs_postgres}
+                committed = {
+                    row.name: await admin.committed(row.name) for row in flow.SERVICES if not row.needs_postgres
+                }
             names = [name for row in flow.TOPICS for name in (row.topic.value, flow.dead_letter_topic(row.topic.value))]
             return [state for name in names if (state := await _state(reader, name, committed)) is not None]
         finally:
@@ -100,7 +102,9 @@ class Client:
 
 
 def _output(event: Event, event_id: str | None) -> Output:
-    return output_of(event, service="cli", event_id=event_id or uuid.uuid4().hex, parent=None, now_ms=time.time_ns() // 1_000_000)
+    return output_of(
+        event, service="cli", event_id=event_id or uuid.uuid4().hex, parent=None, now_ms=time.time_ns() // 1_000_000
+    )
 
 
 async def _events(reader: LogReader) -> AsyncIterator[tuple[str, Event]]:
@@ -113,7 +117,9 @@ async def _events(reader: LogReader) -> AsyncIterator[tuple[str, Event]]:
             yield record.topic, event
 
 
-async def _state(reader: LogReader, name: str, committed: Mapping[str, Mapping[Tp, tuple[int, str]]]) -> TopicState | None:
+async def _state(
+    reader: LogReader, name: str, committed: Mapping[str, Mapping[Tp, tuple[int, str]]]
+) -> TopicState | None:
     partitions = await reader.partitions(name)
     if not partitions:
         return None

@@ -12,7 +12,9 @@ from schemas.codec import UnreadableEvent
 from schemas.envelope import Headers, header, rfc3339
 
 PREFIX = "conclave-"
-REPLAY_HEADER = PREFIX + "replay"  # set by `conclave dead-letters replay`: makes a replayed request new to deduplication
+REPLAY_HEADER = (
+    PREFIX + "replay"
+)  # set by `conclave dead-letters replay`: makes a replayed request new to deduplication
 
 
 class Reason(StrEnum):

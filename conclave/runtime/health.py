@@ -53,12 +53,15 @@ class Health:
     def _app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         match environ.get("PATH_INFO"):
             case "/metrics":
-                return self._metrics(environ, start_response)
+                body: Iterable[bytes] = self._metrics(environ, start_response)
+                return body
             case "/live":
                 return self._respond(start_response, self._is_live, {"service": self._service})
             case "/ready":
                 status = self._status()
-                return self._respond(start_response, self._is_live and bool(status.get("ready")), {"service": self._service, **status})
+                return self._respond(
+                    start_response, self._is_live and bool(status.get("ready")), {"service": self._service, **status}
+                )
             case _:
                 start_response("404 Not Found", [("Content-Type", "text/plain")])
                 return [b"/live, /ready or /metrics\n"]

@@ -7,7 +7,7 @@ from conclave.runtime import dead_letters, metrics
 from conclave.runtime.dead_letters import Cause, Reason
 from conclave.runtime.handler import Arrival
 from conclave.runtime.lane import Completion
-from conclave.runtime.record import Output, Record, coordinates, output_of
+from conclave.runtime.record import Record, coordinates, output_of
 from schemas import codec
 from schemas.envelope import header
 from schemas.events import Event
@@ -35,7 +35,9 @@ class Publisher:
         key = (record.key or b"").decode("utf-8", "replace")
         return Arrival(event_id(record), key, record.timestamp, self.clock_ms(), coordinates(record))
 
-    def complete(self, cause: Record, offsets: tuple[int, ...], events: Iterable[Event], carry: Event | None = None) -> Completion:
+    def complete(
+        self, cause: Record, offsets: tuple[int, ...], events: Iterable[Event], carry: Event | None = None
+    ) -> Completion:
         """The completion that publishes `events` (and `carry`, to the cause's own partition) and finishes `offsets`."""
         parent, cause_id, now_ms = header(cause.headers, "traceparent"), event_id(cause), self.clock_ms()
         outputs = [
@@ -56,7 +58,12 @@ class Publisher:
         return Completion(offsets, tuple(outputs))
 
     def give_up(
-        self, records: Iterable[Record], cause: Cause, *, events: Iterable[Event] = (), offsets: tuple[int, ...] | None = None
+        self,
+        records: Iterable[Record],
+        cause: Cause,
+        *,
+        events: Iterable[Event] = (),
+        offsets: tuple[int, ...] | None = None,
     ) -> Completion:
         """The completion that dead-letters `records` for one cause, and publishes `events` along with it."""
         given_up = list(records)

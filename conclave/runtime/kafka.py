@@ -330,7 +330,10 @@ class Admin:
 async def _send(producer: AIOKafkaProducer, output: Output) -> "asyncio.Future[object]":
     headers = [(name, value or b"") for name, value in output.headers]
     key = b"" if output.key is None and output.value is None else output.key
-    return await producer.send(output.topic, key=key, value=output.value, headers=headers, partition=output.partition)
+    future: asyncio.Future[object] = await producer.send(
+        output.topic, key=key, value=output.value, headers=headers, partition=output.partition
+    )
+    return future
 
 
 async def _limited(work: Awaitable[T], limit_s: float = TIME_LIMIT_S) -> T:

@@ -172,9 +172,9 @@ class Lane:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if self._must_reopen:
-                return "rebalance"
-            while self._outbox:
+            while self._outbox or self._must_reopen:
+                if self._must_reopen:
+                    return "rebalance"
                 self._take()
                 try:
                     await self._flush()
@@ -186,8 +186,6 @@ class Lane:
                     self.is_ready = False
                     log.debug("flush_outcome_unknown", partition=str(self.tp), error=str(error))
                     return "unknown_outcome"
-                if self._must_reopen:
-                    return "rebalance"
             self._idle.set()
 
     def _take(self) -> None:

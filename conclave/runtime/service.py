@@ -84,7 +84,9 @@ class Service:
     def is_ready(self) -> bool:
         """True while the service is in its group and every lane that it holds admits or waits for room."""
         lanes = self._lanes.values()
-        return self.is_joined and not self._stopping.is_set() and all(lane.is_ready and not lane.is_held for lane in lanes)
+        return (
+            self.is_joined and not self._stopping.is_set() and all(lane.is_ready and not lane.is_held for lane in lanes)
+        )
 
     def stop(self) -> None:
         """Has `run` drain and return."""
@@ -276,7 +278,9 @@ class Service:
     def _finish(self, lane: Lane, record: Record, outcome: str, completion: Completion) -> None:
         lane.submit(completion)
         metrics.MESSAGES.labels(record.topic, outcome).inc()
-        log.info("message_handled", partition=str(lane.tp), offset=record.offset, outcome=outcome, event_id=event_id(record))
+        log.info(
+            "message_handled", partition=str(lane.tp), offset=record.offset, outcome=outcome, event_id=event_id(record)
+        )
 
     # -- joining ------------------------------------------------------------------------------------------------------
 
@@ -389,7 +393,13 @@ class Service:
                 if isinstance(error, Rejected) or attempt >= self._settings.max_attempts:
                     self._give_up(lane, record, error, attempt)
                     return
-                log.warning("attempt_failed", partition=str(lane.tp), offset=record.offset, attempt=attempt, error=repr(error)[:500])
+                log.warning(
+                    "attempt_failed",
+                    partition=str(lane.tp),
+                    offset=record.offset,
+                    attempt=attempt,
+                    error=repr(error)[:500],
+                )
             await self._wait_slotless(self._backoff.delay_s(attempt, self._rng))
             attempt += 1
 

@@ -25,8 +25,12 @@ class RuntimeSettings(BaseSettings):
     drain_s: Annotated[float, Field(ge=0, le=3600, description="for running work, after SIGTERM")] = 15.0
     session_timeout_ms: Annotated[int, Field(ge=1000, le=300_000)] = 15_000
     max_poll_interval_ms: Annotated[int, Field(ge=10_000)] = 600_000
-    duplicate_window: Annotated[int, Field(ge=0, le=1_000_000, description="records of a partition, for ids seen")] = 10_000
-    carry_after_s: Annotated[float, Field(gt=0, description="an open group this old is carried when the span is half full")] = 5.0
+    duplicate_window: Annotated[int, Field(ge=0, le=1_000_000, description="records of a partition, for ids seen")] = (
+        10_000
+    )
+    carry_after_s: Annotated[
+        float, Field(gt=0, description="an open group this old is carried when the span is half full")
+    ] = 5.0
     log_level: str = "info"
     log_format: Annotated[str, Field(pattern="^(json|console)$")] = "json"
 

@@ -47,7 +47,9 @@ class Store(Protocol):
 class Sink:
     """The consumer of a service that only writes."""
 
-    def __init__(self, name: str, settings: RuntimeSettings, store: Store, dependencies: Dependencies, *, batch: int = 2000) -> None:
+    def __init__(
+        self, name: str, settings: RuntimeSettings, store: Store, dependencies: Dependencies, *, batch: int = 2000
+    ) -> None:
         self._name, self._store, self._dependencies, self._batch = name, store, dependencies, batch
         self._topics = [topic.value for topic in flow.service_row(name).consumes]
         self._publisher = Publisher(name, lambda: time.time_ns() // 1_000_000)

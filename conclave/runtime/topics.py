@@ -22,14 +22,17 @@ def topic_specs(partitions: int) -> list[TopicSpec]:
     specs = []
     for row in flow.TOPICS:
         config = {
-            "cleanup.policy": "compact,delete" if row.is_compacted and row.retention_days < 7 else "compact" if row.is_compacted else "delete",
+            "cleanup.policy": row.cleanup,
             "retention.ms": str(int(row.retention_days * _DAY_MS)),
             "max.message.bytes": str(2 << 20),
             "message.timestamp.type": "LogAppendTime" if row.is_stamped_by_broker else "CreateTime",
         }
         specs.append(TopicSpec(row.topic.value, 1 if row.is_broadcast else partitions, config))
         if not row.is_broadcast:
-            dead = {"retention.ms": str(int(flow.DEAD_LETTER_RETENTION_DAYS * _DAY_MS)), "max.message.bytes": str(2 << 20)}
+            dead = {
+                "retention.ms": str(int(flow.DEAD_LETTER_RETENTION_DAYS * _DAY_MS)),
+                "max.message.bytes": str(2 << 20),
+            }
             specs.append(TopicSpec(flow.dead_letter_topic(row.topic.value), 1, dead))
     return specs
 
