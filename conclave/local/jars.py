@@ -1,7 +1,7 @@
 """Kafka's published jars, fetched one by one as a checked-in list says, and never used unverified.
 
-The list, kafka.lock, has a line an artifact: `group:artifact:version sha256 bytes`. A maintainer who changes versions edits
-kafka.pom.xml and runs `python -m conclave.local.jars lock`, which needs Maven: jgo's own resolver mixes versions.
+The list, kafka.lock, has a line an artifact: `group:artifact:version sha256 bytes`. A maintainer who changes versions
+edits kafka.pom.xml and runs `python -m conclave.local.jars lock`, which needs Maven: jgo's own resolver mixes versions.
 """
 
 import fcntl

@@ -116,7 +116,7 @@ class KafkaBroker:
 
         Raises: LocalStackError.
         """
-        self._prepare()  # 1
+        await self._prepare()  # 1
         await self._format_once()  # 2
         is_ours_to_choose = self.port is None
         for tries_left in reversed(range(_PORT_TRIES)):
@@ -144,14 +144,15 @@ class KafkaBroker:
             await self._process.kill()
             self._process = None
 
-    def _prepare(self) -> None:
+    async def _prepare(self) -> None:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         require_space(self.data_dir, _NEEDED_BYTES)
         if self._class_path is None:
-            self._class_path = os.pathsep.join(map(str, ensure_jars(self._jars_dir, self._progress)))
+            files = await asyncio.to_thread(ensure_jars, self._jars_dir, self._progress)
+            self._class_path = os.pathsep.join(map(str, files))
 
     async def _format_once(self) -> None:
-        """Gives a new data directory its cluster id. A format that was cut short left no meta.properties: done again."""
+        """Gives a new data directory its cluster id; one whose formatting was cut short has no meta.properties yet."""
         if (self.data_dir / "log" / "meta.properties").exists():
             return
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "x")
@@ -217,7 +218,7 @@ class KafkaBroker:
         return Command(
             name="Kafka",
             arguments=[*java, main_class, *arguments],
-            environment={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
+            environment={"LANG": "C.UTF-8", "CLASSPATH": self._class_path or ""},
             log_path=self.log_path,
             death_signal=signal.SIGKILL,
         )

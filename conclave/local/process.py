@@ -158,7 +158,7 @@ class Process:
         self._child.wait()
 
     def failure(self, reason: str) -> LocalStackError:
-        """What to raise when it did not start: DiskFull when its log says so, else PartDidNotStart with the log's end."""
+        """What to raise when it did not start: DiskFull where its log says so, else PartDidNotStart."""
         tail = log_tail(self.command.log_path)
         if _NO_SPACE in tail:
             return disk_full(self.command.log_path.parent)

@@ -1,0 +1,112 @@
+"""What a stack consists of: which parts, how many of each service, and the settings each process gets."""
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from conclave.local.errors import LocalStackError, PartMissing
+from conclave.local.state import checkout_folder
+from schemas.flow import SERVICES, ServiceRow, service_row
+
+KAFKA, POSTGRES = "kafka", "postgres"
+MIGRATIONS, TOPICS = "migrations", "topics"
+_KV_CACHE_GIB = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One process of a service: `decoder`, or `decoder-2` where there are more."""
+
+    row: ServiceRow
+    index: int
+    num_replicas: int
+
+    @property
+    def name(self) -> str:
+        """What the process is called in logs and status."""
+        return self.row.name if self.index == 0 else f"{self.row.name}-{self.index + 1}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Parts to run, all of them unless `only` names some, and `replicas` of a service where not one."""
+
+    only: frozenset[str] = frozenset()
+    replicas: Mapping[str, int] = field(default_factory=dict)
+    engine: str = "vllm"
+    model: Path = Path("models/reasoner")
+
+    def has(self, part: str) -> bool:
+        """True when the part is to run."""
+        return not self.only or part in self.only
+
+    def service_replicas(self) -> list[Replica]:
+        """Every service process, in the order of the flow."""
+        rows = [row for row in SERVICES if self.has(row.name)]
+        counts = [(row, self.replicas.get(row.name, 1)) for row in rows]
+        return [Replica(row, index, count) for row, count in counts for index in range(count)]
+
+    def check(self) -> None:
+        """Raises: LocalStackError for a part that does not exist, PartMissing for an absent model or engine."""
+        known = {KAFKA, POSTGRES, *(row.name for row in SERVICES)}
+        if unknown := (self.only | set(self.replicas)) - known:
+            raise LocalStackError(f"No part is called {', '.join(sorted(unknown))}. Parts: {', '.join(sorted(known))}.")
+        needs_model = any(replica.row.needs_model for replica in self.service_replicas())
+        if needs_model and self.engine == "vllm":
+            self._check_engine()
+
+    def _check_engine(self) -> None:
+        if importlib.util.find_spec("vllm") is None:
+            raise PartMissing("vLLM", "Run `make setup`, or choose another engine with --engine.")
+        if not (self.model / "config.json").is_file() or not any(self.model.glob("*.safetensors")):
+            remedy = "Restore it from the repository, make it with `make train`, or name another with --model."
+            raise PartMissing(f"The model ({self.model})", remedy)
+
+
+def default_model() -> Path:
+    """CONCLAVE_MODEL, else the model that ships."""
+    if named := os.environ.get("CONCLAVE_MODEL"):
+        return Path(named).absolute()
+    return (checkout_folder() or Path.cwd()) / "models" / "reasoner"
+
+
+def environment_of(
+    replica: Replica, plan: Plan, *, bootstrap_servers: str | None, dsn: str | None, port: int
+) -> dict[str, str]:
+    """The whole environment of a service process: ours, its settings, and what a caller's own environment overrides."""
+    settings = {"CONCLAVE_HTTP_PORT": str(port)}
+    if bootstrap_servers:
+        settings["CONCLAVE_BOOTSTRAP_SERVERS"] = bootstrap_servers
+    if replica.row.needs_postgres and dsn:
+        settings["CONCLAVE_POSTGRES_DSN"] = dsn
+    defaults = {"PYTHONUNBUFFERED": "1"}
+    if replica.row.needs_model:
+        settings |= {"CONCLAVE_ENGINE": plan.engine, "CONCLAVE_MODEL": str(plan.model)}
+        defaults |= _vllm_environment(replica)
+    else:
+        defaults |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return defaults | dict(os.environ) | settings
+
+
+def service_row_of(name: str) -> ServiceRow:
+    """The flow's row of a process name such as `decoder-2`."""
+    return service_row(name.rpartition("-")[0] if name.rpartition("-")[2].isdigit() else name)
+
+
+def _vllm_environment(replica: Replica) -> dict[str, str]:
+    """vLLM on a CPU: threads that are not bound, or fight with other processes for a core, are 5 to 10 times slower."""
+    cores = cores_for(replica.index, replica.num_replicas, sorted(os.sched_getaffinity(0)))
+    return {
+        "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)),
+        "VLLM_CPU_KVCACHE_SPACE": _KV_CACHE_GIB,
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+def cores_for(index: int, num_replicas: int, cores: list[int]) -> list[int]:
+    """The cores of one decoder: the first core stays free for everything else, the others are dealt out in turn."""
+    shared = cores[1:] or cores
+    return shared[index::num_replicas] or [shared[index % len(shared)]]
