@@ -1,0 +1,96 @@
+"""A request in; its plan and the first samples out.
+
+no id, or not under its id as key  ->  the same request under its id, to come back in its own partition
+impossible                         ->  dead letter + RequestFailed(invalid)
+else                               ->  PlanMade + the first wave of SampleRequested
+"""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from conclave.domain import planning
+from conclave.domain.policies import POLICIES
+from conclave.errors import Rejected
+from conclave.runtime.handler import Arrival
+from schemas.envelope import rfc3339
+from schemas.events import Event, ReasoningRequested, RequestFailed, WeightsPublished
+from schemas.ids import asked_at_ms, derived_request_id
+from schemas.values import Policy, RequestFailure
+from services.decomposer.settings import DecomposerSettings
+
+
+class Decomposer:
+    """Handler of `reasoning.requests`, and listener to `reasoning.weights`."""
+
+    def __init__(self, settings: DecomposerSettings) -> None:
+        self._settings = settings
+        self._weights: dict[str, WeightsPublished] = {}
+
+    async def handle(self, event: Event, arrival: Arrival) -> Sequence[Event]:
+        """The plan of a request and its first samples, or the request under its own key.
+
+        Raises: Rejected for a request that can't be answered whatever is tried, with the RequestFailed that says so.
+        """
+        if not isinstance(event, ReasoningRequested):
+            raise Rejected("ce_type", "ReasoningRequested", type(event).__name__)
+        request_id = event.request_id
+        if request_id is None:
+            # Derived from where the record lies, so that reading it again gives the same request.
+            return [replace(event, request_id=derived_request_id(arrival.recorded_ms, arrival.coordinates))]
+        if arrival.key != request_id:
+            return [event]
+        self._check_time(request_id, arrival)
+        plan = planning.plan(event, request_id, self._policy(event, request_id), arrival.recorded_ms)
+        contexts = [planning.step_context(plan, index, {}) for index in planning.first_steps(plan)]
+        return [plan, *(sample for context in contexts for sample in planning.first_wave(context))]
+
+    def request_key(self, event: Event, arrival: Arrival) -> str | None:
+        """The id by which a request published twice is recognised; None while it is not valid and under its own key."""
+        if not isinstance(event, ReasoningRequested) or event.request_id is None or arrival.key != event.request_id:
+            return None
+        is_valid = self._is_timely(event.request_id, arrival) and (event.policy is None or event.policy in POLICIES)
+        return event.request_id if is_valid else None
+
+    def hear(self, event: Event) -> None:
+        """Keeps the newest weights of each experiment."""
+        if isinstance(event, WeightsPublished):
+            known = self._weights.get(event.experiment)
+            if known is None or event.version >= known.version:
+                self._weights[event.experiment] = event
+
+    def weights_version(self, experiment: str) -> int | None:
+        """The version of the weights in force for an experiment; None before any was heard."""
+        weights = self._weights.get(experiment)
+        return weights.version if weights else None
+
+    def _policy(self, event: ReasoningRequested, request_id: str) -> Policy:
+        name = event.policy or self._settings.default_policy
+        policy = POLICIES.get(name)
+        if policy is None:
+            raise _invalid(request_id, "$.policy", f"one of {', '.join(POLICIES)}", name)
+        return policy
+
+    def _check_time(self, request_id: str, arrival: Arrival) -> None:
+        if not self._is_timely(request_id, arrival):
+            days, ahead = self._settings.request_max_age_s / 86_400, self._settings.request_max_ahead_s / 86_400
+            expected = f"a UUIDv7 made at most {days:g} days before and {ahead:g} days after its record"
+            raise _invalid(request_id, "$.request_id", expected, f"{request_id} ({_when(asked_at_ms(request_id))})")
+
+    def _is_timely(self, request_id: str, arrival: Arrival) -> bool:
+        # The broker's time of the record and not the clock: a re-read must come to the same conclusion.
+        age_s = (arrival.recorded_ms - asked_at_ms(request_id)) / 1000
+        return -self._settings.request_max_ahead_s <= age_s <= self._settings.request_max_age_s
+
+
+def _invalid(request_id: str, field: str, expected: str, got: str) -> Rejected:
+    message = f"{field}: expected {expected}, got {got}"[:4096]
+    failed = RequestFailed(request_id=request_id, failure=RequestFailure.INVALID, message=message)
+    return Rejected(field, expected, got, [failed])
+
+
+def _when(timestamp_ms: int) -> str:
+    try:
+        return rfc3339(timestamp_ms)
+    except (ValueError, OverflowError, OSError):  # 48 bits of milliseconds reach beyond the year 9999
+        return f"{timestamp_ms} ms since 1970"

@@ -1,0 +1,180 @@
+"""The paths of a step in; its verdict, or its next wave of samples, out.
+
+A vote counts ballots in launch order, over samples 0..k without a gap, so that paths which happen to be short have no
+head start. The group that holds sample 0, as its path or inside a carry, is the one that knows all earlier effects;
+only that one decides. This is what makes joining order-free and a verdict unique: no clock overrides it.
+
+    rule satisfied on a prefix      StepDecided, and StepClosed + a closing carry if samples have not reported
+    whole wave in, not satisfied    next wave + carry; or StepDecided (exhausted, deadline)
+    deadline + grace                StepDecided on all that is there
+    closing carry, all reported     nothing: the group ends
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from conclave.domain import planning, stopping
+from conclave.domain.equivalence import canonical
+from conclave.domain.joining import Decision, Wait
+from conclave.domain.voting import VOTING_RULES
+from conclave.errors import Rejected
+from schemas.events import Event, PathDecoded, PathFailed, StepClosed, StepDecided, TallyCarried
+from schemas.values import Ballot, PathFailure, StepContext, StopReason
+from services.voter.settings import VoterSettings
+
+Vote = PathDecoded | PathFailed | TallyCarried
+
+# After these another sample would end the same way: the prompt is at fault, or someone has closed the step.
+_FUTILE = frozenset({PathFailure.PROMPT_TOO_LONG, PathFailure.BAD_PROMPT, PathFailure.CANCELLED})
+
+
+class Voter:
+    """Joiner of `reasoning.paths`: a group is a step."""
+
+    def __init__(self, settings: VoterSettings) -> None:
+        self._grace_ms = round(settings.voter_grace_s * 1000)
+        self._orphan_ms = round(settings.voter_orphan_s * 1000)
+
+    def key(self, event: Event) -> str:
+        """The step that the event belongs to."""
+        return _vote(event).context.step_id
+
+    def join(self, events: Sequence[Event], now_ms: int) -> Decision | Wait:
+        """The verdict, the next wave, or patience. Raises: Rejected when the events contradict each other."""
+        tally = self.carry(events)
+        deadline_ms = tally.context.deadline_ms
+        if deadline_ms > now_ms + planning.MAX_DEADLINE_AHEAD_MS:
+            raise Rejected("$.context.deadline_ms", "at most two days from now", str(deadline_ms))
+        end_ms = deadline_ms + max(self._orphan_ms, self._grace_ms)
+        if tally.is_decided:
+            is_over = len(tally.ballots) == tally.launched or now_ms >= end_ms
+            return Decision() if is_over else Wait(end_ms)
+        if not tally.ballots or tally.ballots[0].sample_index != 0:
+            return self._without_start(tally, now_ms, end_ms)
+        return self._judge(tally, now_ms)
+
+    def carry(self, events: Sequence[Event]) -> TallyCarried:
+        """All events of the group in one, whatever their order; a sample that is there twice counts once.
+
+        Raises: Rejected when their contexts differ, as they come from different steps or one of them is forged.
+        """
+        votes = [_vote(event) for event in events]
+        context = _agreed(votes)
+        ballots: dict[int, Ballot] = {}
+        for ballot in (ballot for vote in votes for ballot in _ballots(vote)):
+            known = ballots.setdefault(ballot.sample_index, ballot)
+            if known != ballot:
+                ballots[ballot.sample_index] = min(known, ballot, key=msgspec.json.encode)
+        return TallyCarried(
+            context=context,
+            launched=max(vote.launched for vote in votes),
+            ballots=tuple(ballots[index] for index in sorted(ballots)),
+            is_decided=any(isinstance(vote, TallyCarried) and vote.is_decided for vote in votes),
+        )
+
+    def _without_start(self, tally: TallyCarried, now_ms: int, end_ms: int) -> Wait:
+        """Patience: the start may be in a carry that is still under way."""
+        if now_ms < end_ms:
+            return Wait(end_ms)
+        got = f"samples {[ballot.sample_index for ballot in tally.ballots]} only"
+        raise Rejected("$.sample_index", f"sample 0 of step {tally.context.step_id} before its deadline", got)
+
+    def _judge(self, tally: TallyCarried, now_ms: int) -> Decision | Wait:
+        policy, deadline_ms = tally.context.policy, tally.context.deadline_ms
+        in_order = _without_gap(tally.ballots)
+        answers = [ballot.answer for ballot in in_order]
+        length = stopping.shortest_stop(answers, policy)
+        if length is not None:
+            return _verdict(tally, in_order[:length], StopReason.CONFIDENT, now_ms)
+        if len(in_order) < tally.launched:
+            if now_ms < deadline_ms + self._grace_ms:
+                return Wait(deadline_ms + self._grace_ms)
+            # What has not reported by now counts as what decoders report at a deadline: a failure, which has no vote.
+            return _verdict(tally, tally.ballots, StopReason.DEADLINE, now_ms)
+        num_more = stopping.next_wave(answers, policy)
+        if num_more and now_ms >= deadline_ms:
+            return _verdict(tally, in_order, StopReason.DEADLINE, now_ms)
+        if not num_more or any(ballot.failure in _FUTILE for ballot in in_order):
+            return _verdict(tally, in_order, StopReason.EXHAUSTED, now_ms)
+        samples = planning.wave(tally.context, tally.launched, num_more)
+        return Decision(samples, msgspec.structs.replace(tally, launched=tally.launched + num_more))
+
+
+def _vote(event: Event) -> Vote:
+    if isinstance(event, Vote):
+        return event
+    raise Rejected("ce_type", "PathDecoded, PathFailed or TallyCarried", type(event).__name__)
+
+
+def _agreed(votes: Sequence[Vote]) -> StepContext:
+    """The one context of all votes. Raises: Rejected, naming the first field in which two differ."""
+    context = votes[0].context
+    for vote in votes:
+        if vote.context == context:
+            continue
+        for field in StepContext.__struct_fields__:
+            mine, other = getattr(context, field), getattr(vote.context, field)
+            if mine != other:
+                expected = f"the same in all events of step {context.step_id}"
+                raise Rejected(f"$.context.{field}", expected, f"{mine} and {other}")
+    return context
+
+
+def _ballots(vote: Vote) -> Sequence[Ballot]:
+    match vote:
+        case TallyCarried():
+            return vote.ballots
+        case PathDecoded():
+            return (
+                Ballot(
+                    sample_index=vote.sample_index,
+                    answer=(canonical(vote.answer) or None) if vote.answer else None,
+                    tokens_in=vote.tokens_in,
+                    tokens_out=vote.tokens_out,
+                    mean_logprob=vote.mean_logprob,
+                ),
+            )
+        case PathFailed():
+            return (
+                Ballot(
+                    sample_index=vote.sample_index,
+                    failure=vote.failure,
+                    tokens_in=vote.tokens_in,
+                    tokens_out=vote.tokens_out,
+                ),
+            )
+
+
+def _without_gap(ballots: Sequence[Ballot]) -> Sequence[Ballot]:
+    """The ballots of samples 0..k, all of which have reported."""
+    for position, ballot in enumerate(ballots):
+        if ballot.sample_index != position:
+            return ballots[:position]
+    return ballots
+
+
+def _verdict(tally: TallyCarried, counted: Sequence[Ballot], reason: StopReason, now_ms: int) -> Decision:
+    context = tally.context
+    count = VOTING_RULES[context.policy.voting](counted)
+    decided = StepDecided(
+        request_id=context.request_id,
+        step_index=context.step_index,
+        outcome=count.outcome,
+        stop_reason=reason,
+        answer=count.answer,
+        confidence=stopping.leader_confidence(*stopping.top_two([ballot.answer for ballot in counted])),
+        margin=count.margin,
+        agreement=count.agreement,
+        entropy=count.entropy,
+        tally=count.tally,
+        ballots=tuple(counted),
+        launched=tally.launched,
+        arm=context.arm,
+        policy=context.policy.name,
+        decided_ms=now_ms,
+    )
+    if len(tally.ballots) == tally.launched:
+        return Decision((decided,))
+    closed = StepClosed(request_id=context.request_id, step_index=context.step_index)
+    return Decision((decided, closed), msgspec.structs.replace(tally, is_decided=True))

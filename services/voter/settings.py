@@ -1,0 +1,19 @@
+"""The voter's settings."""
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from conclave.runtime.settings import PREFIX
+
+
+class VoterSettings(BaseSettings):
+    """How long the voter waits for paths that are late."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    # After a step's deadline, for what its decoders still report; less than the aggregator's.
+    voter_grace_s: Annotated[float, Field(ge=0)] = 2.0
+    # After a step's deadline, before paths whose first sample never came are dead-lettered.
+    voter_orphan_s: Annotated[float, Field(gt=0)] = 3600.0
