@@ -1,7 +1,6 @@
 """The stack: starts every part in order, keeps it running, and takes it down in the opposite order."""
 
 import asyncio
-import inspect
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
@@ -12,6 +11,7 @@ from conclave.local.kafka import KafkaBroker
 from conclave.local.keeper import Keeper, Runnable
 from conclave.local.plan import KAFKA, MIGRATIONS, POSTGRES, TOPICS, Plan, Replica, environment_of
 from conclave.local.postgres import DATABASE, PostgresServer
+from conclave.local.prepare import make_topics, migrate
 from conclave.local.process import log_tail
 from conclave.local.service import ServiceProcess
 from conclave.local.state import Folders, PartPhase, Phase, Snapshot, checkout_folder
@@ -102,40 +102,28 @@ class Stack:
         await self._bring_up(KAFKA, self._kafka)  # 1
         self._board.change(KAFKA, PartPhase.READY, process=self._kafka.process, port=self._kafka.port)
         self._board.announce(bootstrap_servers=self._kafka.endpoint)
-        await self._step(TOPICS, self._ensure_topics)  # 2
+        await self._step(TOPICS, make_topics(self._kafka.endpoint))  # 2
 
     async def _bring_up_postgres(self) -> None:
         await self._bring_up(POSTGRES, self._postgres)  # 1
         self._board.change(POSTGRES, PartPhase.READY, process=self._postgres.process, port=self._postgres.port)
         self._board.announce(postgres=f"{self._postgres.endpoint}/{DATABASE}")
-        await self._step(MIGRATIONS, self._migrate)  # 2
+        await self._step(MIGRATIONS, migrate(self._postgres.dsn()))  # 2
 
     async def _bring_up(self, name: str, server: Runnable) -> None:
         self._running[name] = server
         self._board.change(name, PartPhase.STARTING)
         await server.start()
 
-    async def _step(self, name: str, action: Callable[[], Awaitable[None]]) -> None:
+    async def _step(self, name: str, action: Awaitable[None]) -> None:
         self._board.change(name, PartPhase.STARTING)
         try:
-            await action()
+            await action
         except LocalStackError:
             raise
         except Exception as error:  # what a migration raises is for a person to read, without our frames
             raise LocalStackError(f"The step `{name}` failed: {type(error).__name__}: {error}") from error
         self._board.change(name, PartPhase.READY)
-
-    async def _ensure_topics(self) -> None:
-        from conclave.runtime.topics import ensure_topics
-
-        await ensure_topics(self._kafka.endpoint)
-
-    async def _migrate(self) -> None:
-        from conclave.store.migrate import upgrade
-
-        result = await asyncio.to_thread(upgrade, self._postgres.dsn())
-        if inspect.isawaitable(result):
-            await result
 
     def _service(self, replica: Replica) -> ServiceProcess:
         port = self._board.new_port(replica.name)
