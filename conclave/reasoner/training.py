@@ -1,0 +1,173 @@
+"""Trains the reasoner from nothing: resumable, checkpointed, seeded; on a GPU where there is one."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from conclave import prompts
+from conclave.reasoner.corpus import ASSISTANT, END, PROMPT_SET, USER, batches, train_tokenizer
+from conclave.reasoner.problems import Problem, Split, generate
+
+_DEV_SEED = 90_001  # development problems come from the training side: the test split is looked at by `eval` only
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides the weights, besides the code and the clock."""
+
+    seed: int = 1
+    hidden: int = 192
+    layers: int = 5
+    heads: int = 3
+    ffn: int = 512
+    tokens_per_batch: int = 2048
+    peak_lr: float = 2e-3
+    end_lr: float = 1e-4
+    warmup_steps: int = 100
+    minutes: float = 110.0
+
+
+def train(folder: Path, recipe: Recipe, *, checkpoint_every_s: float = 120.0) -> None:
+    """Trains for `recipe.minutes` in all, resumed runs counted together, and leaves weights and tokenizer in `folder`.
+
+    The learning rate follows the share of the time that is used up (warm-up, then cosine), so a slower machine makes
+    fewer steps but ends as smoothly.
+    """
+    torch.manual_seed(recipe.seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = train_tokenizer(folder)
+    model = LlamaForCausalLM(_config(recipe, tokenizer)).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.peak_lr, betas=(0.9, 0.98), weight_decay=0.05)
+    state_file = folder / "checkpoint.pt"
+    step, used_s = _resume(state_file, model, optimizer, device)
+    source = batches(tokenizer, recipe.seed + step, tokens_per_batch=recipe.tokens_per_batch)
+    budget_s = recipe.minutes * 60
+    saved_at = last = time.monotonic()
+    loss_mean, accuracy = 0.0, 0.0
+    with _progress() as progress:
+        bar = progress.add_task("train", total=budget_s, completed=used_s, loss="-", accuracy="-", steps=step)
+        for batch in source:
+            share = min(1.0, used_s / budget_s)
+            loss = _step(model, optimizer, batch.ids.to(device), batch.labels.to(device), _lr(recipe, step, share))
+            step += 1
+            loss_mean = loss if step == 1 else 0.98 * loss_mean + 0.02 * loss
+            now = time.monotonic()
+            used_s, last = used_s + now - last, now
+            if now - saved_at > checkpoint_every_s or used_s >= budget_s:
+                accuracy = held_out_accuracy(model, tokenizer, device)
+                _save(folder, state_file, model, optimizer, step, used_s)
+                saved_at = time.monotonic()
+                progress.console.print(f"step {step} used {used_s:.0f} s loss {loss_mean:.4f} held-out {accuracy:.1%}")
+            progress.update(bar, completed=used_s, loss=f"{loss_mean:.3f}", accuracy=f"{accuracy:.0%}", steps=step)
+            if used_s >= budget_s:
+                break
+    state_file.unlink(missing_ok=True)
+
+
+def held_out_accuracy(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, device: str, *, num: int = 64
+) -> float:
+    """Share of development problems that one greedy chain of thought gets right."""
+    problems = list(islice(_development(), num))
+    form = prompts.load(PROMPT_SET).form("chain_of_thought")
+    texts = [
+        f"{USER}{form.render({'question': problem.question}).messages[-1].content}{END}{ASSISTANT}"
+        for problem in problems
+    ]
+    tokenizer.padding_side = "left"
+    inputs = tokenizer(
+        texts, return_tensors="pt", padding=True, add_special_tokens=False, return_token_type_ids=False
+    ).to(device)
+    model.eval()
+    with torch.no_grad():
+        outputs = model.generate(**inputs, max_new_tokens=140, do_sample=False)
+    model.train()
+    said = tokenizer.batch_decode(outputs[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    return (
+        sum(form.extract_answer(text) == str(problem.answer) for text, problem in zip(said, problems, strict=True))
+        / num
+    )
+
+
+def _development() -> Iterator[Problem]:
+    return generate(_DEV_SEED, Split.TRAIN)
+
+
+def _config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.hidden,
+        intermediate_size=recipe.ffn,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.heads,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        attn_implementation="sdpa",
+    )
+
+
+def _step(
+    model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, ids: torch.Tensor, labels: torch.Tensor, lr: float
+) -> float:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    # Right-padded under a causal mask: what is padded is seen by no token that counts, so no attention mask is needed.
+    loss = model(input_ids=ids, labels=labels, use_cache=False).loss
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def _lr(recipe: Recipe, step: int, share: float) -> float:
+    if step < recipe.warmup_steps:
+        return recipe.peak_lr * (step + 1) / recipe.warmup_steps
+    return recipe.end_lr + (recipe.peak_lr - recipe.end_lr) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def _resume(file: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, device: str) -> tuple[int, float]:
+    if not file.exists():
+        return 0, 0.0
+    state = torch.load(file, map_location=device, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"]), float(state["used_s"])
+
+
+def _save(
+    folder: Path, file: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, step: int, used_s: float
+) -> None:
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "used_s": used_s}
+    torch.save(state, file.with_suffix(".new"))
+    file.with_suffix(".new").replace(file)
+    model.generation_config = GenerationConfig(
+        temperature=0.8,
+        top_p=1.0,
+        do_sample=True,
+        max_new_tokens=256,
+        eos_token_id=model.config.eos_token_id,
+        pad_token_id=model.config.pad_token_id,
+    )
+    model.save_pretrained(folder)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("step {task.fields[steps]} loss {task.fields[loss]} held-out {task.fields[accuracy]}"),
+        TimeRemainingColumn(),
+    )
