@@ -167,7 +167,8 @@ def _follow_until_settled(folders: Folders, display: Display) -> Snapshot:
 def _wait_until_gone(folders: Folders, display: Display) -> None:
     """Shows the stack until its supervisor has ended. Raises: LocalStackError when that takes too long."""
     deadline = time.monotonic() + _DOWN_TIMEOUT_S
-    while is_supervised(folders):
+    before = read_snapshot(folders)
+    while is_supervised(folders) or (before and before.supervisor.is_alive()):
         if snapshot := read_snapshot(folders):
             display.show(snapshot)
         if time.monotonic() >= deadline:

@@ -149,8 +149,12 @@ def _download(jar: Jar, repository: Path) -> None:
 
 
 def _reason(error: OSError) -> str:
-    """What failed, without the address of whoever serves the jars and without nested reprs."""
-    return f"{type(error).__name__}" if error.strerror is None else error.strerror
+    """What failed, without the layers that requests and urllib3 wrap it in."""
+    if error.strerror:
+        return error.strerror
+    wrapped = error.args[0] if error.args else error
+    cause = getattr(wrapped, "reason", wrapped)
+    return f"{type(error).__name__}: {cause}"[:300]
 
 
 @contextmanager

@@ -19,6 +19,7 @@ _SERVER, _INITDB = "postgres", "initdb"
 _UNPRIVILEGED = ("nobody", "postgres", "daemon")
 _SYSTEM_FOLDERS = ("/var/tmp", "/tmp", "/opt", "/dev/shm")
 _OLDEST_VERSION = 14
+_PARTS = ("bin", "lib", "share")
 _EXECUTABLE_BY_OTHERS = stat.S_IXOTH | stat.S_IROTH
 
 
@@ -110,11 +111,14 @@ def _copied(folder: Path) -> Path:
     The copy keeps the wheel's layout, because the programs find their libraries by relative paths.
     """
     packages = folder.parents[2]
-    name = f"conclave-postgres-{hashlib.sha256(_fingerprint(folder)).hexdigest()[:16]}"
+    with (folder / _SERVER).open("rb") as server:
+        name = f"conclave-postgres-{hashlib.file_digest(server, 'sha256').hexdigest()[:16]}"
     for system_folder in map(Path, _SYSTEM_FOLDERS):
         if not others_can_pass(system_folder):
             continue
         target = system_folder / name
+        if _is_roots_own(target) and not _is_whole(folder.parent, target / folder.parent.relative_to(packages)):
+            shutil.rmtree(target)
         if not target.is_symlink() and not target.exists():
             _install(packages, folder, target)
         if not _is_roots_own(target):
@@ -137,7 +141,7 @@ def _install(packages: Path, folder: Path, target: Path) -> None:
     staging = Path(tempfile.mkdtemp(prefix="conclave-postgres-", dir=target.parent))
     try:
         installation = folder.parent
-        for part in ("bin", "lib", "share"):
+        for part in _PARTS:
             shutil.copytree(
                 installation / part,
                 staging / installation.relative_to(packages) / part,
@@ -161,9 +165,14 @@ def _is_roots_own(target: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == 0 and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def _fingerprint(folder: Path) -> bytes:
-    status = (folder / _SERVER).stat()
-    return f"{folder}|{status.st_size}|{status.st_mtime_ns}".encode()
+def _is_whole(installation: Path, copy: Path) -> bool:
+    """True when every file is there in its size: a cleaner may take old files of a system folder one by one."""
+    for part in _PARTS:
+        for path in (installation / part).rglob("*"):
+            twin = copy / path.relative_to(installation)
+            if path.is_file() and not (twin.is_file() and twin.stat().st_size == path.stat().st_size):
+                return False
+    return True
 
 
 def _runs(server: Path) -> bool:

@@ -21,6 +21,7 @@ _POLL_S = 0.02
 _LOG_LIMIT_BYTES = 16 * 2**20
 _TAIL_LINES = 12
 _NO_SPACE = "No space left on device"
+_HARDLY_ANY_BYTES = 4 * 2**20
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -160,7 +161,8 @@ class Process:
     def failure(self, reason: str) -> LocalStackError:
         """What to raise when it did not start: DiskFull where its log says so, else PartDidNotStart."""
         tail = log_tail(self.command.log_path)
-        if _NO_SPACE in tail:
+        # A full disk may have no room left even for the line that says so.
+        if _NO_SPACE in tail or shutil.disk_usage(self.command.log_path.parent).free < _HARDLY_ANY_BYTES:
             return disk_full(self.command.log_path.parent)
         return PartDidNotStart(self.command.name, reason, self.command.log_path, tail)
 

@@ -80,9 +80,11 @@ async def test_records_written_before_a_kill_are_there_after_the_restart(broker:
     await admin.start()
     await admin.create_topics([NewTopic("kept", 1, 1)])
     await admin.close()
-    async with AIOKafkaProducer(bootstrap_servers=endpoint, transactional_id="test") as producer:
-        async with producer.transaction():
-            await producer.send_and_wait("kept", b"seven")
+    async with (
+        AIOKafkaProducer(bootstrap_servers=endpoint, transactional_id="test") as producer,
+        producer.transaction(),
+    ):
+        await producer.send_and_wait("kept", b"seven")
     await broker.kill()
     assert await broker.start() == endpoint
     consumer = AIOKafkaConsumer(bootstrap_servers=endpoint, isolation_level="read_committed", enable_auto_commit=False)
@@ -101,7 +103,8 @@ async def test_servers_listen_on_the_loopback_interface_only(broker: KafkaBroker
     await server.start()
     for pid in (broker.pid, server.pid):
         addresses = _listening_addresses(pid)
-        assert addresses and all(address in ("0100007F", "0000000000000000FFFF00000100007F") for address in addresses)
+        assert addresses
+        assert all(address in ("0100007F", "0000000000000000FFFF00000100007F") for address in addresses)
 
 
 async def test_a_taken_port_is_named(broker: KafkaBroker, server: PostgresServer) -> None:
@@ -135,16 +138,11 @@ async def test_a_server_dies_with_its_killed_parent_and_starts_again_on_its_data
 ) -> None:
     owned: KafkaBroker | PostgresServer = broker if part == "kafka" else server
     home = broker.data_dir if part == "kafka" else server.home
-    parent = subprocess.Popen(
-        [sys.executable, "-c", _PARENT, part, str(home), str(broker._jars_dir)], stdout=subprocess.PIPE
-    )
-    assert parent.stdout is not None
-    pid, port = map(int, parent.stdout.readline().split())
+    parent, pid, port = _parent_of(part, home, broker._jars_dir)
     mark = Mark.of(pid)
     assert mark is not None
     parent.send_signal(signal.SIGKILL)
-    parent.wait()
-    parent.stdout.close()
+    parent.communicate()
     await _until(lambda: not mark.is_alive(), f"{part} to end with its parent")
     owned.port = port
     await owned.start()
@@ -172,6 +170,15 @@ asyncio.run(server.start())
 print(server.pid, server.port, flush=True)
 time.sleep(600)
 """
+
+
+def _parent_of(part: str, home: Path, jars_dir: Path) -> tuple[subprocess.Popen[str], int, int]:
+    """A process that has started a server, the server's pid and its port."""
+    arguments = [sys.executable, "-c", _PARENT, part, str(home), str(jars_dir)]
+    parent = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid, port = map(int, parent.stdout.readline().split())
+    return parent, pid, port
 
 
 async def _run(dsn: str, *statements: str) -> None:

@@ -75,7 +75,8 @@ def test_the_model_server_asks_for_a_gpu_and_serves_the_model_that_the_decoder_n
 
 def test_ports_are_published_to_the_loopback_interface_only(compose: dict[str, Any]) -> None:
     published = [port for service in compose["services"].values() for port in service.get("ports", [])]
-    assert published and all(port.startswith("127.0.0.1:") for port in published)
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
 
 
 def test_the_file_is_valid_by_the_compose_specification(compose: dict[str, Any]) -> None:

@@ -110,11 +110,14 @@ def test_a_missing_model_is_named_before_anything_starts(tmp_path: Path) -> None
 def test_a_mark_is_of_one_process_and_never_of_a_later_one_with_its_pid() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
     mark = Mark.of(child.pid)
-    assert mark is not None and mark.is_alive() and mark.session_pids() == [child.pid]
+    assert mark is not None
+    assert mark.is_alive()
+    assert mark.session_pids() == [child.pid]
     later = Mark(mark.pid, mark.start_ticks + 1, mark.boot_id)
     earlier_boot = Mark(mark.pid, mark.start_ticks, "another boot")
     for other in (later, earlier_boot):
-        assert not other.is_alive() and other.kill_session() == []
+        assert not other.is_alive()
+        assert other.kill_session() == []
     assert child.poll() is None, "a mark of another process must not end this one"
     assert mark.kill_session() == [child.pid]
     child.communicate()
