@@ -1,0 +1,108 @@
+import pytest
+from msgspec.structs import replace
+
+from conclave.domain.policies import POLICIES
+from conclave.errors import Rejected
+from conclave.runtime.handler import Arrival
+from schemas.events import PlanMade, ReasoningRequested, RequestFailed, SampleRequested, WeightsPublished
+from schemas.ids import asked_at_ms, derived_request_id, is_request_id
+from schemas.values import RequestFailure
+from services.decomposer.handler import Decomposer
+from services.decomposer.settings import DecomposerSettings
+from tests.unit import made_events as made
+
+REQUEST = ReasoningRequested(question="2+2?", request_id=made.REQUEST_ID)
+DAY_MS = 86_400_000
+
+
+def arrival(key: str = made.REQUEST_ID, recorded_ms: int = made.NOW_MS) -> Arrival:
+    return Arrival("event", key, recorded_ms, recorded_ms + 7, "reasoning.requests/0/42")
+
+
+@pytest.fixture
+def decomposer() -> Decomposer:
+    return Decomposer(DecomposerSettings())
+
+
+async def test_a_request_becomes_its_plan_and_the_first_wave(decomposer: Decomposer) -> None:
+    plan, *samples = await decomposer.handle(REQUEST, arrival())
+    assert isinstance(plan, PlanMade)
+    assert (plan.policy, plan.deadline_ms) == (POLICIES["default"], made.NOW_MS + 600_000)
+    assert [sample.sample_index for sample in samples if isinstance(sample, SampleRequested)] == [0, 1, 2, 3]
+    assert {sample.context.fields["question"] for sample in samples if isinstance(sample, SampleRequested)} == {"2+2?"}
+
+
+async def test_a_request_without_an_id_comes_back_under_one_that_is_the_same_on_a_re_read(
+    decomposer: Decomposer,
+) -> None:
+    once = await decomposer.handle(ReasoningRequested(question="2+2?"), arrival(key=""))
+    again = await decomposer.handle(ReasoningRequested(question="2+2?"), arrival(key=""))
+    assert once == again
+    assert isinstance(once[0], ReasoningRequested)
+    request_id = once[0].request_id
+    assert request_id is not None
+    assert is_request_id(request_id)
+    assert asked_at_ms(request_id) == made.NOW_MS
+    assert isinstance((await decomposer.handle(once[0], arrival(key=request_id)))[0], PlanMade)
+
+
+@pytest.mark.parametrize("key", ["", "someone's own key"])
+async def test_a_request_under_another_key_comes_back_under_its_id(decomposer: Decomposer, key: str) -> None:
+    assert await decomposer.handle(REQUEST, arrival(key=key)) == [REQUEST]
+
+
+async def test_an_unknown_policy_is_rejected_by_name_and_the_request_fails(decomposer: Decomposer) -> None:
+    with pytest.raises(Rejected, match=r"\$\.policy: expected one of default, .*got 'clever'") as caught:
+        await decomposer.handle(replace(REQUEST, policy="clever"), arrival())
+    (failed,) = caught.value.outputs
+    assert isinstance(failed, RequestFailed)
+    assert (failed.request_id, failed.failure) == (made.REQUEST_ID, RequestFailure.INVALID)
+    assert "clever" in failed.message
+
+
+@pytest.mark.parametrize("offset_ms", [-7 * DAY_MS - 1, DAY_MS + 1, 2**48 - 1 - made.NOW_MS, -made.NOW_MS])
+async def test_an_id_from_another_time_is_rejected_and_the_request_fails(
+    decomposer: Decomposer, offset_ms: int
+) -> None:
+    request_id = derived_request_id(made.NOW_MS + offset_ms, "another time")
+    with pytest.raises(Rejected) as caught:
+        await decomposer.handle(replace(REQUEST, request_id=request_id), arrival(key=request_id))
+    assert caught.value.field == "$.request_id"
+    assert [type(output) for output in caught.value.outputs] == [RequestFailed]
+
+
+@pytest.mark.parametrize("offset_ms", [-7 * DAY_MS, DAY_MS])
+async def test_an_id_at_the_edge_of_the_window_is_taken(decomposer: Decomposer, offset_ms: int) -> None:
+    request_id = derived_request_id(made.NOW_MS + offset_ms, "edge")
+    assert isinstance(
+        (await decomposer.handle(replace(REQUEST, request_id=request_id), arrival(key=request_id)))[0], PlanMade
+    )
+
+
+def test_only_a_valid_request_under_its_own_key_counts_for_recognising_duplicates(decomposer: Decomposer) -> None:
+    old = derived_request_id(made.NOW_MS - 8 * DAY_MS, "old")
+    assert decomposer.request_key(REQUEST, arrival()) == made.REQUEST_ID
+    assert decomposer.request_key(REQUEST, arrival(key="other")) is None
+    assert decomposer.request_key(ReasoningRequested(question="?"), arrival(key="")) is None
+    assert decomposer.request_key(replace(REQUEST, policy="clever"), arrival()) is None
+    assert decomposer.request_key(replace(REQUEST, request_id=old), arrival(key=old)) is None
+    assert decomposer.request_key(made.verdict(), arrival()) is None
+
+
+async def test_an_event_of_another_type_is_rejected(decomposer: Decomposer) -> None:
+    with pytest.raises(Rejected, match="ce_type"):
+        await decomposer.handle(made.verdict(), arrival())
+
+
+def test_the_newest_weights_heard_are_kept(decomposer: Decomposer) -> None:
+    assert decomposer.weights_version("ab") is None
+    for version in (3, 2):
+        decomposer.hear(WeightsPublished(experiment="ab", version=version, allocation={"a": 1.0}))
+    decomposer.hear(REQUEST)
+    assert decomposer.weights_version("ab") == 3
+
+
+def test_an_unknown_default_policy_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONCLAVE_DEFAULT_POLICY", "clever")
+    with pytest.raises(ValueError, match="one of default"):
+        DecomposerSettings()

@@ -1,0 +1,57 @@
+from conclave.domain import planning
+from conclave.domain.policies import POLICIES
+from schemas.events import ReasoningRequested
+from schemas.values import Route, StoppingRule
+from tests.unit import made_events as made
+
+
+def test_policies_are_named_as_their_rows_say() -> None:
+    assert {name: policy.name for name, policy in POLICIES.items()} == {name: name for name in POLICIES}
+    assert {"default", "direct", "fixed-8", "instruct"} <= set(POLICIES)
+
+
+def test_the_default_policy_is_adaptive_consistency_up_to_16_chains_of_thought() -> None:
+    policy = POLICIES["default"]
+    assert (policy.stopping, policy.max_samples, policy.form) == (
+        StoppingRule.ADAPTIVE_CONSISTENCY,
+        16,
+        "chain_of_thought",
+    )
+
+
+def test_a_request_becomes_one_step_with_its_deadline_and_its_limit_on_samples() -> None:
+    request = ReasoningRequested(question="2+2?", max_samples=3, deadline_s=1.5)
+    plan = planning.plan(request, made.REQUEST_ID, POLICIES["default"], 1_000)
+    assert [(step.index, step.question, step.depends_on) for step in plan.steps] == [(0, "2+2?", ())]
+    assert (plan.policy.max_samples, plan.deadline_ms, plan.route) == (3, 2_500, Route.EXPLICIT)
+
+
+def test_the_direct_policy_takes_the_direct_route() -> None:
+    plan = planning.plan(ReasoningRequested(question="2+2?"), made.REQUEST_ID, POLICIES["direct"], 0)
+    assert plan.route is Route.DIRECT
+
+
+def test_a_step_starts_with_as_many_samples_as_its_rule_needs_at_least() -> None:
+    sizes = {
+        name: len(planning.first_wave(made.context(POLICIES[name])))
+        for name in ("default", "direct", "fixed-8", "ahead-3")
+    }
+    assert sizes == {"default": 4, "direct": 1, "fixed-8": 8, "ahead-3": 3}
+
+
+def test_the_samples_of_a_wave_follow_those_launched_before() -> None:
+    wave = planning.wave(made.context(), 4, 3)
+    assert [(sample.sample_index, sample.launched) for sample in wave] == [(4, 7), (5, 7), (6, 7)]
+
+
+def test_steps_are_released_once_all_they_depend_on_is_decided() -> None:
+    plan = made.plan((), (), (0, 1), (2,))
+    assert planning.first_steps(plan) == (0, 1)
+    assert planning.released_steps(plan, {0}, (0, 1)) == ()
+    assert planning.released_steps(plan, {0, 1}, (0, 1)) == (2,)
+    assert planning.released_steps(plan, {0, 1}, (0, 1, 2)) == ()
+
+
+def test_a_step_is_told_the_answers_of_the_steps_it_depends_on() -> None:
+    context = planning.step_context(made.plan((), (), (1, 0)), 2, {0: "3", 1: "4"})
+    assert context.fields == {"question": "part 2?", "earlier": "part 0? = 3\npart 1? = 4"}

@@ -1,0 +1,88 @@
+"""Every stopping rule on recorded answers of real models, against figures that were computed elsewhere."""
+
+import gzip
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conclave.domain.stopping import next_wave, shortest_stop
+from conclave.domain.voting import majority
+from schemas.values import Ballot, Policy, StoppingRule
+
+REPLAY = Path(__file__).parents[1] / "data" / "replay"
+EXPECTED: dict[str, Any] = json.loads((REPLAY / "expected.json").read_text())
+FILES = sorted(name for name in EXPECTED if not name.startswith("_"))
+NUM_RECORDED = 40
+
+RULES = {
+    "ac_beta_0.95": Policy(
+        name="ac", prompt_set="none", stopping=StoppingRule.ADAPTIVE_CONSISTENCY, stop_confidence=0.95, max_samples=40
+    ),
+    "esc_w5": Policy(name="esc", prompt_set="none", stopping=StoppingRule.EARLY_STOPPING, window=5, max_samples=40),
+    "ahead_3": Policy(name="ahead", prompt_set="none", stopping=StoppingRule.AHEAD_BY_K, lead=3, max_samples=40),
+    "ahead_4": Policy(name="ahead", prompt_set="none", stopping=StoppingRule.AHEAD_BY_K, lead=4, max_samples=40),
+}
+
+
+@cache
+def questions(name: str) -> list[dict[str, Any]]:
+    with gzip.open(REPLAY / f"{name}.jsonl.gz") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def winner(answers: list[str | None]) -> str | None:
+    return majority([Ballot(sample_index=index, answer=answer) for index, answer in enumerate(answers)]).answer
+
+
+def figures(name: str, lengths: list[int]) -> dict[str, float]:
+    """What it comes to when each question's vote is over its first so many samples."""
+    asked = list(zip(questions(name), lengths, strict=True))
+    return {
+        "correct": sum(winner(question["answers"][:length]) == question["gold"] for question, length in asked),
+        "samples": sum(lengths),
+        "mean_samples": round(sum(lengths) / len(lengths), 4),
+        "tokens": sum(sum(question["tokens"][:length]) for question, length in asked),
+    }
+
+
+def test_all_recorded_files_are_here() -> None:
+    assert sorted(file.name.removesuffix(".jsonl.gz") for file in REPLAY.glob("*.jsonl.gz")) == FILES
+    assert [len(questions(name)) for name in FILES] == [EXPECTED[name]["questions"] for name in FILES]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("num_samples", [1, 5, 10, 20, 40])
+def test_majority_of_the_first_n_is_right_as_often_as_recorded(name: str, num_samples: int) -> None:
+    lengths = [num_samples] * len(questions(name))
+    assert figures(name, lengths)["correct"] == EXPECTED[name][f"sc@{num_samples}"]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_stops_where_it_stopped_in_the_record(name: str, rule: str) -> None:
+    stops = [shortest_stop(question["answers"], RULES[rule]) for question in questions(name)]
+    assert figures(name, [stop or NUM_RECORDED for stop in stops]) == EXPECTED[name][rule]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("rule", RULES)
+def test_deficit_waves_launch_no_sample_more_than_a_rule_would_drawing_one_by_one(name: str, rule: str) -> None:
+    lengths = []
+    for question in questions(name):
+        launched = 0
+        while wave := next_wave(question["answers"][:launched], RULES[rule]):
+            launched += wave
+        lengths.append(launched)
+    assert figures(name, lengths) == EXPECTED[name][rule]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_oracle_stops_once_the_leader_never_changes_again(name: str) -> None:
+    lengths = []
+    for question in questions(name):
+        leaders = [winner(question["answers"][:length]) for length in range(1, NUM_RECORDED + 1)]
+        lengths.append(next(n for n in range(1, NUM_RECORDED + 1) if len(set(leaders[n - 1 :])) == 1))
+    assert figures(name, lengths) == EXPECTED[name]["oracle_settle"]

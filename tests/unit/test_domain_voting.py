@@ -1,0 +1,67 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conclave.domain.voting import VOTING_RULES, majority
+from schemas.values import Ballot, Outcome, PathFailure, VotingRule
+
+answers = st.lists(st.sampled_from(["a", "b", "c", None]), max_size=40)
+
+
+def ballots(*answers: str | None) -> list[Ballot]:
+    return [Ballot(sample_index=index, answer=answer) for index, answer in enumerate(answers)]
+
+
+def test_every_voting_rule_has_its_function() -> None:
+    assert set(VOTING_RULES) == set(VotingRule)
+
+
+def test_the_answer_with_most_votes_wins_with_its_margin_agreement_and_entropy() -> None:
+    count = majority(ballots("b", "a", None, "a", "c"))
+    assert (count.outcome, count.answer) == (Outcome.MAJORITY, "a")
+    assert (count.margin, count.agreement, count.entropy) == (0.25, 0.5, 1.5)
+    assert [(row.answer, row.votes, row.weight) for row in count.tally] == [("a", 2, 2.0), ("b", 1, 1.0), ("c", 1, 1.0)]
+
+
+def test_a_tie_reports_the_answer_launched_earliest_with_margin_0() -> None:
+    count = majority(ballots(None, "b", "a", "a", "b"))
+    assert (count.outcome, count.answer, count.margin, count.entropy) == (Outcome.TIE, "b", 0.0, 1.0)
+
+
+@pytest.mark.parametrize("silent", [[], [Ballot(sample_index=0)], [Ballot(sample_index=0, failure=PathFailure.ENGINE)]])
+def test_a_vote_in_which_nobody_answers_comes_to_no_answer(silent: list[Ballot]) -> None:
+    count = majority(silent)
+    assert (count.outcome, count.answer, count.margin, count.agreement, count.entropy) == (
+        Outcome.NO_ANSWER,
+        None,
+        0,
+        0,
+        0,
+    )
+
+
+def test_votes_without_any_weight_come_to_no_answer() -> None:
+    assert majority([Ballot(sample_index=0, answer="a", weight=0.0)]).outcome is Outcome.NO_ANSWER
+
+
+def test_weight_and_not_the_number_of_votes_decides() -> None:
+    weighed = [Ballot(sample_index=0, answer="a", weight=3.0), *ballots("b", "b")]
+    assert majority(weighed).answer == "a"
+
+
+@given(answers)
+def test_shares_are_shares_and_missing_answers_are_no_votes(drawn: list[str | None]) -> None:
+    count = majority(ballots(*drawn))
+    assert sum(row.votes for row in count.tally) == sum(answer is not None for answer in drawn)
+    assert 0 <= count.margin <= count.agreement <= 1
+    assert 0 <= count.entropy <= math.log2(3) + 1e-12
+    assert (count.outcome is Outcome.TIE) == (len(count.tally) > 1 and count.margin == 0)
+
+
+@given(answers, st.integers(0, 40))
+def test_one_more_vote_for_the_winner_keeps_it_winning(drawn: list[str | None], position: int) -> None:
+    winner = majority(ballots(*drawn)).answer
+    more = [*drawn[:position], winner, *drawn[position:]]
+    assert majority(ballots(*more)).answer == winner

@@ -1,0 +1,224 @@
+import itertools
+
+import pytest
+from msgspec import structs
+from msgspec.structs import replace
+
+from conclave.domain.joining import Decision, Wait
+from conclave.domain.policies import POLICIES
+from conclave.errors import Rejected
+from schemas import codec, flow
+from schemas.events import Event, SampleRequested, StepClosed, StepDecided, TallyCarried
+from schemas.values import Ballot, Outcome, PathFailure, Policy, StepContext, StoppingRule, StopReason
+from services.voter.handler import Voter
+from services.voter.settings import VoterSettings
+from tests.unit import made_events as made
+
+VOTER = Voter(VoterSettings(voter_grace_s=2.0, voter_orphan_s=3600.0))
+STEP = made.context()
+GRACE_MS, ORPHAN_MS = 2_000, 3_600_000
+
+
+def paths(*answers: str | None, of: StepContext = STEP, launched: int | None = None) -> list[Event]:
+    return [made.decoded(of, index, launched or len(answers), answer) for index, answer in enumerate(answers)]
+
+
+def decide(events: list[Event], now_ms: int = made.NOW_MS) -> Decision:
+    outcome = VOTER.join(events, now_ms)
+    assert isinstance(outcome, Decision)
+    return outcome
+
+
+def verdict_of(decision: Decision) -> StepDecided:
+    assert isinstance(decision.outputs[0], StepDecided)
+    return decision.outputs[0]
+
+
+def test_a_unanimous_first_wave_is_the_verdict_and_the_group_ends() -> None:
+    decision = decide(paths("4", "4.0", "$4", "4."))
+    verdict = verdict_of(decision)
+    assert (len(decision.outputs), decision.carry) == (1, None)
+    assert (verdict.answer, verdict.outcome, verdict.stop_reason) == ("4", Outcome.MAJORITY, StopReason.CONFIDENT)
+    assert (verdict.confidence, verdict.margin, verdict.agreement, verdict.entropy) == (0.96875, 1.0, 1.0, 0.0)
+    assert (verdict.launched, verdict.policy, verdict.arm, verdict.decided_ms) == (4, "default", "default", made.NOW_MS)
+    assert [(ballot.sample_index, ballot.answer, ballot.tokens_out) for ballot in verdict.ballots] == [
+        (index, "4", 5) for index in range(4)
+    ]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_the_order_of_arrival_changes_nothing(order: tuple[int, ...]) -> None:
+    events = paths("4", "5", "4", "4")
+    assert decide([events[index] for index in order]) == decide(events)
+
+
+def test_a_wave_that_is_not_all_in_is_waited_for_until_its_deadline_and_grace() -> None:
+    assert VOTER.join(paths("4", "4", "4", launched=4), made.NOW_MS) == Wait(made.DEADLINE_MS + GRACE_MS)
+
+
+def test_a_wave_that_does_not_satisfy_the_rule_is_followed_by_exactly_its_deficit() -> None:
+    decision = decide(paths("4", "5", "4", "4"))
+    assert [
+        (sample.sample_index, sample.launched) for sample in decision.outputs if isinstance(sample, SampleRequested)
+    ] == [
+        (4, 7),
+        (5, 7),
+        (6, 7),
+    ]
+    carry = decision.carry
+    assert isinstance(carry, TallyCarried)
+    assert (carry.launched, carry.is_decided, len(carry.ballots)) == (7, False, 4)
+
+
+def test_the_carry_and_the_next_wave_together_are_the_verdict() -> None:
+    carry = decide(paths("4", "5", "4", "4")).carry
+    assert carry is not None
+    late = [made.decoded(STEP, index, 7, "4") for index in (6, 5, 4)]
+    verdict = verdict_of(decide([*late, carry]))
+    assert (verdict.answer, verdict.launched, [row.votes for row in verdict.tally]) == ("4", 7, [6, 1])
+
+
+def test_failed_samples_are_no_votes_but_have_reported() -> None:
+    events = [*paths("4", "4", "4", launched=4), made.failed(STEP, 3, 4)]
+    assert [sample.sample_index for sample in decide(events).outputs if isinstance(sample, SampleRequested)] == [4]
+
+
+def test_when_the_rule_is_never_satisfied_the_vote_ends_with_max_samples_and_a_tie_is_an_outcome() -> None:
+    context = made.context(replace(POLICIES["default"], max_samples=4))
+    verdict = verdict_of(decide(paths("5", "4", "4", "5", of=context)))
+    assert (verdict.outcome, verdict.stop_reason, verdict.answer, verdict.margin) == (
+        Outcome.TIE,
+        StopReason.EXHAUSTED,
+        "5",
+        0.0,
+    )
+
+
+def test_a_vote_in_which_every_path_is_silent_is_decided_without_an_answer() -> None:
+    context = made.context(POLICIES["single"])
+    verdict = verdict_of(decide(paths("...", of=context)))
+    assert (verdict.outcome, verdict.answer, verdict.confidence, verdict.tally) == (Outcome.NO_ANSWER, None, 0.0, ())
+
+
+def test_a_fixed_number_of_samples_is_waited_for_and_then_exhausted() -> None:
+    context = made.context(POLICIES["fixed-8"])
+    assert isinstance(VOTER.join(paths(*["4"] * 7, of=context, launched=8), made.NOW_MS), Wait)
+    assert verdict_of(decide(paths(*["4"] * 8, of=context))).stop_reason is StopReason.EXHAUSTED
+
+
+def test_a_rule_satisfied_before_all_have_reported_closes_the_step_and_carries_on_until_they_have() -> None:
+    decision = decide(paths("4", "4", "4", "4", launched=6))
+    assert [type(output) for output in decision.outputs] == [StepDecided, StepClosed]
+    carry = decision.carry
+    assert isinstance(carry, TallyCarried)
+    assert carry.is_decided
+    cancelled = [made.failed(STEP, index, 6, PathFailure.CANCELLED) for index in (4, 5)]
+    assert VOTER.join([cancelled[1], carry], made.NOW_MS) == Wait(made.DEADLINE_MS + ORPHAN_MS)
+    assert decide([*cancelled, carry]) == Decision()
+
+
+def test_only_the_shortest_satisfied_prefix_is_counted_whatever_else_is_in() -> None:
+    verdict = verdict_of(decide(paths("4", "4", "4", "4", "5", "5")))
+    assert (len(verdict.ballots), verdict.margin, verdict.launched) == (4, 1.0, 6)
+
+
+def test_votes_beyond_a_gap_wait_for_launch_order() -> None:
+    without_1 = [event for index, event in enumerate(paths("5", "4", "4", "4", "4", "4")) if index != 1]
+    assert isinstance(VOTER.join(without_1, made.NOW_MS), Wait)
+
+
+def test_a_group_without_its_first_sample_decides_nothing_and_is_given_up_long_after_its_deadline() -> None:
+    events = paths("4", "4", "4", "4", "4")[1:]
+    for now_ms in (made.NOW_MS, made.DEADLINE_MS + GRACE_MS, made.DEADLINE_MS + ORPHAN_MS - 1):
+        assert VOTER.join(events, now_ms) == Wait(made.DEADLINE_MS + ORPHAN_MS)
+    with pytest.raises(Rejected, match=r"\$\.sample_index"):
+        VOTER.join(events, made.DEADLINE_MS + ORPHAN_MS)
+
+
+def test_at_the_deadline_and_its_grace_the_vote_is_decided_on_all_that_is_there() -> None:
+    events = [event for index, event in enumerate(paths("4", "5", "4", "4")) if index != 1]
+    decision = decide(events, made.DEADLINE_MS + GRACE_MS)
+    verdict = verdict_of(decision)
+    assert (verdict.stop_reason, verdict.answer, len(verdict.ballots)) == (StopReason.DEADLINE, "4", 3)
+    assert isinstance(decision.outputs[1], StepClosed)
+    assert decision.carry is not None
+
+
+def test_past_the_deadline_no_further_wave_is_launched() -> None:
+    verdict = verdict_of(decide(paths("4", "5", "4", "4"), made.DEADLINE_MS))
+    assert (verdict.stop_reason, verdict.answer) == (StopReason.DEADLINE, "4")
+
+
+@pytest.mark.parametrize("failure", [PathFailure.PROMPT_TOO_LONG, PathFailure.BAD_PROMPT, PathFailure.CANCELLED])
+def test_no_wave_follows_when_every_further_sample_would_fail_the_same_way(failure: PathFailure) -> None:
+    decision = decide([made.failed(STEP, index, 4, failure) for index in range(4)])
+    assert (verdict_of(decision).outcome, len(decision.outputs)) == (Outcome.NO_ANSWER, 1)
+
+
+def test_a_closing_carry_whose_samples_never_report_ends_in_the_end() -> None:
+    carry = decide(paths("4", "4", "4", "4", launched=6)).carry
+    assert carry is not None
+    assert decide([carry], made.DEADLINE_MS + ORPHAN_MS) == Decision()
+
+
+def test_a_sample_that_is_there_twice_counts_once_and_always_the_same_way() -> None:
+    twice = [*paths("4", "4", "4", "4"), made.decoded(STEP, 3, 4, "5")]
+    assert isinstance(VOTER.join([*paths("4", "4", launched=4), *paths("4", "4", launched=4)], made.NOW_MS), Wait)
+    assert decide(twice) == decide(twice[::-1])
+    assert sum(row.votes for row in verdict_of(decide(twice + twice)).tally) <= 7
+
+
+def test_a_sample_of_an_earlier_wave_that_comes_again_does_not_undo_the_later_one() -> None:
+    first = paths("4", "5", "4", "4")
+    carry = decide(first).carry
+    assert carry is not None
+    later = made.decoded(STEP, 4, 7, "4")
+    for events in itertools.permutations([carry, later, first[0]]):
+        assert isinstance(VOTER.join(list(events), made.NOW_MS), Wait)
+
+
+@pytest.mark.parametrize(
+    ("field", "forged"),
+    [
+        ("policy", replace(POLICIES["default"], temperature=1.0)),
+        ("fields", {"question": "3+3?"}),
+        ("deadline_ms", made.DEADLINE_MS + 1),
+        ("arm", "other"),
+    ],
+)
+def test_events_that_disagree_about_their_step_are_rejected_by_field(field: str, forged: object) -> None:
+    events = [*paths("4", "4", launched=4), made.decoded(structs.replace(STEP, **{field: forged}), 2, 4, "4")]
+    with pytest.raises(Rejected) as caught:
+        VOTER.join(events, made.NOW_MS)
+    assert caught.value.field == f"$.context.{field}"
+
+
+def test_a_deadline_that_no_request_can_have_is_rejected() -> None:
+    with pytest.raises(Rejected, match=r"\$\.context\.deadline_ms"):
+        VOTER.join(paths("4", of=made.context(deadline_ms=2**48 - 1)), made.NOW_MS)
+
+
+def test_an_event_of_another_type_is_rejected() -> None:
+    with pytest.raises(Rejected, match="ce_type"):
+        VOTER.key(made.verdict())
+
+
+def test_more_samples_than_the_policy_allows_are_an_end_and_not_a_crash() -> None:
+    context = made.context(Policy(name="two", prompt_set="reasoner-v1", stopping=StoppingRule.FIXED, max_samples=2))
+    assert verdict_of(decide(paths("4", "5", "4", of=context))).stop_reason is StopReason.EXHAUSTED
+
+
+def test_a_ballot_without_weight_in_a_forged_carry_is_no_crash() -> None:
+    ballots = tuple(Ballot(sample_index=index, answer="4", weight=0.0) for index in range(4))
+    forged = TallyCarried(context=STEP, launched=4, ballots=ballots, is_decided=False)
+    assert verdict_of(decide([forged])).outcome is Outcome.NO_ANSWER
+
+
+def test_what_the_voter_says_can_be_read_back_from_its_topics() -> None:
+    closing = decide(paths("4", "4", "4", "4", launched=6))
+    following = decide(paths("4", "5", "4", "4"))
+    said = [*closing.outputs, *following.outputs, closing.carry, following.carry]
+    for event in said:
+        assert event is not None
+        topic = flow.topic_of(type(event))
+        assert codec.decode(topic, codec.versioned_type(type(event)), codec.encode(event)) == event

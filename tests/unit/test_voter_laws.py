@@ -1,0 +1,162 @@
+"""The laws of joining, for the voter: neither order, nor crashes, nor carries change what comes out."""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from conclave.domain import planning
+from conclave.domain.stopping import next_wave
+from schemas.codec import encode
+from schemas.events import Event, SampleRequested, StepClosed, StepDecided
+from schemas.values import PathFailure, Policy, StepContext, StoppingRule
+from services.voter.handler import Voter
+from services.voter.settings import VoterSettings
+from tests.unit import made_events as made
+from tests.unit.simulated_lane import SimulatedLane, run
+
+VOTER = Voter(VoterSettings(voter_grace_s=2.0, voter_orphan_s=3600.0))
+AFTER_GRACE_MS = made.DEADLINE_MS + 2_000
+AT_THE_END_MS = made.DEADLINE_MS + 3_600_000
+
+MOVES = ["report", "report", "read", "read", "flush", "crash", "carry", "tick"]
+moves = st.lists(st.tuples(st.sampled_from(MOVES), st.integers(0, 31)), max_size=60)
+policies = st.builds(
+    Policy,
+    name=st.just("drawn"),
+    prompt_set=st.just("reasoner-v1"),
+    stopping=st.sampled_from(StoppingRule),
+    window=st.integers(1, 4),
+    lead=st.integers(1, 3),
+    max_samples=st.integers(1, 12),
+)
+# What each sample comes to; the engine's failures among the answers.
+endings = st.lists(st.sampled_from(["4", "4", "4.0", "5", "6", "", None, PathFailure.ENGINE]), min_size=12, max_size=12)
+
+
+@dataclass
+class Decoders:
+    """Those who owe a terminal event for each sample that was launched."""
+
+    endings: list[str | PathFailure | None]
+    owed: list[SampleRequested] = field(default_factory=list)
+    launched: list[SampleRequested] = field(default_factory=list)
+
+    def hear(self, output: Event) -> None:
+        if isinstance(output, SampleRequested):
+            self.owed.append(output)
+            self.launched.append(output)
+
+    def report(self, lane: SimulatedLane, choice: int) -> None:
+        if self.owed:
+            sample = self.owed.pop(choice % len(self.owed))
+            ending = self.endings[sample.sample_index]
+            of = (sample.context, sample.sample_index, sample.launched)
+            lane.log.append(made.failed(*of, ending) if isinstance(ending, PathFailure) else made.decoded(*of, ending))
+
+
+@dataclass
+class Scene:
+    """A lane, and the decoders that answer it."""
+
+    lane: SimulatedLane
+    decoders: Decoders
+
+    def play(self, moves: list[tuple[str, int]]) -> None:
+        run(self.lane, moves, lambda choice: self.decoders.report(self.lane, choice))
+
+    def finish(self) -> None:
+        while self.decoders.owed or not self.lane.is_idle:
+            self.play([("report", 0), ("read", 0), ("flush", 0)])
+
+    @property
+    def verdicts(self) -> list[StepDecided]:
+        return [output for output in self.lane.outputs if isinstance(output, StepDecided)]
+
+    @property
+    def effects(self) -> list[bytes]:
+        """All outputs but StepClosed, which is only sent when there is something left to cancel."""
+        return sorted(encode(output) for output in self.lane.outputs if not isinstance(output, StepClosed))
+
+    def check_launches(self) -> None:
+        indexes = [sample.sample_index for sample in self.decoders.launched]
+        assert sorted(indexes) == list(range(len(indexes))), "each sample is launched once, without a gap"
+
+
+def scene(policy: Policy, endings: list[str | PathFailure | None], num_first: int | None = None) -> Scene:
+    """A step whose first wave (the deficit, or `num_first` samples) has just been launched."""
+    context: StepContext = made.context(policy)
+    decoders = Decoders(endings)
+    for sample in planning.wave(context, 0, num_first or next_wave((), policy)):
+        decoders.hear(sample)
+    return Scene(SimulatedLane(VOTER, decoders.hear, made.NOW_MS), decoders)
+
+
+@given(policies, endings, st.booleans(), moves)
+@settings(max_examples=400, deadline=None)
+def test_order_crashes_and_carries_change_no_effect(
+    policy: Policy, endings: list[str | PathFailure | None], is_all_at_once: bool, moves: list[tuple[str, int]]
+) -> None:
+    num_first = policy.max_samples if is_all_at_once else None
+    calm, wild = scene(policy, endings, num_first), scene(policy, endings, num_first)
+    calm.finish()
+    wild.play(moves)
+    wild.finish()
+    assert wild.effects == calm.effects
+    assert len(wild.verdicts) == 1
+    assert sum(isinstance(output, StepClosed) for output in wild.lane.outputs) <= 1
+    assert wild.lane.is_settled
+    assert wild.lane.rejections == []
+    wild.check_launches()
+
+
+@given(policies, endings, moves, moves)
+@settings(max_examples=300, deadline=None)
+def test_a_deadline_at_any_moment_gives_one_verdict_and_every_group_ends(
+    policy: Policy, endings: list[str | PathFailure | None], before: list[tuple[str, int]], after: list[tuple[str, int]]
+) -> None:
+    late = scene(policy, endings)
+    late.play(before)
+    late.lane.now_ms = AFTER_GRACE_MS
+    late.lane.tick()
+    late.play(after)
+    late.finish()
+    assert len(late.verdicts) == 1
+    assert late.lane.is_settled
+    assert late.lane.rejections == []
+    late.check_launches()
+
+
+@given(policies, endings, moves)
+@settings(max_examples=200, deadline=None)
+def test_groups_end_even_when_samples_never_report(
+    policy: Policy, endings: list[str | PathFailure | None], moves: list[tuple[str, int]]
+) -> None:
+    lost = scene(policy, endings)
+    lost.play(moves)
+    lost.decoders.owed.clear()
+    lost.finish()
+    for now_ms in (AFTER_GRACE_MS, AT_THE_END_MS):
+        lost.lane.now_ms = now_ms
+        lost.lane.tick()
+        lost.lane.drain()
+    assert lost.lane.is_settled
+    has_begun = any(sample.sample_index == 0 for sample in lost.decoders.launched) and any(
+        getattr(event, "sample_index", None) == 0 for event in lost.lane.log
+    )
+    assert len(lost.verdicts) == int(has_begun)
+
+
+@given(endings, st.permutations(range(12)), st.lists(st.integers(0, 11), max_size=6))
+def test_a_carry_of_carries_holds_what_one_carry_of_all_would(
+    endings: list[str | PathFailure | None], order: list[int], cuts: list[int]
+) -> None:
+    whole = scene(replace(made.context().policy, stopping=StoppingRule.FIXED, max_samples=12), endings)
+    for _ in range(12):
+        whole.decoders.report(whole.lane, 0)
+    events = [whole.lane.log[index] for index in order]
+    bounds = [0, *sorted(cuts), 12]
+    parts = [VOTER.carry(events[low:high]) for low, high in pairwise(bounds) if low < high]
+    assert VOTER.carry(parts[::-1]) == VOTER.carry(events)
