@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import click
 from rich.console import Console
@@ -15,10 +14,10 @@ from rich.table import Table
 
 from conclave.local.display import Display
 from conclave.local.errors import LocalStackError, PartDidNotStart, StackIsNotRunning
-from conclave.local.plan import Plan, default_model
+from conclave.local.plan import Plan, model_of
 from conclave.local.process import log_tail
 from conclave.local.service import lag_of
-from conclave.local.state import Folders, Part, Phase, Snapshot, is_service, is_supervised, read_snapshot
+from conclave.local.state import Folders, Part, PartPhase, Phase, Snapshot, is_service, is_supervised, read_snapshot
 from conclave.local.supervisor import start_detached, supervise
 
 _POLL_S = 0.1
@@ -37,12 +36,10 @@ _NOT_READY_STATUS = 1
     default="vllm",
     envvar="CONCLAVE_ENGINE",
     show_default=True,
-    help="What decodes. openai: see CONCLAVE_OPENAI_… in docs/operations.md.",
+    help="What decodes. openai: any such server, named by CONCLAVE_OPENAI_BASE_URL.",
 )
-@click.option(
-    "--model", type=click.Path(path_type=Path), default=None, help="The model for vllm. [default: models/reasoner]"
-)
-def up(foreground: bool, only: str, scale: tuple[str, ...], engine: str, model: Path | None) -> None:
+@click.option("--model", envvar="CONCLAVE_MODEL", help="A folder, or the name on a server.  [default: models/reasoner]")
+def up(foreground: bool, only: str, scale: tuple[str, ...], engine: str, model: str | None) -> None:
     """Start Kafka, PostgreSQL and every service, and wait until all are ready.
 
     The stack runs in the background until `conclave down`; data stays in .conclave/. One that runs is left as it is.
@@ -96,7 +93,7 @@ def status(as_json: bool) -> None:
             click.echo(json.dumps(_report(snapshot, rows), indent=2))
         else:
             Console().print(_status_table(rows))
-        if snapshot.phase is not Phase.READY:
+        if any(part.phase is not PartPhase.READY for part in snapshot.parts):
             raise SystemExit(_NOT_READY_STATUS)
 
 
@@ -111,7 +108,7 @@ def _shown_plainly() -> Iterator[None]:
         raise click.ClickException(f"{error.filename}: {error.strerror}. Was it made by another user?") from None
 
 
-def _plan(only: str, scale: tuple[str, ...], engine: str, model: Path | None) -> Plan:
+def _plan(only: str, scale: tuple[str, ...], engine: str, model: str | None) -> Plan:
     parts = frozenset(part.strip() for part in only.split(",") if part.strip())
     replicas: dict[str, int] = {}
     for item in scale:
@@ -119,7 +116,7 @@ def _plan(only: str, scale: tuple[str, ...], engine: str, model: Path | None) ->
         if not number.isdigit() or not 1 <= int(number) <= 64:
             raise click.BadParameter(f"{item!r}: expected SERVICE=N with N from 1 to 64", param_hint="--scale")
         replicas[name] = int(number)
-    return Plan(parts, replicas, engine, model.absolute() if model else default_model())
+    return Plan(parts, replicas, engine, model_of(engine, model))
 
 
 def _start_in_background(plan: Plan, folders: Folders) -> None:

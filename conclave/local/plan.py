@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from schemas.flow import SERVICES, ServiceRow, service_row
 KAFKA, POSTGRES = "kafka", "postgres"
 MIGRATIONS, TOPICS = "migrations", "topics"
 _KV_CACHE_GIB = "1"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")  # as opposed to a path, which is absolute by then
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Plan:
     only: frozenset[str] = frozenset()
     replicas: Mapping[str, int] = field(default_factory=dict)
     engine: str = "vllm"
-    model: Path = Path("models/reasoner")
+    model: str = "models/reasoner"  # a folder; for other engines, the name by which a server knows it
 
     def has(self, part: str) -> bool:
         """True when the part is to run."""
@@ -60,16 +62,18 @@ class Plan:
     def _check_engine(self) -> None:
         if importlib.util.find_spec("vllm") is None:
             raise PartMissing("vLLM", "Run `make setup`, or choose another engine with --engine.")
-        if not (self.model / "config.json").is_file() or not any(self.model.glob("*.safetensors")):
+        folder = Path(self.model)
+        is_whole = (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+        if not is_whole and not _HUB_ID.fullmatch(self.model):
             remedy = "Restore it from the repository, make it with `make train`, or name another with --model."
             raise PartMissing(f"The model ({self.model})", remedy)
 
 
-def default_model() -> Path:
-    """CONCLAVE_MODEL, else the model that ships."""
-    if named := os.environ.get("CONCLAVE_MODEL"):
-        return Path(named).absolute()
-    return (checkout_folder() or Path.cwd()) / "models" / "reasoner"
+def model_of(engine: str, named: str | None) -> str:
+    """What --model or CONCLAVE_MODEL means: a folder if there is one of that name, else as it stands; else what ships."""
+    if named is None:
+        return str((checkout_folder() or Path.cwd()) / "models" / "reasoner") if engine == "vllm" else "reasoner"
+    return os.path.abspath(named) if engine == "vllm" and Path(named).is_dir() else named
 
 
 def environment_of(
@@ -83,8 +87,8 @@ def environment_of(
         settings["CONCLAVE_POSTGRES_DSN"] = dsn
     defaults = {"PYTHONUNBUFFERED": "1"}
     if replica.row.needs_model:
-        settings |= {"CONCLAVE_ENGINE": plan.engine, "CONCLAVE_MODEL": str(plan.model)}
-        defaults |= _vllm_environment(replica)
+        settings |= {"CONCLAVE_ENGINE": plan.engine, "CONCLAVE_MODEL": plan.model}
+        defaults |= _vllm_environment(replica, is_local=Path(plan.model).is_dir())
     else:
         defaults |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     return defaults | dict(os.environ) | settings
@@ -95,14 +99,14 @@ def service_row_of(name: str) -> ServiceRow:
     return service_row(name.rpartition("-")[0] if name.rpartition("-")[2].isdigit() else name)
 
 
-def _vllm_environment(replica: Replica) -> dict[str, str]:
+def _vllm_environment(replica: Replica, *, is_local: bool) -> dict[str, str]:
     """vLLM on a CPU: threads that are not bound, or fight with other processes for a core, are 5 to 10 times slower."""
     cores = cores_for(replica.index, replica.num_replicas, sorted(os.sched_getaffinity(0)))
     return {
         "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)),
         "VLLM_CPU_KVCACHE_SPACE": _KV_CACHE_GIB,
         "VLLM_NO_USAGE_STATS": "1",
-        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_OFFLINE": str(int(is_local)),
     }
 
 

@@ -64,10 +64,10 @@ class _Ordered(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, plan: Plan) -> "_Ordered":
-        return cls(tuple(sorted(plan.only)), dict(plan.replicas), plan.engine, str(plan.model))
+        return cls(tuple(sorted(plan.only)), dict(plan.replicas), plan.engine, plan.model)
 
     def plan(self) -> Plan:
-        return Plan(frozenset(self.only), self.replicas, self.engine, Path(self.model))
+        return Plan(frozenset(self.only), self.replicas, self.engine, self.model)
 
 
 async def _supervise(stack: Stack, folders: Folders) -> None:

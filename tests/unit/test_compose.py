@@ -68,7 +68,7 @@ def test_the_model_server_asks_for_a_gpu_and_serves_the_model_that_the_decoder_n
     server, decoder = compose["services"]["vllm"], compose["services"]["decoder"]
     (device,) = server["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]
-    assert f"--served-model-name={decoder['environment']['CONCLAVE_OPENAI_MODEL']}" in server["command"]
+    assert f"--served-model-name={decoder['environment']['CONCLAVE_MODEL']}" in server["command"]
     assert decoder["environment"]["CONCLAVE_OPENAI_BASE_URL"] == "http://vllm:8000/v1"
     assert (_CHECKOUT / "models").name in server["volumes"][0]
 

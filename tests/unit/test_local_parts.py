@@ -12,7 +12,7 @@ import pytest
 
 from conclave.local.errors import LocalStackError, PartMissing, StackIsNotRunning, StackIsRunning
 from conclave.local.jars import Jar, is_intact, locked_jars
-from conclave.local.plan import Plan, Replica, cores_for, environment_of
+from conclave.local.plan import Plan, Replica, cores_for, environment_of, model_of
 from conclave.local.ports import LOOPBACK, free_port, is_free
 from conclave.local.postgres_files import others_can_run
 from conclave.local.process import Mark
@@ -102,9 +102,16 @@ def test_an_unknown_part_is_named_along_with_the_known_ones() -> None:
 
 def test_a_missing_model_is_named_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(PartMissing, match=r"make train"):
-        Plan(model=tmp_path / "none").check()
-    Plan(model=tmp_path / "none", engine="scripted").check()
+        Plan(model=str(tmp_path / "none")).check()
+    Plan(model=str(tmp_path / "none"), engine="scripted").check()
     assert service_row("decoder").needs_model
+
+
+def test_a_model_is_a_folder_for_vllm_and_a_name_for_other_engines(tmp_path: Path) -> None:
+    assert model_of("vllm", None).endswith("/models/reasoner")
+    assert model_of("vllm", os.path.relpath(tmp_path)) == str(tmp_path)
+    assert model_of("openai", "some-model") == "some-model"
+    Plan(model="an-organisation/a-model", engine="vllm").check()
 
 
 def test_a_mark_is_of_one_process_and_never_of_a_later_one_with_its_pid() -> None:
