@@ -1,0 +1,75 @@
+"""An engine that follows a script instead of a model: for tests and for measuring everything else.
+
+Each sample's answer, length and latency follow from its prompt and its id alone, so a run can be repeated. The answer is the
+prompt's own digest most of the time and a near miss otherwise, so votes are contested as with a real model.
+"""
+
+import asyncio
+import random
+import time
+
+from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad
+from schemas.values import FinishReason
+
+
+class ScriptedEngine:
+    """See the module's docstring. `latency_ms` is the mean of an exponential; 0 answers at once."""
+
+    def __init__(self, *, latency_ms: float = 5.0, accuracy: float = 0.7, max_running: int = 10_000) -> None:
+        self._latency_ms, self._accuracy, self._max_running = latency_ms, accuracy, max_running
+        self._running = 0
+        self.num_started = 0
+
+    @property
+    def name(self) -> str:
+        """Always `scripted`."""
+        return "scripted"
+
+    @property
+    def model(self) -> str:
+        """Always `script`."""
+        return "script"
+
+    @property
+    def max_running(self) -> int:
+        """As set."""
+        return self._max_running
+
+    async def start(self) -> None:
+        """Nothing to start."""
+
+    async def stop(self) -> None:
+        """Nothing to stop."""
+
+    async def decode(self, request: DecodeRequest) -> Decoded:
+        """The scripted path of this prompt and sample."""
+        started = time.perf_counter()
+        prompt = request.messages[-1].content
+        rng = random.Random(f"{prompt}\0{request.sample_id}")
+        right = random.Random(prompt).randrange(1000)
+        answer = right if rng.random() < self._accuracy else right + rng.randint(1, 3)
+        self._running += 1
+        self.num_started += 1
+        try:
+            if self._latency_ms > 0:
+                await asyncio.sleep(rng.expovariate(1000 / self._latency_ms))
+        finally:
+            self._running -= 1
+        tokens_out = rng.randint(10, 60)
+        logprobs = -rng.random() * (0.2 if answer == right else 0.6)
+        total_ms = (time.perf_counter() - started) * 1000
+        return Decoded(
+            text=f"It adds up.\nAnswer: {answer}",
+            finish_reason=FinishReason.STOP,
+            tokens_in=len(prompt.split()),
+            tokens_out=tokens_out,
+            mean_logprob=logprobs,
+            min_logprob=logprobs * 4,
+            queued_ms=0.0,
+            first_token_ms=total_ms / tokens_out,
+            total_ms=total_ms,
+        )
+
+    def load(self) -> EngineLoad:
+        """What runs now; a script has no cache to fill."""
+        return EngineLoad(self._running, 0, 0.0)

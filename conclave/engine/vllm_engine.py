@@ -1,0 +1,231 @@
+"""vLLM's AsyncLLM in this process (its engine core in a child). The only module that knows vLLM.
+
+A dead engine core is replaced: whoever notices first closes the old one and starts another with backoff, everyone else gets
+EngineLost and comes again. Only final outputs are fetched, so a path costs this process one wake-up, not one a token.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from vllm import SamplingParams
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.inputs import TokensPrompt
+from vllm.outputs import RequestOutput
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.metrics.loggers import StatLoggerBase
+
+from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad, EngineLost, PromptTooLong
+from conclave.prompts import Message
+from schemas.values import FinishReason
+
+_STOP_LIMIT_S = 10.0
+_CACHED_PROMPTS = 1024
+
+log = structlog.get_logger(__name__)
+
+
+class VllmEngine:
+    """See the module's docstring."""
+
+    def __init__(self, model: str, *, max_running: int = 64, max_model_len: int | None = None) -> None:
+        self._model, self._max_running, self._max_model_len = model, max_running, max_model_len
+        self._llm: AsyncLLM | None = None
+        self._tokenizer: Any = None
+        self._limit = 0
+        self._load = EngineLoad(0, 0, 0.0)
+        self._restarting: asyncio.Task[None] | None = None
+        self._prompts: OrderedDict[tuple[Message, ...], list[int]] = OrderedDict()
+
+    @property
+    def name(self) -> str:
+        """Always `vllm`."""
+        return "vllm"
+
+    @property
+    def model(self) -> str:
+        """The last part of the model's folder or id."""
+        return os.path.basename(self._model.rstrip("/"))
+
+    @property
+    def max_running(self) -> int:
+        """As set; vLLM's max_num_seqs."""
+        return self._max_running
+
+    def load(self) -> EngineLoad:
+        """As of the engine core's latest step."""
+        return self._load
+
+    async def start(self) -> None:
+        """Loads the model and starts the engine core: 20 to 45 s on two cores. Raises: what vLLM raises."""
+        started = time.monotonic()
+        args = AsyncEngineArgs(
+            model=self._model,
+            max_num_seqs=self._max_running,
+            max_model_len=self._max_model_len,
+            enable_prefix_caching=True,
+            enforce_eager=not _has_gpu(),  # compiling takes longer than a small model on a CPU gains from it
+            disable_log_stats=False,
+            seed=None if _has_gpu() else int.from_bytes(os.urandom(3), "big"),
+        )
+        # In a thread: the constructor blocks for tens of seconds, and liveness must answer meanwhile.
+        llm = await asyncio.to_thread(AsyncLLM.from_engine_args, args, stat_loggers=[self._stat_logger])
+        self._tokenizer = llm.get_tokenizer()
+        self._limit = int(llm.model_config.max_model_len)
+        self._llm = llm
+        log.info(
+            "engine_started", model=self.model, seconds=round(time.monotonic() - started, 1), max_model_len=self._limit
+        )
+
+    async def stop(self) -> None:
+        """Shuts the engine core down, and kills it after ten seconds."""
+        if self._restarting is not None:
+            self._restarting.cancel()
+            await asyncio.gather(self._restarting, return_exceptions=True)
+        await self._shut_down()
+
+    async def decode(self, request: DecodeRequest) -> Decoded:
+        """One path. Raises: PromptTooLong; EngineLost when the engine died, now or before, and is being restarted."""
+        llm = self._alive()
+        tokens = self._tokens(request.messages)
+        if len(tokens) >= self._limit:
+            raise PromptTooLong(len(tokens), self._limit - 1)
+        params = SamplingParams(
+            temperature=request.temperature,
+            top_p=request.top_p,
+            max_tokens=min(request.max_tokens, self._limit - len(tokens)),
+            stop=list(request.stop) or None,
+            logprobs=0,  # of the sampled tokens; no per-request seed: with logprobs it can kill the CPU engine
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        started = time.perf_counter()
+        output: RequestOutput | None = None
+        try:
+            # Leaving the generator early (a cancelled task) aborts the request in the engine.
+            async for latest in llm.generate(TokensPrompt(prompt_token_ids=tokens), params, uuid.uuid4().hex):
+                output = latest
+        except EngineDeadError as error:
+            self._restart()
+            raise EngineLost("the engine core died") from error
+        if output is None or not output.outputs:
+            raise EngineLost("the engine ended a request without output")
+        return _decoded(output, total_ms=(time.perf_counter() - started) * 1000)
+
+    def _alive(self) -> AsyncLLM:
+        if self._llm is None or self._restarting is not None:
+            raise EngineLost("the engine is starting")
+        if self._llm.errored:
+            self._restart()
+            raise EngineLost("the engine core died")
+        return self._llm
+
+    def _restart(self) -> None:
+        if self._restarting is None:
+            log.warning("engine_lost", model=self.model)
+            self._restarting = asyncio.create_task(self._start_again(), name="restart engine")
+
+    async def _start_again(self) -> None:
+        backoff_s = 0.5
+        try:
+            while True:
+                await self._shut_down()
+                try:
+                    await self.start()
+                    return
+                except Exception as error:  # noqa: BLE001  whatever keeps it from starting may pass
+                    log.warning("engine_start_failed", error=repr(error)[:500])
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(30.0, backoff_s * 2)
+        finally:
+            self._restarting = None
+
+    async def _shut_down(self) -> None:
+        llm, self._llm = self._llm, None
+        self._load = EngineLoad(0, 0, 0.0)
+        if llm is None:
+            return
+        pids = core_pids(llm)
+        with contextlib.suppress(TimeoutError, Exception):
+            async with asyncio.timeout(_STOP_LIMIT_S):
+                await asyncio.to_thread(llm.shutdown)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _tokens(self, messages: tuple[Message, ...]) -> list[int]:
+        """The prompt's token ids. A step's samples share their prompt, so it is tokenised once."""
+        found = self._prompts.get(messages)
+        if found is None:
+            chat = [{"role": message.role, "content": message.content} for message in messages]
+            text = self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+            found = self._prompts[messages] = list(self._tokenizer.encode(text, add_special_tokens=False))
+            while len(self._prompts) > _CACHED_PROMPTS:
+                self._prompts.popitem(last=False)
+        return found
+
+    def _stat_logger(self, vllm_config: Any, engine_index: int = 0) -> StatLoggerBase:
+        return _LoadReporter(self._heard)
+
+    def _heard(self, load: EngineLoad) -> None:
+        self._load = load
+
+
+class _LoadReporter(StatLoggerBase):  # type: ignore[misc]
+    """Hands the scheduler's figures of each step on."""
+
+    def __init__(self, hear: Any, engine_index: int = 0) -> None:
+        self._hear = hear
+
+    def record(self, scheduler_stats: Any, iteration_stats: Any, *args: Any, **kwargs: Any) -> None:
+        """Notes one step."""
+        if scheduler_stats is not None:
+            stats = scheduler_stats
+            self._hear(EngineLoad(stats.num_running_reqs, stats.num_waiting_reqs, stats.kv_cache_usage))
+
+    def log_engine_initialized(self) -> None:
+        """Said by `engine_started` already."""
+
+
+def core_pids(llm: AsyncLLM) -> list[int]:
+    """The process ids of the engine core, so that it can be ended whatever state it is in."""
+    manager = getattr(llm.engine_core.resources, "engine_manager", None)
+    processes: Sequence[Any] = getattr(manager, "processes", ())
+    return [process.pid for process in processes if process.pid]
+
+
+def _decoded(output: RequestOutput, *, total_ms: float) -> Decoded:
+    path, stats = output.outputs[0], output.metrics
+    logprobs = [entry[token].logprob for token, entry in zip(path.token_ids, path.logprobs or (), strict=False)]
+    # A token that was drawn against all odds has -inf; the record holds finite numbers.
+    logprobs = [min(0.0, max(-100.0, each)) for each in logprobs]
+    return Decoded(
+        text=path.text,
+        finish_reason=FinishReason.LENGTH if path.finish_reason == "length" else FinishReason.STOP,
+        tokens_in=len(output.prompt_token_ids or ()),
+        tokens_out=len(path.token_ids),
+        mean_logprob=sum(logprobs) / len(logprobs) if logprobs else None,
+        min_logprob=min(logprobs, default=None),
+        queued_ms=max(0.0, (stats.scheduled_ts - stats.queued_ts) * 1000) if stats else 0.0,
+        first_token_ms=max(0.0, stats.first_token_latency * 1000) if stats else total_ms,
+        total_ms=total_ms,
+    )
+
+
+def _has_gpu() -> bool:
+    from vllm.platforms import current_platform
+
+    return bool(current_platform.is_cuda_alike())

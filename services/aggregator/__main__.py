@@ -1,0 +1,22 @@
+"""`python -m services.aggregator`."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from conclave.runtime.attempts import Dependencies
+from conclave.runtime.process import Parts, main
+from conclave.runtime.service import Service, Work
+from conclave.runtime.settings import RuntimeSettings, load
+from services.aggregator.handler import Aggregator
+from services.aggregator.settings import AggregatorSettings
+
+
+@asynccontextmanager
+async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> AsyncIterator[Parts]:
+    """The aggregator."""
+    yield Parts(Service("aggregator", settings, Work(joiner=Aggregator(load(AggregatorSettings))), dependencies))
+
+
+if __name__ == "__main__":
+    sys.exit(main("aggregator", compose))

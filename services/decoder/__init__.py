@@ -1,0 +1,1 @@
+"""The decoder: one sample in, one path out."""

@@ -1,0 +1,31 @@
+"""`python -m services.decoder`."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from conclave.engine import ENGINES
+from conclave.runtime.attempts import Dependencies
+from conclave.runtime.process import Parts, main
+from conclave.runtime.service import Service, Work
+from conclave.runtime.settings import RuntimeSettings, load
+from services.decoder.handler import Decoder
+from services.decoder.settings import DecoderSettings
+
+
+@asynccontextmanager
+async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> AsyncIterator[Parts]:
+    """The decoder with its engine running: the group is joined only once paths can be decoded."""
+    own = load(DecoderSettings)
+    engine = ENGINES[own.engine](own.options())
+    await engine.start()
+    try:
+        decoder = Decoder(engine, kv_cache_use_limit=own.kv_cache_use_limit)
+        service = Service("decoder", settings, Work(handler=decoder), dependencies)
+        yield Parts(service, listener=decoder, status=decoder.status)
+    finally:
+        await engine.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main("decoder", compose))

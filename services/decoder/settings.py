@@ -1,0 +1,38 @@
+"""The decoder's settings."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from conclave.engine import EngineOptions
+from conclave.runtime.settings import PREFIX
+
+
+class DecoderSettings(BaseSettings):
+    """Which engine decodes, on which model, and how full it is kept."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    engine: Literal["vllm", "openai", "scripted"] = "vllm"
+    model: Annotated[str, Field(min_length=1, description="folder or Hugging Face id; the model's name on a server")]
+    max_running: Annotated[int, Field(ge=1, le=65_536, description="sequences that the engine runs at once")] = 64
+    kv_cache_use_limit: Annotated[float, Field(gt=0, le=1, description="of the KV cache: nothing new above it")] = 0.95
+    max_model_len: Annotated[int | None, Field(ge=16, description="tokens; default: the model's own")] = None
+    openai_base_url: str = ""
+    openai_api_key: SecretStr = SecretStr("")
+    scripted_latency_ms: Annotated[float, Field(ge=0)] = 5.0
+    scripted_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.7
+
+    def options(self) -> EngineOptions:
+        """What the engine is made from."""
+        return EngineOptions(
+            model=self.model,
+            max_running=self.max_running,
+            kv_cache_use_limit=self.kv_cache_use_limit,
+            max_model_len=self.max_model_len,
+            openai_base_url=self.openai_base_url,
+            openai_api_key=self.openai_api_key.get_secret_value(),
+            scripted_latency_ms=self.scripted_latency_ms,
+            scripted_accuracy=self.scripted_accuracy,
+        )

@@ -1,0 +1,22 @@
+"""`python -m services.voter`."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from conclave.runtime.attempts import Dependencies
+from conclave.runtime.process import Parts, main
+from conclave.runtime.service import Service, Work
+from conclave.runtime.settings import RuntimeSettings, load
+from services.voter.handler import Voter
+from services.voter.settings import VoterSettings
+
+
+@asynccontextmanager
+async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> AsyncIterator[Parts]:
+    """The voter."""
+    yield Parts(Service("voter", settings, Work(joiner=Voter(load(VoterSettings))), dependencies))
+
+
+if __name__ == "__main__":
+    sys.exit(main("voter", compose))
