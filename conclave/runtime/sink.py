@@ -17,7 +17,7 @@ from conclave.runtime.intake import Publisher, event_id
 from conclave.runtime.kafka import GroupConsumer, PlainProducer, Rebalance
 from conclave.runtime.record import Record, Tp, coordinates
 from conclave.runtime.settings import RuntimeSettings
-from conclave.store.recorded import RecordedEvent
+from conclave.domain.recorded import RecordedEvent
 from schemas import flow
 from schemas.codec import UnreadableEvent
 from schemas.envelope import header

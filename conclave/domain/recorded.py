@@ -1,0 +1,19 @@
+"""An event as it is recorded: with where it lay in the log, and when."""
+
+from dataclasses import dataclass
+
+from schemas.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEvent:
+    """One event of a batch for the record."""
+
+    event: Event
+    event_id: str
+    key: str
+    topic: str
+    partition: int
+    offset: int
+    recorded_ms: int
+    traceparent: str | None

@@ -1,0 +1,48 @@
+"""Connecting to PostgreSQL, and telling a lost server from a refused statement."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from conclave.errors import LostDependency
+
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.exceptions.OperatorInterventionError,  # shut down, crashed, starting up
+    asyncpg.exceptions.TooManyConnectionsError,
+)
+
+
+def make_engine(dsn: str) -> AsyncEngine:
+    """A pool of connections to `postgresql://…`; nothing is connected yet."""
+    for scheme in ("postgresql+asyncpg://", "postgresql://", "postgres://"):
+        if dsn.startswith(scheme):
+            dsn = "postgresql+asyncpg://" + dsn.removeprefix(scheme)
+            break
+    # Prepared statements survive in a connection; JIT costs more than these queries gain.
+    arguments = {
+        "timeout": 10,
+        "command_timeout": 60,
+        "server_settings": {"application_name": "conclave", "jit": "off"},
+    }
+    return create_async_engine(dsn, pool_size=2, max_overflow=2, pool_pre_ping=True, connect_args=arguments)
+
+
+@asynccontextmanager
+async def lost_when_away() -> AsyncIterator[None]:
+    """Turns what a server that is away makes of a statement into LostDependency; other errors pass."""
+    try:
+        yield
+    except DBAPIError as error:
+        cause = error.orig.__cause__ if error.orig is not None else None
+        if error.connection_invalidated or isinstance(cause, _AWAY) or isinstance(error.orig, _AWAY):
+            raise LostDependency("postgres", str(error.orig)[:300]) from error
+        raise
+    except _AWAY as error:
+        raise LostDependency("postgres", repr(error)[:300]) from error

@@ -1,0 +1,53 @@
+"""What people ask of the record: a request's whole trace, the latest requests, cost by policy."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import text
+
+from conclave.store.connection import lost_when_away, make_engine
+
+Record = dict[str, Any]
+
+_TRACE = {
+    "request": "SELECT * FROM request_summary WHERE request_id = :id",
+    "steps": """
+        SELECT s.step_index, s.depends_on, p.question, v.outcome, v.stop_reason, v.answer, v.confidence, v.margin, v.agreement,
+               v.entropy, v.launched, t.tally
+        FROM steps s
+        LEFT JOIN step_payloads p USING (asked_at, request_id, step_index)
+        LEFT JOIN verdicts v USING (asked_at, request_id, step_index)
+        LEFT JOIN verdict_payloads t USING (asked_at, request_id, step_index)
+        WHERE s.request_id = :id ORDER BY s.step_index""",
+    "paths": "SELECT * FROM path_votes WHERE request_id = :id ORDER BY step_index, sample_index",
+    "flips": "SELECT * FROM flipped_votes WHERE request_id = :id ORDER BY step_index, sample_index",
+    "feedback": "SELECT * FROM given_feedback WHERE request_id = :id ORDER BY given_at",
+}
+
+
+async def request_trace(dsn: str, request_id: str) -> dict[str, list[Record]]:
+    """Everything recorded of a request: `request` (empty when unknown), `steps`, `paths`, `flips`, `feedback`.
+
+    Raises: LostDependency.
+    """
+    return {name: await _query(dsn, query, {"id": request_id}) for name, query in _TRACE.items()}
+
+
+async def recent_requests(dsn: str, limit: int = 20) -> list[Record]:
+    """The latest requests, newest first. Raises: LostDependency."""
+    return await _query(dsn, "SELECT * FROM request_summary ORDER BY asked_at DESC LIMIT :limit", {"limit": limit})
+
+
+async def cost_by_policy(dsn: str) -> list[Record]:
+    """The view policy_cost. Raises: LostDependency."""
+    return await _query(dsn, "SELECT * FROM policy_cost ORDER BY policy, arm", {})
+
+
+async def _query(dsn: str, query: str, values: Record) -> list[Record]:
+    engine = make_engine(dsn)
+    try:
+        async with lost_when_away(), engine.connect() as connection:
+            found: Sequence[Any] = (await connection.execute(text(query), values)).mappings().all()
+            return [dict(row) for row in found]
+    finally:
+        await engine.dispose()

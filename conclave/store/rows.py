@@ -1,0 +1,183 @@
+"""Events to rows: a tuple a row, in the column order of its table. Pure."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from conclave.domain.recorded import RecordedEvent
+from schemas.events import (
+    AnswerReached,
+    FeedbackGiven,
+    PathDecoded,
+    PathFailed,
+    PlanMade,
+    ReasoningRequested,
+    RequestFailed,
+    StepDecided,
+)
+from schemas.ids import asked_at_ms
+
+Row = tuple[Any, ...]
+Rows = dict[str, list[Row]]
+
+# Every table of the record in the order in which a batch writes them; columns as in the migration.
+TABLES: dict[str, tuple[str, ...]] = {
+    "requests": ("request_id", "asked_at", "recorded_at", "policy", "max_samples", "deadline_s", "traceparent"),
+    "request_payloads": ("request_id", "asked_at", "question", "tags"),
+    "plans": (
+        "request_id", "asked_at", "planned_at", "route", "arm", "propensity", "policy", "num_steps", "deadline_at",
+    ),
+    "plan_payloads": ("request_id", "asked_at", "policy"),
+    "steps": ("request_id", "asked_at", "step_index", "depends_on"),
+    "step_payloads": ("request_id", "asked_at", "step_index", "question"),
+    "paths": (
+        "request_id", "asked_at", "step_index", "sample_index", "recorded_at", "launched", "failure", "answer",
+        "finish_reason", "tokens_in", "tokens_out", "mean_logprob", "min_logprob", "queued_ms", "first_token_ms",
+        "total_ms", "model", "engine", "policy", "arm",
+    ),
+    "path_payloads": ("request_id", "asked_at", "step_index", "sample_index", "text"),
+    "ballots": (
+        "request_id", "asked_at", "step_index", "sample_index", "answer", "weight", "failure", "tokens_in", "tokens_out",
+        "mean_logprob",
+    ),
+    "verdicts": (
+        "request_id", "asked_at", "step_index", "decided_at", "outcome", "stop_reason", "answer", "confidence", "margin",
+        "agreement", "entropy", "launched", "policy", "arm",
+    ),
+    "verdict_payloads": ("request_id", "asked_at", "step_index", "tally"),
+    "answers": (
+        "request_id", "asked_at", "answered_at", "failure", "outcome", "answer", "confidence", "margin", "route", "arm",
+        "policy", "num_paths", "tokens_in", "tokens_out", "elapsed_ms",
+    ),
+    "answer_payloads": ("request_id", "asked_at", "message", "steps", "tally"),
+    "feedback": ("request_id", "asked_at", "event_id", "given_at", "reward", "source"),
+    "feedback_payloads": ("request_id", "asked_at", "event_id", "right_answer", "comment"),
+}  # fmt: skip
+
+_MAX_INT = 2**31 - 1
+
+
+def rows_of(batch: Iterable[RecordedEvent]) -> Rows:
+    """The rows of a batch, by table. What is no fact of its own (carries, requests not yet under their key) has none."""
+    rows: Rows = defaultdict(list)
+    for each in batch:
+        match each.event:
+            case ReasoningRequested():
+                _request(rows, each, each.event)
+            case PlanMade():
+                _plan(rows, each, each.event)
+            case PathDecoded() | PathFailed():
+                _path(rows, each, each.event)
+            case StepDecided():
+                _verdict(rows, each.event)
+            case AnswerReached():
+                _answer(rows, each, each.event)
+            case RequestFailed():
+                _failure(rows, each, each.event)
+            case FeedbackGiven():
+                _feedback(rows, each, each.event)
+            case _:
+                pass
+    return rows
+
+
+def asked_at(request_id: str) -> datetime:
+    """The time inside a request id, which decides the partition. Raises: OverflowError beyond the year 9999."""
+    return moment(asked_at_ms(request_id))
+
+
+def moment(timestamp_ms: int) -> datetime:
+    """A time as PostgreSQL wants it; beyond the year 9999 it is cut to that."""
+    return datetime.fromtimestamp(min(timestamp_ms, 253_402_300_799_000) / 1000, UTC)
+
+
+def _request(rows: Rows, each: RecordedEvent, event: ReasoningRequested) -> None:
+    # The decomposer publishes a request without an id, or under another key, again under its own.
+    if event.request_id is None or each.key != event.request_id:
+        return
+    key = (event.request_id, asked_at(event.request_id))
+    traceparent = _clean(each.traceparent)
+    rows["requests"].append(
+        (*key, moment(each.recorded_ms), event.policy, event.max_samples, event.deadline_s, traceparent)
+    )
+    rows["request_payloads"].append((*key, _clean(event.question), _json(event.tags)))
+
+
+def _plan(rows: Rows, each: RecordedEvent, event: PlanMade) -> None:
+    key = (event.request_id, asked_at(event.request_id))
+    planned = (moment(each.recorded_ms), event.route.value, event.arm, event.propensity, event.policy.name)
+    rows["plans"].append((*key, *planned, len(event.steps), moment(event.deadline_ms)))
+    rows["plan_payloads"].append((*key, _json(event.policy)))
+    for step in event.steps:
+        rows["steps"].append((*key, step.index, list(step.depends_on)))
+        rows["step_payloads"].append((*key, step.index, _clean(step.question)))
+
+
+def _path(rows: Rows, each: RecordedEvent, event: PathDecoded | PathFailed) -> None:
+    context = event.context
+    key = (context.request_id, asked_at(context.request_id), context.step_index, event.sample_index)
+    by = (context.policy.name, context.arm)
+    tokens = (min(event.tokens_in, _MAX_INT), min(event.tokens_out, _MAX_INT))
+    if isinstance(event, PathFailed):
+        figures: Row = (event.failure.value, None, None, *tokens, None, None, None, None, event.total_ms, None, None)
+        text = event.message
+    else:
+        spent = (event.queued_ms, event.first_token_ms, event.total_ms)
+        logprobs = (event.mean_logprob, event.min_logprob)
+        said = (None, _clean(event.answer), event.finish_reason.value)
+        figures = (*said, *tokens, *logprobs, *spent, _clean(event.model), _clean(event.engine))
+        text = event.text
+    rows["paths"].append((*key, moment(each.recorded_ms), event.launched, *figures, *by))
+    rows["path_payloads"].append((*key, _clean(text)))
+
+
+def _verdict(rows: Rows, event: StepDecided) -> None:
+    key = (event.request_id, asked_at(event.request_id), event.step_index)
+    reached = (event.outcome.value, event.stop_reason.value, _clean(event.answer))
+    clarity = (event.confidence, event.margin, event.agreement, event.entropy)
+    rows["verdicts"].append(
+        (*key, moment(event.decided_ms), *reached, *clarity, event.launched, event.policy, event.arm)
+    )
+    rows["verdict_payloads"].append((*key, _json(event.tally)))
+    for ballot in event.ballots:
+        failure = ballot.failure.value if ballot.failure else None
+        tokens = (min(ballot.tokens_in, _MAX_INT), min(ballot.tokens_out, _MAX_INT))
+        cast = (_clean(ballot.answer), ballot.weight, failure, *tokens, ballot.mean_logprob)
+        rows["ballots"].append((*key, ballot.sample_index, *cast))
+
+
+def _answer(rows: Rows, each: RecordedEvent, event: AnswerReached) -> None:
+    key = (event.request_id, asked_at(event.request_id))
+    reached = (None, event.outcome.value, _clean(event.answer), event.confidence, event.margin)
+    by = (event.route.value, event.arm, event.policy)
+    cost = (event.num_paths, event.tokens_in, event.tokens_out, event.elapsed_ms)
+    rows["answers"].append((*key, moment(each.recorded_ms), *reached, *by, *cost))
+    rows["answer_payloads"].append((*key, None, _json(event.steps), _json(event.tally)))
+
+
+def _failure(rows: Rows, each: RecordedEvent, event: RequestFailed) -> None:
+    key = (event.request_id, asked_at(event.request_id))
+    cost = (event.num_paths, event.tokens_in, event.tokens_out, event.elapsed_ms)
+    reached = (event.failure.value, None, None, None, None)
+    rows["answers"].append((*key, moment(each.recorded_ms), *reached, None, None, None, *cost))
+    rows["answer_payloads"].append((*key, _clean(event.message), "[]", "[]"))
+
+
+def _feedback(rows: Rows, each: RecordedEvent, event: FeedbackGiven) -> None:
+    key = (event.request_id, asked_at(event.request_id), _clean(each.event_id))
+    rows["feedback"].append((*key, moment(each.recorded_ms), event.reward, _clean(event.source)))
+    rows["feedback_payloads"].append((*key, _clean(event.right_answer), _clean(event.comment)))
+
+
+def _clean(text: str | None) -> str | None:
+    """Text as PostgreSQL can hold it: no NUL, no lone surrogates."""
+    if text is None or ("\0" not in text and text.isascii()):
+        return text
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode().replace("\\u0000", "\\ufffd")

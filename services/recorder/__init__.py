@@ -1,0 +1,1 @@
+"""The recorder: every event into Postgres."""

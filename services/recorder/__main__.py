@@ -1,0 +1,28 @@
+"""`python -m services.recorder`."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from conclave.runtime.attempts import Dependencies
+from conclave.runtime.process import Parts, main
+from conclave.runtime.settings import RuntimeSettings, load
+from conclave.runtime.sink import Sink
+from conclave.store.store import Store
+from services.recorder.handler import Recorder
+from services.recorder.settings import RecorderSettings
+
+
+@asynccontextmanager
+async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> AsyncIterator[Parts]:
+    """The recorder with its store."""
+    own = load(RecorderSettings)
+    store = Store(own.postgres_dsn, ahead_days=own.partitions_ahead_days, retention_days=own.retention_days)
+    try:
+        yield Parts(Sink("recorder", settings, Recorder(store), dependencies))
+    finally:
+        await store.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main("recorder", compose))
