@@ -1,0 +1,211 @@
+"""The record on a real server: idempotence, fencing, partitions, views and who may see what."""
+
+import time
+from datetime import UTC, date, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from conclave.domain.recorded import RecordedEvent
+from conclave.errors import Fenced, LostDependency, Rejected
+from conclave.store import partitions, queries
+from conclave.store.migrate import current, upgrade
+from conclave.store.rows import TABLES
+from conclave.store.store import Store
+from schemas.events import AnswerReached, Event, PathDecoded, PathFailed, PlanMade, ReasoningRequested, StepDecided
+from schemas.ids import derived_request_id, new_request_id
+from schemas.values import (
+    Ballot,
+    FinishReason,
+    Outcome,
+    PathFailure,
+    Policy,
+    Route,
+    Step,
+    StepAnswer,
+    StepContext,
+    StopReason,
+    TallyRow,
+)
+
+POLICY = Policy(name="default", prompt_set="reasoner-v1")
+PATHS = "reasoning.paths"
+
+
+def _recorded(event: Event, offset: int = 0, topic: str = PATHS) -> RecordedEvent:
+    key = getattr(event, "request_id", None) or event.context.request_id  # type: ignore[union-attr]
+    return RecordedEvent(event, f"id-{offset}", key, topic, 0, offset, int(time.time() * 1000), None)
+
+
+def _path(request: str, sample_index: int, answer: str | None, text: str = "so it is") -> PathDecoded:
+    context = StepContext(request_id=request, step_index=0, policy=POLICY, fields={"question": "q"}, deadline_ms=0)
+    return PathDecoded(
+        context=context,
+        sample_index=sample_index,
+        launched=16,
+        text=text,
+        answer=answer,
+        finish_reason=FinishReason.STOP,
+        tokens_in=10,
+        tokens_out=5,
+        mean_logprob=-0.1,
+        min_logprob=-1.0,
+        queued_ms=0.0,
+        first_token_ms=1.0,
+        total_ms=2.0,
+        model="m",
+        engine="e",
+    )
+
+
+def _trace(request: str, answers: str) -> list[Event]:
+    """A request's events: one step, a path for each letter of `answers`, the last letter winning."""
+    ballots = tuple(Ballot(sample_index=i, answer=answer) for i, answer in enumerate(answers))
+    tally = (TallyRow(answer=answers[-1], votes=answers.count(answers[-1]), weight=1.0),)
+    plan = PlanMade(
+        request_id=request, question="q\u00e9?", route=Route.EXPLICIT, arm="default", propensity=1.0, policy=POLICY,
+        steps=(Step(index=0, question="q"),), deadline_ms=int(time.time() * 1000),
+    )  # fmt: skip
+    verdict = StepDecided(
+        request_id=request, step_index=0, outcome=Outcome.MAJORITY, stop_reason=StopReason.CONFIDENT, answer=answers[-1],
+        confidence=0.9, margin=0.5, agreement=0.7, entropy=0.3, tally=tally, ballots=ballots, launched=len(answers),
+        arm="default", policy="default", decided_ms=int(time.time() * 1000),
+    )  # fmt: skip
+    answer = AnswerReached(
+        request_id=request, answer=answers[-1], outcome=Outcome.MAJORITY, confidence=0.9, margin=0.5, route=Route.EXPLICIT,
+        arm="default", policy="default", tally=tally, num_paths=len(answers), tokens_in=10, tokens_out=20, elapsed_ms=30.0,
+        steps=(StepAnswer(step_index=0, outcome=Outcome.MAJORITY, answer="a", confidence=0.9, num_samples=3),),
+    )  # fmt: skip
+    asked = ReasoningRequested(question="q\u00e9?", request_id=request, tags={"team": "a"})
+    return [asked, plan, *(_path(request, i, each) for i, each in enumerate(answers)), verdict, answer]
+
+
+@pytest.fixture
+async def store(fresh_database: str):  # type: ignore[no-untyped-def]
+    """A store with its partitions made and one partition of the log claimed."""
+    store = Store(fresh_database)
+    await store.maintain(int(time.time() * 1000))
+    await store.claim([(PATHS, 0)])
+    yield store
+    await store.close()
+
+
+async def test_a_batch_written_twice_leaves_one_row_each(store: Store, fresh_database: str) -> None:
+    request = str(new_request_id())
+    batch = [_recorded(event, offset) for offset, event in enumerate(_trace(request, "abbb"))]
+    first = await store.write(batch, {(PATHS, 0): 5})
+    assert first > 0
+    assert await store.write([*batch, *batch], {(PATHS, 0): 5}) == 0
+    trace = await queries.request_trace(fresh_database, request)
+    assert [path["vote"] for path in trace["paths"]] == list("abbb")
+    assert trace["request"][0]["answer"] == "b"
+    assert trace["request"][0]["tags"] == {"team": "a"}
+
+
+async def test_a_former_owner_writes_neither_rows_nor_offsets(store: Store, fresh_database: str) -> None:
+    await store.write([], {(PATHS, 0): 7})
+    heir = Store(fresh_database)
+    assert await heir.claim([(PATHS, 0)]) == {(PATHS, 0): 7}
+    request = str(new_request_id())
+    with pytest.raises(Fenced):
+        await store.write([_recorded(_path(request, 0, "a"))], {(PATHS, 0): 99})
+    assert await heir.claim([(PATHS, 0)]) == {(PATHS, 0): 7}
+    assert (await queries.request_trace(fresh_database, request))["paths"] == []
+    await heir.close()
+
+
+async def test_a_failed_row_takes_its_whole_batch_and_the_offsets_back(store: Store, fresh_database: str) -> None:
+    request = str(new_request_id())
+    broken = PathFailed(
+        context=_path(request, 0, "a").context, sample_index=1, launched=99999, failure=PathFailure.ENGINE, message="m"
+    )
+    with pytest.raises(Exception, match=r"int16|smallint|range"):
+        await store.write([_recorded(_path(request, 0, "a")), _recorded(broken)], {(PATHS, 0): 3})
+    assert (await queries.request_trace(fresh_database, request))["paths"] == []
+    assert await store.claim([(PATHS, 0)]) == {(PATHS, 0): 0}
+
+
+async def test_text_that_postgres_cannot_hold_is_kept_in_a_form_that_it_can(store: Store, fresh_database: str) -> None:
+    request = str(new_request_id())
+    await store.write([_recorded(_path(request, 0, "a\0b", text="x\0\ud800y\U0001f600"))], {})
+    path = (await queries.request_trace(fresh_database, request))["paths"][0]
+    assert "\0" not in path["text"]
+    assert path["text"].endswith("y\U0001f600")
+
+
+async def test_a_request_from_years_away_is_rejected_by_name_and_last_weeks_gets_its_partition(
+    store: Store, fresh_database: str
+) -> None:
+    now_ms = int(time.time() * 1000)
+    week_ago = str(derived_request_id(now_ms - 7 * 86_400_000, "a"))
+    assert await store.write([_recorded(_path(week_ago, 0, "a"))], {}) == 2
+    for timestamp_ms in (0, now_ms + 400 * 86_400_000, 2**48 - 1):
+        with pytest.raises(Rejected) as caught:
+            await store.write([_recorded(_path(str(derived_request_id(timestamp_ms, "a")), 0, "a"))], {})
+        assert caught.value.field == "$.request_id"
+
+
+async def test_partitions_are_made_ahead_and_dropped_by_retention(fresh_database: str) -> None:
+    store = Store(fresh_database, ahead_days=3, retention_days=10)
+    day_ms = 86_400_000
+    long_ago = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000)
+    await store.maintain(long_ago)
+    found = await partitions.existing(store._engine)
+    assert set(found) == set(TABLES)
+    assert all(days == [date(2025, 12, 31) + timedelta(days=i) for i in range(5)] for days in found.values())
+    await store.maintain(long_ago + 12 * day_ms)
+    found = await partitions.existing(store._engine)
+    assert min(found["paths"]) == date(2026, 1, 3)
+    assert max(found["paths"]) == date(2026, 1, 16)
+    await store.close()
+
+
+async def test_votes_that_flip_the_majority_are_found_in_launch_order(store: Store, fresh_database: str) -> None:
+    request = str(new_request_id())
+    await store.write([_recorded(event) for event in _trace(request, "abbab")], {})
+    flips = (await queries.request_trace(fresh_database, request))["flips"]
+    assert [(flip["sample_index"], flip["from_answer"], flip["to_answer"]) for flip in flips] == [(2, "a", "b")]
+
+
+async def test_an_analyst_reads_every_view_and_no_table(store: Store, fresh_database: str) -> None:
+    await store.write([_recorded(event) for event in _trace(str(new_request_id()), "aab")], {})
+    connection = await asyncpg.connect(fresh_database)
+    views = [
+        row["viewname"] for row in await connection.fetch("SELECT viewname FROM pg_views WHERE schemaname = 'public'")
+    ]
+    comments = await connection.fetchval(
+        "SELECT count(*) FROM pg_class c JOIN pg_description d ON d.objoid = c.oid WHERE relkind = 'v'"
+        " AND relnamespace = 'public'::regnamespace"
+    )
+    assert comments == len(views) >= 5
+    await connection.execute("SET ROLE analyst")
+    for view in views:
+        await connection.fetch(f"SELECT * FROM {view}")
+    assert await connection.fetchval("SELECT requests FROM policy_cost") == 1
+    for table in (*TABLES, "consumer_offsets"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.fetch(f"SELECT * FROM {table}")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute("CREATE TABLE mine (x int)")
+    await connection.close()
+
+
+async def test_columns_of_the_record_are_those_that_rows_are_made_for(fresh_database: str) -> None:
+    connection = await asyncpg.connect(fresh_database)
+    for table, columns in TABLES.items():
+        query = "SELECT column_name FROM information_schema.columns WHERE table_name = $1 ORDER BY ordinal_position"
+        assert tuple(row[0] for row in await connection.fetch(query, table)) == columns
+    await connection.close()
+
+
+def test_a_database_is_brought_to_the_newest_revision_and_a_second_time_changes_nothing(fresh_database: str) -> None:
+    upgrade(fresh_database)
+    revision, newest = current(fresh_database)
+    assert revision == newest is not None
+
+
+async def test_a_server_that_is_away_is_a_lost_dependency() -> None:
+    store = Store("postgresql://nobody@127.0.0.1:1/none")
+    with pytest.raises(LostDependency):
+        await store.ping()
+    await store.close()
