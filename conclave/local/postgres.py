@@ -5,8 +5,6 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,13 +12,7 @@ import asyncpg
 
 from conclave.local.errors import PortTaken
 from conclave.local.ports import LOOPBACK, free_port, require_free
-from conclave.local.postgres_files import (
-    Account,
-    Binaries,
-    account,
-    find_binaries,
-    give_to,
-)
+from conclave.local.postgres_files import Account, Binaries, account, find_binaries, give_to, secret_file, write_private
 from conclave.local.process import Command, Mark, Process, log_tail, require_space
 
 USER = "conclave"
@@ -155,21 +147,14 @@ class PostgresServer:
             return
         give_to(self._account, self._data)
         password = secrets.token_urlsafe(24)
-        with _secret_file(password, self._account) as descriptor:
-            options = [
-                "-U",
-                USER,
-                "--auth=scram-sha-256",
-                "--encoding=UTF8",
-                "--locale=C",
-                "--no-instructions",
-            ]
+        with secret_file(password, self._account) as descriptor:
+            options = ["-U", USER, "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions"]
             source = f"--pwfile=/proc/self/fd/{descriptor}"
             process = Process(self._command("initdb", *options, source, descriptors=(descriptor,)))
             if not await process.wait(_INITDB_TIMEOUT_S) or process.exit_status != 0:
                 await process.kill()
                 raise process.failure("its data directory could not be made")
-        _write_private(self.home / "password", password)
+        write_private(self.home / "password", password)
         marker.touch()
 
     async def _end_leftover(self) -> None:
@@ -220,12 +205,7 @@ class PostgresServer:
     async def _takes_connections(self, port: int) -> bool:
         try:
             connection = await self._connect(port)
-        except (
-            OSError,
-            TimeoutError,
-            asyncpg.CannotConnectNowError,
-            asyncpg.ConnectionDoesNotExistError,
-        ):
+        except (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
             return False
         await connection.close()
         return True
@@ -261,38 +241,13 @@ class PostgresServer:
         return Command(
             name="PostgreSQL",
             arguments=[str(self._binaries.folder / program), "-D", _HERE, *arguments],
-            environment={
-                "PATH": os.environ.get("PATH", os.defpath),
-                "LC_ALL": "C",
-                "TZ": "UTC",
-            },
+            environment={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"},
             log_path=self.log_path,
             directory=self._data,
             owner=self._account.ids if self._account.is_lent else None,
             death_signal=signal.SIGINT,
             pass_fds=descriptors,
         )
-
-
-@contextmanager
-def _secret_file(secret: str, reader: Account) -> Iterator[int]:
-    """A descriptor of a nameless file in memory that `reader` may open again through /proc."""
-    descriptor = os.memfd_create("secret")
-    try:
-        os.write(descriptor, secret.encode())
-        if reader.is_lent:
-            os.fchown(descriptor, reader.uid, reader.gid)
-        os.fchmod(descriptor, 0o600)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner may read, from the first byte on."""
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
 
 
 def _works_in(pid: int, folder: Path) -> bool:

