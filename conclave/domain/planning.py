@@ -12,6 +12,9 @@ from schemas.values import MAX_QUESTION_CHARS, Policy, Route, Step, StepContext
 # No request may wait longer than a day (ReasoningRequested.deadline_s); another day covers clocks that disagree.
 MAX_DEADLINE_AHEAD_MS = 2 * 86_400_000
 
+# The form that asks the same of a step which is given the answers of earlier ones.
+_GIVEN_EARLIER = {"chain_of_thought": "sub_question"}
+
 
 def plan(request: ReasoningRequested, request_id: str, policy: Policy, asked_ms: int) -> PlanMade:
     """The plan for a request: for now the question itself as its only step."""
@@ -46,14 +49,15 @@ def step_context(plan: PlanMade, step_index: int, answers: Mapping[int, str]) ->
     The prompt form is given `question` and, for a step that depends on others, `earlier`: "question = answer" lines.
     """
     step = plan.steps[step_index]
-    fields = {"question": step.question}
+    policy, fields = plan.policy, {"question": step.question}
     if step.depends_on:
+        policy = replace(policy, form=_GIVEN_EARLIER.get(policy.form, policy.form))
         lines = [f"{plan.steps[index].question} = {answers[index]}" for index in sorted(set(step.depends_on))]
         fields["earlier"] = "\n".join(lines)[:MAX_QUESTION_CHARS]
     return StepContext(
         request_id=plan.request_id,
         step_index=step_index,
-        policy=plan.policy,
+        policy=policy,
         fields=fields,
         deadline_ms=plan.deadline_ms,
         arm=plan.arm,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from schemas.values import Ballot, Outcome, TallyRow, VotingRule
 
+_MAX_WEIGHT = 1e6  # so that a forged weight overflows no sum
+
 
 @dataclass(frozen=True, slots=True)
 class Count:
@@ -43,7 +45,7 @@ def tally_of(ballots: Sequence[Ballot]) -> tuple[TallyRow, ...]:
     for ballot in ballots:
         if ballot.answer:
             votes[ballot.answer] = votes.get(ballot.answer, 0) + 1
-            weights[ballot.answer] = weights.get(ballot.answer, 0.0) + ballot.weight
+            weights[ballot.answer] = weights.get(ballot.answer, 0.0) + min(ballot.weight, _MAX_WEIGHT)
     # sorted() is stable and dicts keep insertion order: that is the tie break.
     order = sorted(votes, key=lambda answer: -weights[answer])
     return tuple(TallyRow(answer=answer, votes=votes[answer], weight=weights[answer]) for answer in order)

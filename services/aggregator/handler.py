@@ -24,6 +24,8 @@ from services.aggregator.settings import AggregatorSettings
 
 Part = PlanMade | StepDecided | PlanCarried
 
+_MAX_COUNT = 2**53  # what an event can hold: forged ballots must not make an answer that nobody can read
+
 
 class Aggregator:
     """Joiner of `reasoning.steps`: a group is a request."""
@@ -230,7 +232,8 @@ def _cost(state: PlanCarried) -> tuple[int, int, int]:
     """Paths decoded, tokens in and tokens out, of all ballots that were counted."""
     ballots = [ballot for verdict in state.verdicts for ballot in verdict.ballots]
     num_paths = sum(ballot.failure is None for ballot in ballots)
-    return num_paths, sum(ballot.tokens_in for ballot in ballots), sum(ballot.tokens_out for ballot in ballots)
+    tokens_in, tokens_out = sum(ballot.tokens_in for ballot in ballots), sum(ballot.tokens_out for ballot in ballots)
+    return num_paths, min(tokens_in, _MAX_COUNT), min(tokens_out, _MAX_COUNT)
 
 
 def _elapsed_ms(plan: PlanMade, now_ms: int) -> float:

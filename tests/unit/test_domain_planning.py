@@ -1,7 +1,10 @@
+from msgspec.structs import replace
+
+from conclave import prompts
 from conclave.domain import planning
 from conclave.domain.policies import POLICIES
 from schemas.events import ReasoningRequested
-from schemas.values import Route, StoppingRule
+from schemas.values import MAX_QUESTION_CHARS, Route, StoppingRule
 from tests.unit import made_events as made
 
 
@@ -55,3 +58,19 @@ def test_steps_are_released_once_all_they_depend_on_is_decided() -> None:
 def test_a_step_is_told_the_answers_of_the_steps_it_depends_on() -> None:
     context = planning.step_context(made.plan((), (), (1, 0)), 2, {0: "3", 1: "4"})
     assert context.fields == {"question": "part 2?", "earlier": "part 0? = 3\npart 1? = 4"}
+    assert context.policy == replace(POLICIES["default"], form="sub_question")
+
+
+def test_the_prompt_set_of_every_policy_has_the_forms_that_it_asks_for_and_fields_to_fill_them() -> None:
+    for policy in POLICIES.values():
+        plan = made.plan((), (0,), policy=policy)
+        for index in (0, 1):
+            context = planning.step_context(plan, index, {0: "3"})
+            form = prompts.load(context.policy.prompt_set).form(context.policy.form)
+            assert form.render(context.fields).messages
+
+
+def test_earlier_answers_never_outgrow_the_field_that_carries_them() -> None:
+    plan = made.plan((), (), (0, 1))
+    context = planning.step_context(plan, 2, {0: "3" * 4096, 1: "4" * 4096})
+    assert len(context.fields["earlier"]) <= MAX_QUESTION_CHARS

@@ -1,0 +1,161 @@
+"""Events that are well formed and make no sense: a joiner decides, waits or rejects, and what it says can be read back."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from conclave.domain.joining import Decision, Wait
+from conclave.errors import Rejected
+from conclave.runtime.handler import Joiner
+from schemas import codec, flow
+from schemas.events import Event, PlanCarried, PlanMade, StepDecided, TallyCarried
+from schemas.values import (
+    MAX_SAMPLES,
+    Ballot,
+    Outcome,
+    PathFailure,
+    Policy,
+    StepContext,
+    StoppingRule,
+    StopReason,
+)
+from services.aggregator.handler import Aggregator
+from services.aggregator.settings import AggregatorSettings
+from services.voter.handler import Voter
+from services.voter.settings import VoterSettings
+from tests.unit import made_events as made
+
+VOTER = Voter(VoterSettings())
+AGGREGATOR = Aggregator(AggregatorSettings())
+
+times = st.sampled_from([0, 1, made.NOW_MS - 1, made.DEADLINE_MS, made.DEADLINE_MS + 10**8, 2**48 - 1])
+texts = st.sampled_from(
+    ["4", "", " ", "$", "\\boxed{", "%", "ß" * 4096, "9" * 4096, "1/0", "\ud7ff\U0010ffff"]
+) | st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+policies = st.builds(
+    Policy,
+    name=st.just("drawn"),
+    prompt_set=st.just("any"),
+    stopping=st.sampled_from(StoppingRule),
+    stop_confidence=st.sampled_from([0.0, 0.95, 1.0]),
+    window=st.sampled_from([1, 5, MAX_SAMPLES]),
+    lead=st.sampled_from([1, MAX_SAMPLES]),
+    max_samples=st.sampled_from([1, 4, MAX_SAMPLES]),
+)
+contexts = st.builds(made.context, policies, deadline_ms=times)
+ballots = st.builds(
+    Ballot,
+    sample_index=st.integers(0, 5),
+    answer=st.none() | texts,
+    weight=st.sampled_from([0.0, 1e-300, 1.0, 1e308]),
+    failure=st.none() | st.sampled_from(PathFailure),
+    tokens_in=st.sampled_from([0, 2**53]),
+)
+ballot_lists = st.lists(ballots, max_size=6, unique_by=lambda ballot: ballot.sample_index).map(tuple)
+
+
+@st.composite
+def votes(draw: st.DrawFn, contexts: Sequence[StepContext]) -> Event:
+    context, index = draw(st.sampled_from(contexts)), draw(st.integers(0, 5))
+    launched = draw(st.integers(index + 1, 8) | st.just(MAX_SAMPLES))
+    match draw(st.integers(0, 2)):
+        case 0:
+            return made.decoded(context, index, launched, draw(st.none() | texts))
+        case 1:
+            return made.failed(context, index, launched, draw(st.sampled_from(PathFailure)))
+        case _:
+            carried, is_decided = draw(ballot_lists), draw(st.booleans())
+            return TallyCarried(context=context, launched=max(6, launched), ballots=carried, is_decided=is_decided)
+
+
+verdicts = st.builds(
+    made.verdict,
+    st.sampled_from([0, 1, 2, 31]),
+    st.none() | texts,
+    num_votes=st.integers(1, 3),
+    outcome=st.sampled_from(Outcome),
+    stop_reason=st.sampled_from(StopReason),
+    confidence=st.sampled_from([0.0, 1.0]),
+    ballots=ballot_lists,
+    decided_ms=times,
+)
+plans = st.builds(
+    lambda plan, deadline_ms: replace(plan, deadline_ms=deadline_ms),
+    st.sampled_from([made.plan(), made.plan((), (0,)), made.plan((), (), (0, 1), (2,))]),
+    times,
+)
+
+
+@st.composite
+def parts(draw: st.DrawFn, plans: Sequence[PlanMade]) -> Event:
+    plan = draw(st.sampled_from(plans))
+    match draw(st.integers(0, 2)):
+        case 0:
+            return plan
+        case 1:
+            return draw(verdicts)
+        case _:
+            return PlanCarried(
+                plan=plan,
+                verdicts=tuple(draw(st.lists(verdicts, max_size=3))),
+                launched_steps=tuple(draw(st.lists(st.integers(0, 31), max_size=4))),
+                is_closed=draw(st.booleans()),
+            )
+
+
+def check(joiner: Joiner, events: list[Event], now_ms: int) -> None:
+    """Whatever the joiner does with `events`, it does by its rules, and says it in events that can be read."""
+    for event in events:
+        assert _read_back(event) == event, "what the test draws must be able to come from Kafka"
+    said: list[Event | None] = []
+    rejected: list[Rejected] = []
+    try:
+        outcome = joiner.join(events, now_ms)
+        if isinstance(outcome, Decision):
+            said = [*outcome.outputs, outcome.carry]
+        else:
+            assert isinstance(outcome, Wait)
+            assert outcome.until_ms is not None
+            assert outcome.until_ms > now_ms, "a group that waits for a time gone by never ends"
+        said.append(joiner.carry(events))
+    except Rejected as error:
+        rejected.append(error)
+        said = list(error.outputs)
+    assert all(error.field.startswith("$.") for error in rejected)
+    for output in said:
+        assert output is None or _read_back(output) == output
+
+
+def _read_back(event: Event) -> Event:
+    return codec.decode(flow.topic_of(type(event)), codec.versioned_type(type(event)), codec.encode(event))
+
+
+@given(st.lists(contexts, min_size=1, max_size=2), st.data(), times)
+@settings(max_examples=300, deadline=None)
+def test_the_voter_survives_any_paths_and_carries(
+    contexts: list[StepContext], data: st.DataObject, now_ms: int
+) -> None:
+    check(VOTER, data.draw(st.lists(votes(contexts), min_size=1, max_size=6)), now_ms)
+
+
+@given(st.lists(plans, min_size=1, max_size=2), st.data(), times)
+@settings(max_examples=300, deadline=None)
+def test_the_aggregator_survives_any_plans_verdicts_and_carries(
+    plans: list[PlanMade], data: st.DataObject, now_ms: int
+) -> None:
+    check(AGGREGATOR, data.draw(st.lists(parts(plans), min_size=1, max_size=6)), now_ms)
+
+
+@pytest.mark.parametrize("num_steps", [1, 32])
+def test_a_vote_of_the_greatest_size_is_joined_in_time(num_steps: int) -> None:
+    policy = Policy(
+        name="most", prompt_set="any", stopping=StoppingRule.ADAPTIVE_CONSISTENCY, stop_confidence=1.0, max_samples=256
+    )
+    context = made.context(policy)
+    events: list[Event] = [made.decoded(context, index, 256, f"{index % num_steps}") for index in range(256)]
+    outcome = VOTER.join(events, made.NOW_MS)
+    assert isinstance(outcome, Decision)
+    assert isinstance(outcome.outputs[0], StepDecided)
