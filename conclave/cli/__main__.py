@@ -1,0 +1,5 @@
+"""`python -m conclave.cli`."""
+
+from conclave.cli import main
+
+main()

@@ -1,0 +1,52 @@
+"""Where the commands find Kafka, Postgres and the services: the environment first, then this checkout's stack."""
+
+import os
+from dataclasses import dataclass
+
+import click
+
+BOOTSTRAP, DSN = "CONCLAVE_BOOTSTRAP_SERVERS", "CONCLAVE_POSTGRES_DSN"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """What is known of where things are; None where nothing is."""
+
+    bootstrap_servers: str | None
+    postgres_dsn: str | None
+    http: dict[str, str]  # service -> http://host:port
+
+
+def find() -> Endpoints:
+    """Everything that is known."""
+    local = _local()
+    return Endpoints(
+        os.environ.get(BOOTSTRAP) or local.bootstrap_servers, os.environ.get(DSN) or local.postgres_dsn, local.http
+    )
+
+
+def bootstrap_servers() -> str:
+    """The brokers. Raises: click.ClickException that says how to name them."""
+    found = find().bootstrap_servers
+    if found is None:
+        raise click.ClickException(f"no broker is known here: start the stack with `conclave up`, or set {BOOTSTRAP}")
+    return found
+
+
+def postgres_dsn() -> str:
+    """The database. Raises: click.ClickException that says how to name it."""
+    found = find().postgres_dsn
+    if found is None:
+        raise click.ClickException(f"no database is known here: start the stack with `conclave up`, or set {DSN}")
+    return found
+
+
+def _local() -> Endpoints:
+    from conclave.local.errors import LocalStackError
+    from conclave.local.state import endpoints
+
+    try:
+        found = endpoints()
+    except LocalStackError:
+        return Endpoints(None, None, {})
+    return Endpoints(found.bootstrap_servers, found.postgres_dsn, found.http)
