@@ -47,7 +47,7 @@ bench-reasoner: setup ## what the shipped model answers, and how fast
 	@$(BIN)/python -m benchmarks.reasoner
 
 train: setup ## train models/reasoner anew
-	@$(BIN)/python -m models.reasoner.train
+	@$(BIN)/python -m conclave.reasoner train
 
 down: ## stop the stack; its data stays
 	@if [ -x $(BIN)/conclave ]; then $(BIN)/conclave down; fi

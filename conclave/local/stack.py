@@ -17,7 +17,7 @@ from conclave.local.service import ServiceProcess
 from conclave.local.state import Folders, PartPhase, Phase, Snapshot, checkout_folder
 
 _READY_POLL_S = 0.1
-_READY_TIMEOUT_S = 240.0
+_READY_TIMEOUT_S = 600.0  # an engine on busy cores may need minutes; what dies is noticed at once
 
 
 class Stack:
