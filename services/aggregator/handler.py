@@ -124,6 +124,9 @@ def _folded(parts: Sequence[Part]) -> PlanCarried | None:
     )
     if any(state.plan != folded.plan for state in states):
         raise _impossible(folded, "$.plan", "one plan for a request", "several that differ")
+    if any(index >= len(folded.plan.steps) for index in folded.launched_steps):
+        expected = f"steps below {len(folded.plan.steps)}"
+        raise _impossible(folded, "$.launched_steps", expected, str(folded.launched_steps))
     for verdict in folded.verdicts:
         if verdict.step_index not in folded.launched_steps:
             raise _impossible(folded, "$.step_index", f"one of {folded.launched_steps}", str(verdict.step_index))

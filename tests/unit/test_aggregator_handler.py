@@ -135,6 +135,13 @@ def test_a_verdict_on_a_step_that_was_not_launched_ends_the_request_as_invalid(s
     assert [type(output) for output in caught.value.outputs] == [RequestFailed, StepClosed, StepClosed]
 
 
+def test_a_carry_of_steps_that_its_plan_does_not_have_ends_the_request_as_invalid() -> None:
+    forged = PlanCarried(plan=PLAN, verdicts=(made.verdict(1, None),), launched_steps=(1,), is_closed=False)
+    with pytest.raises(Rejected, match=r"\$\.launched_steps") as caught:
+        AGGREGATOR.join([forged], made.NOW_MS)
+    assert isinstance(caught.value.outputs[0], RequestFailed)
+
+
 def test_plans_that_differ_are_rejected() -> None:
     with pytest.raises(Rejected, match=r"\$\.plan"):
         AGGREGATOR.join([PLAN, DIAMOND], made.NOW_MS)
