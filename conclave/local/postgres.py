@@ -36,6 +36,7 @@ SERVER_SETTINGS: dict[str, str] = {
     "synchronous_commit": "on",
     "full_page_writes": "on",
     "max_connections": "80",
+    "dynamic_shared_memory_type": "mmap",  # in the data directory: a killed server leaves nothing in /dev/shm
     "shared_buffers": "96MB",
     "work_mem": "8MB",
     "maintenance_work_mem": "48MB",

@@ -36,7 +36,7 @@ async def server(session_dir: Path) -> AsyncIterator[PostgresServer]:
     """A server of this module's own, which a test may kill."""
     own = PostgresServer(session_dir / f"postgres-{time.monotonic_ns()}")
     yield own
-    await own.kill()
+    await own.stop()
 
 
 async def test_rows_committed_before_a_kill_are_there_after_the_restart(server: PostgresServer) -> None:
