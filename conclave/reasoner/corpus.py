@@ -1,7 +1,7 @@
 """From lessons to token ids: the tokenizer, its chat template, and batches with their loss masks."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,8 +11,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast
 
 from conclave import prompts
-from conclave.reasoner.problems import Split, generate
-from conclave.reasoner.skills import Lesson, lesson
+from conclave.reasoner.problems import MAX_STEPS, Split, generate
+from conclave.reasoner.skills import FIRST_MAX_STEPS, Lesson, lesson
 
 PROMPT_SET = "reasoner-v1"
 PAD, USER, ASSISTANT, SYSTEM, END = "<|pad|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"
@@ -61,11 +61,11 @@ def _texts(num_lessons: int) -> Iterator[str]:
         yield "".join(piece.text for piece in each.completion)
 
 
-def lessons(seed: int, split: Split = Split.TRAIN) -> Iterator[Lesson]:
-    """Endless lessons, the same for the same seed."""
+def lessons(seed: int, *, is_first: bool = False) -> Iterator[Lesson]:
+    """Endless lessons on problems of the training side, the same for the same seed."""
     rng = random.Random(f"lessons-{seed}")
-    for problem in generate(seed, split):
-        yield lesson(problem, rng)
+    for problem in generate(seed, Split.TRAIN, max_steps=FIRST_MAX_STEPS if is_first else MAX_STEPS):
+        yield lesson(problem, rng, is_first=is_first)
 
 
 def prompt_of(each: Lesson) -> str:
@@ -96,14 +96,24 @@ def encode(tokenizer: PreTrainedTokenizerFast, each: Lesson) -> tuple[list[int],
 
 
 def batches(
-    tokenizer: PreTrainedTokenizerFast, seed: int, *, tokens_per_batch: int, max_length: int = 512
+    tokenizer: PreTrainedTokenizerFast,
+    seed: int,
+    *,
+    tokens_per_batch: int,
+    is_first: Callable[[], bool] = lambda: False,
+    max_length: int = 512,
 ) -> Iterator[Batch]:
-    """Endless batches of about `tokens_per_batch` tokens, padded little because each holds lessons of like length."""
-    source = lessons(seed)
+    """Endless batches of about `tokens_per_batch` tokens, padded little because each holds lessons of like length.
+
+    `is_first` is asked now and then whether the first lessons of the curriculum are still to be given.
+    """
+    sources = {stage: lessons(seed, is_first=stage) for stage in (True, False)}
     rng = random.Random(f"batches-{seed}")
     pad = tokenizer.pad_token_id
     while True:
-        pool = sorted((encode(tokenizer, each) for each in islice(source, 1024)), key=lambda pair: len(pair[0]))
+        pool = sorted(
+            (encode(tokenizer, each) for each in islice(sources[is_first()], 512)), key=lambda pair: len(pair[0])
+        )
         pool = [pair for pair in pool if len(pair[0]) <= max_length]
         groups: list[list[tuple[list[int], list[int]]]] = [[]]
         for pair in pool:

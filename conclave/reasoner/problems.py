@@ -14,7 +14,7 @@ from enum import StrEnum
 from hashlib import blake2b
 
 MAX_STEPS = 8
-MAX_VALUE = 999
+MAX_VALUE = 299
 _TEST_SHARE = 20  # one instance in so many belongs to the test side
 
 
@@ -325,7 +325,7 @@ _WEIGHTS = (6, 3, 2, 1)
 
 def _segment(rng: random.Random, family: _Family, num_moves: int) -> Segment | None:
     name, things = rng.choice(_NAMES), rng.choice(_THINGS)
-    start = rng.randint(2, 99) if rng.random() < 0.8 else rng.randint(100, 400)
+    start = rng.randint(2, 60)
     story = _story(rng, family.moves, start, num_moves, name)
     if story is None:
         return None
@@ -357,9 +357,9 @@ def _story(
 def _operand(rng: random.Random, op: str, value: int) -> int | None:
     match op:
         case "+":
-            return rng.randint(2, 99) if value <= MAX_VALUE - 99 else None
+            return rng.randint(2, 40) if value <= MAX_VALUE - 40 else None
         case "-":
-            return rng.randint(1, min(99, value - 1)) if value > 2 else None
+            return rng.randint(1, min(40, value - 1)) if value > 2 else None
         case "*":
             top = min(9, MAX_VALUE // value)
             return rng.randint(2, top) if top >= 2 else None

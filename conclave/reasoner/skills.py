@@ -53,9 +53,15 @@ SHARES: dict[Skill, float] = {
 }
 
 
-def lesson(problem: Problem, rng: random.Random) -> Lesson:
-    """A lesson on `problem` in a skill drawn by its share."""
-    skill = rng.choices(list(SHARES), weights=list(SHARES.values()))[0]
+# What comes first: short problems, and no skill that needs a path to look at. Copying numbers is learnt here.
+FIRST_SKILLS = (Skill.CHAIN_OF_THOUGHT, Skill.DIRECT, Skill.TOOL, Skill.SUB_QUESTION)
+FIRST_MAX_STEPS = 3
+
+
+def lesson(problem: Problem, rng: random.Random, *, is_first: bool = False) -> Lesson:
+    """A lesson on `problem` in a skill drawn by its share; one of the first skills while they are all there is."""
+    skills = FIRST_SKILLS if is_first else tuple(SHARES)
+    skill = rng.choices(skills, weights=[SHARES[each] for each in skills])[0]
     return _LESSONS[skill](problem, rng)
 
 

@@ -24,13 +24,14 @@ class Recipe:
 
     seed: int = 1
     hidden: int = 192
-    layers: int = 5
-    heads: int = 3
+    layers: int = 4
+    heads: int = 6
     ffn: int = 512
     tokens_per_batch: int = 2048
-    peak_lr: float = 2e-3
+    peak_lr: float = 3e-3
     end_lr: float = 1e-4
-    warmup_steps: int = 100
+    warmup_steps: int = 200
+    first_share: float = 0.3  # of the time, for the first lessons of the curriculum
     minutes: float = 110.0
 
 
@@ -45,11 +46,16 @@ def train(folder: Path, recipe: Recipe, *, checkpoint_every_s: float = 120.0) ->
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(folder)
     model = LlamaForCausalLM(_config(recipe, tokenizer)).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.peak_lr, betas=(0.9, 0.98), weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.peak_lr, betas=(0.9, 0.95), weight_decay=0.05)
     state_file = folder / "checkpoint.pt"
     step, used_s = _resume(state_file, model, optimizer, device)
-    source = batches(tokenizer, recipe.seed + step, tokens_per_batch=recipe.tokens_per_batch)
     budget_s = recipe.minutes * 60
+    source = batches(
+        tokenizer,
+        recipe.seed + step,
+        tokens_per_batch=recipe.tokens_per_batch,
+        is_first=lambda: used_s < recipe.first_share * budget_s,
+    )
     saved_at = last = time.monotonic()
     loss_mean, accuracy = 0.0, 0.0
     with _progress() as progress:

@@ -1,0 +1,128 @@
+"""The documents made from the contracts: JSON Schemas, the AsyncAPI description, and the diagram of the flow."""
+
+from typing import Any
+
+import msgspec
+
+from schemas import codec, flow
+from schemas.envelope import CONTENT_TYPE
+from schemas.events import Event
+from schemas.ids import UUID7_PATTERN
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+# Headers of CloudEvents' binary content mode, all optional for a producer.
+_HEADERS: dict[str, str] = {
+    "ce_specversion": "always 1.0",
+    "ce_id": "unique id of the event; derived from the causing event for Conclave's own",
+    "ce_type": "conclave.<Event>.v<version>; without it the topic's first event is assumed",
+    "ce_source": "/conclave/<service>, or the producer's own URI",
+    "ce_subject": "the request id",
+    "ce_time": "RFC 3339",
+    "traceparent": "W3C trace context; handed on to every event that follows",
+}
+
+
+def json_schema(event: type[Event]) -> dict[str, Any]:
+    """A self-contained JSON Schema (2020-12) of one event."""
+    schema = msgspec.json.schema(event)
+    return {"$schema": _DIALECT, "title": codec.versioned_type(event), **schema}
+
+
+def is_producer_facing(event: type[Event]) -> bool:
+    """True for events that anyone may publish: there, an unknown field is an error."""
+    return bool(event.__struct_config__.forbid_unknown_fields)
+
+
+def asyncapi(version: str) -> dict[str, Any]:
+    """The AsyncAPI 3 description: topics as channels, services as operations."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Conclave",
+            "version": version,
+            "description": "Questions in, voted answers out. Made from schemas/flow.py.",
+        },
+        "defaultContentType": CONTENT_TYPE,
+        "channels": {row.topic.value: _channel(row) for row in flow.TOPICS},
+        "operations": {name: operation for row in flow.SERVICES for name, operation in _operations(row)},
+        "components": {
+            "messages": {event.__name__: _message(row, event) for row in flow.TOPICS for event in row.events},
+        },
+    }
+
+
+def _channel(row: flow.TopicRow) -> dict[str, Any]:
+    return {
+        "address": row.topic.value,
+        "description": f"Keyed by {row.key.value}. Dead letters: {flow.dead_letter_topic(row.topic.value)}.",
+        "messages": {event.__name__: {"$ref": f"#/components/messages/{event.__name__}"} for event in row.events},
+        "bindings": {
+            "kafka": {
+                "topic": row.topic.value,
+                "topicConfiguration": {
+                    "cleanup.policy": row.cleanup.split(","),
+                    "retention.ms": int(row.retention_days * 86_400_000),
+                },
+            }
+        },
+    }
+
+
+def _message(row: flow.TopicRow, event: type[Event]) -> dict[str, Any]:
+    key = {"type": "string", "description": row.key.value}
+    if row.key is flow.Key.REQUEST:
+        key["pattern"] = UUID7_PATTERN
+    return {
+        "name": codec.versioned_type(event),
+        "contentType": CONTENT_TYPE,
+        "summary": (event.__doc__ or "").strip().splitlines()[0],
+        "headers": {
+            "type": "object",
+            "properties": {name: {"type": "string", "description": text} for name, text in _HEADERS.items()},
+        },
+        "payload": {"$ref": f"./{event.__name__}.json"},
+        "bindings": {"kafka": {"key": key}},
+    }
+
+
+def _operations(row: flow.ServiceRow) -> list[tuple[str, dict[str, Any]]]:
+    received = [
+        (f"{row.name}.receives.{topic.value}", {"action": "receive", "channel": {"$ref": f"#/channels/{topic.value}"}})
+        for topic in (*row.consumes, *row.broadcasts)
+    ]
+    topics = dict.fromkeys(flow.topic_of(event) for event in row.emits)
+    return received + [
+        (
+            f"{row.name}.sends.{topic.value}",
+            {
+                "action": "send",
+                "channel": {"$ref": f"#/channels/{topic.value}"},
+                "messages": [
+                    {"$ref": f"#/channels/{topic.value}/messages/{event.__name__}"}
+                    for event in row.emits
+                    if flow.topic_of(event) is topic
+                ],
+            },
+        )
+        for topic in topics
+    ]
+
+
+def diagram() -> str:
+    """The flow as a Mermaid flowchart: services, and the topics between them with the events on the arrows."""
+    lines = ["flowchart LR", "  producers([producers]) --> requests"]
+    for row in flow.TOPICS:
+        lines.append(f"  {_node(row.topic)}[/{row.topic.value}/]")
+    for service in flow.SERVICES:
+        lines += [f"  {_node(topic)} --> {service.name}" for topic in service.consumes]
+        lines += [f"  {_node(topic)} -.-> {service.name}" for topic in service.broadcasts]
+        for topic in dict.fromkeys(flow.topic_of(event) for event in service.emits):
+            names = ", ".join(event.__name__ for event in service.emits if flow.topic_of(event) is topic)
+            lines.append(f'  {service.name} -- "{names}" --> {_node(topic)}')
+    lines += ["  recorder --> postgres[(PostgreSQL)]", "  answers --> users([anyone])", "  producers --> feedback"]
+    return "\n".join(lines)
+
+
+def _node(topic: flow.Topic) -> str:
+    return topic.value.removeprefix("reasoning.")
