@@ -1,6 +1,7 @@
 """The board on which a running stack records where each part is: a snapshot after each change."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -47,7 +48,8 @@ class Board:
     def announce(self, **changes: Any) -> None:
         """Publishes a snapshot with these fields changed."""
         self.snapshot = msgspec.structs.replace(self.snapshot, parts=tuple(self._parts.values()), **changes)
-        write_snapshot(self._folders, self.snapshot)
+        with contextlib.suppress(OSError):  # a full disk must not take the stack down: the next change is written again
+            write_snapshot(self._folders, self.snapshot)
         self._on_change(self.snapshot)
 
     def former_port(self, name: str) -> int | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
@@ -48,7 +49,6 @@ def up(foreground: bool, only: str, scale: tuple[str, ...], engine: str, model: 
     with _shown_plainly():
         plan = _plan(only, scale, engine, model)
         folders = Folders.default()
-        folders.root.mkdir(parents=True, exist_ok=True)
         console = _console()
         if foreground:
             with Display(console) as display:
@@ -94,7 +94,7 @@ def status(as_json: bool) -> None:
             click.echo(json.dumps(_report(snapshot, rows), indent=2))
         else:
             _console().print(_status_table(rows))
-        if any(part.phase is not PartPhase.READY for part in snapshot.parts):
+        if any(part.phase is not PartPhase.READY for part, _ in rows):
             raise SystemExit(_NOT_READY_STATUS)
 
 
@@ -191,8 +191,16 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 async def _rows(snapshot: Snapshot) -> list[tuple[Part, int | None]]:
     """Each part with its lag, all asked at once."""
-    lags = await asyncio.gather(*(_lag(part) for part in snapshot.parts))
-    return list(zip(snapshot.parts, lags, strict=True))
+    parts = [_as_it_is(part) for part in snapshot.parts]
+    lags = await asyncio.gather(*(_lag(part) for part in parts))
+    return list(zip(parts, lags, strict=True))
+
+
+def _as_it_is(part: Part) -> Part:
+    """The part, not ready if its process has died since: on a full disk the supervisor can't write that down."""
+    if part.mark is None or part.mark.is_alive():
+        return part
+    return msgspec.structs.replace(part, phase=PartPhase.RESTARTING, mark=None)
 
 
 async def _lag(part: Part) -> int | None:

@@ -51,7 +51,7 @@ class Jar(msgspec.Struct, frozen=True):
 
 
 class Progress:
-    """Told what is fetched; does nothing. The terminal's version is in conclave.local.display."""
+    """Told what is fetched; does nothing. The stack's own puts it on its board."""
 
     def begin(self, total_bytes: int) -> None:
         """Some files must be fetched, of so many bytes in all."""

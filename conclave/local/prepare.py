@@ -18,11 +18,11 @@ async def migrate(dsn: str) -> None:
     await asyncio.to_thread(upgrade, dsn)
 
 
-async def make_topics(bootstrap_servers: str, *, replication: int = 1) -> None:
+async def make_topics(bootstrap_servers: str, *, partitions: int = 24, replication: int = 1) -> None:
     """Makes the pipeline's topics that are missing."""
     from conclave.runtime.topics import ensure_topics
 
-    await ensure_topics(bootstrap_servers, replication=replication)
+    await ensure_topics(bootstrap_servers, partitions=partitions, replication=replication)
 
 
 async def _prepare() -> None:

@@ -20,6 +20,10 @@ _READY_POLL_S = 0.1
 _READY_TIMEOUT_S = 600.0  # an engine on busy cores may need minutes; what dies is noticed at once
 
 
+# One small machine: each partition costs every service that reads it a producer, and gains it nothing beyond a few.
+_PARTITIONS = 4
+
+
 class Stack:
     """One run of the stack. `on_change` is told every new snapshot, which is also written to stack.json."""
 
@@ -102,7 +106,7 @@ class Stack:
         await self._bring_up(KAFKA, self._kafka)  # 1
         self._board.change(KAFKA, PartPhase.READY, process=self._kafka.process, port=self._kafka.port)
         self._board.announce(bootstrap_servers=self._kafka.endpoint)
-        await self._step(TOPICS, make_topics(self._kafka.endpoint))  # 2
+        await self._step(TOPICS, make_topics(self._kafka.endpoint, partitions=_PARTITIONS))  # 2
 
     async def _bring_up_postgres(self) -> None:
         await self._bring_up(POSTGRES, self._postgres)  # 1

@@ -15,9 +15,11 @@ import msgspec
 
 from conclave.local.errors import LocalStackError
 from conclave.local.plan import POSTGRES, Plan
+from conclave.local.process import require_space
 from conclave.local.stack import Stack
 from conclave.local.state import Folders, Snapshot, read_snapshot, supervising
 
+_NEEDED_BYTES = 16 * 2**20
 _MODULE = "conclave.local.supervisor"
 
 
@@ -26,13 +28,20 @@ def supervise(plan: Plan, folders: Folders, on_change: Callable[[Snapshot], None
 
     Raises: LocalStackError.
     """
-    folders.logs.mkdir(parents=True, exist_ok=True)
+    make_room(folders)
     with supervising(folders):
         plan.check()
         previous = read_snapshot(folders)
         if previous is not None:
             end_leftovers(previous)
         asyncio.run(_supervise(Stack(plan, folders, previous=previous, on_change=on_change), folders))
+
+
+def make_room(folders: Folders) -> None:
+    """Makes the folders that a supervisor writes to. Raises: DiskFull, because later it could not even say so."""
+    folders.root.mkdir(parents=True, exist_ok=True)
+    require_space(folders.root, _NEEDED_BYTES)
+    folders.logs.mkdir(exist_ok=True)
 
 
 def end_leftovers(previous: Snapshot) -> list[int]:
@@ -46,7 +55,7 @@ def end_leftovers(previous: Snapshot) -> list[int]:
 
 def start_detached(plan: Plan, folders: Folders) -> subprocess.Popen[bytes]:
     """Starts a supervisor that outlives this process and its terminal."""
-    folders.logs.mkdir(parents=True, exist_ok=True)
+    make_room(folders)
     arguments = [sys.executable, "-m", _MODULE, msgspec.json.encode(_Ordered.of(plan)).decode(), str(folders.root)]
     with (folders.logs / "supervisor.log").open("wb") as log:
         return subprocess.Popen(
