@@ -6,6 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 QUESTIONS := data/problems/demo.jsonl
 PYTEST_ARGS :=
+TYPED := --explicit-package-bases $(wildcard conclave schemas services migrations benchmarks tests)
 
 .PHONY: help setup demo test check format bench bench-reasoner train up down clean
 
@@ -31,7 +32,7 @@ test: setup ## every test, on a real Kafka, PostgreSQL and vLLM
 check: setup ## format, lint, types, import rules, stale schemas, fast tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy
+	@$(BIN)/mypy $(TYPED)
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m schemas check
 	@$(BIN)/pytest tests/unit $(PYTEST_ARGS)
