@@ -9,7 +9,7 @@ from pathlib import Path
 
 from conclave.local.errors import LocalStackError, PartMissing
 from conclave.local.state import checkout_folder
-from schemas.flow import SERVICES, ServiceRow, service_row
+from schemas.flow import SERVICES, ServiceRow
 
 KAFKA, POSTGRES = "kafka", "postgres"
 MIGRATIONS, TOPICS = "migrations", "topics"
@@ -92,11 +92,6 @@ def environment_of(
     else:
         defaults |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     return defaults | dict(os.environ) | settings
-
-
-def service_row_of(name: str) -> ServiceRow:
-    """The flow's row of a process name such as `decoder-2`."""
-    return service_row(name.rpartition("-")[0] if name.rpartition("-")[2].isdigit() else name)
 
 
 def _vllm_environment(replica: Replica, *, is_local: bool) -> dict[str, str]:
