@@ -18,6 +18,7 @@ class EngineOptions:
     openai_api_key: str = ""
     scripted_latency_ms: float = 5.0
     scripted_accuracy: float = 0.7
+    scripted_journal: str = ""
 
 
 def _vllm(options: EngineOptions) -> Engine:
@@ -38,7 +39,10 @@ def _scripted(options: EngineOptions) -> Engine:
     from conclave.engine.scripted import ScriptedEngine
 
     return ScriptedEngine(
-        latency_ms=options.scripted_latency_ms, accuracy=options.scripted_accuracy, max_running=options.max_running
+        latency_ms=options.scripted_latency_ms,
+        accuracy=options.scripted_accuracy,
+        max_running=options.max_running,
+        journal=options.scripted_journal,
     )
 
 

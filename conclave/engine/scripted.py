@@ -7,16 +7,21 @@ prompt's own digest most of the time and a near miss otherwise, so votes are con
 import asyncio
 import random
 import time
+from pathlib import Path
 
 from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad
 from schemas.values import FinishReason
 
 
 class ScriptedEngine:
-    """See the module's docstring. `latency_ms` is the mean of an exponential; 0 answers at once."""
+    """See the module's docstring. `latency_ms` is the mean of an exponential; 0 answers at once. `journal`: a file that gets
+    the id of every sample that is started, to see what is decoded again after a crash."""
 
-    def __init__(self, *, latency_ms: float = 5.0, accuracy: float = 0.7, max_running: int = 10_000) -> None:
+    def __init__(
+        self, *, latency_ms: float = 5.0, accuracy: float = 0.7, max_running: int = 10_000, journal: str = ""
+    ) -> None:
         self._latency_ms, self._accuracy, self._max_running = latency_ms, accuracy, max_running
+        self._journal = Path(journal) if journal else None
         self._running = 0
         self.num_started = 0
 
@@ -50,6 +55,9 @@ class ScriptedEngine:
         answer = right if rng.random() < self._accuracy else right + rng.randint(1, 3)
         self._running += 1
         self.num_started += 1
+        if self._journal is not None:
+            with self._journal.open("a") as lines:  # a line is one small write: it survives a kill, and is never torn
+                lines.write(request.sample_id + "\n")
         try:
             if self._latency_ms > 0:
                 await asyncio.sleep(rng.expovariate(1000 / self._latency_ms))

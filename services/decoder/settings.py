@@ -23,6 +23,7 @@ class DecoderSettings(BaseSettings):
     openai_api_key: SecretStr = SecretStr("")
     scripted_latency_ms: Annotated[float, Field(ge=0)] = 5.0
     scripted_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.7
+    scripted_journal: str = ""
 
     def options(self) -> EngineOptions:
         """What the engine is made from."""
@@ -35,4 +36,5 @@ class DecoderSettings(BaseSettings):
             openai_api_key=self.openai_api_key.get_secret_value(),
             scripted_latency_ms=self.scripted_latency_ms,
             scripted_accuracy=self.scripted_accuracy,
+            scripted_journal=self.scripted_journal,
         )

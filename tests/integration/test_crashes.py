@@ -1,0 +1,178 @@
+"""Nothing is lost and nothing counts twice, whatever is killed: services, the broker, the database, a frozen decoder."""
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from conclave.local.kafka import KafkaBroker
+from conclave.local.postgres import PostgresServer
+from conclave.runtime.client import Client
+from conclave.runtime.topics import ensure_topics
+from conclave.store.migrate import upgrade
+from schemas.events import AnswerReached, PathDecoded, PathFailed, ReasoningRequested, RequestFailed, StepDecided
+from schemas.flow import Topic
+from schemas.ids import new_request_id, path_id
+from tests.integration.conftest import finish
+from tests.integration.pipeline import SESSION_TIMEOUT_S, Pipeline, read_log
+from tests.integration.services_in_process import until_async
+
+IN_FLIGHT = 32
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def broker(session_dir: Path, jars_dir: Path) -> Iterator[KafkaBroker]:
+    """A broker that this module may kill."""
+    broker = KafkaBroker(session_dir / "kafka-crashes", jars_dir=jars_dir)
+    finish(broker.start())
+    finish(ensure_topics(str(broker.endpoint), partitions=4))
+    yield broker
+    finish(broker.stop())
+
+
+@pytest.fixture(scope="module")
+def server(session_dir: Path) -> Iterator[PostgresServer]:
+    """A database that this module may kill."""
+    server = PostgresServer(session_dir / "pg-crashes")
+    finish(server.start())
+    upgrade(server.dsn())
+    yield server
+    finish(server.stop())
+
+
+@pytest.fixture
+async def pipeline(broker: KafkaBroker, server: PostgresServer, tmp_path: Path) -> AsyncIterator[Pipeline]:
+    """Every service once, on the scripted engine, with few messages in flight."""
+    settings = {"CONCLAVE_MAX_IN_FLIGHT": str(IN_FLIGHT), "CONCLAVE_SCRIPTED_LATENCY_MS": "40"}
+    pipeline = Pipeline(broker, server.dsn(), tmp_path, settings)
+    try:
+        await pipeline.start()
+        yield pipeline
+    finally:
+        pipeline.stop()
+
+
+async def _publish(pipeline: Pipeline, number: int) -> list[str]:
+    """The ids of so many requests, published in the background's pace; every tenth twice."""
+    requests = [
+        ReasoningRequested(question=f"How much is {i}?", request_id=new_request_id(), deadline_s=3600)
+        for i in range(number)
+    ]
+    async with Client(pipeline.address) as client:
+        await client.publish_many([*requests, *requests[::10]])
+    return [str(request.request_id) for request in requests]
+
+
+async def _recorded(server: PostgresServer, table: str, ids: list[str]) -> int:
+    try:
+        connection = await asyncpg.connect(server.dsn(), timeout=5)
+    except (OSError, asyncpg.PostgresError, TimeoutError):
+        return -1
+    try:
+        return int(await connection.fetchval(f"SELECT count(*) FROM {table} WHERE request_id = ANY($1::uuid[])", ids))
+    finally:
+        await connection.close()
+
+
+async def _until_answered(pipeline: Pipeline, server: PostgresServer, ids: list[str], limit_s: float = 240) -> None:
+    async def all_recorded() -> bool:
+        return await _recorded(server, "answers", ids) == len(ids)
+
+    await until_async(all_recorded, limit_s=limit_s, what=f"{len(ids)} recorded answers (logs in {pipeline.folder})")
+
+
+async def _assert_once(pipeline: Pipeline, server: PostgresServer, ids: list[str]) -> Counter[str]:
+    """Each request has one answer, one verdict and one terminal event a sample, in the log and in the record."""
+    wanted = set(ids)
+    answers: Counter[str] = Counter()
+    verdicts: Counter[str] = Counter()
+    paths: Counter[str] = Counter()
+    for _, event, _ in await read_log(pipeline.address, (Topic.ANSWERS, Topic.STEPS, Topic.PATHS)):
+        match event:
+            case AnswerReached() | RequestFailed() if event.request_id in wanted:
+                assert isinstance(event, AnswerReached), event
+                answers[event.request_id] += 1
+            case StepDecided() if event.request_id in wanted:
+                verdicts[event.request_id] += 1
+            case PathDecoded() | PathFailed() if event.context.request_id in wanted:
+                paths[path_id(event.context.step_id, event.sample_index)] += 1
+    assert answers == dict.fromkeys(wanted, 1)
+    assert verdicts == dict.fromkeys(wanted, 1)
+    assert set(paths.values()) == {1}
+
+    async def all_paths() -> bool:
+        return await _recorded(server, "paths", ids) == len(paths)
+
+    await until_async(all_paths, what=f"{len(paths)} recorded paths")
+    for table in ("requests", "plans", "verdicts"):
+        assert await _recorded(server, table, ids) == len(ids), table
+    return paths
+
+
+async def test_every_request_is_answered_once_though_everything_is_killed_in_turn(
+    pipeline: Pipeline, broker: KafkaBroker, server: PostgresServer
+) -> None:
+    ids = await _publish(pipeline, 500)
+    for name in ("decoder", "voter", "decomposer", "aggregator", "recorder"):
+        victim = pipeline.services[name]
+        victim.kill()
+        victim.start()
+        # The next one falls while this one is back at work, not while all wait for the group.
+        await until_async(lambda service=victim: asyncio.to_thread(service.is_ready), limit_s=60, what=f"{name} back")
+    await broker.kill()
+    await broker.start()
+    await server.kill()
+    await server.start()
+    await _until_answered(pipeline, server, ids)
+    paths = await _assert_once(pipeline, server, ids)
+    started = pipeline.decoded()
+    again = sum(started.values()) - len(started)
+    assert again <= 2 * IN_FLIGHT, f"{again} samples were decoded again, with {IN_FLIGHT} in flight at the one kill"
+    assert set(paths) <= set(started)
+    assert all(service.is_running for service in pipeline.services.values())
+
+
+async def test_a_second_decoder_takes_over_what_a_killed_one_had(pipeline: Pipeline, server: PostgresServer) -> None:
+    pipeline.add("decoder", "decoder-2")
+    await pipeline.until_ready()
+    ids = await _publish(pipeline, 100)
+    await until_async(lambda: _has_decoded(pipeline, 20), what="the first paths")
+    pipeline.services.pop("decoder").kill()
+    await _until_answered(pipeline, server, ids)
+    await _assert_once(pipeline, server, ids)
+
+
+async def test_a_decoder_frozen_past_its_session_publishes_nothing_that_counts_twice(
+    pipeline: Pipeline, server: PostgresServer
+) -> None:
+    pipeline.add("decoder", "decoder-2")
+    await pipeline.until_ready()
+    ids = await _publish(pipeline, 200)
+    await until_async(lambda: _has_decoded(pipeline, 40), what="the first paths")
+    frozen = pipeline.services["decoder"]
+    frozen.send(signal.SIGSTOP)
+    thawed_at = time.monotonic() + SESSION_TIMEOUT_S + 3
+    await until_async(lambda: _is_past(thawed_at), what="the session's end")
+    await _until_answered(pipeline, server, ids)
+    frozen.send(signal.SIGCONT)
+    await until_async(
+        lambda: asyncio.to_thread(frozen.is_ready), limit_s=60, what="the thawed decoder back in its group"
+    )
+    more = await _publish(pipeline, 50)
+    await _until_answered(pipeline, server, more)
+    await _assert_once(pipeline, server, ids + more)
+
+
+async def _has_decoded(pipeline: Pipeline, number: int) -> bool:
+    return len(pipeline.decoded()) >= number
+
+
+async def _is_past(moment: float) -> bool:
+    return time.monotonic() > moment
