@@ -181,8 +181,7 @@ class Sink:
         try:
             event = self._publisher.read(record)
         except UnreadableEvent as error:
-            if flow.topic_row(record.topic).guardian == self._name:
-                await self._give_up(record, error)
+            await self._give_up(record, error)
             return None
         return RecordedEvent(
             event=event,
@@ -196,7 +195,14 @@ class Sink:
         )
 
     async def _give_up(self, record: Record, error: Exception) -> None:
-        """Dead-letters at least once: a crash before the offsets are stored repeats it, under the same coordinates."""
+        """Dead-letters at least once: a crash before the offsets are stored repeats it, under the same coordinates.
+
+        Only what this service guards: another one dead-letters what both of them refuse.
+        """
+        metrics.MESSAGES.labels(record.topic, "refused").inc()
+        log.warning("record_refused", topic=record.topic, partition=record.partition, offset=record.offset)
+        if flow.topic_row(record.topic).guardian != self._name:
+            return
         completion = self._publisher.give_up([record], dead_letters.cause_of(error))
         await self._producer.publish(completion.outputs)
 
