@@ -62,8 +62,15 @@ steps = st.integers(1, 4).flatmap(
 _samples = {"context": contexts, "sample_index": st.integers(0, 15), "launched": st.integers(16, 256)}
 
 plans = st.builds(
-    PlanMade, request_id=request_ids, question=questions, arm=names, propensity=st.floats(0.01, 1), policy=policies, steps=steps, deadline_ms=_times
-)  # fmt: skip
+    PlanMade,
+    request_id=request_ids,
+    question=questions,
+    arm=names,
+    propensity=st.floats(0.01, 1),
+    policy=policies,
+    steps=steps,
+    deadline_ms=_times,
+)
 verdicts = st.builds(
     StepDecided,
     request_id=request_ids,
@@ -94,25 +101,63 @@ EVENTS: dict[type, st.SearchStrategy[Event]] = {
     PlanMade: plans,
     SampleRequested: st.builds(SampleRequested, **_samples),
     PathDecoded: st.builds(
-        PathDecoded, **_samples, text=texts, answer=answers, tokens_in=counts, tokens_out=counts, mean_logprob=logprobs, min_logprob=logprobs,
-        queued_ms=durations, first_token_ms=durations, total_ms=durations, model=texts, engine=texts,
+        PathDecoded,
+        **_samples,
+        text=texts,
+        answer=answers,
+        tokens_in=counts,
+        tokens_out=counts,
+        mean_logprob=logprobs,
+        min_logprob=logprobs,
+        queued_ms=durations,
+        first_token_ms=durations,
+        total_ms=durations,
+        model=texts,
+        engine=texts,
     ),
-    PathFailed: st.builds(PathFailed, **_samples, message=texts, tokens_in=counts, tokens_out=counts, total_ms=durations),
-    TallyCarried: st.builds(TallyCarried, context=contexts, launched=st.integers(16, 256), ballots=unique_ballots, is_decided=st.booleans()),
+    PathFailed: st.builds(
+        PathFailed, **_samples, message=texts, tokens_in=counts, tokens_out=counts, total_ms=durations
+    ),
+    TallyCarried: st.builds(
+        TallyCarried, context=contexts, launched=st.integers(16, 256), ballots=unique_ballots, is_decided=st.booleans()
+    ),
     StepClosed: st.builds(StepClosed, request_id=request_ids, step_index=st.integers(0, 31)),
     StepDecided: verdicts,
     PlanCarried: plans.flatmap(
-        lambda plan: st.builds(PlanCarried, plan=st.just(plan), verdicts=st.just(()), launched_steps=st.just((0,)), is_closed=st.booleans())
+        lambda plan: st.builds(
+            PlanCarried, plan=st.just(plan), verdicts=st.just(()), launched_steps=st.just((0,)), is_closed=st.booleans()
+        )
     ),
     AnswerReached: st.builds(
-        AnswerReached, request_id=request_ids, answer=texts, confidence=shares, margin=shares, arm=names, policy=names, tally=tallies,
-        num_paths=counts, tokens_in=counts, tokens_out=counts, elapsed_ms=durations,
-        steps=st.lists(st.builds(v.StepAnswer, step_index=st.integers(0, 31), answer=answers, confidence=shares, num_samples=counts), max_size=3).map(tuple),
+        AnswerReached,
+        request_id=request_ids,
+        answer=texts,
+        confidence=shares,
+        margin=shares,
+        arm=names,
+        policy=names,
+        tally=tallies,
+        num_paths=counts,
+        tokens_in=counts,
+        tokens_out=counts,
+        elapsed_ms=durations,
+        steps=st.lists(
+            st.builds(
+                v.StepAnswer, step_index=st.integers(0, 31), answer=answers, confidence=shares, num_samples=counts
+            ),
+            max_size=3,
+        ).map(tuple),
     ),
-    RequestFailed: st.builds(RequestFailed, request_id=request_ids, message=texts, num_paths=counts, elapsed_ms=durations),
-    FeedbackGiven: st.builds(FeedbackGiven, request_id=request_ids, reward=shares, right_answer=answers, comment=answers, source=texts),
-    WeightsPublished: st.builds(WeightsPublished, experiment=names, version=counts, allocation=names.map(lambda name: {name: 1.0})),
-}  # fmt: skip
+    RequestFailed: st.builds(
+        RequestFailed, request_id=request_ids, message=texts, num_paths=counts, elapsed_ms=durations
+    ),
+    FeedbackGiven: st.builds(
+        FeedbackGiven, request_id=request_ids, reward=shares, right_answer=answers, comment=answers, source=texts
+    ),
+    WeightsPublished: st.builds(
+        WeightsPublished, experiment=names, version=counts, allocation=names.map(lambda name: {name: 1.0})
+    ),
+}
 
 any_event = st.one_of(*EVENTS.values())
 

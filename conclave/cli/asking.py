@@ -119,7 +119,8 @@ def _print(console: Console, progress: Progress, result: AnswerReached | Request
     console.print(Text(f"votes      {votes}"))
     console.print(
         Text(
-            f"cost       {result.num_paths} paths, {result.tokens_in} + {result.tokens_out} tokens, {result.elapsed_ms:.0f} ms, policy {result.policy}"
+            f"cost       {result.num_paths} paths, {result.tokens_in} + {result.tokens_out} tokens, "
+            f"{result.elapsed_ms:.0f} ms, policy {result.policy}"
         )
     )
     console.print(Text(f"request    {result.request_id}"))

@@ -136,7 +136,7 @@ def _print(line: Line, result: AnswerReached | RequestFailed | None, *, tally: b
         votes = tally_text({row.answer: row.votes for row in result.tally})
         mark = "" if line.gold is None else ("right" if _is_right(line, result) else f"wrong, {line.gold}")
         click.echo(f"{line.label:>12}  {result.answer:>8}  {result.confidence:.2f}  {mark:<12}  {votes}")
-    elif tally and result is not None:
+    elif tally and isinstance(result, RequestFailed):
         click.echo(f"{line.label:>12}  failed: {result.failure.value}: {result.message}")
 
 

@@ -268,7 +268,7 @@ def _chain(rng: random.Random, wanted: int) -> Problem | None:
     """One story of `wanted` steps."""
     family = rng.choice(_FAMILIES)
     segment = _segment(rng, family, wanted)
-    return segment and Problem(family.name, (segment,), None, segment.question)
+    return None if segment is None else Problem(family.name, (segment,), None, segment.question)
 
 
 def _two_branches(rng: random.Random, wanted: int) -> Problem | None:

@@ -111,11 +111,11 @@ def split(problem: Problem) -> list[SubQuestion]:
 
 def _split_segment(segment: Segment, offset: int) -> list[SubQuestion]:
     steps = segment.calculations()
-    parts = []
+    parts: list[SubQuestion] = []
     for begin in range(0, len(steps), 2):
         taken = steps[begin : begin + 2]
         sentences = segment.sentences[begin : begin + 2]
-        needs = () if begin == 0 else (offset + len(parts),)
+        needs: tuple[int, ...] = () if begin == 0 else (offset + len(parts),)
         start = str(segment.start) if begin == 0 else f"#{needs[0]}"
         is_last = begin + 2 >= len(steps)
         question = segment.question if is_last else "How many is that?"

@@ -59,7 +59,7 @@ def train(folder: Path, recipe: Recipe, *, checkpoint_every_s: float = 120.0) ->
     saved_at = last = time.monotonic()
     loss_mean, accuracy = 0.0, 0.0
     with _progress() as progress:
-        bar = progress.add_task("train", total=budget_s, completed=used_s, loss="-", accuracy="-", steps=step)
+        bar = progress.add_task("train", total=budget_s, completed=int(used_s), loss="-", accuracy="-", steps=step)
         for batch in source:
             share = min(1.0, used_s / budget_s)
             loss = _step(model, optimizer, batch.ids.to(device), batch.labels.to(device), _lr(recipe, step, share))
