@@ -1,5 +1,6 @@
 """Any OpenAI-compatible server, by chat completions; `vllm serve` is one."""
 
+import re
 import time
 from collections.abc import Iterable
 from typing import cast
@@ -63,7 +64,7 @@ class OpenAIEngine:
             return await self._stream(request)
         except BadRequestError as error:
             if any(each in str(error).lower() for each in _TOO_LONG):
-                raise PromptTooLong(-1, -1) from error
+                raise _too_long(str(error)) from error
             raise Retryable("the model server", str(error)[:500]) from error
         except (APIConnectionError, InternalServerError) as error:
             raise EngineLost(str(error)[:500]) from error
@@ -114,6 +115,12 @@ class OpenAIEngine:
             first_token_ms=total_ms if first_token_ms is None else first_token_ms,
             total_ms=total_ms,
         )
+
+
+def _too_long(message: str) -> PromptTooLong:
+    """The error with the lengths that servers state, in whatever words: the limit is the smaller number, 0 if unknown."""
+    numbers = sorted({int(each) for each in re.findall(r"\d{2,9}", message.split(" - ")[-1])})
+    return PromptTooLong(numbers[-1], numbers[0]) if len(numbers) >= 2 else PromptTooLong(0, 0)
 
 
 def _finite(logprobs: Iterable[float]) -> list[float]:

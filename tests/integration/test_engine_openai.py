@@ -1,0 +1,125 @@
+"""The OpenAI-compatible engine against a real `vllm serve` with the shipped model."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from conclave.engine import ENGINES, EngineOptions
+from conclave.engine.protocol import DecodeRequest, Engine, EngineLost, PromptTooLong
+from conclave.local.ports import free_port
+from conclave.prompts import Message
+from tests.integration.services_in_process import until_async
+
+MODEL = Path(__file__).resolve().parents[2] / "models" / "reasoner"
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a running server."""
+    port, log = free_port(), tmp_path_factory.mktemp("serve") / "log"
+    settings = {
+        "VLLM_CPU_OMP_THREADS_BIND": str((os.cpu_count() or 1) - 1),
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "TORCHDYNAMO_DISABLE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    command = [
+        str(Path(sys.executable).with_name("vllm")), "serve", str(MODEL), "--host", "127.0.0.1", "--port", str(port),
+        "--served-model-name", "reasoner", "--dtype", "float32", "--enforce-eager", "--max-num-seqs", "8",
+    ]  # fmt: skip
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, env={**os.environ, **settings}, stdout=out, stderr=out, start_new_session=True
+        )
+        try:
+            deadline = time.monotonic() + 300
+            while not _answers(f"http://127.0.0.1:{port}/health"):
+                assert process.poll() is None, log.read_text()[-3000:]
+                assert time.monotonic() < deadline, f"no server within 300 s, see {log}"
+                time.sleep(0.5)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(10)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+@pytest.fixture
+async def engine(server: str) -> AsyncIterator[Engine]:
+    """An engine on the server."""
+    engine = ENGINES["openai"](EngineOptions(model="reasoner", openai_base_url=f"{server}/v1"))
+    await engine.start()
+    yield engine
+    await engine.stop()
+
+
+def _request(text: str, *, max_tokens: int = 40) -> DecodeRequest:
+    return DecodeRequest("s", (Message("user", f"{text}\nThink step by step."),), max_tokens=max_tokens)
+
+
+async def test_a_path_from_a_server_has_text_and_figures(engine: Engine) -> None:
+    decoded = await engine.decode(_request("Tom has 12 apples. Tom buys 7 more. How many apples does Tom have now?"))
+    assert decoded.text
+    assert decoded.tokens_in > 10
+    assert 0 < decoded.tokens_out <= 40
+    assert decoded.mean_logprob is not None
+    assert decoded.min_logprob is not None
+    assert decoded.min_logprob <= decoded.mean_logprob <= 0
+    assert 0 < decoded.first_token_ms <= decoded.total_ms
+
+
+async def test_a_prompt_too_long_for_the_server_is_named_as_such(engine: Engine) -> None:
+    with pytest.raises(PromptTooLong) as caught:
+        await engine.decode(_request("apples " * 3000))
+    assert caught.value.limit > 0
+
+
+async def test_cancelled_paths_are_aborted_on_the_server(engine: Engine, server: str) -> None:
+    tasks = [asyncio.create_task(engine.decode(_request(f"Ann has {i} coins.", max_tokens=900))) for i in range(60)]
+    await until_async(lambda: _is_running(server, busy=True), what="a busy server")
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await until_async(lambda: _is_running(server, busy=False), what="an idle server")
+
+
+async def test_a_server_that_is_away_is_a_lost_engine() -> None:
+    engine = ENGINES["openai"](EngineOptions(model="m", openai_base_url=f"http://127.0.0.1:{free_port()}/v1"))
+    with pytest.raises(EngineLost):
+        await engine.decode(_request("anyone there?"))
+    await engine.stop()
+
+
+async def _is_running(server: str, *, busy: bool) -> bool:
+    def read() -> float:
+        with urllib.request.urlopen(f"{server}/metrics", timeout=5) as response:
+            text = response.read().decode()
+        return sum(
+            float(each)
+            for each in re.findall(r"^vllm:num_requests_(?:running|waiting)\{.*\} (\S+)$", text, re.MULTILINE)
+        )
+
+    return (await asyncio.to_thread(read) > 0) is busy

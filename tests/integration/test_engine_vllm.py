@@ -1,0 +1,109 @@
+"""vLLM itself, on the pinned version and the shipped model: figures, cancelling, a prompt too long, a dead engine core."""
+
+import asyncio
+import importlib
+import math
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from conclave.engine import ENGINES, EngineOptions
+from conclave.engine.protocol import DecodeRequest, Engine, EngineLost, PromptTooLong
+from conclave.prompts import Message
+
+MODEL = Path(__file__).resolve().parents[2] / "models" / "reasoner"
+
+pytestmark = [
+    pytest.mark.timeout(900),
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.filterwarnings("ignore"),  # of vLLM, torch and transformers: dozens, none of them ours
+]
+
+
+@pytest.fixture(scope="module")
+async def engine() -> AsyncIterator[Engine]:
+    """One engine for all tests: it takes half a minute to start."""
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", str((os.cpu_count() or 1) - 1))
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    engine = ENGINES["vllm"](EngineOptions(model=str(MODEL), max_running=16))
+    await engine.start()
+    yield engine
+    await engine.stop()
+
+
+def _request(number: int, *, max_tokens: int = 60) -> DecodeRequest:
+    question = f"Tom has {number} apples. Tom buys 7 more. How many apples does Tom have now?\nThink step by step."
+    return DecodeRequest(str(number), (Message("user", question),), max_tokens=max_tokens)
+
+
+async def test_a_path_has_text_and_sane_figures(engine: Engine) -> None:
+    decoded = await engine.decode(_request(5))
+    assert decoded.text
+    assert decoded.tokens_in > 10
+    assert 0 < decoded.tokens_out <= 60
+    assert decoded.mean_logprob is not None
+    assert decoded.min_logprob is not None
+    assert decoded.min_logprob <= decoded.mean_logprob <= 0
+    assert math.isfinite(decoded.min_logprob)
+    assert 0 <= decoded.queued_ms <= decoded.first_token_ms <= decoded.total_ms
+
+
+async def test_paths_of_one_prompt_differ(engine: Engine) -> None:
+    texts = {(await each).text for each in [asyncio.create_task(engine.decode(_request(5))) for _ in range(24)]}
+    assert len(texts) > 1
+
+
+async def test_cancelling_frees_the_engine(engine: Engine) -> None:
+    tasks = [asyncio.create_task(engine.decode(_request(i, max_tokens=900))) for i in range(400)]
+    await _until(lambda: engine.load().running + engine.load().waiting > 50, "a busy engine")
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    # The figures come with the engine's steps, so something must run for them to be seen.
+    await engine.decode(_request(1, max_tokens=8))
+    await _until(lambda: engine.load().running + engine.load().waiting == 0, "an idle engine")
+    assert engine.load().kv_cache_use < 0.05
+    started = time.monotonic()
+    await engine.decode(_request(2, max_tokens=2))
+    assert time.monotonic() - started < 30, "cancelled samples were still decoded"
+
+
+async def test_a_prompt_too_long_is_refused_with_both_lengths(engine: Engine) -> None:
+    with pytest.raises(PromptTooLong) as caught:
+        await engine.decode(DecodeRequest("long", (Message("user", "apples " * 3000),)))
+    assert caught.value.num_tokens > caught.value.limit == 1023
+
+
+async def test_a_dead_engine_core_is_replaced_and_decodes_again(engine: Engine) -> None:
+    # By name: nothing but the decoder and this test may import the module.
+    module = importlib.import_module("conclave.engine.vllm_engine")
+    (pid,) = module.core_pids(engine._llm)  # type: ignore[attr-defined]
+    tasks = [asyncio.create_task(engine.decode(_request(i, max_tokens=900))) for i in range(100)]
+    await _until(lambda: engine.load().running > 0, "running samples")
+    os.kill(pid, signal.SIGKILL)
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+    assert any(isinstance(end, EngineLost) for end in ends)
+    assert not [end for end in ends if isinstance(end, Exception) and not isinstance(end, EngineLost)]
+    assert await _decodes_again(engine)
+    assert module.core_pids(engine._llm) != [pid]  # type: ignore[attr-defined]
+
+
+async def _decodes_again(engine: Engine) -> bool:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        try:
+            return bool((await engine.decode(_request(1))).text)
+        except EngineLost:
+            await asyncio.sleep(0.5)
+    return False
+
+
+async def _until(condition, what: str) -> None:  # type: ignore[no-untyped-def]
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, f"not {what} within 60 s"
+        await asyncio.sleep(0.01)

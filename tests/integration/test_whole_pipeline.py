@@ -1,0 +1,106 @@
+"""A question published to Kafka comes back as a voted, stored answer: the shipped model on vLLM, and the command line."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from conclave.local.kafka import KafkaBroker
+from conclave.runtime.topics import ensure_topics
+from tests.integration.conftest import finish
+from tests.integration.pipeline import Pipeline
+from tests.integration.services_in_process import until
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def broker(session_dir: Path, jars_dir: Path) -> Iterator[KafkaBroker]:
+    """A broker of this module alone."""
+    broker = KafkaBroker(session_dir / "kafka-whole", jars_dir=jars_dir)
+    finish(broker.start())
+    finish(ensure_topics(str(broker.endpoint), partitions=2))
+    yield broker
+    finish(broker.stop())
+
+
+@pytest.fixture
+async def pipeline(broker: KafkaBroker, fresh_database: str, tmp_path: Path) -> AsyncIterator[Pipeline]:
+    """Every service once, the decoder on vLLM with the shipped model."""
+    settings = {
+        "CONCLAVE_ENGINE": "vllm",
+        "CONCLAVE_MODEL": str(CHECKOUT / "models" / "reasoner"),
+        "VLLM_CPU_OMP_THREADS_BIND": str((os.cpu_count() or 1) - 1),
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+    }
+    pipeline = Pipeline(broker, fresh_database, tmp_path, settings)
+    try:
+        for name in ("decomposer", "decoder", "voter", "aggregator", "recorder"):
+            pipeline.add(name)
+        for name, service in pipeline.services.items():
+            await until(service.is_ready, limit_s=400, what=f"readiness of {name} ({service.log})")
+        yield pipeline
+    finally:
+        pipeline.stop()
+
+
+def _conclave(pipeline: Pipeline, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "CONCLAVE_BOOTSTRAP_SERVERS": pipeline.address, "CONCLAVE_POSTGRES_DSN": pipeline.dsn}
+    command = [sys.executable, "-m", "conclave.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment)
+
+
+async def test_questions_are_answered_by_the_shipped_model_and_traced(pipeline: Pipeline, tmp_path: Path) -> None:
+    lines = (CHECKOUT / "data" / "problems" / "demo.jsonl").read_text().splitlines()[:10]
+    file = tmp_path / "ten.jsonl"
+    file.write_text("\n".join(lines))
+    published = _conclave(pipeline, "publish", "--json", str(file))
+    assert published.returncode == 0, published.stderr
+    rows = [json.loads(line) for line in published.stdout.splitlines()]
+    assert rows[-1]["answered"] == 10
+    assert rows[-1]["failed"] == 0
+    assert rows[-1]["paths"] >= 30, "a vote needs several paths"
+
+    asked = _conclave(
+        pipeline, "ask", "--json", "Tom has 12 apples. Tom buys 7 more. How many apples does Tom have now?"
+    )
+    assert asked.returncode == 0, asked.stderr
+    answer = json.loads(asked.stdout)
+    assert answer["num_paths"] >= 3
+    assert answer["tokens_out"] > 0
+
+    traces: list[dict[str, list[dict[str, object]]]] = []
+
+    def is_traced() -> bool:
+        done = _conclave(pipeline, "trace", "--json", answer["request_id"])
+        traces.append(json.loads(done.stdout))
+        request = traces[-1]["request"]
+        return bool(request and request[0]["answered_at"]) and len(traces[-1]["paths"]) >= answer["num_paths"]
+
+    await until(is_traced, what="the recorded trace")
+    path = traces[-1]["paths"][0]
+    assert path["engine"] == "vllm"
+    assert path["model"] == "reasoner"
+    assert path["mean_logprob"] is not None
+    tree = _conclave(pipeline, "trace", answer["request_id"]).stdout
+    assert "step 0" in tree
+    assert "\x1b" not in tree, "piped output is plain"
+
+
+async def test_wrong_input_is_named_and_nothing_is_published(tmp_path: Path) -> None:
+    file = tmp_path / "bad.jsonl"
+    file.write_text('{"question": "fine"}\n{"qestion": "typo"}\nnot json\n')
+    environment = {**os.environ, "CONCLAVE_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    command = [sys.executable, "-m", "conclave.cli", "publish", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
+    assert done.returncode == 2
+    assert "line 2" in done.stderr
+    assert "qestion" in done.stderr
+    assert "line 3" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,202 @@
+"""A sample ends in exactly one terminal event, whatever happens to it."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+import pytest
+from msgspec.structs import replace
+
+from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad, EngineLost, PromptTooLong
+from conclave.engine.scripted import ScriptedEngine
+from conclave.runtime.handler import Arrival
+from schemas import codec
+from schemas.events import PathDecoded, PathFailed, SampleRequested, StepClosed
+from schemas.ids import new_request_id
+from schemas.values import FinishReason, PathFailure, Policy, StepContext
+from services.decoder.handler import Decoder, storable
+
+DECODED = Decoded(
+    text="1+1=2\nAnswer: 2", finish_reason=FinishReason.STOP, tokens_in=5, tokens_out=7, mean_logprob=-0.1, min_logprob=-0.5,
+    queued_ms=0.0, first_token_ms=1.0, total_ms=2.0,
+)  # fmt: skip
+
+
+@dataclass
+class FakeEngine:
+    """Answers what it is told to, once it is released."""
+
+    outcomes: list[Decoded | Exception] = field(default_factory=lambda: [DECODED])
+    is_held: bool = False
+    max_running: int = 4
+    name: str = "fake"
+    model: str = "none"
+    started: int = 0
+    running: int = 0
+
+    async def start(self) -> None:
+        """Nothing to do."""
+
+    async def stop(self) -> None:
+        """Nothing to do."""
+
+    def load(self) -> EngineLoad:
+        """What runs."""
+        return EngineLoad(self.running, 0, 0.0)
+
+    async def decode(self, request: DecodeRequest) -> Decoded:
+        """The next outcome."""
+        self.started += 1
+        self.running += 1
+        try:
+            if self.is_held:
+                await asyncio.Event().wait()
+            outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+        finally:
+            self.running -= 1
+
+
+def _arrival() -> Arrival:
+    now_ms = int(time.time() * 1000)
+    return Arrival("id", "key", now_ms, now_ms, "reasoning.samples/0/0")
+
+
+def _sample(*, left_ms: int = 60_000, fields: dict[str, str] | None = None, **policy: str) -> SampleRequested:
+    context = StepContext(
+        request_id=new_request_id(),
+        step_index=0,
+        policy=replace(Policy(name="default", prompt_set="reasoner-v1"), **policy),
+        fields={"question": "1+1?"} if fields is None else fields,
+        deadline_ms=int(time.time() * 1000) + left_ms,
+    )
+    return SampleRequested(context=context, sample_index=0, launched=1)
+
+
+async def _end(decoder: Decoder, sample: SampleRequested) -> PathDecoded | PathFailed:
+    events = await decoder.handle(sample, _arrival())
+    assert len(events) == 1
+    event = events[0]
+    assert isinstance(event, PathDecoded | PathFailed)
+    topic = "reasoning.paths"
+    assert codec.decode(topic, codec.versioned_type(type(event)), codec.encode(event)) == event
+    return event
+
+
+async def _until(condition) -> None:  # type: ignore[no-untyped-def]
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def test_a_decoded_path_carries_its_answer_and_what_it_cost() -> None:
+    path = await _end(Decoder(FakeEngine()), _sample())
+    assert isinstance(path, PathDecoded)
+    assert (path.answer, path.tokens_out, path.mean_logprob, path.engine) == ("2", 7, -0.1, "fake")
+
+
+@pytest.mark.parametrize(
+    ("sample", "failure", "named"),
+    [
+        (_sample(prompt_set="none"), PathFailure.BAD_PROMPT, "none"),
+        (_sample(form="nonsense"), PathFailure.BAD_PROMPT, "nonsense"),
+        (_sample(fields={"other": "x"}), PathFailure.BAD_PROMPT, "question"),
+        (_sample(left_ms=-1), PathFailure.DEADLINE, "deadline"),
+    ],
+)
+async def test_a_sample_that_cannot_be_decoded_fails_at_once_and_says_why(
+    sample: SampleRequested, failure: PathFailure, named: str
+) -> None:
+    engine = FakeEngine()
+    path = await _end(Decoder(engine), sample)
+    assert isinstance(path, PathFailed)
+    assert path.failure is failure
+    assert named in path.message
+    assert engine.started == 0
+
+
+async def test_a_prompt_too_long_for_the_model_is_named_with_both_lengths() -> None:
+    path = await _end(Decoder(FakeEngine([PromptTooLong(5000, 1023)])), _sample())
+    assert isinstance(path, PathFailed)
+    assert path.failure is PathFailure.PROMPT_TOO_LONG
+    assert "5000" in path.message
+    assert "1023" in path.message
+
+
+async def test_a_closed_step_ends_what_runs_what_waits_and_what_comes_later() -> None:
+    engine = FakeEngine(is_held=True, max_running=1)
+    decoder, sample = Decoder(engine), _sample()
+    running, waiting = (asyncio.create_task(_end(decoder, sample)) for _ in range(2))
+    await _until(lambda: engine.running == 1 and decoder.status()["engine_waiting"] == 1)
+    decoder.hear(StepClosed(request_id=sample.context.request_id, step_index=0))
+    later = await _end(decoder, sample)
+    ends = [await running, await waiting, later]
+    assert [end.failure for end in ends if isinstance(end, PathFailed)] == [PathFailure.CANCELLED] * 3
+    assert engine.running == 0
+    assert engine.started == 1
+    assert decoder.status()["engine_waiting"] == 0
+    engine.is_held = False
+    assert isinstance(await _end(decoder, _sample()), PathDecoded), "a slot was not given back"
+
+
+async def test_a_shutdown_ends_a_sample_without_an_event_and_frees_its_place() -> None:
+    engine = FakeEngine(is_held=True, max_running=1)
+    decoder = Decoder(engine)
+    tasks = [asyncio.create_task(decoder.handle(_sample(), _arrival())) for _ in range(3)]
+    await _until(lambda: engine.running == 1)
+    for task in tasks:
+        task.cancel()
+    assert all(isinstance(end, asyncio.CancelledError) for end in await asyncio.gather(*tasks, return_exceptions=True))
+    engine.is_held = False
+    assert isinstance(await _end(decoder, _sample()), PathDecoded)
+
+
+async def test_a_sample_still_decoding_at_its_deadline_is_given_up() -> None:
+    engine = FakeEngine(is_held=True)
+    path = await _end(Decoder(engine), _sample(left_ms=50))
+    assert isinstance(path, PathFailed)
+    assert path.failure is PathFailure.DEADLINE
+    assert engine.running == 0
+
+
+async def test_a_sample_is_decoded_again_when_the_engine_was_lost_and_fails_at_the_third_loss() -> None:
+    decoder, sample = Decoder(FakeEngine([EngineLost("died"), DECODED])), _sample()
+    with pytest.raises(EngineLost):
+        await decoder.handle(sample, _arrival())
+    assert isinstance(await _end(decoder, sample), PathDecoded)
+    decoder = Decoder(FakeEngine([EngineLost("the engine is starting")] * 5 + [EngineLost("died")] * 3))
+    for _ in range(7):
+        with pytest.raises(EngineLost):
+            await decoder.handle(sample, _arrival())
+    path = await _end(decoder, sample)
+    assert isinstance(path, PathFailed)
+    assert path.failure is PathFailure.ENGINE
+
+
+async def test_text_that_neither_json_nor_postgres_can_hold_is_replaced() -> None:
+    strange = Decoded(
+        text="a\0b\ud800c", finish_reason=FinishReason.LENGTH, tokens_in=1, tokens_out=1, mean_logprob=None,
+        min_logprob=None, queued_ms=0.0, first_token_ms=0.0, total_ms=0.0,
+    )  # fmt: skip
+    path = await _end(Decoder(FakeEngine([strange])), _sample())
+    assert isinstance(path, PathDecoded)
+    assert path.answer is None
+    assert "\0" not in path.text
+    assert storable("x" * 1_000_000) == "x" * 262_144
+
+
+async def test_the_scripted_engine_repeats_itself_and_honours_cancellation() -> None:
+    engine = ScriptedEngine(latency_ms=0)
+    sample = _sample()
+    first, again = [await _end(Decoder(engine), sample) for _ in range(2)]
+    assert isinstance(first, PathDecoded)
+    assert isinstance(again, PathDecoded)
+    assert (first.answer, first.tokens_out, first.mean_logprob) == (again.answer, again.tokens_out, again.mean_logprob)
+    slow = ScriptedEngine(latency_ms=1e9)
+    task = asyncio.create_task(Decoder(slow).handle(sample, _arrival()))
+    await _until(lambda: slow.load().running == 1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert slow.load().running == 0
