@@ -93,7 +93,7 @@ async def test_questions_are_answered_by_the_shipped_model_and_traced(pipeline: 
     assert "\x1b" not in tree, "piped output is plain"
 
 
-async def test_wrong_input_is_named_and_nothing_is_published(tmp_path: Path) -> None:
+def test_wrong_input_is_named_and_nothing_is_published(tmp_path: Path) -> None:
     file = tmp_path / "bad.jsonl"
     file.write_text('{"question": "fine"}\n{"qestion": "typo"}\nnot json\n')
     environment = {**os.environ, "CONCLAVE_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
