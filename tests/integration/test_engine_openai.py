@@ -1,4 +1,4 @@
-"""The OpenAI-compatible engine against a real `vllm serve` with the shipped model."""
+"""The OpenAI-compatible engine against a real vLLM server with the shipped model."""
 
 import asyncio
 import os
@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "HF_HUB_OFFLINE": "1",
     }
     command = [
-        str(Path(sys.executable).with_name("vllm")), "serve", str(MODEL), "--host", "127.0.0.1", "--port", str(port),
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(MODEL), "--host", "127.0.0.1", "--port", str(port),
         "--served-model-name", "reasoner", "--dtype", "float32", "--enforce-eager", "--max-num-seqs", "8",
     ]  # fmt: skip
     with log.open("wb") as out:
