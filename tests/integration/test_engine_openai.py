@@ -36,7 +36,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "HF_HUB_OFFLINE": "1",
     }
     command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(MODEL), "--host", "127.0.0.1", "--port", str(port),
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(MODEL), "--port", str(port),
+        "--host", "127.0.0.1",
         "--served-model-name", "reasoner", "--dtype", "float32", "--enforce-eager", "--max-num-seqs", "8",
     ]  # fmt: skip
     with log.open("wb") as out:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -98,19 +99,19 @@ async def test_a_decoded_path_carries_its_answer_and_what_it_cost() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sample", "failure", "named"),
+    ("asked", "failure", "named"),
     [
-        (_sample(prompt_set="none"), PathFailure.BAD_PROMPT, "none"),
-        (_sample(form="nonsense"), PathFailure.BAD_PROMPT, "nonsense"),
-        (_sample(fields={"other": "x"}), PathFailure.BAD_PROMPT, "question"),
-        (_sample(left_ms=-1), PathFailure.DEADLINE, "deadline"),
+        ({"prompt_set": "none"}, PathFailure.BAD_PROMPT, "none"),
+        ({"form": "nonsense"}, PathFailure.BAD_PROMPT, "nonsense"),
+        ({"fields": {"other": "x"}}, PathFailure.BAD_PROMPT, "question"),
+        ({"left_ms": -1}, PathFailure.DEADLINE, "deadline"),
     ],
 )
 async def test_a_sample_that_cannot_be_decoded_fails_at_once_and_says_why(
-    sample: SampleRequested, failure: PathFailure, named: str
+    asked: dict[str, Any], failure: PathFailure, named: str
 ) -> None:
     engine = FakeEngine()
-    path = await _end(Decoder(engine), sample)
+    path = await _end(Decoder(engine), _sample(**asked))
     assert isinstance(path, PathFailed)
     assert path.failure is failure
     assert named in path.message
