@@ -1,29 +1,43 @@
-"""The command line: `conclave`. Each command lies in the module of its family; this one puts them together."""
+"""The command line: `conclave`. Each command lies in the module of its family; this table puts them together."""
 
+import logging
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 
 import click
 
-from conclave.cli import asking, operating, publishing, tracing
 from conclave.errors import ConclaveError
 
-_LOCAL = ("up", "down", "status")
+# Name -> (module, command). A module is imported when its command is used, so that one does not wait for another's parts.
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("conclave.local.commands", "up"),
+    "down": ("conclave.local.commands", "down"),
+    "status": ("conclave.local.commands", "status"),
+    "ask": ("conclave.cli.asking", "ask"),
+    "publish": ("conclave.cli.publishing", "publish"),
+    "trace": ("conclave.cli.tracing", "trace"),
+    "topics": ("conclave.cli.operating", "topics"),
+    "check": ("conclave.cli.operating", "check"),
+    "dead-letters": ("conclave.cli.dead_letters", "dead_letters"),
+}
+_INTERRUPTED, _BROKEN_PIPE = 130, 141  # 128 + the signal's number, as shells have it
 
 
 class _Commands(click.Group):
-    """The group whose embedded-stack commands are imported only when they are used."""
+    """The group that imports a command when it is asked for."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """All names, the stack's first."""
-        return [*_LOCAL, *super().list_commands(context)]
+        """All names, in the table's order."""
+        return list(_COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        """One command; the stack's need the extra `local`."""
-        if name not in _LOCAL:
-            return super().get_command(context, name)
-        from conclave.local import commands
-
-        return {"up": commands.up, "down": commands.down, "status": commands.status}[name]
+        """One command; None for a name that is none."""
+        if name not in _COMMANDS:
+            return None
+        module, attribute = _COMMANDS[name]
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,37 +46,22 @@ def group() -> None:
     """Conclave: a stream of questions in, voted and traceable answers out."""
 
 
-for command in (
-    asking.ask,
-    publishing.publish,
-    tracing.trace,
-    operating.topics,
-    operating.check,
-    operating.dead_letters,
-):
-    group.add_command(command)
-
-
-def main() -> None:
-    """Runs a command; what goes wrong on purpose is one line, and Ctrl-C is 130."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command and ends the process; what goes wrong on purpose is one line, and Ctrl-C is 130."""
+    # A client that could not connect is said to be unclosed, there: our own line has told what a person can act on.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
-        status = group.main(standalone_mode=False)
+        status = group.main(args=arguments, prog_name="conclave", standalone_mode=False)
     except click.exceptions.Abort:
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except ConclaveError as error:
-        click.echo(f"conclave: {error}", err=True)
+        click.ClickException(str(error)).show()
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
     except BrokenPipeError:
         # The reader of our output has gone: nothing to say, and nobody to say it to.
         sys.stderr.close()
-        sys.exit(141)
+        sys.exit(_BROKEN_PIPE)
     sys.exit(status if isinstance(status, int) else 0)
-
-
-if __name__ == "__main__":
-    main()

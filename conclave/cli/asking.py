@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import nullcontext
 
 import click
 import msgspec
@@ -11,11 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from conclave.cli.endpoints import bootstrap_servers
-from conclave.cli.progress import Progress, tally_text
+from conclave.cli.output import console, in_one_line, printable
+from conclave.cli.progress import Progress, StepProgress, tally_text
 from conclave.runtime.client import Client
 from schemas.events import AnswerReached, ReasoningRequested, RequestFailed
 from schemas.flow import Topic
 from schemas.ids import new_request_id
+from schemas.values import Outcome
+
+_GRACE_S = 30.0  # beyond the deadline: the services tell of a missed one a little after it
 
 
 @click.command()
@@ -30,17 +35,19 @@ from schemas.ids import new_request_id
     show_default=True,
     help="Seconds until the answer is worthless.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the answer event as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the event that ended the request, as JSON.")
 def ask(question: str, policy: str | None, max_samples: int | None, deadline_s: float, as_json: bool) -> int:
     """Ask a QUESTION and watch it being answered. Exit status 0: answered, 1: not, 2: a question that can't be asked."""
     request = _request(question, policy, max_samples, deadline_s)
-    result = asyncio.run(_ask(bootstrap_servers(), request, is_live=not as_json))
+    shown = console()
+    result = asyncio.run(_ask(bootstrap_servers(), request, live_on=None if as_json else shown))
     if result is None:
-        raise click.ClickException(
-            f"no answer to {request.request_id} within {deadline_s + 30:.0f} s: is every service ready? (conclave check)"
-        )
+        waited = f"{deadline_s + _GRACE_S:.0f} s"
+        raise click.ClickException(f"no answer to {request.request_id} within {waited}: see `conclave check`")
     if as_json:
         click.echo(msgspec.json.encode(result))
+    else:
+        _print(shown, result)
     return 0 if isinstance(result, AnswerReached) else 1
 
 
@@ -52,75 +59,60 @@ def _request(question: str, policy: str | None, max_samples: int | None, deadlin
         raise click.UsageError(str(error)) from None
 
 
-async def _ask(servers: str, request: ReasoningRequested, *, is_live: bool) -> AnswerReached | RequestFailed | None:
+async def _ask(
+    servers: str, request: ReasoningRequested, *, live_on: Console | None
+) -> AnswerReached | RequestFailed | None:
+    """What ended the request; None when nothing did in time."""
     progress = Progress(str(request.request_id))
-    console = Console(highlight=False)
-    topics = (Topic.STEPS, Topic.PATHS, Topic.ANSWERS)
-    async with Client(servers) as client, client.follow(*topics) as events:
+    # On a terminal only: what is piped gets the answer and nothing else.
+    is_live = live_on is not None and live_on.is_terminal
+    display = Live(console=live_on, transient=True, refresh_per_second=8) if is_live else nullcontext()
+    async with Client(servers) as client, client.follow(Topic.STEPS, Topic.PATHS, Topic.ANSWERS) as events:
         started = time.monotonic()
         await client.publish(request)
-        # On a terminal only: what is piped gets the answer and nothing else.
-        with (
-            Live(console=console, transient=True, refresh_per_second=8)
-            if is_live and console.is_terminal
-            else _Still() as live
-        ):
+        with display as live:
             try:
-                async with asyncio.timeout(request.deadline_s + 30):
+                async with asyncio.timeout(request.deadline_s + _GRACE_S):
                     async for _, event in events:
-                        if progress.hear(event):
+                        if progress.hear(event) and live is not None:
                             live.update(_view(progress, time.monotonic() - started))
                         if progress.result is not None:
                             break
             except TimeoutError:
                 return None
-    if is_live and progress.result is not None:
-        _print(console, progress, progress.result)
     return progress.result
-
-
-class _Still:
-    """Stands where a live display would, and shows nothing."""
-
-    def __enter__(self) -> "_Still":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        return
-
-    def update(self, view: object) -> None:
-        """Shows nothing."""
 
 
 def _view(progress: Progress, elapsed_s: float) -> Group:
     plan = progress.plan
-    head = f"{elapsed_s:5.1f} s  " + (
-        f"{plan.route.value}, {len(plan.steps)} step(s), policy {plan.policy.name}" if plan else "asked"
-    )
+    doing = f"{plan.route.value}, {len(plan.steps)} step(s), policy {plan.policy.name}" if plan else "asked"
     table = Table.grid(padding=(0, 2))
-    table.add_row(
-        "paths",
-        f"{progress.num_paths} of {progress.launched or '?'} launched"
-        + (f", {progress.num_failed} failed" if progress.num_failed else ""),
-    )
-    table.add_row("tally", tally_text(progress.votes))
-    return Group(Text(head), table)
+    for index, step in sorted(progress.steps.items()):
+        table.add_row(Text(f"step {index}"), Text(_paths(step)), Text(in_one_line(_standing(step))))
+    return Group(Text(f"{elapsed_s:5.1f} s  {doing}"), table)
 
 
-def _print(console: Console, progress: Progress, result: AnswerReached | RequestFailed) -> None:
+def _paths(step: StepProgress) -> str:
+    failed = f", {step.num_failed} failed" if step.num_failed else ""
+    return f"{step.num_paths} of {step.launched or '?'} paths{failed}"
+
+
+def _standing(step: StepProgress) -> str:
+    if step.verdict is None:
+        return tally_text(step.votes)
+    return f"decided: {step.verdict.answer} ({step.verdict.stop_reason.value}, {step.verdict.confidence:.3f})"
+
+
+def _print(where: Console, result: AnswerReached | RequestFailed) -> None:
     if isinstance(result, RequestFailed):
-        console.print(Text(f"no answer: {result.failure.value}: {result.message}"))
-        console.print(Text(f"request    {result.request_id}"))
-        return
-    console.print(Text(result.answer, style="bold"))
-    votes = tally_text({row.answer: row.votes for row in result.tally})
-    mark = "  (a tie)" if result.outcome.value == "tie" else ""
-    console.print(Text(f"confidence {result.confidence:.3f}, margin {result.margin:.2f}{mark}"))
-    console.print(Text(f"votes      {votes}"))
-    console.print(
-        Text(
-            f"cost       {result.num_paths} paths, {result.tokens_in} + {result.tokens_out} tokens, "
-            f"{result.elapsed_ms:.0f} ms, policy {result.policy}"
-        )
-    )
-    console.print(Text(f"request    {result.request_id}"))
+        where.print(Text(f"no answer  {result.failure.value}: {in_one_line(result.message)}"))
+    else:
+        tie = "  (a tie)" if result.outcome is Outcome.TIE else ""
+        votes = in_one_line(tally_text({row.answer: row.votes for row in result.tally}))
+        where.print(Text(printable(result.answer), style="bold"))
+        where.print(Text(f"confidence {result.confidence:.3f}, margin {result.margin:.2f}{tie}"))
+        where.print(Text(f"votes      {votes}"))
+    tokens = f"{result.tokens_in} + {result.tokens_out} tokens"
+    policy = f", policy {result.policy}" if isinstance(result, AnswerReached) else ""
+    where.print(Text(f"cost       {result.num_paths} paths, {tokens}, {result.elapsed_ms:.0f} ms{policy}"))
+    where.print(Text(f"request    {result.request_id}"))

@@ -49,4 +49,6 @@ def _local() -> Endpoints:
         found = endpoints()
     except LocalStackError:
         return Endpoints(None, None, {})
+    except PermissionError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}. Was it made by another user?") from None
     return Endpoints(found.bootstrap_servers, found.postgres_dsn, found.http)

@@ -1,9 +1,33 @@
 """What a client knows of a request while its events come in. Pure."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from conclave.domain.equivalence import canonical
 from schemas.events import AnswerReached, Event, PathDecoded, PathFailed, PlanMade, RequestFailed, StepDecided
+
+
+@dataclass(slots=True)
+class StepProgress:
+    """One step: how many of its samples have ended, and what they voted for."""
+
+    launched: int = 0
+    num_paths: int = 0
+    num_failed: int = 0
+    votes: Counter[str] = field(default_factory=Counter)
+    verdict: StepDecided | None = None
+
+    def add(self, event: PathDecoded | PathFailed) -> None:
+        """Takes in the end of one sample."""
+        self.launched = max(self.launched, event.launched)
+        if isinstance(event, PathFailed):
+            self.num_failed += 1
+            return
+        self.num_paths += 1
+        # The voter counts canonical forms: 36 and 36.0 are one row of the tally.
+        if event.answer is not None and (answer := canonical(event.answer)):
+            self.votes[answer] += 1
 
 
 @dataclass(slots=True)
@@ -12,41 +36,29 @@ class Progress:
 
     request_id: str
     plan: PlanMade | None = None
-    launched: int = 0
-    num_failed: int = 0
-    votes: Counter[str] = field(default_factory=Counter)
-    num_paths: int = 0
-    verdicts: dict[int, StepDecided] = field(default_factory=dict)
+    steps: dict[int, StepProgress] = field(default_factory=dict)
     result: AnswerReached | RequestFailed | None = None
 
     def hear(self, event: Event) -> bool:
         """True when the event was about this request."""
         match event:
-            case PathDecoded() | PathFailed():
-                if event.context.request_id != self.request_id:
-                    return False
-                self._path(event)
+            case PathDecoded() | PathFailed() if event.context.request_id == self.request_id:
+                self._step(event.context.step_index).add(event)
             case PlanMade() if event.request_id == self.request_id:
                 self.plan = event
             case StepDecided() if event.request_id == self.request_id:
-                self.verdicts[event.step_index] = event
+                self._step(event.step_index).verdict = event
             case AnswerReached() | RequestFailed() if event.request_id == self.request_id:
                 self.result = event
             case _:
                 return False
         return True
 
-    def _path(self, event: PathDecoded | PathFailed) -> None:
-        self.launched = max(self.launched, event.launched)
-        if isinstance(event, PathFailed):
-            self.num_failed += 1
-            return
-        self.num_paths += 1
-        if event.answer is not None:
-            self.votes[event.answer] += 1
+    def _step(self, index: int) -> StepProgress:
+        return self.steps.setdefault(index, StepProgress())
 
 
-def tally_text(rows: dict[str, int] | Counter[str], *, limit: int = 6) -> str:
+def tally_text(rows: Mapping[str, int], *, limit: int = 6) -> str:
     """Votes as `36 x7, 38 x1`, most first."""
     ordered = sorted(rows.items(), key=lambda row: (-row[1], row[0]))
     shown = ", ".join(f"{answer} x{votes}" for answer, votes in ordered[:limit])

@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 import click
 import msgspec
@@ -15,7 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from conclave.cli.endpoints import bootstrap_servers
+from conclave.cli.output import in_one_line
 from conclave.cli.progress import tally_text
+from conclave.domain.equivalence import canonical
 from conclave.runtime.client import Client
 from schemas.events import AnswerReached, ReasoningRequested, RequestFailed
 from schemas.flow import Topic
@@ -25,6 +25,9 @@ from schemas.ids import new_request_id
 _EXTRA = ("id", "answer", "difficulty", "family")
 _BATCH = 200
 _SILENCE_S = 120.0
+_SHOWN_DEFECTS = 10
+
+Results = Mapping[str, AnswerReached | RequestFailed]  # by request id
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,12 @@ class Line:
     request: ReasoningRequested
     label: str
     gold: str | None
+
+    def is_right(self, result: AnswerReached | RequestFailed) -> bool:
+        """True when the answer is the one that the file gives, written in whatever way."""
+        if self.gold is None or not isinstance(result, AnswerReached):
+            return False
+        return canonical(result.answer) == canonical(self.gold)
 
 
 @click.command()
@@ -50,15 +59,19 @@ def publish(file: IO[bytes], policy: str | None, wait: bool, tally: bool, as_jso
     A line's `id`, `answer`, `difficulty` and `family` are not published; answers are compared with `answer`.
     """
     lines = _read(file, policy)
-    servers = bootstrap_servers()
-    started = time.monotonic()
-    results = asyncio.run(_publish(servers, lines, wait=wait))
+    results, elapsed_s = asyncio.run(_publish(bootstrap_servers(), lines, wait=wait))
     if not wait:
-        click.echo(f"published {len(lines)} requests")
+        click.echo(json.dumps({"published": len(lines)}) if as_json else f"published {len(lines)} requests")
         return 0
     for line in lines:
-        _print(line, results.get(str(line.request.request_id)), tally=tally, as_json=as_json)
-    return _summary(lines, results, time.monotonic() - started, as_json=as_json)
+        result = results[str(line.request.request_id)]
+        if as_json:
+            click.echo(_json(line, result))
+        elif tally:
+            click.echo(_row(line, result))
+    summary = _summary(lines, results, elapsed_s)
+    click.echo(json.dumps(summary) if as_json else _sentence(summary))
+    return 0 if summary["failed"] == 0 else 1
 
 
 def _read(file: IO[bytes], policy: str | None) -> list[Line]:
@@ -69,103 +82,102 @@ def _read(file: IO[bytes], policy: str | None) -> list[Line]:
             continue
         try:
             lines.append(_line(number, raw, policy))
-        except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
-            wrong.append(f"line {number}: {error}")
+        except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+            wrong.append(f"line {number}: {in_one_line(str(error))}")
     if wrong:
-        shown = wrong[:10] + ([f"… and {len(wrong) - 10} more"] if len(wrong) > 10 else [])
-        raise click.UsageError("\n".join(["these lines are no requests:", *shown]))
+        more = [f"… and {len(wrong) - _SHOWN_DEFECTS} more"] if len(wrong) > _SHOWN_DEFECTS else []
+        raise click.UsageError("\n".join(["nothing was published:", *wrong[:_SHOWN_DEFECTS], *more]))
     return lines
 
 
 def _line(number: int, raw: bytes, policy: str | None) -> Line:
     data = msgspec.json.decode(raw)
     if not isinstance(data, dict):
-        raise ValueError("expected a JSON object with at least `question`")
-    extra = {name: data.pop(name) for name in _EXTRA if name in data}
-    data.setdefault("request_id", new_request_id())
-    if policy is not None:
-        data.setdefault("policy", policy)
+        raise ValueError("expected a JSON object with at least `question` - at `$`")
+    extra: dict[str, Any] = {name: data.pop(name) for name in _EXTRA if name in data}
+    if data.get("request_id") is None:
+        data["request_id"] = new_request_id()
+    if data.get("policy") is None:
+        data["policy"] = policy
     gold = extra.get("answer")
-    return Line(
-        number,
-        msgspec.convert(data, ReasoningRequested),
-        str(extra.get("id", number)),
-        None if gold is None else str(gold),
-    )
+    request = msgspec.convert(data, ReasoningRequested)
+    return Line(number, request, str(extra.get("id", number)), None if gold is None else str(gold))
 
 
-async def _publish(servers: str, lines: Sequence[Line], *, wait: bool) -> dict[str, AnswerReached | RequestFailed]:
+async def _publish(servers: str, lines: Sequence[Line], *, wait: bool) -> tuple[Results, float]:
+    """What ended each request, and the seconds that it took. Raises: click.ClickException when all has gone silent."""
+    clock = asyncio.get_running_loop()
+    started = clock.time()
     wanted = {str(line.request.request_id) for line in lines}
     results: dict[str, AnswerReached | RequestFailed] = {}
-    async with Client(servers) as client, client.follow(Topic.ANSWERS) as events:
+    # Paths are followed too, as a sign of life: one hard question may take longer than the silence that is put up with.
+    async with Client(servers) as client, client.follow(Topic.ANSWERS, Topic.PATHS) as events:
         for begin in range(0, len(lines), _BATCH):
             await client.publish_many([line.request for line in lines[begin : begin + _BATCH]])
-        if not wait:
-            return results
         with _bar() as bar:
             task = bar.add_task("answered", total=len(wanted))
-            while wanted - set(results):
+            while wait and len(results) < len(wanted):
                 try:
                     async with asyncio.timeout(_SILENCE_S):
                         _, event = await anext(events)
                 except TimeoutError:
-                    missing = len(wanted) - len(results)
-                    raise click.ClickException(
-                        f"{missing} requests unanswered, and silence for {_SILENCE_S:.0f} s: see `conclave check`"
-                    ) from None
+                    raise _silence(len(wanted) - len(results)) from None
                 if isinstance(event, AnswerReached | RequestFailed) and event.request_id in wanted:
                     results[event.request_id] = event
                     bar.update(task, completed=len(results))
-    return results
+    return results, clock.time() - started
+
+
+def _silence(num_missing: int) -> click.ClickException:
+    heard = f"no path and no answer for {_SILENCE_S:.0f} s"
+    remedy = "see `conclave check`; a request id that was answered before is not answered again"
+    return click.ClickException(f"{num_missing} requests unanswered, and {heard}: {remedy}")
 
 
 def _bar() -> Bar:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Bar(*columns, console=console, disable=not console.is_terminal)
+    return Bar(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
-def _print(line: Line, result: AnswerReached | RequestFailed | None, *, tally: bool, as_json: bool) -> None:
-    if as_json:
-        click.echo(
-            json.dumps(
-                {"line": line.number, "id": line.label, "gold": line.gold, "result": msgspec.to_builtins(result)}
-            )
-        )
-    elif tally and isinstance(result, AnswerReached):
-        votes = tally_text({row.answer: row.votes for row in result.tally})
-        mark = "" if line.gold is None else ("right" if _is_right(line, result) else f"wrong, {line.gold}")
-        click.echo(f"{line.label:>12}  {result.answer:>8}  {result.confidence:.2f}  {mark:<12}  {votes}")
-    elif tally and isinstance(result, RequestFailed):
-        click.echo(f"{line.label:>12}  failed: {result.failure.value}: {result.message}")
+def _json(line: Line, result: AnswerReached | RequestFailed) -> str:
+    row = {"line": line.number, "id": line.label, "gold": line.gold, "is_right": None, "result": None}
+    row["is_right"] = None if line.gold is None else line.is_right(result)
+    row["result"] = msgspec.to_builtins(result)
+    return json.dumps(row)
 
 
-def _is_right(line: Line, result: AnswerReached | RequestFailed | None) -> bool:
-    return isinstance(result, AnswerReached) and result.answer == line.gold
+def _row(line: Line, result: AnswerReached | RequestFailed) -> str:
+    label = in_one_line(line.label)
+    if isinstance(result, RequestFailed):
+        return f"{label:>12}  failed: {result.failure.value}: {in_one_line(result.message)}"
+    votes = in_one_line(tally_text({row.answer: row.votes for row in result.tally}))
+    mark = "" if line.gold is None else "right" if line.is_right(result) else f"wrong, {in_one_line(line.gold)}"
+    return f"{label:>12}  {in_one_line(result.answer):>8}  {result.confidence:.2f}  {mark:<12}  {votes}"
 
 
-def _summary(
-    lines: Sequence[Line], results: dict[str, AnswerReached | RequestFailed], elapsed_s: float, *, as_json: bool
-) -> int:
+def _summary(lines: Sequence[Line], results: Results, elapsed_s: float) -> dict[str, Any]:
+    """What the lines came to. A request that several lines name counts for each, its cost once."""
+    of_lines = [(line, results[str(line.request.request_id)]) for line in lines]
     answers = [each for each in results.values() if isinstance(each, AnswerReached)]
-    with_gold = [line for line in lines if line.gold is not None]
-    num_right = sum(_is_right(line, results.get(str(line.request.request_id))) for line in with_gold)
-    summary = {
+    num_answered = sum(isinstance(result, AnswerReached) for _, result in of_lines)
+    num_gold = sum(line.gold is not None for line in lines)
+    return {
         "published": len(lines),
-        "answered": len(answers),
-        "failed": len(lines) - len(answers),
-        "right": num_right if with_gold else None,
+        "answered": num_answered,
+        "failed": len(lines) - num_answered,
+        "with_gold": num_gold,
+        "right": sum(line.is_right(result) for line, result in of_lines) if num_gold else None,
         "paths": sum(each.num_paths for each in answers),
         "tokens_out": sum(each.tokens_out for each in answers),
         "seconds": round(elapsed_s, 1),
     }
-    if as_json:
-        click.echo(json.dumps(summary))
-    else:
-        accuracy = f", {num_right} of {len(with_gold)} right" if with_gold else ""
-        click.echo(
-            f"{summary['answered']} answered, {summary['failed']} failed{accuracy}; "
-            f"{summary['paths']} paths, {summary['tokens_out']} tokens, {summary['seconds']} s"
-        )
-    sys.stdout.flush()
-    return 0 if len(answers) == len(lines) else 1
+
+
+def _sentence(summary: Mapping[str, Any]) -> str:
+    right, num_gold = summary["right"], summary["with_gold"]
+    accuracy = f", {right} of {num_gold} right ({right / num_gold:.0%})" if num_gold else ""
+    return (
+        f"{summary['answered']} answered, {summary['failed']} failed{accuracy}; "
+        f"{summary['paths']} paths, {summary['tokens_out']} tokens, {summary['seconds']} s"
+    )

@@ -5,11 +5,11 @@ import json
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
 from conclave.cli.endpoints import postgres_dsn
+from conclave.cli.output import console, in_one_line, printable
 from schemas.ids import is_request_id
 
 _SHOWN_CHARS = 160
@@ -29,31 +29,34 @@ def trace(request_id: str, full: bool, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(found, default=str, ensure_ascii=False))
     elif found["request"]:
-        console = Console(highlight=False)
-        console.print(_tree(found, full=full), soft_wrap=not console.is_terminal)
-    if not found["request"] and not as_json:
-        click.echo(f"conclave: nothing is recorded of {request_id} (yet)", err=True)
+        console().print(_tree(found, full=full))
+    else:
+        raise click.ClickException(f"nothing is recorded of {request_id} (yet)")
     return 0 if found["request"] else 1
 
 
 def _tree(found: dict[str, list[dict[str, Any]]], *, full: bool) -> Tree:
     request = found["request"][0]
-    tree = Tree(Text(f"{request['question']}"))
+    tree = Tree(Text(printable(f"{request['question']}")))
     answer = request["answer"] if request["failure"] is None else f"failed: {request['failure']}"
     cost = (
         f"{request['num_paths']} paths, {request['tokens_out']} tokens, {request['elapsed_ms'] or 0:.0f} ms"
         if request["answered_at"]
         else "not answered yet"
     )
-    tree.add(Text(f"answer {answer}  (policy {request['policy']}, route {request['route']}, {cost})"))
+    tree.add(
+        Text(in_one_line(f"answer {answer}") + f"  (policy {request['policy']}, route {request['route']}, {cost})")
+    )
     flips = {(flip["step_index"], flip["sample_index"]) for flip in found["flips"]}
     for step in found["steps"]:
-        branch = tree.add(Text(_step(step)))
+        branch = tree.add(Text(printable(_step(step))))
         for path in found["paths"]:
             if path["step_index"] == step["step_index"]:
-                branch.add(Text(_path(path, is_flip=(path["step_index"], path["sample_index"]) in flips, full=full)))
+                is_flip = (path["step_index"], path["sample_index"]) in flips
+                branch.add(Text(printable(_path(path, is_flip=is_flip, full=full))))
     for given in found["feedback"]:
-        tree.add(Text(f"feedback from {given['source']}: reward {given['reward']} {given['comment'] or ''}"))
+        said = f"feedback from {given['source']}: reward {given['reward']} {given['comment'] or ''}"
+        tree.add(Text(in_one_line(said)))
     return tree
 
 
