@@ -46,14 +46,19 @@ def released_steps(plan: PlanMade, decided: Collection[int], launched: Collectio
 def step_context(plan: PlanMade, step_index: int, answers: Mapping[int, str]) -> StepContext:
     """What the samples of a step carry. `answers` holds those of the steps it depends on, by index.
 
-    The prompt form is given `question` and, for a step that depends on others, `earlier`: "question = answer" lines.
+    The prompt form is given `question` and, for a step that depends on others, what these came to: a line each, as
+    `#1 = 36` in `earlier` and as `#1: how many … = 36` in `earlier_in_full`. A step's number counts from 1, as in the
+    text of a plan; its question says `#1` where it means that answer.
     """
     step = plan.steps[step_index]
     policy, fields = plan.policy, {"question": step.question}
     if step.depends_on:
         policy = replace(policy, form=_GIVEN_EARLIER.get(policy.form, policy.form))
-        lines = [f"{plan.steps[index].question} = {answers[index]}" for index in sorted(set(step.depends_on))]
+        needed = sorted(set(step.depends_on))
+        lines = [f"#{index + 1} = {answers[index]}" for index in needed]
+        in_full = [f"#{index + 1}: {plan.steps[index].question} = {answers[index]}" for index in needed]
         fields["earlier"] = "\n".join(lines)[:MAX_QUESTION_CHARS]
+        fields["earlier_in_full"] = "\n".join(in_full)[:MAX_QUESTION_CHARS]
     return StepContext(
         request_id=plan.request_id,
         step_index=step_index,

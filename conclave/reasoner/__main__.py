@@ -1,12 +1,11 @@
-"""`python -m conclave.reasoner`: train the reasoner, or write its fixed problem sets."""
+"""`python -m conclave.reasoner`: train the reasoner, evaluate it, or write its fixed problem sets."""
 
 import json
-from itertools import islice
 from pathlib import Path
 
 import click
 
-from conclave.reasoner.problems import Split, generate
+from conclave.reasoner.generator import development, held_out
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -18,9 +17,7 @@ def main() -> None:
 
 @main.command()
 @click.option("--folder", type=click.Path(path_type=Path), default=_CHECKOUT / "models" / "reasoner", show_default=True)
-@click.option(
-    "--minutes", default=110.0, show_default=True, help="Training time in all, resumed runs counted together."
-)
+@click.option("--minutes", default=70.0, show_default=True, help="Training time in all, resumed runs counted together.")
 @click.option("--seed", default=1, show_default=True)
 def train(folder: Path, minutes: float, seed: int) -> None:
     """Train from nothing (or go on from the last checkpoint) and leave weights and tokenizer in FOLDER."""
@@ -30,13 +27,25 @@ def train(folder: Path, minutes: float, seed: int) -> None:
     run(folder, Recipe(seed=seed, minutes=minutes))
 
 
+@main.command("eval")
+@click.option("--folder", type=click.Path(path_type=Path), default=_CHECKOUT / "models" / "reasoner", show_default=True)
+@click.option("--problems", "num_problems", default=200, show_default=True)
+@click.option("--held-out", "is_held_out", is_flag=True, help="The test split: to report, never to decide by.")
+def evaluate(folder: Path, num_problems: int, is_held_out: bool) -> None:
+    """What each skill is worth, through vLLM, on development problems or the held-out ones."""
+    from conclave.reasoner.evaluation import evaluate as run
+    from conclave.reasoner.sampling import VllmModel
+
+    chosen = held_out(num_problems) if is_held_out else development(num_problems)
+    click.echo(json.dumps(run(VllmModel(folder), chosen), indent=2))
+
+
 @main.command()
 @click.option("--folder", type=click.Path(path_type=Path), default=_CHECKOUT / "data" / "problems", show_default=True)
 def problems(folder: Path) -> None:
     """Write the fixed held-out sets: 500 problems for tests of the model, and 100 others for the demo."""
     folder.mkdir(parents=True, exist_ok=True)
-    held_out = {problem.question: problem for problem in islice(generate(7, Split.TEST), 5000)}
-    chosen = list(held_out.values())[:600]
+    chosen = held_out(600)
     for name, part in (("test", chosen[:500]), ("demo", chosen[500:])):
         rows = [
             {

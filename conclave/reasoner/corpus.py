@@ -11,10 +11,11 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast
 
 from conclave import prompts
-from conclave.reasoner.problems import MAX_STEPS, Split, generate
-from conclave.reasoner.skills import FIRST_MAX_STEPS, Lesson, lesson
+from conclave.reasoner.generator import Split, generate
+from conclave.reasoner.problems import MAX_STEPS
+from conclave.reasoner.skills import FIRST_MAX_STEPS, Lesson, Skill, lesson
 
-PROMPT_SET = "reasoner-v1"
+PROMPT_SET = "reasoner-v2"
 PAD, USER, ASSISTANT, SYSTEM, END = "<|pad|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"
 SPECIALS = (PAD, USER, ASSISTANT, SYSTEM, END)
 CHAT_TEMPLATE = (
@@ -25,12 +26,12 @@ CHAT_TEMPLATE = (
 IGNORED = -100  # label of a token that is not learnt
 
 
-def train_tokenizer(folder: Path, *, vocab_size: int = 768, num_lessons: int = 4000) -> PreTrainedTokenizerFast:
+def train_tokenizer(folder: Path, *, vocab_size: int = 1024, num_lessons: int = 4000) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer trained on lessons: any text encodes, digits stand alone. Saved in `folder`."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(r"\d|\n|[^\s\w]| ?[A-Za-z']+|\s+"), "isolated"),
+            pre_tokenizers.Split(Regex(r"\d|\n|[-+*/%=()#:]|[A-Z][a-z]*|[^-+*/%=()#:\dA-Z\n]+"), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -69,7 +70,9 @@ def lessons(seed: int, *, is_first: bool = False) -> Iterator[Lesson]:
 
 
 def prompt_of(each: Lesson) -> str:
-    """The user's message of a lesson."""
+    """The user's message of a lesson; empty for bare arithmetic."""
+    if each.skill is Skill.CALCULATE:
+        return ""
     return prompts.load(PROMPT_SET).form(each.skill.value).render(each.fields).messages[-1].content
 
 
@@ -100,24 +103,26 @@ def batches(
     seed: int,
     *,
     tokens_per_batch: int,
+    first_tokens_per_batch: int | None = None,
     is_first: Callable[[], bool] = lambda: False,
     max_length: int = 512,
 ) -> Iterator[Batch]:
     """Endless batches of about `tokens_per_batch` tokens, padded little because each holds lessons of like length.
 
-    `is_first` is asked now and then whether the first lessons of the curriculum are still to be given.
+    `is_first` is asked now and then whether the first lessons of the curriculum are still to be given; their batches
+    may be smaller.
     """
     sources = {stage: lessons(seed, is_first=stage) for stage in (True, False)}
     rng = random.Random(f"batches-{seed}")
     pad = tokenizer.pad_token_id
     while True:
-        pool = sorted(
-            (encode(tokenizer, each) for each in islice(sources[is_first()], 512)), key=lambda pair: len(pair[0])
-        )
+        stage = is_first()
+        size = first_tokens_per_batch if stage and first_tokens_per_batch else tokens_per_batch
+        pool = sorted((encode(tokenizer, each) for each in islice(sources[stage], 512)), key=lambda pair: len(pair[0]))
         pool = [pair for pair in pool if len(pair[0]) <= max_length]
         groups: list[list[tuple[list[int], list[int]]]] = [[]]
         for pair in pool:
-            if groups[-1] and (len(groups[-1]) + 1) * len(pair[0]) > tokens_per_batch:
+            if groups[-1] and (len(groups[-1]) + 1) * len(pair[0]) > size:
                 groups.append([])
             groups[-1].append(pair)
         rng.shuffle(groups)

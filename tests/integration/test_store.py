@@ -28,7 +28,7 @@ from schemas.values import (
     TallyRow,
 )
 
-POLICY = Policy(name="default", prompt_set="reasoner-v1")
+POLICY = Policy(name="default", prompt_set="reasoner-v2")
 PATHS = "reasoning.paths"
 
 

@@ -60,7 +60,11 @@ def test_a_step_is_launched_once_all_that_it_depends_on_is_decided() -> None:
     assert [(sample.context.step_index, sample.sample_index) for sample in samples] == [
         (2, index) for index in range(4)
     ]
-    assert samples[0].context.fields == {"question": "part 2?", "earlier": "part 0? = 3\npart 1? = 4"}
+    assert samples[0].context.fields == {
+        "question": "part 2?",
+        "earlier": "#1 = 3\n#2 = 4",
+        "earlier_in_full": "#1: part 0? = 3\n#2: part 1? = 4",
+    }
     assert isinstance(decision.carry, PlanCarried)
     assert decision.carry.launched_steps == (0, 1, 2)
     (answer,) = decide([made.verdict(2, "7"), decision.carry]).outputs

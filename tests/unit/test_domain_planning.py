@@ -57,7 +57,11 @@ def test_steps_are_released_once_all_they_depend_on_is_decided() -> None:
 
 def test_a_step_is_told_the_answers_of_the_steps_it_depends_on() -> None:
     context = planning.step_context(made.plan((), (), (1, 0)), 2, {0: "3", 1: "4"})
-    assert context.fields == {"question": "part 2?", "earlier": "part 0? = 3\npart 1? = 4"}
+    assert context.fields == {
+        "question": "part 2?",
+        "earlier": "#1 = 3\n#2 = 4",
+        "earlier_in_full": "#1: part 0? = 3\n#2: part 1? = 4",
+    }
     assert context.policy == replace(POLICIES["default"], form="sub_question")
 
 
