@@ -5,6 +5,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -125,7 +126,7 @@ async def test_every_request_is_answered_once_though_everything_is_killed_in_tur
         victim.kill()
         victim.start()
         # The next one falls while this one is back at work, not while all wait for the group.
-        await until_async(lambda service=victim: asyncio.to_thread(service.is_ready), limit_s=60, what=f"{name} back")
+        await until_async(partial(asyncio.to_thread, victim.is_ready), limit_s=60, what=f"{name} back")
     await broker.kill()
     await broker.start()
     await server.kill()

@@ -1,6 +1,7 @@
 """Deduplication, dead letters, settings, groups and backoff: the runtime's parts that need no broker."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import hypothesis.strategies as st
@@ -111,13 +112,13 @@ class PairJoiner:
         assert isinstance(event, ReasoningRequested)
         return event.tags["group"]
 
-    def join(self, events: tuple[Event, ...], now_ms: int) -> Decision | Wait:
+    def join(self, events: Sequence[Event], now_ms: int) -> Decision | Wait:
         self.calls.append(len(events))
         if any(isinstance(event, ReasoningRequested) and event.question == "bad" for event in events):
             raise Rejected("$.question", "a good question", "bad")
         return Decision((), events[0]) if len(events) == 2 else Wait(now_ms + 100)
 
-    def carry(self, events: tuple[Event, ...]) -> Event:
+    def carry(self, events: Sequence[Event]) -> Event:
         return events[0]
 
 
