@@ -167,7 +167,7 @@ async def test_a_sample_is_decoded_again_when_the_engine_was_lost_and_fails_at_t
     with pytest.raises(EngineLost):
         await decoder.handle(sample, _arrival())
     assert isinstance(await _end(decoder, sample), PathDecoded)
-    losses: list[Decoded | Exception] = [EngineLost("the engine is starting")] * 5 + [EngineLost("died")] * 3
+    losses: list[Decoded | Exception] = [*[EngineLost("the engine is starting")] * 5, *[EngineLost("died")] * 3]
     decoder = Decoder(FakeEngine(losses))
     for _ in range(7):
         with pytest.raises(EngineLost):
