@@ -46,6 +46,7 @@ bench: setup ## throughput and overhead of the pipeline
 
 bench-reasoner: setup ## what the shipped model answers, and how fast
 	@$(BIN)/python -m benchmarks.reasoner
+	@$(BIN)/python -m benchmarks.engine_start
 
 train: setup ## train models/reasoner anew
 	@$(BIN)/python -m conclave.reasoner train

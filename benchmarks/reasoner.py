@@ -1,6 +1,6 @@
 """`make bench-reasoner`: what each skill of the shipped model is worth on the 500 held-out problems, through vLLM.
 
-The targets are issue 4's. The model and vLLM run on one core; the engine's start is measured after, in processes of its own.
+The targets are issue 4's. The model and vLLM run on one core. The engine's start is benchmarks/engine_start.py's.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-from benchmarks.engine_start import measure as measure_starts
 from benchmarks.measuring import record
 from conclave.reasoner.evaluation import evaluate
 from conclave.reasoner.generator import held_out
@@ -49,18 +48,15 @@ _TARGETS: tuple[tuple[str, Callable[[Figures], float], float, float], ...] = (
     ("one retry, points more than one path", _more("one_retry_pct", "before_retry_pct"), 5, 100),
     ("AUROC of mean token probability within a question", _plain("auroc_within_question"), 0.75, 1),
     ("paths/s on one core", _plain("paths_per_s"), 50, float("inf")),
-    ("engine start, ratio to bare AsyncLLM", _plain("engine_start_ratio"), 0, 1.1),
 )
 
 
 @click.command()
 @click.option("--model", type=click.Path(exists=True, path_type=Path), default=_MODEL)
 @click.option("--problems", default=500, show_default=True)
-@click.option("--starts", default=3, show_default=True, help="Rounds of engine starts, ours and bare in turns.")
-def main(model: Path, problems: int, starts: int) -> None:
+def main(model: Path, problems: int) -> None:
     """Measure the shipped model; the result goes to benchmarks/results/reasoner.json."""
-    figures = measure_starts(model, rounds=starts)
-    figures |= evaluate(VllmModel(model), held_out(problems))
+    figures = evaluate(VllmModel(model), held_out(problems))
     for name, value in figures.items():
         print(f"{name:<34} {round(value, 2) if isinstance(value, float) else value}")
     print()
