@@ -103,7 +103,8 @@ async def test_cancelled_paths_are_aborted_on_the_server(engine: Engine, server:
     # Hot and many: eight cool paths at a time would be answered before anybody has looked.
     rambling = [replace(_request(f"Ann has {i} coins.", max_tokens=900), temperature=2.0) for i in range(300)]
     tasks = [asyncio.create_task(engine.decode(each)) for each in rambling]
-    await until_async(lambda: _is_running(server, busy=True), what="a busy server")
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    assert sum(task.done() for task in tasks) < len(tasks) / 2, "too few are left to be aborted"
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
