@@ -8,46 +8,31 @@ Nothing is polled while there is no room: the broker keeps the rest, and one fet
 
 import asyncio
 import contextlib
-import random
 import time
-from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass
 
 import structlog
 
-from conclave.domain.joining import Decision
 from conclave.errors import LostDependency, Rejected
 from conclave.runtime import dead_letters, metrics
-from conclave.runtime.attempts import Backoff, Dependencies
+from conclave.runtime.attempts import Dependencies
 from conclave.runtime.deduplication import Window
-from conclave.runtime.groups import Decided, Failed, Group, Groups, records_of
-from conclave.runtime.handler import Arrival, Handler, Joiner
-from conclave.runtime.intake import Publisher, RequestKey, event_id
+from conclave.runtime.groups import Groups
+from conclave.runtime.handling import Handling, Work, finish
+from conclave.runtime.intake import Publisher
+from conclave.runtime.joining import Joining
 from conclave.runtime.kafka import GroupConsumer, LogReader, Rebalance
 from conclave.runtime.lane import Completion, Lane
 from conclave.runtime.record import Record, Tp
 from conclave.runtime.settings import RuntimeSettings
-from conclave.runtime.tracker import MAX_SPAN
 from schemas import flow
 from schemas.codec import UnreadableEvent
 from schemas.envelope import header
-from schemas.events import Event
 
 _POLL_MS = 200
 _TICK_S = 0.2
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What a service does with its events: exactly one of `handler` and `joiner`."""
-
-    handler: Handler | None = None
-    joiner: Joiner | None = None
-    is_ordered: bool = False  # of `handler`: the next event of a key starts when the previous one is finished
-    request_key: RequestKey | None = None  # ids by which an event published twice is recognised
 
 
 class Service:
@@ -59,8 +44,6 @@ class Service:
         self._topics = [topic.value for topic in row.consumes]
         self._publisher = Publisher(name, lambda: time.time_ns() // 1_000_000)
         self._dependencies = dependencies
-        self._backoff = Backoff(settings.retry_backoff_s)
-        self._rng = random.Random()
         self._consumer = GroupConsumer(
             settings.bootstrap_servers,
             name,
@@ -71,10 +54,17 @@ class Service:
         self._lanes: dict[Tp, Lane] = {}
         self._lane_tasks: dict[Tp, asyncio.Task[None]] = {}
         self._windows: dict[Tp, Window] = {}
-        self._queues: dict[str, deque[tuple[Lane, Record, Event]]] = {}
-        self._num_running = 0
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._joining = Joining(self._publisher, carry_after_s=settings.carry_after_s)
+        self._handling = Handling(
+            settings,
+            work,
+            self._publisher,
+            dependencies,
+            may_start=lambda lane: self._lanes.get(lane.tp) is lane and not self._stopping.is_set(),
+            on_change=self._changed.set,
+        )
         self._tasks: asyncio.TaskGroup | None = None
         self.is_joined = False
 
@@ -129,13 +119,13 @@ class Service:
 
     async def _drain(self) -> None:
         deadline = time.monotonic() + self._settings.drain_s
-        while self._num_running and time.monotonic() < deadline:
+        while self._handling.num_running and time.monotonic() < deadline:
             await self._until_changed(0.1)
         # Up to half the broker's patience for what is finished; unflushed work is simply done again by someone.
         for lane in self._lanes.values():
             if lane.is_ready:
                 await lane.until_flushed(5.0)
-        log.info("drained", running=self._num_running)
+        log.info("drained", running=self._handling.num_running)
 
     # -- partitions ---------------------------------------------------------------------------------------------------
 
@@ -220,7 +210,7 @@ class Service:
             partitions = [tp for tp, lane in self._lanes.items() if lane.is_admitting]
             room = min((self._lanes[tp].tracker.room for tp in partitions), default=0)
             if self._work_spec.handler is not None:
-                room = min(room, self._settings.max_in_flight - self._num_running)
+                room = min(room, self._handling.room)
             if room <= 0:
                 self._consumer.touch()
                 await self._until_changed(_TICK_S)
@@ -240,7 +230,7 @@ class Service:
             if key is not None:
                 touched[lane.tp, key] = lane
         for (_, key), lane in touched.items():
-            self._join(lane, key)
+            self._joining.join(lane, key)
 
     def _admit(self, lane: Lane, record: Record) -> str | None:
         """The key of the group that has to be joined now, for a joiner."""
@@ -250,7 +240,7 @@ class Service:
             metrics.REDELIVERED.labels(record.topic).inc()
             return None
         if is_duplicate:
-            self._finish(lane, record, "duplicate", Completion((record.offset,)))
+            finish(lane, record, "duplicate", Completion((record.offset,)))
             return None
         try:
             event = self._publisher.read(record)
@@ -258,9 +248,10 @@ class Service:
                 return lane.groups.add(record, event, self._publisher.clock_ms())
         except UnreadableEvent as error:
             cause = dead_letters.cause_of(error)
-            self._finish(lane, record, cause.reason.value, self._publisher.give_up([record], cause))
+            finish(lane, record, cause.reason.value, self._publisher.give_up([record], cause))
             return None
-        self._enqueue(lane, record, event)
+        assert self._tasks is not None
+        self._handling.take(self._tasks, lane, record, event)
         return None
 
     def _note_key(self, window: Window, record: Record) -> bool:
@@ -275,62 +266,15 @@ class Service:
         replayed = header(record.headers, dead_letters.REPLAY_HEADER) or ""
         return key is not None and window.note(key + replayed, record.offset)
 
-    def _finish(self, lane: Lane, record: Record, outcome: str, completion: Completion) -> None:
-        lane.submit(completion)
-        metrics.MESSAGES.labels(record.topic, outcome).inc()
-        log.info(
-            "message_handled", partition=str(lane.tp), offset=record.offset, outcome=outcome, event_id=event_id(record)
-        )
-
-    # -- joining ------------------------------------------------------------------------------------------------------
-
-    def _join(self, lane: Lane, key: str) -> None:
-        if lane.groups is not None:
-            self._apply(lane, lane.groups.join(key, self._publisher.clock_ms()))
-
-    def _apply(self, lane: Lane, outcome: Decided | Failed | None) -> None:
-        match outcome:
-            case Decided(group=group, decision=Decision(outputs=outputs, carry=carry)):
-                records = records_of(group)
-                completion = self._publisher.complete(records[0], group.offsets, outputs, carry)
-                kinds = ",".join(sorted({type(event).__name__ for event in outputs})) or "absorbed"
-                self._finish_group(lane, group, kinds, completion)
-            case Failed(group=group, error=error):
-                events = error.outputs if isinstance(error, Rejected) else ()
-                cause = dead_letters.cause_of(error)
-                completion = self._publisher.give_up(records_of(group), cause, events=events)
-                self._finish_group(lane, group, cause.reason.value, completion)
-            case None:
-                pass
-
-    def _finish_group(self, lane: Lane, group: Group, outcome: str, completion: Completion) -> None:
-        lane.submit(completion)
-        metrics.MESSAGES.labels(lane.tp.topic, outcome).inc(len(group.offsets))
-        log.info("group_decided", partition=str(lane.tp), key=group.key, events=len(group.offsets), outcome=outcome)
-
     async def _tick(self) -> None:
         """Joins groups whose time has come, carries forward those that hold the watermark back, measures."""
         while True:
             await asyncio.sleep(_TICK_S)
             now_ms = self._publisher.clock_ms()
             for lane in list(self._lanes.values()):
-                if lane.groups is not None and lane.is_ready and not lane.is_held:
-                    for key in list(lane.groups.due(now_ms)):
-                        self._join(lane, key)
-                    self._carry_forward(lane, now_ms)
+                if lane.is_ready and not lane.is_held:
+                    self._joining.join_due(lane, now_ms)
                 self._measure(lane)
-
-    def _carry_forward(self, lane: Lane, now_ms: int) -> None:
-        assert lane.groups is not None
-        carry_after_ms = self._settings.carry_after_s * 1000
-        for _ in range(100):
-            if lane.tracker.span < MAX_SPAN // 2:
-                return
-            outcome = lane.groups.carry_oldest(lambda group: now_ms - group.opened_ms >= carry_after_ms)
-            if outcome is None:
-                return
-            metrics.CARRIED_FORWARD.labels(lane.tp.topic).inc()
-            self._apply(lane, outcome)
 
     def _measure(self, lane: Lane) -> None:
         labels = (lane.tp.topic, str(lane.tp.partition))
@@ -339,88 +283,6 @@ class Service:
         end = self._consumer.end_offset(lane.tp) if lane.is_ready else None
         if end is not None:
             metrics.LAG.labels(*labels).set(max(0, end - lane.tracker.low))
-
-    # -- handling -----------------------------------------------------------------------------------------------------
-
-    def _enqueue(self, lane: Lane, record: Record, event: Event) -> None:
-        if not self._work_spec.is_ordered:
-            self._spawn(lane, record, event)
-            return
-        key = flow.key_of(event)
-        queue = self._queues.setdefault(key, deque())
-        queue.append((lane, record, event))
-        if len(queue) == 1:
-            self._spawn(lane, record, event)
-
-    def _spawn(self, lane: Lane, record: Record, event: Event) -> None:
-        assert self._tasks is not None
-        self._num_running += 1
-        metrics.IN_FLIGHT.set(self._num_running)
-        task = self._tasks.create_task(self._handle(lane, record, event), name=f"{lane.tp}/{record.offset}")
-        lane.work[record.offset] = task
-        task.add_done_callback(lambda _: self._ended(lane, record, event))
-
-    def _ended(self, lane: Lane, record: Record, event: Event) -> None:
-        """Frees the slot, also of a task cancelled before its first step, and starts the key's next event."""
-        lane.work.pop(record.offset, None)
-        self._num_running -= 1
-        metrics.IN_FLIGHT.set(self._num_running)
-        self._changed.set()
-        if self._work_spec.is_ordered:
-            key = flow.key_of(event)
-            queue = self._queues[key]
-            queue.popleft()
-            while queue and self._lanes.get(queue[0][0].tp) is not queue[0][0]:
-                queue.popleft()
-            if queue and not self._stopping.is_set():
-                self._spawn(*queue[0])
-            else:
-                del self._queues[key]
-
-    async def _handle(self, lane: Lane, record: Record, event: Event) -> None:
-        """Tries until there is a completion: outputs, or a dead letter."""
-        attempt = 1
-        while True:
-            try:
-                outputs = await self._attempt(event, self._publisher.arrival(record))
-                self._finish(lane, record, "handled", self._publisher.complete(record, (record.offset,), outputs))
-                return
-            except LostDependency as error:
-                self._dependencies.lost(error.dependency, error.why)
-                await self._wait_slotless(min(5.0, self._backoff.delay_s(attempt, self._rng) + 0.1))
-                continue
-            except Exception as error:
-                if isinstance(error, Rejected) or attempt >= self._settings.max_attempts:
-                    self._give_up(lane, record, error, attempt)
-                    return
-                log.warning(
-                    "attempt_failed",
-                    partition=str(lane.tp),
-                    offset=record.offset,
-                    attempt=attempt,
-                    error=repr(error)[:500],
-                )
-            await self._wait_slotless(self._backoff.delay_s(attempt, self._rng))
-            attempt += 1
-
-    async def _attempt(self, event: Event, arrival: Arrival) -> list[Event]:
-        assert self._work_spec.handler is not None
-        with metrics.HANDLE_SECONDS.labels(type(event).__name__).time():
-            return list(await self._work_spec.handler.handle(event, arrival))
-
-    async def _wait_slotless(self, delay_s: float) -> None:
-        """Waits without holding a slot: only the record's offset stays open (docs/decisions/0003)."""
-        self._num_running -= 1
-        self._changed.set()
-        try:
-            await asyncio.sleep(delay_s)
-        finally:
-            self._num_running += 1
-
-    def _give_up(self, lane: Lane, record: Record, error: Exception, attempts: int) -> None:
-        events = error.outputs if isinstance(error, Rejected) else ()
-        cause = dead_letters.cause_of(error, attempts)
-        self._finish(lane, record, cause.reason.value, self._publisher.give_up([record], cause, events=events))
 
     async def _until_changed(self, limit_s: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 
 from conclave.engine import ENGINES
 from conclave.runtime.attempts import Dependencies
+from conclave.runtime.handling import Work
 from conclave.runtime.process import Parts, main
-from conclave.runtime.service import Service, Work
+from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings, load
 from services.decoder.handler import Decoder
 from services.decoder.settings import DecoderSettings

@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from conclave.runtime.attempts import Dependencies
+from conclave.runtime.handling import Work
 from conclave.runtime.process import Parts, main
-from conclave.runtime.service import Service, Work
+from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings, load
 from services.voter.handler import Voter
 from services.voter.settings import VoterSettings

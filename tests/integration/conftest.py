@@ -5,6 +5,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ import pytest
 
 from conclave.local.kafka import KafkaBroker
 from conclave.local.postgres import PostgresServer
+from conclave.runtime.topics import ensure_topics
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _STATE = _CHECKOUT / ".conclave"
@@ -49,6 +51,16 @@ def kafka(session_dir: Path, jars_dir: Path) -> Iterator[KafkaBroker]:
     """A running broker without topics. A test that kills it must start it again."""
     broker = KafkaBroker(session_dir / "kafka", jars_dir=jars_dir)
     finish(broker.start())
+    yield broker
+    finish(broker.stop())
+
+
+@contextmanager
+def own_broker(folder: Path, jars_dir: Path, *, partitions: int) -> Iterator[KafkaBroker]:
+    """A running broker with Conclave's topics, of one module alone: it may be killed, and what is in it counted."""
+    broker = KafkaBroker(folder, jars_dir=jars_dir)
+    finish(broker.start())
+    finish(ensure_topics(str(broker.endpoint), partitions=partitions))
     yield broker
     finish(broker.stop())
 

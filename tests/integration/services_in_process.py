@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from conclave.runtime.attempts import Dependencies
-from conclave.runtime.service import Service, Work
+from conclave.runtime.handling import Work
+from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings
 
 

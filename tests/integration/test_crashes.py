@@ -14,12 +14,11 @@ import pytest
 from conclave.local.kafka import KafkaBroker
 from conclave.local.postgres import PostgresServer
 from conclave.runtime.client import Client
-from conclave.runtime.topics import ensure_topics
 from conclave.store.migrate import upgrade
 from schemas.events import AnswerReached, PathDecoded, PathFailed, ReasoningRequested, RequestFailed, StepDecided
 from schemas.flow import Topic
 from schemas.ids import new_request_id, path_id
-from tests.integration.conftest import finish
+from tests.integration.conftest import finish, own_broker
 from tests.integration.pipeline import SESSION_TIMEOUT_S, Pipeline, read_log
 from tests.integration.services_in_process import until_async
 
@@ -31,11 +30,8 @@ pytestmark = pytest.mark.timeout(600)
 @pytest.fixture(scope="module")
 def broker(session_dir: Path, jars_dir: Path) -> Iterator[KafkaBroker]:
     """A broker that this module may kill."""
-    broker = KafkaBroker(session_dir / "kafka-crashes", jars_dir=jars_dir)
-    finish(broker.start())
-    finish(ensure_topics(str(broker.endpoint), partitions=4))
-    yield broker
-    finish(broker.stop())
+    with own_broker(session_dir / "kafka-crashes", jars_dir, partitions=4) as broker:
+        yield broker
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from conclave.local.kafka import KafkaBroker
 from conclave.runtime.client import Client
 from conclave.runtime.record import Output
-from conclave.runtime.topics import ensure_topics
 from schemas import codec, flow
 from schemas.codec import UnreadableEvent
 from schemas.envelope import header, rfc3339
 from schemas.events import AnswerReached, Event, ReasoningRequested
 from schemas.flow import Topic
 from schemas.ids import derived_request_id, new_request_id
-from tests.integration.conftest import finish
+from tests.integration.conftest import own_broker
 from tests.integration.pipeline import Pipeline
 from tests.integration.services_in_process import until_async
 from tests.strategies import EVENTS, document
@@ -33,11 +32,8 @@ ATTACKED = (Topic.REQUESTS, Topic.STEPS, Topic.SAMPLES, Topic.PATHS, Topic.ANSWE
 @pytest.fixture(scope="module")
 def broker(session_dir: Path, jars_dir: Path) -> Iterator[KafkaBroker]:
     """A broker of this module alone: its dead letters are counted."""
-    broker = KafkaBroker(session_dir / "kafka-hostile", jars_dir=jars_dir)
-    finish(broker.start())
-    finish(ensure_topics(str(broker.endpoint), partitions=2))
-    yield broker
-    finish(broker.stop())
+    with own_broker(session_dir / "kafka-hostile", jars_dir, partitions=2) as broker:
+        yield broker
 
 
 @pytest.fixture

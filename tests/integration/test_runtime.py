@@ -13,9 +13,9 @@ from conclave.errors import Fenced, LostDependency, Rejected, Retryable
 from conclave.local.kafka import KafkaBroker
 from conclave.runtime.client import Client
 from conclave.runtime.handler import Arrival
+from conclave.runtime.handling import Work
 from conclave.runtime.kafka import Admin, LogReader, TransactionalProducer
 from conclave.runtime.record import Output, Tp
-from conclave.runtime.service import Work
 from conclave.runtime.topics import ensure_topics
 from schemas.envelope import header
 from schemas.events import AnswerReached, Event, PlanMade, ReasoningRequested, RequestFailed, StepDecided

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from conclave.local.kafka import KafkaBroker
-from conclave.runtime.topics import ensure_topics
-from tests.integration.conftest import finish
+from tests.integration.conftest import own_broker
 from tests.integration.pipeline import Pipeline
 from tests.integration.services_in_process import until
 
@@ -23,11 +22,8 @@ pytestmark = pytest.mark.timeout(900)
 @pytest.fixture(scope="module")
 def broker(session_dir: Path, jars_dir: Path) -> Iterator[KafkaBroker]:
     """A broker of this module alone."""
-    broker = KafkaBroker(session_dir / "kafka-whole", jars_dir=jars_dir)
-    finish(broker.start())
-    finish(ensure_topics(str(broker.endpoint), partitions=2))
-    yield broker
-    finish(broker.stop())
+    with own_broker(session_dir / "kafka-whole", jars_dir, partitions=2) as broker:
+        yield broker
 
 
 @pytest.fixture
