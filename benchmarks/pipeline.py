@@ -250,7 +250,7 @@ from conclave import prompts
 from vllm import LLM, SamplingParams
 if __name__ == "__main__":
     llm = LLM(model=model, dtype="float32", enforce_eager=True, max_num_seqs=128)
-    form = prompts.load("reasoner-v2").form("chain_of_thought")
+    form = prompts.load("reasoner-v3").form("chain_of_thought")
     tokenizer = llm.get_tokenizer()
     chats = [[{"role": "user", "content": form.render({"question": each}).messages[-1].content}] for each in questions]
     texts = [tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) for chat in chats]

@@ -12,8 +12,9 @@ from schemas.values import MAX_QUESTION_CHARS, Policy, Route, Step, StepContext
 # No request may wait longer than a day (ReasoningRequested.deadline_s); another day covers clocks that disagree.
 MAX_DEADLINE_AHEAD_MS = 2 * 86_400_000
 
-# The form that asks the same of a step which is given the answers of earlier ones.
-_GIVEN_EARLIER = {"chain_of_thought": "sub_question"}
+# The form that asks the same of a step of several, which is told what earlier ones came to.
+_OF_SEVERAL = {"chain_of_thought": "sub_question"}
+_NOTHING = "nothing"  # what a step that depends on no other is told
 
 
 def plan(request: ReasoningRequested, request_id: str, policy: Policy, asked_ms: int) -> PlanMade:
@@ -46,19 +47,19 @@ def released_steps(plan: PlanMade, decided: Collection[int], launched: Collectio
 def step_context(plan: PlanMade, step_index: int, answers: Mapping[int, str]) -> StepContext:
     """What the samples of a step carry. `answers` holds those of the steps it depends on, by index.
 
-    The prompt form is given `question` and, for a step that depends on others, what these came to: a line each, as
-    `#1 = 36` in `earlier` and as `#1: how many … = 36` in `earlier_in_full`. A step's number counts from 1, as in the
-    text of a plan; its question says `#1` where it means that answer.
+    The prompt form is given `question` and, for one of several steps, what those that it depends on came to: a line
+    each, as `#1 = 36` in `earlier` and as `#1: how many … = 36` in `earlier_in_full`; "nothing" where it depends on
+    none. A step's number counts from 1, as in the text of a plan; its question says `#1` where it means that answer.
     """
     step = plan.steps[step_index]
     policy, fields = plan.policy, {"question": step.question}
-    if step.depends_on:
-        policy = replace(policy, form=_GIVEN_EARLIER.get(policy.form, policy.form))
+    if len(plan.steps) > 1:
+        policy = replace(policy, form=_OF_SEVERAL.get(policy.form, policy.form))
         needed = sorted(set(step.depends_on))
         lines = [f"#{index + 1} = {answers[index]}" for index in needed]
         in_full = [f"#{index + 1}: {plan.steps[index].question} = {answers[index]}" for index in needed]
-        fields["earlier"] = "\n".join(lines)[:MAX_QUESTION_CHARS]
-        fields["earlier_in_full"] = "\n".join(in_full)[:MAX_QUESTION_CHARS]
+        fields["earlier"] = "\n".join(lines)[:MAX_QUESTION_CHARS] or _NOTHING
+        fields["earlier_in_full"] = "\n".join(in_full)[:MAX_QUESTION_CHARS] or _NOTHING
     return StepContext(
         request_id=plan.request_id,
         step_index=step_index,

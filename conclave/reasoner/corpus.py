@@ -15,7 +15,7 @@ from conclave.reasoner.generator import Split, generate
 from conclave.reasoner.problems import MAX_STEPS
 from conclave.reasoner.skills import FIRST_MAX_STEPS, Lesson, Skill, lesson
 
-PROMPT_SET = "reasoner-v2"
+PROMPT_SET = "reasoner-v3"
 PAD, USER, ASSISTANT, SYSTEM, END = "<|pad|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"
 SPECIALS = (PAD, USER, ASSISTANT, SYSTEM, END)
 CHAT_TEMPLATE = (
@@ -23,6 +23,7 @@ CHAT_TEMPLATE = (
     "{% if not (loop.last and continue_final_message is defined and continue_final_message) %}<|end|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+MAX_PATH_TOKENS = 256  # no lesson has more to say
 IGNORED = -100  # label of a token that is not learnt
 
 
@@ -31,7 +32,7 @@ def train_tokenizer(folder: Path, *, vocab_size: int = 1024, num_lessons: int = 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(r"\d|\n|[-+*/%=()#:]|[A-Z][a-z]*|[^-+*/%=()#:\dA-Z\n]+"), "isolated"),
+            pre_tokenizers.Split(Regex(r"\d|\n|[-+*/=()#:,]|[A-Z][a-z]*|[^-+*/=()#:,\dA-Z\n]+"), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -70,9 +71,9 @@ def lessons(seed: int, *, is_first: bool = False) -> Iterator[Lesson]:
 
 
 def prompt_of(each: Lesson) -> str:
-    """The user's message of a lesson; empty for bare arithmetic."""
+    """The user's message of a lesson; of bare arithmetic the claims to check, if any."""
     if each.skill is Skill.CALCULATE:
-        return ""
+        return each.fields.get("claims", "")
     return prompts.load(PROMPT_SET).form(each.skill.value).render(each.fields).messages[-1].content
 
 
@@ -105,7 +106,7 @@ def batches(
     tokens_per_batch: int,
     first_tokens_per_batch: int | None = None,
     is_first: Callable[[], bool] = lambda: False,
-    max_length: int = 512,
+    max_length: int = 640,
 ) -> Iterator[Batch]:
     """Endless batches of about `tokens_per_batch` tokens, padded little because each holds lessons of like length.
 

@@ -6,17 +6,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from conclave.reasoner.parts import needed_answers
 from conclave.reasoner.problems import Calculation, Problem
 from conclave.reasoner.sampling import Fields, Model, Sample
 from conclave.reasoner.skills import RIGHT
 
 NUM_VOTES = 16
-PART_VOTES = 8  # ballots for each part of a split problem
+PART_VOTES = 5  # ballots for each part of a split problem
 _CHECKED = 4  # paths of each question that are criticised and tried again
 _LONG = 5  # steps from which splitting is measured
 _MAX_CALLS = 12
 _PART = re.compile(r"^(\d+)(?: needs ([\d ]+))?: (.+)$")
-_CALL = re.compile(r"calculate\((\d+)([-+*/%])(\d+)$")
+_CALL = re.compile(r"calculate\((\d+)([-+*/])(\d+)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def with_tool(model: Model, questions: Sequence[Fields]) -> list[str | None]:
 
 def calculate(left: int, op: str, right: int) -> int:
     """What the tool answers; 0 for a division by nothing, which the model never saw an error for."""
-    return 0 if op in "/%" and right == 0 else Calculation(left, op, right).result
+    return 0 if op == "/" and right == 0 else Calculation(left, op, right).result
 
 
 def parse_plan(text: str) -> list[Part]:
@@ -98,33 +99,35 @@ def by_parts(model: Model, questions: Sequence[Fields]) -> tuple[list[str | None
     final: list[str | None] = [None] * len(questions)
     for depth in range(max(map(len, plans), default=0)):
         asked = [i for i, plan in enumerate(plans) if depth < len(plan)]
-        for form in ("chain_of_thought", "sub_question"):
-            here = [i for i in asked if bool(plans[i][depth].needs) == (form == "sub_question")]
-            fields = [_part_fields(plans[i][depth], known[i]) for i in here]
-            for i, paths in zip(here, model.ask(form, fields, n=PART_VOTES), strict=True):
-                num_tokens += sum(path.num_tokens for path in paths)
-                final[i] = majority(paths)
-                known[i][plans[i][depth].number] = final[i] or "0"
+        fields = [_part_fields(plans[i][depth], known[i]) for i in asked]
+        for i, paths in zip(asked, model.ask("sub_question", fields, n=PART_VOTES), strict=True):
+            num_tokens += sum(path.num_tokens for path in paths)
+            final[i] = majority(paths)
+            known[i][plans[i][depth].number] = final[i] or "0"
     return final, num_tokens
 
 
 def _part_fields(part: Part, known: dict[int, str]) -> Fields:
-    earlier = "\n".join(f"#{need} = {known.get(need, '0')}" for need in part.needs)
-    return {"question": part.text, "earlier": earlier}
+    return {"question": part.text, "earlier": needed_answers(part.needs, known)}
 
 
 def splitting(model: Model, problems: Sequence[Problem], votes: Sequence[Sequence[Sample]]) -> dict[str, float]:
-    """Splitting against as many votes on the whole as the same tokens buy, on long problems."""
+    """Splitting against as many votes on the whole as the same tokens buy, on long problems; more are asked for if need be."""
     long = [i for i, each in enumerate(problems) if each.num_steps >= _LONG]
     answers = [str(problems[i].answer) for i in long]
-    found, num_tokens = by_parts(model, [{"question": problems[i].question} for i in long])
+    questions: list[Fields] = [{"question": problems[i].question} for i in long]
+    found, num_tokens = by_parts(model, questions)
     whole_tokens = sum(path.num_tokens for i in long for path in votes[i]) / NUM_VOTES
-    num_whole = max(1, min(NUM_VOTES, round(num_tokens / max(1.0, whole_tokens))))
+    num_whole = max(1, round(num_tokens / max(1.0, whole_tokens)))
+    more = (
+        model.ask("chain_of_thought", questions, n=num_whole - NUM_VOTES)
+        if num_whole > NUM_VOTES
+        else [[] for _ in long]
+    )
+    whole = [[*votes[i], *others][:num_whole] for i, others in zip(long, more, strict=True)]
     return {
         "split_on_5_to_8_steps_pct": share([a == b for a, b in zip(found, answers, strict=True)]),
-        "whole_at_equal_tokens_pct": share(
-            [majority(votes[i][:num_whole]) == answer for i, answer in zip(long, answers, strict=True)]
-        ),
+        "whole_at_equal_tokens_pct": share([majority(a) == b for a, b in zip(whole, answers, strict=True)]),
         "whole_votes_at_equal_tokens": num_whole,
     }
 

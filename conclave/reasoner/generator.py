@@ -10,11 +10,13 @@ from hashlib import blake2b
 from itertools import islice
 
 from conclave.reasoner.families import FAMILIES, GOODS, MONEY, NAMES, THINGS, Family, Moves
-from conclave.reasoner.problems import MAX_STEPS, MAX_VALUE, Calculation, Problem, Segment
+from conclave.reasoner.problems import MAX_STEPS, MAX_VALUE, REMAINDER, Calculation, Problem, Segment
 
 _TEST_SHARE = 20  # one instance in so many belongs to the test side
 _HELD_OUT_SEED = 7
 _DEVELOPMENT_SEED = 90_001
+_SMALL, _LARGE = 40, 400  # half of the amounts in a story are up to the one, half up to the other
+_PRICE = 250
 
 
 class Split(StrEnum):
@@ -29,10 +31,10 @@ def generate(seed: int, split: Split, *, min_steps: int = 1, max_steps: int = MA
     rng = random.Random(seed)
     while True:
         wanted = rng.randint(min_steps, max_steps)
-        make = rng.choices(_MAKERS, weights=_WEIGHTS)[0]
-        problem = make(rng, wanted)
-        if problem is not None and problem.num_steps == wanted and split_of(problem) is split:
-            yield problem
+        problem = None
+        while problem is None or split_of(problem) is not split:
+            problem = rng.choices(_MAKERS, weights=_WEIGHTS)[0](rng, wanted)
+        yield problem
 
 
 def held_out(number: int) -> list[Problem]:
@@ -51,12 +53,11 @@ def development(number: int) -> list[Problem]:
 
 
 def draw_calculation(rng: random.Random) -> Calculation:
-    """One sum within the problems' bounds; the operators even, the numbers too."""
+    """One sum within the problems' bounds; the operators even, numbers of one digit as frequent as of four."""
     while True:
-        op = rng.choice("+-*/%")
-        operand = _operand(rng, "/" if op == "%" else op, value := rng.randint(2, MAX_VALUE))
-        if op == "%":
-            return Calculation(value, op, rng.randint(2, 9))
+        op = rng.choice("+-*/")
+        value = rng.randint(2, min(MAX_VALUE, 10 ** rng.randint(1, 4) - 1))
+        operand = rng.randint(2, 9) if op == "/" else _operand(rng, op, value)
         if operand is not None:
             return Calculation(value, op, operand)
 
@@ -83,18 +84,20 @@ def _two_branches(rng: random.Random, wanted: int) -> Problem | None:
         return None
     family = rng.choice(FAMILIES[:3])
     first_steps = rng.randint(1, wanted - 2)
-    segments = tuple(_segment(rng, family, n) for n in (first_steps, wanted - 1 - first_steps))
-    if segments[0] is None or segments[1] is None or segments[0].result + segments[1].result > MAX_VALUE:
+    first, second = (_segment(rng, family, n) for n in (first_steps, wanted - 1 - first_steps))
+    if first is None or second is None or first.result + second.result > MAX_VALUE:
         return None
-    joint, ending = rng.choice((("+", "How many is that together?"), ("-", "What is the difference of the two?")))
-    return Problem("two_branches", (segments[0], segments[1]), joint, ending)
+    if rng.random() < 0.5:
+        return Problem("two_branches", (first, second), "+", "How many is that together?")
+    larger, smaller = (first, second) if first.result >= second.result else (second, first)
+    return Problem("two_branches", (larger, smaller), "-", "How much more is the first than the second?")
 
 
 def _shopping(rng: random.Random, wanted: int) -> Problem | None:
     """Rates and prices: so many things at a price each, then a chain over the money."""
     _, many = rng.choice(GOODS)
     one = many[:-1]
-    price, number = rng.randint(2, 25), rng.randint(2, 12)
+    price, number = rng.randint(2, _PRICE), rng.randint(2, 9)
     tail = _story(rng, MONEY, price * number, wanted - 1, rng.choice(NAMES))
     if tail is None:
         return None
@@ -108,30 +111,27 @@ def _shopping(rng: random.Random, wanted: int) -> Problem | None:
 
 
 def _remainders(rng: random.Random, wanted: int) -> Problem | None:
-    """A story whose last step shares the things out and asks for what is left over."""
-    family = FAMILIES[0]
-    segment = _segment(rng, family, wanted - 1)
-    if segment is None or segment.result < 5:
+    """A story that ends with the things shared out and asks for what is left over: three steps, `REMAINDER`."""
+    story = _segment(rng, FAMILIES[0], wanted - 3) if wanted >= 3 else None
+    if story is None or story.result < 5:
         return None
-    children = rng.randint(2, min(9, segment.result - 1))
+    children = rng.randint(2, min(9, story.result - 1))
     sentence = rng.choice(
         (f"They are shared equally among {children} children.", f"They go equally to {children} children.")
     )
     question = "How many are left over?"
-    whole = Segment(
-        segment.opening, segment.start, (*segment.sentences, sentence), (*segment.moves, ("%", children)), question
-    )
-    return Problem("remainders", (whole,), None, question)
+    sentences, moves = (*story.sentences, sentence), (*story.moves, (REMAINDER, children))
+    return Problem("remainders", (Segment(story.opening, story.start, sentences, moves, question),), None, question)
 
 
 _Maker = Callable[[random.Random, int], Problem | None]
 _MAKERS: tuple[_Maker, ...] = (_chain, _two_branches, _shopping, _remainders)
-_WEIGHTS = (6, 3, 2, 1)
+_WEIGHTS = (10, 7, 4, 3)
 
 
 def _segment(rng: random.Random, family: Family, num_moves: int) -> Segment | None:
     name, things = rng.choice(NAMES), rng.choice(THINGS)
-    start = rng.randint(2, 60)
+    start = _amount(rng)
     story = _story(rng, family.moves, start, num_moves, name)
     if story is None:
         return None
@@ -160,12 +160,17 @@ def _story(
     return tuple(sentences), tuple(moves), name
 
 
+def _amount(rng: random.Random) -> int:
+    return rng.randint(2, _SMALL) if rng.random() < 0.5 else rng.randint(_SMALL + 1, _LARGE)
+
+
 def _operand(rng: random.Random, op: str, value: int) -> int | None:
     match op:
         case "+":
-            return rng.randint(2, 40) if value <= MAX_VALUE - 40 else None
+            amount = _amount(rng)
+            return amount if value + amount <= MAX_VALUE else None
         case "-":
-            return rng.randint(1, min(40, value - 1)) if value > 2 else None
+            return rng.randint(1, min(value - 1, _amount(rng))) if value > 2 else None
         case "*":
             top = min(9, MAX_VALUE // value)
             return rng.randint(2, top) if top >= 2 else None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from conclave import prompts
-from conclave.reasoner.corpus import PROMPT_SET
+from conclave.reasoner.corpus import MAX_PATH_TOKENS, PROMPT_SET
 
 Fields = dict[str, str]
 
@@ -40,7 +40,7 @@ class Model(Protocol):
 class VllmModel:
     """A `Model` on vLLM, bound to one core where it runs on the CPU."""
 
-    def __init__(self, folder: Path, *, max_running: int = 64) -> None:
+    def __init__(self, folder: Path, *, max_running: int = 192) -> None:
         _bind_to_one_core()
         from vllm import LLM
 
@@ -68,7 +68,9 @@ class VllmModel:
         texts = [self._chat(shape.render(each).messages[-1].content) for each in fields]
         if said:
             texts = [text + so_far for text, so_far in zip(texts, said, strict=True)]
-        params = SamplingParams(n=n, temperature=temperature, max_tokens=256, logprobs=0, stop=list(shape.stop) or None)
+        params = SamplingParams(
+            n=n, temperature=temperature, max_tokens=MAX_PATH_TOKENS, logprobs=0, stop=list(shape.stop) or None
+        )
         outputs = self._llm.generate(texts, params, use_tqdm=False)
         return [[_sample(path, shape) for path in output.outputs] for output in outputs]
 

@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from conclave.reasoner.generator import draw_calculation
-from conclave.reasoner.problems import Calculation, Problem, Segment
-from conclave.reasoner.slips import corrupt
+from conclave.reasoner.parts import answers_of, needed_answers, plan_text, split
+from conclave.reasoner.paths import Line, Style, gold_lines, part_lines, path_text
+from conclave.reasoner.problems import Problem
+from conclave.reasoner.slips import corrupt, near
 
-PART_STEPS = 2  # most steps of a sub-question
 RIGHT = "right"  # the verdict on a path without a wrong step
+_ON_PAPER_SHARE = 0.2  # of the paths of a chain of thought: a vote gains from paths that err differently
+_WRONG_SHARE = 0.72  # of the paths that the critic learns on
 
 
 class Skill(StrEnum):
-    """What the reasoner is taught; each but the last names a prompt form of the set reasoner-v2."""
+    """What the reasoner is taught; each but the last names a prompt form of the set reasoner-v3."""
 
     CHAIN_OF_THOUGHT = "chain_of_thought"
     DIRECT = "direct"
@@ -49,23 +52,23 @@ class Lesson:
 
 # Shares of the lessons. Arithmetic comes first and stays as a rest: it is in every other skill.
 SHARES: dict[Skill, float] = {
-    Skill.CHAIN_OF_THOUGHT: 0.33,
-    Skill.DIRECT: 0.04,
-    Skill.TOOL: 0.10,
-    Skill.DECOMPOSE: 0.13,
-    Skill.SUB_QUESTION: 0.07,
-    Skill.CRITICISE: 0.17,
-    Skill.RETRY: 0.09,
-    Skill.CONFIDENCE: 0.03,
-    Skill.CALCULATE: 0.04,
+    Skill.CHAIN_OF_THOUGHT: 0.27,
+    Skill.DIRECT: 0.03,
+    Skill.TOOL: 0.09,
+    Skill.DECOMPOSE: 0.15,
+    Skill.SUB_QUESTION: 0.09,
+    Skill.CRITICISE: 0.21,
+    Skill.RETRY: 0.08,
+    Skill.CONFIDENCE: 0.02,
+    Skill.CALCULATE: 0.06,
 }
 
 # What comes first: short problems, and no skill that needs a path to look at. Copying numbers is learnt here.
 FIRST_SHARES: dict[Skill, float] = {
-    Skill.CHAIN_OF_THOUGHT: 0.5,
-    Skill.TOOL: 0.15,
-    Skill.SUB_QUESTION: 0.1,
-    Skill.CALCULATE: 0.25,
+    Skill.CHAIN_OF_THOUGHT: 0.45,
+    Skill.TOOL: 0.1,
+    Skill.SUB_QUESTION: 0.15,
+    Skill.CALCULATE: 0.3,
 }
 FIRST_MAX_STEPS = 3
 
@@ -77,14 +80,25 @@ def lesson(problem: Problem, rng: random.Random, *, is_first: bool = False) -> L
     return _LESSONS[skill](problem, rng)
 
 
-def line(step: Calculation) -> str:
-    """A step as a path writes it."""
-    return f"{step.expression}={step.result}"
+def criticism(gold: Sequence[Line], wrong_index: int | None) -> str:
+    """What a good critic says of a path: each line done again on paper, up to the first wrong one, then the verdict."""
+    if wrong_index is None:
+        return "".join([*map(_found_right, gold), RIGHT])
+    again = gold[wrong_index].sum_text(Style.ON_PAPER)
+    return "".join([*map(_found_right, gold[:wrong_index]), f"{again} no\n", verdict(gold, wrong_index)])
 
 
-def path_text(steps: Sequence[Calculation]) -> str:
-    """The gold reasoning: a line a step, then the answer."""
-    return "\n".join([*map(line, steps), f"Answer: {steps[-1].result}"])
+def verdict(gold: Sequence[Line], wrong_index: int) -> str:
+    """The critic's last line on a path whose step `wrong_index` (from 0) is its first wrong one."""
+    return f"Step {wrong_index + 1} is wrong: {gold[wrong_index].sum_text(Style.IN_THE_HEAD)}"
+
+
+def _found_right(line: Line) -> str:
+    return f"{line.sum_text(Style.ON_PAPER)} ok\n{line.note}"
+
+
+def _style(rng: random.Random) -> Style:
+    return Style.ON_PAPER if rng.random() < _ON_PAPER_SHARE else Style.IN_THE_HEAD
 
 
 def _direct(problem: Problem, rng: random.Random) -> Lesson:
@@ -92,68 +106,44 @@ def _direct(problem: Problem, rng: random.Random) -> Lesson:
 
 
 def _chain_of_thought(problem: Problem, rng: random.Random) -> Lesson:
-    return Lesson(Skill.CHAIN_OF_THOUGHT, {"question": problem.question}, (Piece(path_text(problem.calculations)),))
+    said = path_text(gold_lines(problem), _style(rng))
+    return Lesson(Skill.CHAIN_OF_THOUGHT, {"question": problem.question}, (Piece(said),))
 
 
 def _tool(problem: Problem, rng: random.Random) -> Lesson:
-    pieces = []
-    for step in problem.calculations:
-        pieces += [Piece(f"calculate({step.expression})"), Piece(f"={step.result}\n", is_given=True)]
+    pieces: list[Piece] = []
+    note = ""
+    for line in gold_lines(problem):
+        pieces.append(Piece(f"{note}calculate({line.step.expression})"))
+        pieces.append(Piece(f"={line.result}\n", is_given=True))
+        note = line.note
     return Lesson(Skill.TOOL, {"question": problem.question}, (*pieces, Piece(f"Answer: {problem.answer}")))
 
 
 def _calculate(problem: Problem, rng: random.Random) -> Lesson:
-    """As many sums as a problem has steps, but of numbers drawn evenly: stories see the small ones much more."""
-    pieces = []
-    for _ in range(2 * problem.num_steps + 2):
-        step = draw_calculation(rng)
-        pieces += [Piece(f"{step.expression}=", is_given=True), Piece(f"{step.result}\n")]
-    return Lesson(Skill.CALCULATE, {}, tuple(pieces))
+    """Bare sums, of numbers drawn evenly (stories see the small ones much more): done in a style, or checked."""
+    lines = [Line(step, step.result) for step in (draw_calculation(rng) for _ in range(problem.num_steps + 2))]
+    match rng.choice(("in the head", "on paper", "checked")):
+        case "checked":
+            return _checked(lines, rng)
+        case style:
+            return Lesson(Skill.CALCULATE, {}, tuple(piece for line in lines for piece in _sum(line, Style(style))))
 
 
-@dataclass(frozen=True, slots=True)
-class SubQuestion:
-    """A part of a problem: its text with `#n` for the answers of earlier parts, those parts, and its own steps."""
-
-    text: str
-    needs: tuple[int, ...]
-    steps: tuple[Calculation, ...]
+def _sum(line: Line, style: Style) -> tuple[Piece, Piece]:
+    expression, text = line.step.expression, f"{line.sum_text(style)}\n"
+    return Piece(text[: len(expression) + 1], is_given=True), Piece(text[len(expression) + 1 :])
 
 
-def split(problem: Problem) -> list[SubQuestion]:
-    """The problem in parts of at most two steps each, in an order in which they can be answered."""
-    parts: list[SubQuestion] = []
-    ends: list[int] = []
-    for segment in problem.segments:
-        parts += _split_segment(segment, len(parts), None if problem.joint else problem.ending)
-        ends.append(len(parts))
-    if problem.joint:
-        last = problem.calculations[-1]
-        text = f"There are #{ends[0]} and #{ends[1]}. {problem.ending}"
-        parts.append(SubQuestion(text, (ends[0], ends[1]), (last,)))
-    return parts
-
-
-def _split_segment(segment: Segment, offset: int, ending: str | None) -> list[SubQuestion]:
-    """The parts of a segment, numbered from `offset` + 1; the last asks `ending` where there is one."""
-    steps = segment.calculations()
-    parts: list[SubQuestion] = []
-    for begin in range(0, len(steps), PART_STEPS):
-        before = offset + len(parts)
-        opening = segment.opening.format(start=segment.start) if begin == 0 else f"Start from #{before}."
-        is_last = begin + PART_STEPS >= len(steps)
-        question = ending if ending and is_last else "How many is that?"
-        text = " ".join((opening, *segment.sentences[begin : begin + PART_STEPS], question))
-        parts.append(SubQuestion(text, () if begin == 0 else (before,), tuple(steps[begin : begin + PART_STEPS])))
-    return parts
-
-
-def plan_text(parts: Sequence[SubQuestion]) -> str:
-    """How a split is written: `2 needs 1: ...`, a line a part."""
-    needs = (f" needs {' '.join(map(str, part.needs))}" if part.needs else "" for part in parts)
-    return "\n".join(
-        f"{number}{each}: {part.text}" for number, (part, each) in enumerate(zip(parts, needs, strict=True), 1)
+def _checked(lines: Sequence[Line], rng: random.Random) -> Lesson:
+    """Claims, half of them wrong, and each done again with what to say of it."""
+    claims = [Line(line.step, near(line.step, rng)) if rng.random() < 0.5 else line for line in lines]
+    said = (
+        f"{line.sum_text(Style.ON_PAPER)} {'ok' if claim.result == line.result else 'no'}\n"
+        for line, claim in zip(lines, claims, strict=True)
     )
+    fields = {"claims": "\n".join(claim.sum_text(Style.IN_THE_HEAD) for claim in claims)}
+    return Lesson(Skill.CALCULATE, fields, (Piece("".join(said)),))
 
 
 def _decompose(problem: Problem, rng: random.Random) -> Lesson:
@@ -161,46 +151,34 @@ def _decompose(problem: Problem, rng: random.Random) -> Lesson:
 
 
 def _sub_question(problem: Problem, rng: random.Random) -> Lesson:
-    """One part; one that needs no other is asked like any question."""
     parts = split(problem)
     part = rng.choice(parts)
-    said = (Piece(path_text(part.steps)),)
-    if not part.needs:
-        return Lesson(Skill.CHAIN_OF_THOUGHT, {"question": part.text}, said)
-    earlier = "\n".join(f"#{need} = {parts[need - 1].steps[-1].result}" for need in part.needs)
-    return Lesson(Skill.SUB_QUESTION, {"question": part.text, "earlier": earlier}, said)
-
-
-def criticism(problem: Problem, wrong_index: int | None) -> str:
-    """What a good critic says of a path: each line done again, up to the first wrong one, then the verdict."""
-    gold = problem.calculations
-    if wrong_index is None:
-        return "\n".join([*(f"{line(step)} ok" for step in gold), RIGHT])
-    checked = [f"{line(step)} ok" for step in gold[:wrong_index]]
-    return "\n".join([*checked, f"{line(gold[wrong_index])} no", verdict(problem, wrong_index)])
-
-
-def verdict(problem: Problem, wrong_index: int) -> str:
-    """The critic's last line on a path whose step `wrong_index` (from 0) is its first wrong one."""
-    return f"Step {wrong_index + 1} is wrong: {line(problem.calculations[wrong_index])}"
+    fields = {"question": part.text, "earlier": needed_answers(part.needs, answers_of(parts))}
+    return Lesson(Skill.SUB_QUESTION, fields, (Piece(path_text(part_lines(part.steps), Style.ON_PAPER)),))
 
 
 def _criticise(problem: Problem, rng: random.Random) -> Lesson:
-    path, wrong_index = corrupt(problem, rng) if rng.random() < 0.6 else (path_text(problem.calculations), None)
-    fields = {"question": problem.question, "path": path}
-    return Lesson(Skill.CRITICISE, fields, (Piece(criticism(problem, wrong_index)),))
+    gold = gold_lines(problem)
+    path, wrong_index = corrupt(problem, rng) if rng.random() < _WRONG_SHARE else (gold, None)
+    fields = {"question": problem.question, "path": path_text(path, _style(rng))}
+    return Lesson(Skill.CRITICISE, fields, (Piece(criticism(gold, wrong_index)),))
 
 
 def _retry(problem: Problem, rng: random.Random) -> Lesson:
+    gold = gold_lines(problem)
     path, wrong_index = corrupt(problem, rng)
-    fields = {"question": problem.question, "path": path, "criticism": verdict(problem, wrong_index)}
-    return Lesson(Skill.RETRY, fields, (Piece(path_text(problem.calculations)),))
+    fields = {
+        "question": problem.question,
+        "path": path_text(path, _style(rng)),
+        "criticism": verdict(gold, wrong_index),
+    }
+    return Lesson(Skill.RETRY, fields, (Piece(path_text(gold, Style.ON_PAPER)),))
 
 
 def _confidence(problem: Problem, rng: random.Random) -> Lesson:
     is_right = rng.random() < 0.5
-    path = path_text(problem.calculations) if is_right else corrupt(problem, rng)[0]
-    fields = {"question": problem.question, "path": path}
+    path = gold_lines(problem) if is_right else corrupt(problem, rng)[0]
+    fields = {"question": problem.question, "path": path_text(path, _style(rng))}
     return Lesson(Skill.CONFIDENCE, fields, (Piece("95" if is_right else "5"),))
 
 

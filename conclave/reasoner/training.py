@@ -10,7 +10,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from conclave import prompts
-from conclave.reasoner.corpus import ASSISTANT, END, IGNORED, PROMPT_SET, USER, batches, train_tokenizer
+from conclave.reasoner.corpus import (
+    ASSISTANT,
+    END,
+    IGNORED,
+    MAX_PATH_TOKENS,
+    PROMPT_SET,
+    USER,
+    batches,
+    train_tokenizer,
+)
 from conclave.reasoner.generator import development
 
 
@@ -32,7 +41,7 @@ class Recipe:
     minutes: float = 70.0
 
 
-def train(folder: Path, recipe: Recipe, *, checkpoint_every_s: float = 150.0) -> None:
+def train(folder: Path, recipe: Recipe, *, checkpoint_every_s: float = 300.0) -> None:
     """Trains for `recipe.minutes` in all, resumed runs counted together, and leaves weights and tokenizer in `folder`.
 
     The learning rate follows the share of the time that is used up (warm-up, then cosine), so a slower machine makes
@@ -80,7 +89,7 @@ def train(folder: Path, recipe: Recipe, *, checkpoint_every_s: float = 150.0) ->
 
 
 def held_out_accuracy(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, device: str, *, num: int = 96
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, device: str, *, num: int = 64
 ) -> float:
     """Share of development problems that one path, sampled at temperature 0.8, gets right."""
     problems = development(num)
@@ -95,7 +104,7 @@ def held_out_accuracy(
     ).to(device)
     model.eval()
     with torch.no_grad():
-        outputs = model.generate(**inputs, max_new_tokens=140, do_sample=True, temperature=0.8)
+        outputs = model.generate(**inputs, max_new_tokens=MAX_PATH_TOKENS, do_sample=True, temperature=0.8)
     model.train()
     said = tokenizer.batch_decode(outputs[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     return (
@@ -124,8 +133,8 @@ def _config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
 def _optimizers(model: LlamaForCausalLM) -> tuple[torch.optim.Optimizer, ...]:
     """Muon for the matrices of the layers, AdamW for embeddings and norms.
 
-    At this size and budget Muon came to AdamW's loss in about half the steps (Jordan et al. 2024; the step is scaled to
-    AdamW's as in Liu et al. 2025, so that both share a learning rate).
+    Muon (Jordan et al. 2024) with its step scaled to AdamW's as in Liu et al. 2025, so that both share a learning rate;
+    why not AdamW alone: docs/decisions/0011.
     """
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and ".layers." in name]
     others = [p for name, p in model.named_parameters() if not (p.ndim == 2 and ".layers." in name)]
@@ -136,7 +145,7 @@ def _optimizers(model: LlamaForCausalLM) -> tuple[torch.optim.Optimizer, ...]:
 
 
 def _precision(device: str) -> torch.dtype:
-    """bfloat16 where the machine multiplies it in hardware (there about 1.8 times as fast), else float32."""
+    """bfloat16 where the machine multiplies it in hardware, else float32."""
     if device == "cuda":
         return torch.bfloat16
     flags = Path("/proc/cpuinfo")
@@ -204,7 +213,7 @@ def _save(
         temperature=0.8,
         top_p=1.0,
         do_sample=True,
-        max_new_tokens=256,
+        max_new_tokens=MAX_PATH_TOKENS,
         eos_token_id=model.config.eos_token_id,
         pad_token_id=model.config.pad_token_id,
     )

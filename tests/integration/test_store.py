@@ -28,7 +28,7 @@ from schemas.values import (
     TallyRow,
 )
 
-POLICY = Policy(name="default", prompt_set="reasoner-v2")
+POLICY = Policy(name="default", prompt_set="reasoner-v3")
 PATHS = "reasoning.paths"
 
 

@@ -69,7 +69,7 @@ def _sample(*, left_ms: int = 60_000, fields: dict[str, str] | None = None, **po
     context = StepContext(
         request_id=new_request_id(),
         step_index=0,
-        policy=replace(Policy(name="default", prompt_set="reasoner-v2"), **policy),
+        policy=replace(Policy(name="default", prompt_set="reasoner-v3"), **policy),
         fields={"question": "1+1?"} if fields is None else fields,
         deadline_ms=int(time.time() * 1000) + left_ms,
     )

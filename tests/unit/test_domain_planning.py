@@ -65,6 +65,18 @@ def test_a_step_is_told_the_answers_of_the_steps_it_depends_on() -> None:
     assert context.policy == replace(POLICIES["default"], form="sub_question")
 
 
+def test_a_step_of_several_that_depends_on_none_is_told_nothing_and_asked_alike() -> None:
+    context = planning.step_context(made.plan((), (0,)), 0, {})
+    assert context.fields == {"question": "part 0?", "earlier": "nothing", "earlier_in_full": "nothing"}
+    assert context.policy.form == "sub_question"
+
+
+def test_the_only_step_of_a_plan_is_asked_in_the_form_of_its_policy() -> None:
+    context = planning.step_context(made.plan(()), 0, {})
+    assert context.fields == {"question": made.plan(()).steps[0].question}
+    assert context.policy == POLICIES["default"]
+
+
 def test_the_prompt_set_of_every_policy_has_the_forms_that_it_asks_for_and_fields_to_fill_them() -> None:
     for policy in POLICIES.values():
         plan = made.plan((), (0,), policy=policy)

@@ -15,7 +15,7 @@ answer_lists = st.lists(st.sampled_from(ANSWERS) | st.just("a"), max_size=24)
 policies = st.builds(
     Policy,
     name=st.just("drawn"),
-    prompt_set=st.just("reasoner-v2"),
+    prompt_set=st.just("reasoner-v3"),
     stopping=st.sampled_from(StoppingRule),
     stop_confidence=st.sampled_from([0.0, 0.5, 0.8, 0.95, 0.99, 1.0]),
     window=st.integers(1, 7),
@@ -26,7 +26,7 @@ open_policies = policies.filter(lambda policy: policy.stopping is not StoppingRu
 
 
 def policy(stopping: StoppingRule, **changes: object) -> Policy:
-    return Policy(name="made", prompt_set="reasoner-v2", stopping=stopping, **changes)  # type: ignore[arg-type]
+    return Policy(name="made", prompt_set="reasoner-v3", stopping=stopping, **changes)  # type: ignore[arg-type]
 
 
 def test_every_stopping_rule_has_its_function() -> None:

@@ -35,16 +35,16 @@ def test_a_field_that_is_missing_is_named(form: prompts.Form) -> None:
 @given(text=st.text(max_size=100))
 def test_braces_in_a_question_are_text(text: str) -> None:
     question = "{question} " + text + " {0}"
-    rendered = prompts.load("reasoner-v2").form("direct").render({"question": question})
+    rendered = prompts.load("reasoner-v3").form("direct").render({"question": question})
     assert rendered.messages[-1].content == f"{question}\nAnswer at once."
 
 
 @pytest.mark.parametrize(
     ("name", "text", "answer"),
     [
-        ("reasoner-v2", "1+1=2 ok\nright", "right"),
-        ("reasoner-v2", "1+1=2 ok\n2+2=4 no\nStep 2 is wrong: 2+2=4", "Step 2 is wrong: 2+2=4"),
-        ("reasoner-v2", "1+1=2 ok\n2+2", None),
+        ("reasoner-v3", "1+1=2 ok\nright", "right"),
+        ("reasoner-v3", "1+1=2 ok\n2+2=4 no\nStep 2 is wrong: 2+2=4", "Step 2 is wrong: 2+2=4"),
+        ("reasoner-v3", "1+1=2 ok\n2+2", None),
         ("instruct-v1", "Step 1 holds.\n**right**", "right"),
         ("instruct-v1", "Let me see.\nStep 3 is wrong: 5+5 is 10.", "Step 3 is wrong: 5+5 is 10"),
         ("instruct-v1", "The right answer is 5", None),
@@ -55,7 +55,7 @@ def test_the_critics_verdict_is_its_last_line(name: str, text: str, answer: str 
 
 
 def test_an_unknown_set_or_form_is_named_with_those_there_are() -> None:
-    with pytest.raises(UnknownPrompt, match="reasoner-v2"):
+    with pytest.raises(UnknownPrompt, match="reasoner-v3"):
         prompts.load("reasoner-v0")
     with pytest.raises(UnknownPrompt, match="chain_of_thought"):
         SETS[0].form("shout")

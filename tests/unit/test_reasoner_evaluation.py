@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from conclave.reasoner.evaluation import NUM_VOTES, auroc_within, evaluate, majority
 from conclave.reasoner.generator import held_out
+from conclave.reasoner.parts import answers_of, needed_answers, plan_text, split
+from conclave.reasoner.paths import Style, gold_lines, path_text
 from conclave.reasoner.problems import Problem
 from conclave.reasoner.sampling import Fields, Sample
-from conclave.reasoner.skills import RIGHT, criticism, path_text, plan_text, split
+from conclave.reasoner.skills import RIGHT, criticism
 from conclave.reasoner.slips import corrupt
 
 PROBLEMS = held_out(60)
@@ -22,8 +24,7 @@ def parts_with_answers(problem: Problem) -> Iterator[tuple[tuple[str, str], int]
     """For each part of a problem its text and what came earlier, and the answer."""
     parts = split(problem)
     for part in parts:
-        earlier = "\n".join(f"#{need} = {parts[need - 1].steps[-1].result}" for need in part.needs)
-        yield (part.text, earlier), part.steps[-1].result
+        yield (part.text, needed_answers(part.needs, answers_of(parts))), part.steps[-1].result
 
 
 class KnowsAll:
@@ -43,7 +44,7 @@ class KnowsAll:
         ]
 
     def _say(self, form: str, fields: Fields, said: str, number: int) -> Sample:
-        if form == "sub_question" or fields["question"] not in self._problems:
+        if form == "sub_question":
             return sample("thinks", self._parts[fields["question"], fields["earlier"]])
         problem = self._problems[fields["question"]]
         match form:
@@ -62,9 +63,9 @@ class KnowsAll:
 
     def _think(self, problem: Problem, *, slips: bool) -> Sample:
         if not slips:
-            return sample(path_text(problem.calculations), problem.answer)
+            return sample(path_text(gold_lines(problem), Style.IN_THE_HEAD), problem.answer)
         path, _ = corrupt(problem, self._rng)
-        return sample(path, f"not {problem.answer}, {self._rng.random()}", -0.5)
+        return sample(path_text(path, Style.IN_THE_HEAD), f"not {problem.answer}, {self._rng.random()}", -0.5)
 
     def _call(self, problem: Problem, said: str) -> Sample:
         step = said.count("\n")
@@ -73,9 +74,11 @@ class KnowsAll:
         return sample("Answer", said.splitlines()[-1].rsplit("=", 1)[1])
 
     def _criticise(self, problem: Problem, path: str) -> Sample:
-        gold = path_text(problem.calculations).splitlines()
-        differs = [i for i, (a, b) in enumerate(zip(gold, path.splitlines(), strict=False)) if a != b]
-        text = criticism(problem, differs[0] if differs else None)
+        gold = gold_lines(problem)
+        steps = [line for line in path.splitlines() if not line.startswith("#")]
+        pairs = zip(gold, steps, strict=False)
+        differs = [i for i, (line, step) in enumerate(pairs) if line.sum_text(Style.IN_THE_HEAD) != step]
+        text = criticism(gold, differs[0] if differs else None)
         return sample(text, text.splitlines()[-1])
 
 

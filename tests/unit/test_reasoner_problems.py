@@ -26,7 +26,7 @@ def test_every_step_stays_within_the_numbers_that_the_model_knows(seed: int, sid
     problem = next(generate(seed, side))
     for step in problem.calculations:
         assert 0 <= step.result <= MAX_VALUE
-        assert step.op != "/" or step.left == step.right * step.result
+        assert step.right > 0 or step.op != "/"
     assert problem.answer == problem.calculations[-1].result
     assert 1 <= problem.num_steps <= MAX_STEPS
 
@@ -34,11 +34,30 @@ def test_every_step_stays_within_the_numbers_that_the_model_knows(seed: int, sid
 @given(seed=seeds)
 def test_every_number_of_a_step_is_in_the_question_or_comes_from_an_earlier_step(seed: int) -> None:
     problem = next(generate(seed, Split.TRAIN))
-    known = [int(digits) for digits in re.findall(r"\d+", problem.question)]
-    for step in problem.calculations:
-        assert step.left in known
-        assert step.right in known
-        known.append(step.result)
+    asked = [int(digits) for digits in re.findall(r"\d+", problem.question)]
+    steps = problem.calculations
+    for index, (step, (left, right)) in enumerate(zip(steps, problem.sources, strict=True)):
+        assert all(source is None or source < index for source in (left, right)), "a step needs a later one"
+        assert step.left in asked if left is None else step.left == steps[left].result
+        assert step.right in asked if right is None else step.right == steps[right].result
+
+
+@given(seed=seeds)
+def test_the_first_of_two_compared_stories_has_more(seed: int) -> None:
+    problem = next(generate(seed, Split.TRAIN, min_steps=3))
+    if problem.joint == "-":
+        first, second = (problem.calculations[end].result for end in problem.story_ends)
+        assert first >= second
+        assert problem.answer == first - second
+
+
+@given(seed=seeds)
+def test_what_is_left_over_takes_three_steps(seed: int) -> None:
+    problems = generate(seed, Split.TRAIN, min_steps=3)
+    problem = next(each for each in problems if each.family == "remainders")
+    *_, shares, given_out, left_over = problem.calculations
+    assert left_over.result == shares.left % shares.right
+    assert (given_out.left, given_out.right, left_over.right) == (shares.result, shares.right, given_out.result)
 
 
 @given(seed=seeds, side=st.sampled_from(Split))
@@ -88,9 +107,9 @@ def test_the_held_out_problems_have_every_family_and_every_length() -> None:
 def test_bare_arithmetic_stays_within_the_same_bounds(rng: object) -> None:
     step = draw_calculation(rng)  # type: ignore[arg-type]
     assert 0 <= step.result <= MAX_VALUE
-    assert step.op not in "/%" or step.right > 0
+    assert step.op != "/" or step.right > 0
 
 
-@pytest.mark.parametrize(("op", "result"), [("+", 17), ("-", 7), ("*", 60), ("/", 2), ("%", 2)])
+@pytest.mark.parametrize(("op", "result"), [("+", 17), ("-", 7), ("*", 60), ("/", 2)])
 def test_a_calculation_comes_to_its_result(op: str, result: int) -> None:
     assert Calculation(12, op, 5).result == result

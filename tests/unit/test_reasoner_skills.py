@@ -9,21 +9,12 @@ from hypothesis import strategies as st
 from conclave import prompts
 from conclave.reasoner.corpus import PROMPT_SET
 from conclave.reasoner.evaluation import calculate, parse_plan
-from conclave.reasoner.generator import Split, generate
+from conclave.reasoner.generator import Split, draw_calculation, generate
+from conclave.reasoner.parts import NOTHING, PART_MOVES, answers_of, needed_answers, plan_text, split
+from conclave.reasoner.paths import Style, gold_lines, path_text
 from conclave.reasoner.problems import Problem
-from conclave.reasoner.skills import (
-    FIRST_SHARES,
-    PART_STEPS,
-    RIGHT,
-    SHARES,
-    Skill,
-    criticism,
-    lesson,
-    path_text,
-    plan_text,
-    split,
-)
-from conclave.reasoner.slips import corrupt
+from conclave.reasoner.skills import FIRST_SHARES, RIGHT, SHARES, Skill, criticism, lesson
+from conclave.reasoner.slips import corrupt, near
 
 problems = st.integers(0, 10_000).map(lambda seed: next(generate(seed, Split.TRAIN)))
 randoms = st.integers(0, 10_000).map(random.Random)
@@ -62,12 +53,19 @@ def test_a_split_is_answered_part_by_part_to_the_gold_answer(problem: Problem) -
     known: dict[int, int] = {}
     for number, part in enumerate(split(problem), 1):
         assert all(need in known for need in part.needs), "a part needs a later one"
-        assert len(part.steps) <= PART_STEPS
+        assert len(part.text.split(". ")) <= PART_MOVES + 2, "more than an opening, two moves and a question"
         for need in part.needs:
             assert f"#{need}" in part.text
             assert known[need] in (part.steps[0].left, part.steps[0].right)
         known[number] = part.steps[-1].result
     assert known[len(known)] == problem.answer
+    assert answers_of(split(problem)) == {number: str(result) for number, result in known.items()}
+
+
+def test_a_part_is_told_the_answers_that_it_needs() -> None:
+    assert needed_answers((1, 3), {1: "36", 2: "7", 3: "5"}) == "#1 = 36\n#3 = 5"
+    assert needed_answers((2,), {}) == "#2 = 0"
+    assert needed_answers((), {1: "36"}) == NOTHING
 
 
 @given(problem=problems)
@@ -83,20 +81,60 @@ def test_a_made_slip_differs_from_the_gold_path_first_at_the_step_that_it_names(
     problem: Problem, rng: random.Random
 ) -> None:
     path, index = corrupt(problem, rng)
-    wrong, gold = path.splitlines(), path_text(problem.calculations).splitlines()
-    assert wrong[:index] == gold[:index]
-    assert wrong[index] != gold[index]
-    assert wrong[-1].startswith("Answer: ")
+    gold = gold_lines(problem)
+    assert path[:index] == gold[:index]
+    assert (path[index].step, path[index].result) != (gold[index].step, gold[index].result)
+    assert all(line.result >= 0 for line in path)
+
+
+@given(problem=problems, rng=randoms)
+def test_what_follows_a_slip_is_done_rightly_on_its_numbers(problem: Problem, rng: random.Random) -> None:
+    path, index = corrupt(problem, rng)
+    for line in path[index + 1 :]:
+        assert (
+            line.result == calculate(line.step.left, line.step.op, line.step.right) or line.step.left < line.step.right
+        )
+    if len(path) == problem.num_steps:
+        for line, (left, right) in list(zip(path, problem.sources, strict=True))[index + 1 :]:
+            assert left is None or line.step.left == path[left].result
+            assert right is None or line.step.right == path[right].result
+
+
+@given(rng=randoms)
+def test_a_near_result_is_wrong(rng: random.Random) -> None:
+    step = draw_calculation(rng)
+    assert near(step, rng) != step.result
+    assert near(step, rng) >= 0
+
+
+@given(problem=problems, style=st.sampled_from(Style))
+def test_a_path_in_either_style_states_the_answer(problem: Problem, style: Style) -> None:
+    text = path_text(gold_lines(problem), style)
+    form = prompts.load(PROMPT_SET).form("chain_of_thought")
+    assert form.extract_answer(text) == str(problem.answer)
+    assert all(f"={step.result}\n" in text for step in problem.calculations)
+    assert text.count("#") == len(problem.story_ends)
 
 
 @given(problem=problems, rng=randoms)
 def test_the_critic_goes_through_the_path_and_ends_with_its_verdict(problem: Problem, rng: random.Random) -> None:
     form = prompts.load(PROMPT_SET).form("criticise")
     _, index = corrupt(problem, rng)
-    found = criticism(problem, index)
-    assert found.count(" ok") == index
+    found = criticism(gold_lines(problem), index)
+    assert (found.count(" ok"), found.count(" no")) == (index, 1)
     assert str(form.extract_answer(found)).startswith(f"Step {index + 1} is wrong: ")
-    assert form.extract_answer(criticism(problem, None)) == RIGHT
+    assert form.extract_answer(criticism(gold_lines(problem), None)) == RIGHT
+
+
+@given(problem=problems, rng=randoms)
+def test_checked_claims_are_right_or_wrong_as_is_said_of_them(problem: Problem, rng: random.Random) -> None:
+    while not (each := lesson(problem, rng)).fields.get("claims"):
+        pass
+    said = "".join(piece.text for piece in each.completion).splitlines()
+    for claim, line in zip(each.fields["claims"].splitlines(), said, strict=True):
+        (expression, claimed), (again, found) = claim.split("="), line.split("=")
+        assert again.split(":")[0] == expression
+        assert found == f"{claimed} ok" or (found.endswith(" no") and found != f"{claimed} no")
 
 
 @given(problem=problems, rng=randoms)
@@ -107,9 +145,8 @@ def test_the_results_of_the_tool_are_given_and_not_learnt(problem: Problem, rng:
     assert given_text == [f"={step.result}\n" for step in problem.calculations]
 
 
-@pytest.mark.parametrize("op", ["/", "%"])
-def test_the_tool_survives_a_division_by_nothing(op: str) -> None:
-    assert calculate(5, op, 0) == 0
+def test_the_tool_survives_a_division_by_nothing() -> None:
+    assert calculate(5, "/", 0) == 0
 
 
 @pytest.mark.parametrize("text", ["", "I can not.", "one: what?", "1 needs: what?"])

@@ -204,7 +204,7 @@ def test_an_event_of_another_type_is_rejected() -> None:
 
 
 def test_more_samples_than_the_policy_allows_are_an_end_and_not_a_crash() -> None:
-    context = made.context(Policy(name="two", prompt_set="reasoner-v2", stopping=StoppingRule.FIXED, max_samples=2))
+    context = made.context(Policy(name="two", prompt_set="reasoner-v3", stopping=StoppingRule.FIXED, max_samples=2))
     assert verdict_of(decide(paths("4", "5", "4", of=context))).stop_reason is StopReason.EXHAUSTED
 
 

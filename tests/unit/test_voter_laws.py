@@ -26,7 +26,7 @@ moves = st.lists(st.tuples(st.sampled_from(MOVES), st.integers(0, 31)), max_size
 policies = st.builds(
     Policy,
     name=st.just("drawn"),
-    prompt_set=st.just("reasoner-v2"),
+    prompt_set=st.just("reasoner-v3"),
     stopping=st.sampled_from(StoppingRule),
     window=st.integers(1, 4),
     lead=st.integers(1, 3),

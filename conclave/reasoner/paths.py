@@ -1,0 +1,51 @@
+"""How a path is written: a line a step, a note where a story ends, and the answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from conclave.reasoner.columns import columns
+from conclave.reasoner.problems import Calculation, Problem
+
+
+class Style(StrEnum):
+    """How the sums of a path are done."""
+
+    IN_THE_HEAD = "in the head"  # 347*6=2082
+    ON_PAPER = "on paper"  # 347*6:42,28,20=2082
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A step as a path claims it. `story` is the number of the story that ends here, in a two-branch problem."""
+
+    step: Calculation
+    result: int
+    story: int | None = None
+
+    def sum_text(self, style: Style) -> str:
+        """The sum alone."""
+        work = ",".join(columns(self.step)) if style is Style.ON_PAPER else ""
+        return f"{self.step.expression}{':' if work else ''}{work}={self.result}"
+
+    @property
+    def note(self) -> str:
+        """The line that keeps a story's result in view for the joint step; empty elsewhere."""
+        return f"#{self.story}={self.result}\n" if self.story else ""
+
+
+def gold_lines(problem: Problem) -> list[Line]:
+    """The lines of a path without a mistake."""
+    stories = {end: number for number, end in enumerate(problem.story_ends, 1)}
+    return [Line(step, step.result, stories.get(index)) for index, step in enumerate(problem.calculations)]
+
+
+def part_lines(steps: Sequence[Calculation]) -> list[Line]:
+    """The lines for a part of a problem."""
+    return [Line(step, step.result) for step in steps]
+
+
+def path_text(lines: Sequence[Line], style: Style) -> str:
+    """The path in full."""
+    body = "".join(f"{line.sum_text(style)}\n{line.note}" for line in lines)
+    return f"{body}Answer: {lines[-1].result}"

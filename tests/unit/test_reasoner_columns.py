@@ -1,0 +1,55 @@
+"""Sums on paper: their columns must lead to the result."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conclave.reasoner.columns import columns
+from conclave.reasoner.problems import Calculation
+
+numbers = st.integers(0, 99_999)
+digits = st.integers(1, 9)
+
+
+def read(found: list[str]) -> int:
+    """The last column whole, then the last digits of the others backwards."""
+    return int("".join([found[-1], *(column[-1] for column in reversed(found[:-1]))]))
+
+
+@given(left=numbers, right=numbers)
+def test_the_columns_of_an_addition_read_backwards_are_the_sum(left: int, right: int) -> None:
+    assert read(columns(Calculation(left, "+", right))) == left + right
+
+
+@given(left=numbers, right=digits)
+def test_the_columns_of_a_product_read_backwards_are_the_product(left: int, right: int) -> None:
+    assert read(columns(Calculation(left, "*", right))) == left * right
+
+
+@given(left=numbers, right=numbers)
+def test_the_columns_of_a_difference_read_backwards_are_the_difference(left: int, right: int) -> None:
+    left, right = max(left, right), min(left, right)
+    found = [column.removesuffix("-") for column in columns(Calculation(left, "-", right))]
+    assert int("".join(reversed(found))) == left - right
+
+
+@given(left=numbers, right=digits)
+def test_each_digit_of_a_quotient_is_what_its_column_holds_of_the_divisor(left: int, right: int) -> None:
+    found = [int(column) for column in columns(Calculation(left, "/", right))]
+    assert int("".join(str(column // right) for column in found)) == left // right
+    assert found[-1] % right == left % right
+
+
+@pytest.mark.parametrize(
+    ("left", "op", "right", "work"),
+    [
+        (347, "*", 6, "42 28 20"),
+        (347, "+", 85, "12 13 4"),
+        (347, "-", 85, "2 6- 2"),
+        (2082, "/", 6, "2 20 28 42"),
+        (5, "-", 7, ""),
+        (5, "/", 0, ""),
+    ],
+)
+def test_columns_look_as_they_are_described(left: int, op: str, right: int, work: str) -> None:
+    assert " ".join(columns(Calculation(left, op, right))) == work
