@@ -1,15 +1,16 @@
 """The OpenAI-compatible engine against a real vLLM server with the shipped model."""
 
 import asyncio
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,19 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def endless_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped model, never told what ends a path: each goes on to its `max_tokens`."""
+    folder = tmp_path_factory.mktemp("model") / "endless"
+    shutil.copytree(MODEL, folder)
+    for name, pad in (("config.json", 0), ("generation_config.json", 0), ("tokenizer_config.json", "<|pad|>")):
+        settings = json.loads((folder / name).read_text())
+        settings["eos_token" if name.startswith("tokenizer") else "eos_token_id"] = pad
+        (folder / name).write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, endless_model: Path) -> Iterator[str]:
     """The address of a running server."""
     port, log = free_port(), tmp_path_factory.mktemp("serve") / "log"
     settings = {
@@ -37,7 +50,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "HF_HUB_OFFLINE": "1",
     }
     command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(MODEL), "--port", str(port),
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(endless_model), "--port", str(port),
         "--host", "127.0.0.1",
         "--served-model-name", "reasoner", "--dtype", "float32", "--enforce-eager", "--max-num-seqs", "8",
     ]  # fmt: skip
@@ -101,8 +114,8 @@ async def test_a_prompt_too_long_for_the_server_is_named_as_such(engine: Engine)
 
 async def test_cancelled_paths_are_aborted_on_the_server(engine: Engine, server: str) -> None:
     before = await _total(server, "request_success_total")
-    # Hot and many: eight cool paths at a time would be answered before anybody has looked.
-    rambling = [replace(_request(f"Ann has {i} coins.", max_tokens=900), temperature=2.0) for i in range(300)]
+    # Eight run at a time and take hundreds of steps each, so nearly all are waiting when the first has ended.
+    rambling = [_request(f"Ann has {i} coins.", max_tokens=300 + i) for i in range(100)]
     tasks = [asyncio.create_task(engine.decode(each)) for each in rambling]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
