@@ -12,8 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from conclave import prompts
 from conclave.reasoner.generator import Split, generate
-from conclave.reasoner.problems import MAX_STEPS
-from conclave.reasoner.skills import FIRST_MAX_STEPS, Lesson, Skill, lesson
+from conclave.reasoner.skills import STAGES, Lesson, Skill, Stage, lesson
 
 PROMPT_SET = "reasoner-v3"
 PAD, USER, ASSISTANT, SYSTEM, END = "<|pad|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"
@@ -23,7 +22,8 @@ CHAT_TEMPLATE = (
     "{% if not (loop.last and continue_final_message is defined and continue_final_message) %}<|end|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-MAX_PATH_TOKENS = 256  # no lesson has more to say
+MAX_PATH_TOKENS = 448  # no lesson has more to say
+_BROADEST = STAGES[1]  # the stage with the most even shares of all skills, for the tokenizer to see
 IGNORED = -100  # label of a token that is not learnt
 
 
@@ -32,7 +32,7 @@ def train_tokenizer(folder: Path, *, vocab_size: int = 1024, num_lessons: int = 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(r"\d|\n|[-+*/=()#:,]|[A-Z][a-z]*|[^-+*/=()#:,\dA-Z\n]+"), "isolated"),
+            pre_tokenizers.Split(Regex(r"\d|\n|[-+*/=()#:,_]|[A-Z][a-z]*|[^-+*/=()#:,_\dA-Z\n]+"), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -58,16 +58,16 @@ def train_tokenizer(folder: Path, *, vocab_size: int = 1024, num_lessons: int = 
 
 
 def _texts(num_lessons: int) -> Iterator[str]:
-    for each in islice(lessons(seed=0), num_lessons):
+    for each in islice(lessons(0, _BROADEST), num_lessons):
         yield prompt_of(each)
         yield "".join(piece.text for piece in each.completion)
 
 
-def lessons(seed: int, *, is_first: bool = False) -> Iterator[Lesson]:
+def lessons(seed: int, stage: Stage = STAGES[-1]) -> Iterator[Lesson]:
     """Endless lessons on problems of the training side, the same for the same seed."""
     rng = random.Random(f"lessons-{seed}")
-    for problem in generate(seed, Split.TRAIN, max_steps=FIRST_MAX_STEPS if is_first else MAX_STEPS):
-        yield lesson(problem, rng, is_first=is_first)
+    for problem in generate(seed, Split.TRAIN, max_steps=stage.max_steps):
+        yield lesson(problem, rng, stage)
 
 
 def prompt_of(each: Lesson) -> str:
@@ -104,22 +104,22 @@ def batches(
     seed: int,
     *,
     tokens_per_batch: int,
-    first_tokens_per_batch: int | None = None,
-    is_first: Callable[[], bool] = lambda: False,
-    max_length: int = 640,
+    stage: Callable[[], Stage] = lambda: STAGES[-1],
+    max_length: int = 768,
 ) -> Iterator[Batch]:
     """Endless batches of about `tokens_per_batch` tokens, padded little because each holds lessons of like length.
 
-    `is_first` is asked now and then whether the first lessons of the curriculum are still to be given; their batches
-    may be smaller.
+    `stage` is asked now and then which stage of the curriculum the training is in; it scales the batches.
     """
-    sources = {stage: lessons(seed, is_first=stage) for stage in (True, False)}
+    sources = {each.until: lessons(seed, each) for each in STAGES}
     rng = random.Random(f"batches-{seed}")
     pad = tokenizer.pad_token_id
     while True:
-        stage = is_first()
-        size = first_tokens_per_batch if stage and first_tokens_per_batch else tokens_per_batch
-        pool = sorted((encode(tokenizer, each) for each in islice(sources[stage], 512)), key=lambda pair: len(pair[0]))
+        current = stage()
+        size = tokens_per_batch * current.batch_scale
+        pool = sorted(
+            (encode(tokenizer, each) for each in islice(sources[current.until], 512)), key=lambda pair: len(pair[0])
+        )
         pool = [pair for pair in pool if len(pair[0]) <= max_length]
         groups: list[list[tuple[list[int], list[int]]]] = [[]]
         for pair in pool:

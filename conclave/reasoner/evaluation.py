@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from conclave.reasoner.criticism import RIGHT
 from conclave.reasoner.parts import needed_answers
 from conclave.reasoner.problems import Calculation, Problem
 from conclave.reasoner.sampling import Fields, Model, Sample
-from conclave.reasoner.skills import RIGHT
 
 NUM_VOTES = 16
 PART_VOTES = 5  # ballots for each part of a split problem

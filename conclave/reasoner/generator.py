@@ -15,8 +15,8 @@ from conclave.reasoner.problems import MAX_STEPS, MAX_VALUE, REMAINDER, Calculat
 _TEST_SHARE = 20  # one instance in so many belongs to the test side
 _HELD_OUT_SEED = 7
 _DEVELOPMENT_SEED = 90_001
-_SMALL, _LARGE = 40, 400  # half of the amounts in a story are up to the one, half up to the other
-_PRICE = 250
+_SMALL, _LARGE = 40, 600  # half of the amounts in a story are up to the one, half up to the other
+_PRICE = 400
 
 
 class Split(StrEnum):

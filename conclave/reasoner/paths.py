@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from conclave.reasoner.columns import columns
-from conclave.reasoner.problems import Calculation, Problem
+from conclave.reasoner.problems import MAX_STEPS, Calculation, Problem
+
+LABELS = "abcdefgh"  # what a line of a path begins with: something to count by, and to find it by
+assert len(LABELS) == MAX_STEPS
 
 
 class Style(StrEnum):
@@ -47,5 +50,16 @@ def part_lines(steps: Sequence[Calculation]) -> list[Line]:
 
 def path_text(lines: Sequence[Line], style: Style) -> str:
     """The path in full."""
-    body = "".join(f"{line.sum_text(style)}\n{line.note}" for line in lines)
-    return f"{body}Answer: {lines[-1].result}"
+    body = (
+        f"{label} {line.sum_text(style)}\n{line.note}" for label, line in zip(LABELS[: len(lines)], lines, strict=True)
+    )
+    return f"{''.join(body)}Answer: {lines[-1].result}"
+
+
+def careful_text(problem: Problem) -> str:
+    """The path without a mistake, on paper, each sentence quoted before its sum."""
+    body = (
+        f"{label} {sentence}{' ' if sentence else ''}{line.sum_text(Style.ON_PAPER)}\n{line.note}"
+        for label, sentence, line in zip(LABELS, problem.sentences, gold_lines(problem), strict=False)
+    )
+    return f"{''.join(body)}Answer: {problem.answer}"

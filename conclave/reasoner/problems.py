@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 MAX_STEPS = 8
-MAX_VALUE = 4_999
+MAX_VALUE = 9_999
 REMAINDER = "%"  # a move that takes three steps: divide, multiply back, subtract
 
 
@@ -117,6 +117,15 @@ class Problem:
             first, second = self.story_ends
             found.append((first, second))
         return found
+
+    @property
+    def sentences(self) -> list[str]:
+        """For each step the sentence that it comes from; empty for the later steps of a sentence that takes several."""
+        found: list[str] = []
+        for segment in self.segments:
+            for sentence, steps in zip(segment.sentences, segment.calculations, strict=True):
+                found += [sentence, *("" for _ in steps[1:])]
+        return [*found, self.ending] if self.joint else found
 
     @property
     def answer(self) -> int:

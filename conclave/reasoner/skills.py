@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from conclave.reasoner.criticism import check, criticism, verdict
 from conclave.reasoner.generator import draw_calculation
 from conclave.reasoner.parts import answers_of, needed_answers, plan_text, split
-from conclave.reasoner.paths import Line, Style, gold_lines, part_lines, path_text
-from conclave.reasoner.problems import Problem
+from conclave.reasoner.paths import LABELS, Line, Style, careful_text, gold_lines, part_lines, path_text
+from conclave.reasoner.problems import MAX_STEPS, Problem
 from conclave.reasoner.slips import corrupt, near
 
-RIGHT = "right"  # the verdict on a path without a wrong step
-_ON_PAPER_SHARE = 0.2  # of the paths of a chain of thought: a vote gains from paths that err differently
+_ON_PAPER_SHARE = 0.4  # of the paths of a chain of thought: a vote gains from paths that err differently
 _WRONG_SHARE = 0.72  # of the paths that the critic learns on
 
 
@@ -50,51 +50,80 @@ class Lesson:
     completion: tuple[Piece, ...]
 
 
-# Shares of the lessons. Arithmetic comes first and stays as a rest: it is in every other skill.
-SHARES: dict[Skill, float] = {
-    Skill.CHAIN_OF_THOUGHT: 0.27,
-    Skill.DIRECT: 0.03,
-    Skill.TOOL: 0.09,
-    Skill.DECOMPOSE: 0.15,
-    Skill.SUB_QUESTION: 0.09,
-    Skill.CRITICISE: 0.21,
-    Skill.RETRY: 0.08,
-    Skill.CONFIDENCE: 0.02,
-    Skill.CALCULATE: 0.06,
-}
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage of the curriculum: until which share of the training's time, on which problems, and the share of each skill."""
 
-# What comes first: short problems, and no skill that needs a path to look at. Copying numbers is learnt here.
-FIRST_SHARES: dict[Skill, float] = {
-    Skill.CHAIN_OF_THOUGHT: 0.45,
-    Skill.TOOL: 0.1,
-    Skill.SUB_QUESTION: 0.15,
-    Skill.CALCULATE: 0.3,
-}
-FIRST_MAX_STEPS = 3
+    until: float
+    max_steps: int
+    batch_scale: float  # steps count for more than a smooth gradient while copying is learnt
+    shares: dict[Skill, float]
 
 
-def lesson(problem: Problem, rng: random.Random, *, is_first: bool = False) -> Lesson:
-    """A lesson on `problem` in a skill drawn by its share; one of the first skills while they are all there is."""
-    shares = FIRST_SHARES if is_first else SHARES
-    skill = rng.choices(tuple(shares), weights=tuple(shares.values()))[0]
+# Copying comes first, on short problems: of numbers, and of claims, which can't be guessed where they are wrong. Then all skills;
+# the critic learns early and well, so what is left of the time is mostly for thinking step by step.
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        until=0.13,
+        max_steps=3,
+        batch_scale=0.5,
+        shares={
+            Skill.CHAIN_OF_THOUGHT: 0.4,
+            Skill.TOOL: 0.05,
+            Skill.SUB_QUESTION: 0.12,
+            Skill.CRITICISE: 0.15,
+            Skill.CALCULATE: 0.28,
+        },
+    ),
+    Stage(
+        until=0.27,
+        max_steps=MAX_STEPS,
+        batch_scale=1.0,
+        shares={
+            Skill.CHAIN_OF_THOUGHT: 0.32,
+            Skill.DIRECT: 0.02,
+            Skill.TOOL: 0.05,
+            Skill.DECOMPOSE: 0.12,
+            Skill.SUB_QUESTION: 0.08,
+            Skill.CRITICISE: 0.20,
+            Skill.RETRY: 0.10,
+            Skill.CONFIDENCE: 0.02,
+            Skill.CALCULATE: 0.09,
+        },
+    ),
+    Stage(
+        until=1.0,
+        max_steps=MAX_STEPS,
+        batch_scale=1.0,
+        shares={
+            Skill.CHAIN_OF_THOUGHT: 0.5,
+            Skill.DIRECT: 0.02,
+            Skill.TOOL: 0.05,
+            Skill.DECOMPOSE: 0.10,
+            Skill.SUB_QUESTION: 0.08,
+            Skill.CRITICISE: 0.11,
+            Skill.RETRY: 0.06,
+            Skill.CONFIDENCE: 0.02,
+            Skill.CALCULATE: 0.06,
+        },
+    ),
+)
+
+
+def stage_at(share: float) -> Stage:
+    """The stage after this share, 0 to 1, of the training's time."""
+    return next((stage for stage in STAGES if share < stage.until), STAGES[-1])
+
+
+def lesson(problem: Problem, rng: random.Random, stage: Stage = STAGES[-1]) -> Lesson:
+    """A lesson on `problem` in a skill drawn by its share in the stage."""
+    skill = rng.choices(tuple(stage.shares), weights=tuple(stage.shares.values()))[0]
+    return teach(skill, problem, rng)
+
+
+def teach(skill: Skill, problem: Problem, rng: random.Random) -> Lesson:
+    """A lesson on `problem` in this skill."""
     return _LESSONS[skill](problem, rng)
-
-
-def criticism(gold: Sequence[Line], wrong_index: int | None) -> str:
-    """What a good critic says of a path: each line done again on paper, up to the first wrong one, then the verdict."""
-    if wrong_index is None:
-        return "".join([*map(_found_right, gold), RIGHT])
-    again = gold[wrong_index].sum_text(Style.ON_PAPER)
-    return "".join([*map(_found_right, gold[:wrong_index]), f"{again} no\n", verdict(gold, wrong_index)])
-
-
-def verdict(gold: Sequence[Line], wrong_index: int) -> str:
-    """The critic's last line on a path whose step `wrong_index` (from 0) is its first wrong one."""
-    return f"Step {wrong_index + 1} is wrong: {gold[wrong_index].sum_text(Style.IN_THE_HEAD)}"
-
-
-def _found_right(line: Line) -> str:
-    return f"{line.sum_text(Style.ON_PAPER)} ok\n{line.note}"
 
 
 def _style(rng: random.Random) -> Style:
@@ -122,7 +151,10 @@ def _tool(problem: Problem, rng: random.Random) -> Lesson:
 
 def _calculate(problem: Problem, rng: random.Random) -> Lesson:
     """Bare sums, of numbers drawn evenly (stories see the small ones much more): done in a style, or checked."""
-    lines = [Line(step, step.result) for step in (draw_calculation(rng) for _ in range(problem.num_steps + 2))]
+    lines = [
+        Line(step, step.result)
+        for step in (draw_calculation(rng) for _ in range(min(problem.num_steps + 2, MAX_STEPS)))
+    ]
     match rng.choice(("in the head", "on paper", "checked")):
         case "checked":
             return _checked(lines, rng)
@@ -138,11 +170,9 @@ def _sum(line: Line, style: Style) -> tuple[Piece, Piece]:
 def _checked(lines: Sequence[Line], rng: random.Random) -> Lesson:
     """Claims, half of them wrong, and each done again with what to say of it."""
     claims = [Line(line.step, near(line.step, rng)) if rng.random() < 0.5 else line for line in lines]
-    said = (
-        f"{line.sum_text(Style.ON_PAPER)} {'ok' if claim.result == line.result else 'no'}\n"
-        for line, claim in zip(lines, claims, strict=True)
-    )
-    fields = {"claims": "\n".join(claim.sum_text(Style.IN_THE_HEAD) for claim in claims)}
+    said = (f"{label} {check(line.step, claim)}" for label, line, claim in zip(LABELS, lines, claims, strict=False))
+    numbered = zip(LABELS, claims, strict=False)
+    fields = {"claims": "\n".join(f"{label} {claim.sum_text(Style.IN_THE_HEAD)}" for label, claim in numbered)}
     return Lesson(Skill.CALCULATE, fields, (Piece("".join(said)),))
 
 
@@ -161,7 +191,7 @@ def _criticise(problem: Problem, rng: random.Random) -> Lesson:
     gold = gold_lines(problem)
     path, wrong_index = corrupt(problem, rng) if rng.random() < _WRONG_SHARE else (gold, None)
     fields = {"question": problem.question, "path": path_text(path, _style(rng))}
-    return Lesson(Skill.CRITICISE, fields, (Piece(criticism(gold, wrong_index)),))
+    return Lesson(Skill.CRITICISE, fields, (Piece(criticism(problem, path, wrong_index)),))
 
 
 def _retry(problem: Problem, rng: random.Random) -> Lesson:
@@ -172,7 +202,7 @@ def _retry(problem: Problem, rng: random.Random) -> Lesson:
         "path": path_text(path, _style(rng)),
         "criticism": verdict(gold, wrong_index),
     }
-    return Lesson(Skill.RETRY, fields, (Piece(path_text(gold, Style.ON_PAPER)),))
+    return Lesson(Skill.RETRY, fields, (Piece(careful_text(problem)),))
 
 
 def _confidence(problem: Problem, rng: random.Random) -> Lesson:

@@ -2,15 +2,16 @@
 
 import math
 import random
+import re
 from collections.abc import Iterator, Sequence
 
+from conclave.reasoner.criticism import RIGHT, criticism
 from conclave.reasoner.evaluation import NUM_VOTES, auroc_within, evaluate, majority
 from conclave.reasoner.generator import held_out
 from conclave.reasoner.parts import answers_of, needed_answers, plan_text, split
-from conclave.reasoner.paths import Style, gold_lines, path_text
-from conclave.reasoner.problems import Problem
+from conclave.reasoner.paths import Line, Style, gold_lines, path_text
+from conclave.reasoner.problems import Calculation, Problem
 from conclave.reasoner.sampling import Fields, Sample
-from conclave.reasoner.skills import RIGHT, criticism
 from conclave.reasoner.slips import corrupt
 
 PROBLEMS = held_out(60)
@@ -74,12 +75,17 @@ class KnowsAll:
         return sample("Answer", said.splitlines()[-1].rsplit("=", 1)[1])
 
     def _criticise(self, problem: Problem, path: str) -> Sample:
-        gold = gold_lines(problem)
-        steps = [line for line in path.splitlines() if not line.startswith("#")]
-        pairs = zip(gold, steps, strict=False)
-        differs = [i for i, (line, step) in enumerate(pairs) if line.sum_text(Style.IN_THE_HEAD) != step]
-        text = criticism(gold, differs[0] if differs else None)
+        claims = [_claim(line) for line in path.splitlines() if "=" in line and not line.startswith("#")]
+        pairs = zip(gold_lines(problem), claims, strict=False)
+        differs = [i for i, (gold, claim) in enumerate(pairs) if (gold.step, gold.result) != (claim.step, claim.result)]
+        text = criticism(problem, claims, differs[0] if differs else None)
         return sample(text, text.splitlines()[-1])
+
+
+def _claim(line: str) -> Line:
+    found = re.fullmatch(r"[a-h] (\d+)([-+*/])(\d+)=(\d+)", line)
+    assert found, line
+    return Line(Calculation(int(found[1]), found[2], int(found[3])), int(found[4]))
 
 
 def test_a_model_that_knows_all_but_slips_half_the_time_is_measured_so() -> None:

@@ -43,6 +43,14 @@ def test_every_number_of_a_step_is_in_the_question_or_comes_from_an_earlier_step
 
 
 @given(seed=seeds)
+def test_the_sentence_of_a_step_holds_its_number(seed: int) -> None:
+    problem = next(generate(seed, Split.TRAIN))
+    for step, sentence, (_, right) in zip(problem.calculations, problem.sentences, problem.sources, strict=True):
+        assert sentence in problem.question
+        assert right is not None or not sentence or str(step.right) in sentence
+
+
+@given(seed=seeds)
 def test_the_first_of_two_compared_stories_has_more(seed: int) -> None:
     problem = next(generate(seed, Split.TRAIN, min_steps=3))
     if problem.joint == "-":

@@ -11,9 +11,9 @@ from conclave.reasoner.corpus import PROMPT_SET
 from conclave.reasoner.evaluation import calculate, parse_plan
 from conclave.reasoner.generator import Split, draw_calculation, generate
 from conclave.reasoner.parts import NOTHING, PART_MOVES, answers_of, needed_answers, plan_text, split
-from conclave.reasoner.paths import Style, gold_lines, path_text
+from conclave.reasoner.paths import LABELS, Style, careful_text, gold_lines, path_text
 from conclave.reasoner.problems import Problem
-from conclave.reasoner.skills import FIRST_SHARES, RIGHT, SHARES, Skill, criticism, lesson
+from conclave.reasoner.skills import STAGES, Skill, lesson, stage_at, teach
 from conclave.reasoner.slips import corrupt, near
 
 problems = st.integers(0, 10_000).map(lambda seed: next(generate(seed, Split.TRAIN)))
@@ -21,9 +21,15 @@ randoms = st.integers(0, 10_000).map(random.Random)
 
 
 def test_the_shares_of_the_skills_are_of_one_whole() -> None:
-    assert set(SHARES) == set(Skill)
-    assert sum(SHARES.values()) == pytest.approx(1.0)
-    assert sum(FIRST_SHARES.values()) == pytest.approx(1.0)
+    assert set(STAGES[-1].shares) == set(Skill)
+    for stage in STAGES:
+        assert sum(stage.shares.values()) == pytest.approx(1.0)
+
+
+def test_the_stages_cover_the_whole_training_in_order() -> None:
+    assert [stage.until for stage in STAGES] == sorted(stage.until for stage in STAGES)
+    assert STAGES[-1].until == 1.0
+    assert [stage_at(share) for share in (0.0, 0.2, 0.5, 1.0)] == [STAGES[0], STAGES[1], STAGES[2], STAGES[2]]
 
 
 def test_the_prompt_set_has_a_form_for_every_skill_but_bare_arithmetic() -> None:
@@ -42,8 +48,7 @@ def test_every_lesson_fills_its_form(problem: Problem, rng: random.Random) -> No
 @given(problem=problems, rng=randoms)
 @pytest.mark.parametrize("skill", [Skill.DIRECT, Skill.CHAIN_OF_THOUGHT, Skill.TOOL, Skill.RETRY])
 def test_what_is_taught_states_the_gold_answer(skill: Skill, problem: Problem, rng: random.Random) -> None:
-    while (each := lesson(problem, rng)).skill is not skill or each.fields.get("question") != problem.question:
-        pass
+    each = teach(skill, problem, rng)
     text = "".join(piece.text for piece in each.completion)
     assert prompts.load(PROMPT_SET).form(skill.value).extract_answer(text) == str(problem.answer)
 
@@ -116,31 +121,20 @@ def test_a_path_in_either_style_states_the_answer(problem: Problem, style: Style
     assert text.count("#") == len(problem.story_ends)
 
 
-@given(problem=problems, rng=randoms)
-def test_the_critic_goes_through_the_path_and_ends_with_its_verdict(problem: Problem, rng: random.Random) -> None:
-    form = prompts.load(PROMPT_SET).form("criticise")
-    _, index = corrupt(problem, rng)
-    found = criticism(gold_lines(problem), index)
-    assert (found.count(" ok"), found.count(" no")) == (index, 1)
-    assert str(form.extract_answer(found)).startswith(f"Step {index + 1} is wrong: ")
-    assert form.extract_answer(criticism(gold_lines(problem), None)) == RIGHT
-
-
-@given(problem=problems, rng=randoms)
-def test_checked_claims_are_right_or_wrong_as_is_said_of_them(problem: Problem, rng: random.Random) -> None:
-    while not (each := lesson(problem, rng)).fields.get("claims"):
-        pass
-    said = "".join(piece.text for piece in each.completion).splitlines()
-    for claim, line in zip(each.fields["claims"].splitlines(), said, strict=True):
-        (expression, claimed), (again, found) = claim.split("="), line.split("=")
-        assert again.split(":")[0] == expression
-        assert found == f"{claimed} ok" or (found.endswith(" no") and found != f"{claimed} no")
+@given(problem=problems)
+def test_a_careful_path_quotes_every_sentence_before_its_sum(problem: Problem) -> None:
+    text = careful_text(problem)
+    assert prompts.load(PROMPT_SET).form("retry").extract_answer(text) == str(problem.answer)
+    lines = [line for line in text.splitlines() if not line.startswith("#")][:-1]
+    told = zip(LABELS, problem.calculations, problem.sentences, strict=False)
+    for line, (label, step, sentence) in zip(lines, told, strict=True):
+        assert line.startswith(f"{label} {sentence} {step.expression}:" if sentence else f"{label} {step.expression}:")
+        assert line.endswith(f"={step.result}")
 
 
 @given(problem=problems, rng=randoms)
 def test_the_results_of_the_tool_are_given_and_not_learnt(problem: Problem, rng: random.Random) -> None:
-    while (each := lesson(problem, rng)).skill is not Skill.TOOL:
-        pass
+    each = teach(Skill.TOOL, problem, rng)
     given_text = [piece.text for piece in each.completion if piece.is_given]
     assert given_text == [f"={step.result}\n" for step in problem.calculations]
 
