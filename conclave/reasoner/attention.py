@@ -12,7 +12,7 @@ class _CausalAttention(torch.autograd.Function):  # type: ignore[misc]  # torch 
     """softmax(q kᵀ · scale + causal mask) v, all of shape (batch * heads, length, width).
 
     The backward pass is that of FlashAttention (Dao et al. 2022, appendix B.2, eq. 4-6) without its tiling: the row sums of
-    dO * O stand for those of dP * P. transformers' own keeps several float32 matrices and is half as slow again (decision 0011).
+    dO * O stand for those of dP * P. transformers keeps several float32 matrices, a third slower (decision 0011).
     """
 
     @staticmethod
