@@ -62,51 +62,22 @@ class Stage:
 
 # Copying comes first, on short problems: of numbers, and of claims, which can't be guessed where they are wrong. Then all skills;
 # the critic learns early and well, so what is left of the time is mostly for thinking step by step.
+_SHARES: dict[Skill, tuple[float, float, float]] = {
+    Skill.CHAIN_OF_THOUGHT: (0.40, 0.32, 0.50),
+    Skill.DIRECT: (0.00, 0.02, 0.02),
+    Skill.TOOL: (0.05, 0.05, 0.05),
+    Skill.DECOMPOSE: (0.00, 0.12, 0.10),
+    Skill.SUB_QUESTION: (0.12, 0.08, 0.08),
+    Skill.CRITICISE: (0.15, 0.20, 0.11),
+    Skill.RETRY: (0.00, 0.10, 0.06),
+    Skill.CONFIDENCE: (0.00, 0.02, 0.02),
+    Skill.CALCULATE: (0.28, 0.09, 0.06),
+}
+_FIRST, _SECOND, _THIRD = ({skill: row[column] for skill, row in _SHARES.items()} for column in range(3))
 STAGES: tuple[Stage, ...] = (
-    Stage(
-        until=0.13,
-        max_steps=3,
-        batch_scale=0.5,
-        shares={
-            Skill.CHAIN_OF_THOUGHT: 0.4,
-            Skill.TOOL: 0.05,
-            Skill.SUB_QUESTION: 0.12,
-            Skill.CRITICISE: 0.15,
-            Skill.CALCULATE: 0.28,
-        },
-    ),
-    Stage(
-        until=0.27,
-        max_steps=MAX_STEPS,
-        batch_scale=1.0,
-        shares={
-            Skill.CHAIN_OF_THOUGHT: 0.32,
-            Skill.DIRECT: 0.02,
-            Skill.TOOL: 0.05,
-            Skill.DECOMPOSE: 0.12,
-            Skill.SUB_QUESTION: 0.08,
-            Skill.CRITICISE: 0.20,
-            Skill.RETRY: 0.10,
-            Skill.CONFIDENCE: 0.02,
-            Skill.CALCULATE: 0.09,
-        },
-    ),
-    Stage(
-        until=1.0,
-        max_steps=MAX_STEPS,
-        batch_scale=1.0,
-        shares={
-            Skill.CHAIN_OF_THOUGHT: 0.5,
-            Skill.DIRECT: 0.02,
-            Skill.TOOL: 0.05,
-            Skill.DECOMPOSE: 0.10,
-            Skill.SUB_QUESTION: 0.08,
-            Skill.CRITICISE: 0.11,
-            Skill.RETRY: 0.06,
-            Skill.CONFIDENCE: 0.02,
-            Skill.CALCULATE: 0.06,
-        },
-    ),
+    Stage(until=0.13, max_steps=3, batch_scale=0.5, shares=_FIRST),
+    Stage(until=0.27, max_steps=MAX_STEPS, batch_scale=1.0, shares=_SECOND),
+    Stage(until=1.0, max_steps=MAX_STEPS, batch_scale=1.0, shares=_THIRD),
 )
 
 
