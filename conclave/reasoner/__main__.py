@@ -17,7 +17,7 @@ def main() -> None:
 
 @main.command()
 @click.option("--folder", type=click.Path(path_type=Path), default=_CHECKOUT / "models" / "reasoner", show_default=True)
-@click.option("--minutes", default=95.0, show_default=True, help="Training time in all, resumed runs counted together.")
+@click.option("--minutes", default=90.0, show_default=True, help="Training time in all, resumed runs counted together.")
 @click.option("--seed", default=1, show_default=True)
 def train(folder: Path, minutes: float, seed: int) -> None:
     """Train from nothing (or go on from the last checkpoint) and leave weights and tokenizer in FOLDER."""

@@ -10,7 +10,8 @@ def columns(step: Calculation) -> list[str]:
 
     `+`, `*`: from the units on, each with what is carried into it; the last column whole and the last digits of the others,
     read backwards, are the result (347*6: 42, 28, 20 = 2082). `-`: digits from the units on, one that borrows marked with `-`
-    (347-85: 2, 6-, 2 = 262). `/`: from the left, what is divided at each digit (2082/6: 2, 20, 28, 42 = 347).
+    (347-85: 2, 6-, 2 = 262). `/`: from the left, what is divided at each digit, the multiple of the divisor that it
+    holds and how many times (2082/6: 2-0>0, 20-18>3, 28-24>4, 42-42>7 = 347); what a column leaves begins the next.
     """
     match step.op:
         case "+":
@@ -51,8 +52,9 @@ def _multiplied(left: int, right: int) -> list[str]:
 def _divided(left: int, right: int) -> list[str]:
     found, rest = [], 0
     for digit in reversed(_from_units(left)):
-        found.append(str(10 * rest + digit))
-        rest = (10 * rest + digit) % right
+        divided = 10 * rest + digit
+        rest = divided % right
+        found.append(f"{divided}-{divided - rest}>{divided // right}")
     return found
 
 

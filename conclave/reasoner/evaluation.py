@@ -12,7 +12,7 @@ from conclave.reasoner.problems import Calculation, Problem
 from conclave.reasoner.sampling import Fields, Model, Sample
 
 NUM_VOTES = 16
-PART_VOTES = 5  # ballots for each part of a split problem
+PART_VOTES = 3  # ballots for each part of a split problem; a part is short and on paper, so more of them agree
 _CHECKED = 4  # paths of each question that are criticised and tried again
 _LONG = 5  # steps from which splitting is measured
 _MAX_CALLS = 12

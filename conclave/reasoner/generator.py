@@ -53,9 +53,9 @@ def development(number: int) -> list[Problem]:
 
 
 def draw_calculation(rng: random.Random) -> Calculation:
-    """One sum within the problems' bounds; the operators even, numbers of one digit as frequent as of four."""
+    """One sum within the problems' bounds: two in five are divisions, the hardest to learn; all lengths of numbers alike."""
     while True:
-        op = rng.choice("+-*/")
+        op = rng.choice("+-*//")
         value = rng.randint(2, min(MAX_VALUE, 10 ** rng.randint(1, 4) - 1))
         operand = rng.randint(2, 9) if op == "/" else _operand(rng, op, value)
         if operand is not None:

@@ -15,7 +15,7 @@ from conclave.reasoner.paths import LABELS, Line, Style, careful_text, gold_line
 from conclave.reasoner.problems import MAX_STEPS, Problem
 from conclave.reasoner.slips import corrupt, near
 
-_ON_PAPER_SHARE = 0.4  # of the paths of a chain of thought: a vote gains from paths that err differently
+_ON_PAPER_SHARE = 0.3  # of the paths of a chain of thought: a vote gains from paths that err differently
 _WRONG_SHARE = 0.72  # of the paths that the critic learns on
 
 
@@ -63,15 +63,15 @@ class Stage:
 # Copying comes first, on short problems: of numbers, and of claims, which can't be guessed where they are wrong. Then all skills;
 # the critic learns early and well, so what is left of the time is mostly for thinking step by step.
 _SHARES: dict[Skill, tuple[float, float, float]] = {
-    Skill.CHAIN_OF_THOUGHT: (0.40, 0.32, 0.50),
+    Skill.CHAIN_OF_THOUGHT: (0.38, 0.30, 0.43),
     Skill.DIRECT: (0.00, 0.02, 0.02),
     Skill.TOOL: (0.05, 0.05, 0.05),
-    Skill.DECOMPOSE: (0.00, 0.12, 0.10),
-    Skill.SUB_QUESTION: (0.12, 0.08, 0.08),
-    Skill.CRITICISE: (0.15, 0.20, 0.11),
-    Skill.RETRY: (0.00, 0.10, 0.06),
+    Skill.DECOMPOSE: (0.00, 0.13, 0.13),
+    Skill.SUB_QUESTION: (0.12, 0.09, 0.11),
+    Skill.CRITICISE: (0.15, 0.20, 0.10),
+    Skill.RETRY: (0.00, 0.09, 0.05),
     Skill.CONFIDENCE: (0.00, 0.02, 0.02),
-    Skill.CALCULATE: (0.28, 0.09, 0.06),
+    Skill.CALCULATE: (0.30, 0.10, 0.09),
 }
 _FIRST, _SECOND, _THIRD = ({skill: row[column] for skill, row in _SHARES.items()} for column in range(3))
 STAGES: tuple[Stage, ...] = (
@@ -126,7 +126,7 @@ def _calculate(problem: Problem, rng: random.Random) -> Lesson:
         Line(step, step.result)
         for step in (draw_calculation(rng) for _ in range(min(problem.num_steps + 2, MAX_STEPS)))
     ]
-    match rng.choice(("in the head", "on paper", "checked")):
+    match rng.choice(("in the head", "on paper", "on paper", "checked")):
         case "checked":
             return _checked(lines, rng)
         case style:

@@ -24,7 +24,7 @@ class Recipe:
     peak_lr: float = 6e-3
     end_lr: float = 2e-4
     warmup_steps: int = 100
-    minutes: float = 95.0
+    minutes: float = 90.0
 
 
 @dataclass(slots=True)

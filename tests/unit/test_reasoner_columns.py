@@ -1,5 +1,7 @@
 """Sums on paper: their columns must lead to the result."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,9 +37,10 @@ def test_the_columns_of_a_difference_read_backwards_are_the_difference(left: int
 
 @given(left=numbers, right=digits)
 def test_each_digit_of_a_quotient_is_what_its_column_holds_of_the_divisor(left: int, right: int) -> None:
-    found = [int(column) for column in columns(Calculation(left, "/", right))]
-    assert int("".join(str(column // right) for column in found)) == left // right
-    assert found[-1] % right == left % right
+    found = [tuple(map(int, re.split("[->]", column))) for column in columns(Calculation(left, "/", right))]
+    assert all(multiple == right * digit and 0 <= divided - multiple < right for divided, multiple, digit in found)
+    assert int("".join(str(digit) for _, _, digit in found)) == left // right
+    assert found[-1][0] - found[-1][1] == left % right
 
 
 @pytest.mark.parametrize(
@@ -46,7 +49,7 @@ def test_each_digit_of_a_quotient_is_what_its_column_holds_of_the_divisor(left: 
         (347, "*", 6, "42 28 20"),
         (347, "+", 85, "12 13 4"),
         (347, "-", 85, "2 6- 2"),
-        (2082, "/", 6, "2 20 28 42"),
+        (2082, "/", 6, "2-0>0 20-18>3 28-24>4 42-42>7"),
         (5, "-", 7, ""),
         (5, "/", 0, ""),
     ],
