@@ -53,7 +53,7 @@ def development(number: int) -> list[Problem]:
 
 
 def draw_calculation(rng: random.Random) -> Calculation:
-    """One sum within the problems' bounds: two in five are divisions, the hardest to learn; all lengths of numbers alike."""
+    """One sum within the problems' bounds: over two in five are divisions, the hardest; all lengths of numbers alike."""
     while True:
         op = rng.choice("+-*//")
         value = rng.randint(2, min(MAX_VALUE, 10 ** rng.randint(1, 4) - 1))
