@@ -1,6 +1,6 @@
-"""Sums worked out on paper: column by column, each a fact that a small model knows by heart."""
+"""Sums worked out in writing: column by column, or a place at a time from the left."""
 
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 
 from conclave.reasoner.problems import Calculation
 
@@ -22,6 +22,26 @@ def columns(step: Calculation) -> list[str]:
             return _multiplied(step.left, step.right)
         case _:
             return _divided(step.left, step.right) if step.right else []
+
+
+def places(step: Calculation) -> list[str]:
+    """What a sum has come to after each place from the left, but not the last; empty where there is only one place.
+
+    `+`, `-`: the right number's places one after the other (347-85: 267, then 262). `*`: the left number's (347*6: 1800, 2040,
+    then 2082). `/`: what is still to divide after each digit of the quotient (2082/6: 282, 42, and the quotient is 347).
+    """
+    match step.op:
+        case "+":
+            return list(map(str, accumulate(_parts(step.right), initial=step.left)))[1:-1]
+        case "-" if step.left >= step.right:
+            return list(map(str, accumulate((-part for part in _parts(step.right)), initial=step.left)))[1:-1]
+        case "*":
+            return list(map(str, accumulate(part * step.right for part in _parts(step.left))))[:-1]
+        case "/" if step.right:
+            given_out = accumulate(_places(step.result))
+            return [str(step.left - each * step.right) for each in given_out][:-1]
+        case _:
+            return []
 
 
 def _added(left: int, right: int) -> list[str]:
@@ -56,6 +76,17 @@ def _divided(left: int, right: int) -> list[str]:
         rest = divided % right
         found.append(f"{divided}-{divided - rest}>{divided // right}")
     return found
+
+
+def _places(number: int) -> list[int]:
+    """What each digit stands for, from the left: 305 is 300, 0 and 5."""
+    digits = str(number)
+    return [int(digit) * 10**power for power, digit in zip(range(len(digits) - 1, -1, -1), digits, strict=True)]
+
+
+def _parts(number: int) -> list[int]:
+    """Its places without those that are 0."""
+    return [place for place in _places(number) if place]
 
 
 def _from_units(number: int) -> list[int]:

@@ -32,7 +32,7 @@ def train_tokenizer(folder: Path, *, vocab_size: int = 1024, num_lessons: int = 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(r"\d|\n|[-+*/=()#:,_>]|[A-Z][a-z]*|[^-+*/=()#:,_>\dA-Z\n]+"), "isolated"),
+            pre_tokenizers.Split(Regex(r"\d|\n|[-+*/=()#:;,_>]|[A-Z][a-z]*|[^-+*/=()#:;,_>\dA-Z\n]+"), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

@@ -1,10 +1,10 @@
 """How a path is written: a line a step, a note where a story ends, and the answer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from conclave.reasoner.columns import columns
+from conclave.reasoner.columns import columns, places
 from conclave.reasoner.problems import MAX_STEPS, Calculation, Problem
 
 LABELS = "abcdefgh"  # what a line of a path begins with: something to count by, and to find it by
@@ -15,7 +15,19 @@ class Style(StrEnum):
     """How the sums of a path are done."""
 
     IN_THE_HEAD = "in the head"  # 347*6=2082
+    FROM_THE_LEFT = "from the left"  # 347*6;1800,2040=2082
     ON_PAPER = "on paper"  # 347*6:42,28,20=2082
+
+
+def _nothing(step: Calculation) -> list[str]:
+    return []
+
+
+_WORK: dict[Style, tuple[str, Callable[[Calculation], list[str]]]] = {
+    Style.IN_THE_HEAD: ("", _nothing),
+    Style.FROM_THE_LEFT: (";", places),
+    Style.ON_PAPER: (":", columns),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +40,9 @@ class Line:
 
     def sum_text(self, style: Style) -> str:
         """The sum alone."""
-        work = ",".join(columns(self.step)) if style is Style.ON_PAPER else ""
-        return f"{self.step.expression}{':' if work else ''}{work}={self.result}"
+        sign, work_out = _WORK[style]
+        work = ",".join(work_out(self.step))
+        return f"{self.step.expression}{sign if work else ''}{work}={self.result}"
 
     @property
     def note(self) -> str:

@@ -1,12 +1,13 @@
 """Sums on paper: their columns must lead to the result."""
 
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conclave.reasoner.columns import columns
+from conclave.reasoner.columns import columns, places
 from conclave.reasoner.problems import Calculation
 
 numbers = st.integers(0, 99_999)
@@ -56,3 +57,49 @@ def test_each_digit_of_a_quotient_is_what_its_column_holds_of_the_divisor(left: 
 )
 def test_columns_look_as_they_are_described(left: int, op: str, right: int, work: str) -> None:
     assert " ".join(columns(Calculation(left, op, right))) == work
+
+
+@given(left=numbers, right=numbers)
+def test_what_is_added_or_taken_a_place_at_a_time_from_the_left_comes_to_the_sum(left: int, right: int) -> None:
+    for op, high, low in (("+", left, right), ("-", max(left, right), min(left, right))):
+        step = Calculation(high, op, low)
+        totals = [high, *map(int, places(step)), step.result]
+        moved = [abs(after - before) for before, after in pairwise(totals)]
+        assert sum(moved) == low
+        assert all(str(each).rstrip("0") in "123456789" for each in moved)
+
+
+@given(left=numbers, right=digits)
+def test_a_product_from_the_left_grows_by_a_digit_times_the_other_number(left: int, right: int) -> None:
+    step = Calculation(left, "*", right)
+    grown = [after - before for before, after in pairwise([0, *map(int, places(step)), step.result])]
+    assert [each // right for each in grown if each] == [
+        int(d) * 10**i for i, d in enumerate(str(left)[::-1]) if d != "0"
+    ][::-1]
+
+
+@given(left=numbers, right=digits)
+def test_a_quotient_from_the_left_leaves_less_than_the_divisor_at_every_place(left: int, right: int) -> None:
+    step = Calculation(left, "/", right)
+    power = len(str(step.result)) - 1
+    for rest in map(int, places(step)):
+        assert 0 <= rest < right * 10**power
+        power -= 1
+    assert power == 0
+
+
+@pytest.mark.parametrize(
+    ("left", "op", "right", "work"),
+    [
+        (347, "*", 6, "1800 2040"),
+        (347, "+", 85, "427"),
+        (347, "+", 205, "547"),
+        (347, "-", 85, "267"),
+        (2082, "/", 6, "282 42"),
+        (7, "+", 5, ""),
+        (5, "-", 7, ""),
+        (5, "/", 0, ""),
+    ],
+)
+def test_places_look_as_they_are_described(left: int, op: str, right: int, work: str) -> None:
+    assert " ".join(places(Calculation(left, op, right))) == work

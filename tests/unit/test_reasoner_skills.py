@@ -113,7 +113,7 @@ def test_a_near_result_is_wrong(rng: random.Random) -> None:
 
 
 @given(problem=problems, style=st.sampled_from(Style))
-def test_a_path_in_either_style_states_the_answer(problem: Problem, style: Style) -> None:
+def test_a_path_in_any_style_states_the_answer(problem: Problem, style: Style) -> None:
     text = path_text(gold_lines(problem), style)
     form = prompts.load(PROMPT_SET).form("chain_of_thought")
     assert form.extract_answer(text) == str(problem.answer)
