@@ -35,9 +35,6 @@ def percentile(values: list[float], share: float) -> float:
 
 def record(name: str, result: Mapping[str, object]) -> Path:
     """Writes a result with commit and hardware to benchmarks/results/, and returns where."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     cpu = next(
         (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor()
     )
@@ -49,9 +46,24 @@ def record(name: str, result: Mapping[str, object]) -> Path:
     }
     _RESULTS.mkdir(exist_ok=True)
     path = _RESULTS / f"{name}.json"
-    document = {"commit": commit, "at": datetime.now(UTC).isoformat(timespec="seconds"), "hardware": hardware, **result}
+    document = {
+        "commit": _commit(),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hardware": hardware,
+        **result,
+    }
     path.write_text(json.dumps(document, indent=2) + "\n")
     return path
+
+
+def _commit() -> str:
+    """The commit that was measured, with `-dirty` where anything but the results differs from it."""
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":/!benchmarks/results")
+    return _git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _cpuinfo() -> list[str]:
