@@ -1,5 +1,6 @@
 """Sums worked out in writing: column by column, or a place at a time from the left."""
 
+from collections.abc import Iterable
 from itertools import accumulate, zip_longest
 
 from conclave.reasoner.problems import Calculation
@@ -32,14 +33,14 @@ def places(step: Calculation) -> list[str]:
     """
     match step.op:
         case "+":
-            return list(map(str, accumulate(_parts(step.right), initial=step.left)))[1:-1]
+            return _texts(accumulate(_terms(step.right), initial=step.left))[1:-1]
         case "-" if step.left >= step.right:
-            return list(map(str, accumulate((-part for part in _parts(step.right)), initial=step.left)))[1:-1]
+            return _texts(accumulate((-term for term in _terms(step.right)), initial=step.left))[1:-1]
         case "*":
-            return list(map(str, accumulate(part * step.right for part in _parts(step.left))))[:-1]
+            return _texts(accumulate(term * step.right for term in _terms(step.left)))[:-1]
         case "/" if step.right:
-            given_out = accumulate(_places(step.result))
-            return [str(step.left - each * step.right) for each in given_out][:-1]
+            given_out = accumulate(_place_values(step.result))
+            return _texts(step.left - each * step.right for each in given_out)[:-1]
         case _:
             return []
 
@@ -78,15 +79,18 @@ def _divided(left: int, right: int) -> list[str]:
     return found
 
 
-def _places(number: int) -> list[int]:
+def _place_values(number: int) -> list[int]:
     """What each digit stands for, from the left: 305 is 300, 0 and 5."""
-    digits = str(number)
-    return [int(digit) * 10**power for power, digit in zip(range(len(digits) - 1, -1, -1), digits, strict=True)]
+    return [digit * 10**power for power, digit in enumerate(_from_units(number))][::-1]
 
 
-def _parts(number: int) -> list[int]:
-    """Its places without those that are 0."""
-    return [place for place in _places(number) if place]
+def _terms(number: int) -> list[int]:
+    """Its place values without those that are 0: what is there to add or to multiply."""
+    return [value for value in _place_values(number) if value]
+
+
+def _texts(numbers: Iterable[int]) -> list[str]:
+    return [str(number) for number in numbers]
 
 
 def _from_units(number: int) -> list[int]:

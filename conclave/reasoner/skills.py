@@ -16,7 +16,7 @@ from conclave.reasoner.problems import MAX_STEPS, Problem
 from conclave.reasoner.slips import corrupt, near
 
 # Of the paths of a chain of thought: a vote gains from paths that err differently.
-_STYLES = {Style.IN_THE_HEAD: 0.42, Style.FROM_THE_LEFT: 0.33, Style.ON_PAPER: 0.25}
+_STYLE_SHARES = {Style.IN_THE_HEAD: 0.42, Style.FROM_THE_LEFT: 0.33, Style.ON_PAPER: 0.25}
 _WRONG_SHARE = 0.72  # of the paths that the critic learns on
 
 
@@ -99,7 +99,7 @@ def teach(skill: Skill, problem: Problem, rng: random.Random) -> Lesson:
 
 
 def _style(rng: random.Random) -> Style:
-    return rng.choices(tuple(_STYLES), weights=tuple(_STYLES.values()))[0]
+    return rng.choices(tuple(_STYLE_SHARES), weights=tuple(_STYLE_SHARES.values()))[0]
 
 
 def _direct(problem: Problem, rng: random.Random) -> Lesson:
