@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 QUESTIONS := data/problems/demo.jsonl
 PYTEST_ARGS :=
-TYPED := --explicit-package-bases $(wildcard conclave schemas services migrations benchmarks tests)
+TYPED := --explicit-package-bases $(wildcard conclave schemas services migrations training benchmarks tests)
 
 .PHONY: help setup demo test check format bench bench-reasoner train up down clean
 
@@ -49,7 +49,7 @@ bench-reasoner: setup ## what the shipped model answers, and how fast
 	@$(BIN)/python -m benchmarks.engine_start
 
 train: setup ## train models/reasoner anew
-	@$(BIN)/python -m conclave.reasoner train
+	@$(BIN)/python -m training train
 
 down: ## stop the stack; its data stays
 	@if [ -x $(BIN)/conclave ]; then $(BIN)/conclave down; fi

@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 
 from benchmarks.measuring import record
-from conclave.reasoner.evaluation import evaluate
-from conclave.reasoner.generator import held_out
-from conclave.reasoner.sampling import VllmModel
+from training.evaluation import evaluate
+from training.generator import held_out
+from training.sampling import VllmModel
 
 _MODEL = Path(__file__).resolve().parents[1] / "models" / "reasoner"
 Figures = Mapping[str, object]

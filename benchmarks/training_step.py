@@ -14,9 +14,9 @@ import click
 import torch
 
 from benchmarks.measuring import in_turns, medians, record
-from conclave.reasoner import attention
-from conclave.reasoner.corpus import Batch, batches, train_tokenizer
-from conclave.reasoner.trainee import Recipe, Trainee
+from training import attention
+from training.corpus import Batch, batches, train_tokenizer
+from training.trainee import Recipe, Trainee
 
 _KINDS = (attention.NAME, "eager", "sdpa")
 

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conclave import prompts
-from conclave.reasoner.corpus import PROMPT_SET
-from conclave.reasoner.evaluation import calculate, parse_plan
-from conclave.reasoner.generator import Split, draw_calculation, generate
-from conclave.reasoner.parts import NOTHING, PART_MOVES, answers_of, needed_answers, plan_text, split
-from conclave.reasoner.paths import LABELS, Style, careful_text, gold_lines, path_text
-from conclave.reasoner.problems import Problem
-from conclave.reasoner.skills import STAGES, Skill, lesson, stage_at, teach
-from conclave.reasoner.slips import corrupt, near
+from training.corpus import PROMPT_SET
+from training.evaluation import calculate, parse_plan
+from training.generator import Split, draw_calculation, generate
+from training.parts import NOTHING, PART_MOVES, answers_of, needed_answers, plan_text, split
+from training.paths import LABELS, Style, careful_text, gold_lines, path_text
+from training.problems import Problem
+from training.skills import STAGES, Skill, lesson, stage_at, teach
+from training.slips import corrupt, near
 
 problems = st.integers(0, 10_000).map(lambda seed: next(generate(seed, Split.TRAIN)))
 randoms = st.integers(0, 10_000).map(random.Random)

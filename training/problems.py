@@ -2,7 +2,7 @@
 
 A problem is a list of *segments*, each a little story that ends in a number. Most problems are a single segment; a two-branch
 problem has two independent ones whose results a last step combines. A segment knows its sentences and its steps, from
-which every skill's training text derives (conclave.reasoner.skills).
+which every skill's training text derives (training.skills).
 """
 
 from dataclasses import dataclass

@@ -3,8 +3,8 @@
 import random
 from collections.abc import Sequence
 
-from conclave.reasoner.paths import Line, gold_lines
-from conclave.reasoner.problems import Calculation, Problem
+from training.paths import Line, gold_lines
+from training.problems import Calculation, Problem
 
 _OFFSETS = (1, -1, 2, -2, 10, -10, 20, -20, 9, -9, 100, -100, 1000, -1000)
 _LEFT_OUT_SHARE = 0.12

@@ -9,8 +9,8 @@ from enum import StrEnum
 from hashlib import blake2b
 from itertools import islice
 
-from conclave.reasoner.families import FAMILIES, GOODS, MONEY, NAMES, THINGS, Family, Moves
-from conclave.reasoner.problems import MAX_STEPS, MAX_VALUE, REMAINDER, Calculation, Problem, Segment
+from training.families import FAMILIES, GOODS, MONEY, NAMES, THINGS, Family, Moves
+from training.problems import MAX_STEPS, MAX_VALUE, REMAINDER, Calculation, Problem, Segment
 
 _TEST_SHARE = 20  # one instance in so many belongs to the test side
 _HELD_OUT_SEED = 7

@@ -7,8 +7,8 @@ from typing import Self
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from conclave.reasoner import attention
-from conclave.reasoner.corpus import IGNORED, MAX_PATH_TOKENS, Batch
+from training import attention
+from training.corpus import IGNORED, MAX_PATH_TOKENS, Batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from itertools import accumulate, zip_longest
 
-from conclave.reasoner.problems import Calculation
+from training.problems import Calculation
 
 
 def columns(step: Calculation) -> list[str]:

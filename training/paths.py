@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from conclave.reasoner.columns import columns, places
-from conclave.reasoner.problems import MAX_STEPS, Calculation, Problem
+from training.columns import columns, places
+from training.problems import MAX_STEPS, Calculation, Problem
 
 LABELS = "abcdefgh"  # what a line of a path begins with: something to count by, and to find it by
 assert len(LABELS) == MAX_STEPS

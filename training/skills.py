@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from conclave.reasoner.criticism import check, criticism, verdict
-from conclave.reasoner.generator import draw_calculation
-from conclave.reasoner.parts import answers_of, needed_answers, plan_text, split
-from conclave.reasoner.paths import LABELS, Line, Style, careful_text, gold_lines, part_lines, path_text
-from conclave.reasoner.problems import MAX_STEPS, Problem
-from conclave.reasoner.slips import corrupt, near
+from training.criticism import check, criticism, verdict
+from training.generator import draw_calculation
+from training.parts import answers_of, needed_answers, plan_text, split
+from training.paths import LABELS, Line, Style, careful_text, gold_lines, part_lines, path_text
+from training.problems import MAX_STEPS, Problem
+from training.slips import corrupt, near
 
 # Of the paths of a chain of thought: a vote gains from paths that err differently.
 _STYLE_SHARES = {Style.IN_THE_HEAD: 0.42, Style.FROM_THE_LEFT: 0.33, Style.ON_PAPER: 0.25}

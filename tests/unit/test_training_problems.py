@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conclave.reasoner.families import NAMES
-from conclave.reasoner.generator import Split, development, draw_calculation, generate, held_out, split_of
-from conclave.reasoner.problems import MAX_STEPS, MAX_VALUE, Calculation, Problem
+from training.families import NAMES
+from training.generator import Split, development, draw_calculation, generate, held_out, split_of
+from training.problems import MAX_STEPS, MAX_VALUE, Calculation, Problem
 
 DATA = Path(__file__).resolve().parents[2] / "data" / "problems"
 seeds = st.integers(0, 10_000)

@@ -14,8 +14,8 @@ _CHECKOUT = Path(__file__).resolve().parents[2]
 _TINY = """
 import sys
 from pathlib import Path
-from conclave.reasoner.trainee import Recipe
-from conclave.reasoner.training import train
+from training.trainee import Recipe
+from training.trainer import train
 train(Path(sys.argv[1]), Recipe(hidden=24, layers=1, heads=2, ffn=32, tokens_per_batch=512, minutes=float(sys.argv[2])),
       checkpoint_every_s=1.0)
 """

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conclave import prompts
-from conclave.reasoner.corpus import PROMPT_SET
-from conclave.reasoner.criticism import RIGHT, compared, criticism
-from conclave.reasoner.generator import Split, generate
-from conclave.reasoner.paths import LABELS, gold_lines
-from conclave.reasoner.problems import Problem
-from conclave.reasoner.skills import Skill, teach
-from conclave.reasoner.slips import corrupt
+from training.corpus import PROMPT_SET
+from training.criticism import RIGHT, compared, criticism
+from training.generator import Split, generate
+from training.paths import LABELS, gold_lines
+from training.problems import Problem
+from training.skills import Skill, teach
+from training.slips import corrupt
 
 problems = st.integers(0, 10_000).map(lambda seed: next(generate(seed, Split.TRAIN)))
 randoms = st.integers(0, 10_000).map(random.Random)

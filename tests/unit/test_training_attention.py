@@ -2,7 +2,7 @@
 
 import torch
 
-from conclave.reasoner.attention import causal_attention
+from training.attention import causal_attention
 
 SHAPE = (2, 3, 7, 4)  # batch, heads, length, width
 

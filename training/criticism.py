@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from conclave.reasoner.columns import columns
-from conclave.reasoner.paths import LABELS, Line, Style, gold_lines
-from conclave.reasoner.problems import Calculation, Problem
+from training.columns import columns
+from training.paths import LABELS, Line, Style, gold_lines
+from training.problems import Calculation, Problem
 
 RIGHT = "right"  # the verdict on a path without a wrong step
 _NO_DIGIT = "_"

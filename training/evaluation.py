@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from conclave.reasoner.criticism import RIGHT
-from conclave.reasoner.parts import needed_answers
-from conclave.reasoner.problems import Calculation, Problem
-from conclave.reasoner.sampling import Fields, Model, Sample
+from training.criticism import RIGHT
+from training.parts import needed_answers
+from training.problems import Calculation, Problem
+from training.sampling import Fields, Model, Sample
 
 NUM_VOTES = 16
 PART_VOTES = 3  # ballots for each part of a split problem; a part is short and on paper, so more of them agree

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from conclave.reasoner.problems import REMAINDER, Calculation, Problem, Segment
+from training.problems import REMAINDER, Calculation, Problem, Segment
 
 PART_MOVES = 2  # most moves of a part; one that takes several steps is a part by itself
 NOTHING = "nothing"  # what a part that needs no other is told of earlier ones

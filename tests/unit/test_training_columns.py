@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conclave.reasoner.columns import columns, places
-from conclave.reasoner.problems import Calculation
+from training.columns import columns, places
+from training.problems import Calculation
 
 numbers = st.integers(0, 99_999)
 digits = st.integers(1, 9)

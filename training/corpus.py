@@ -11,8 +11,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast
 
 from conclave import prompts
-from conclave.reasoner.generator import Split, generate
-from conclave.reasoner.skills import STAGES, Lesson, Skill, Stage, lesson
+from training.generator import Split, generate
+from training.skills import STAGES, Lesson, Skill, Stage, lesson
 
 PROMPT_SET = "reasoner-v3"
 PAD, USER, ASSISTANT, SYSTEM, END = "<|pad|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"

@@ -5,14 +5,14 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 
-from conclave.reasoner.criticism import RIGHT, criticism
-from conclave.reasoner.evaluation import NUM_VOTES, auroc_within, evaluate, majority
-from conclave.reasoner.generator import held_out
-from conclave.reasoner.parts import answers_of, needed_answers, plan_text, split
-from conclave.reasoner.paths import Line, Style, gold_lines, path_text
-from conclave.reasoner.problems import Calculation, Problem
-from conclave.reasoner.sampling import Fields, Sample
-from conclave.reasoner.slips import corrupt
+from training.criticism import RIGHT, criticism
+from training.evaluation import NUM_VOTES, auroc_within, evaluate, majority
+from training.generator import held_out
+from training.parts import answers_of, needed_answers, plan_text, split
+from training.paths import Line, Style, gold_lines, path_text
+from training.problems import Calculation, Problem
+from training.sampling import Fields, Sample
+from training.slips import corrupt
 
 PROBLEMS = held_out(60)
 

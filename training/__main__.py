@@ -1,13 +1,13 @@
-"""`python -m conclave.reasoner`: train the reasoner, evaluate it, or write its fixed problem sets."""
+"""`python -m training`: train the reasoner, evaluate it, or write its fixed problem sets."""
 
 import json
 from pathlib import Path
 
 import click
 
-from conclave.reasoner.generator import development, held_out
+from training.generator import development, held_out
 
-_CHECKOUT = Path(__file__).resolve().parents[2]
+_CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 @click.group()
@@ -21,8 +21,8 @@ def main() -> None:
 @click.option("--seed", default=1, show_default=True)
 def train(folder: Path, minutes: float, seed: int) -> None:
     """Train from nothing (or go on from the last checkpoint) and leave weights and tokenizer in FOLDER."""
-    from conclave.reasoner.trainee import Recipe
-    from conclave.reasoner.training import train as run
+    from training.trainee import Recipe
+    from training.trainer import train as run
 
     run(folder, Recipe(seed=seed, minutes=minutes))
 
@@ -33,8 +33,8 @@ def train(folder: Path, minutes: float, seed: int) -> None:
 @click.option("--held-out", "is_held_out", is_flag=True, help="The test split: to report, never to decide by.")
 def evaluate(folder: Path, num_problems: int, is_held_out: bool) -> None:
     """What each skill is worth, through vLLM, on development problems or the held-out ones."""
-    from conclave.reasoner.evaluation import evaluate as run
-    from conclave.reasoner.sampling import VllmModel
+    from training.evaluation import evaluate as run
+    from training.sampling import VllmModel
 
     chosen = held_out(num_problems) if is_held_out else development(num_problems)
     click.echo(json.dumps(run(VllmModel(folder), chosen), indent=2))

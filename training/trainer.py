@@ -10,11 +10,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import PreTrainedTokenizerFast
 
 from conclave import prompts
-from conclave.reasoner import attention
-from conclave.reasoner.corpus import ASSISTANT, END, MAX_PATH_TOKENS, PROMPT_SET, USER, batches, train_tokenizer
-from conclave.reasoner.generator import development
-from conclave.reasoner.skills import stage_at
-from conclave.reasoner.trainee import Recipe, Trainee
+from training import attention
+from training.corpus import ASSISTANT, END, MAX_PATH_TOKENS, PROMPT_SET, USER, batches, train_tokenizer
+from training.generator import development
+from training.skills import stage_at
+from training.trainee import Recipe, Trainee
 
 
 def train(folder: Path, recipe: Recipe, *, checkpoint_every_s: float = 300.0) -> None:

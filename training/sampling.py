@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from conclave import prompts
-from conclave.reasoner.corpus import MAX_PATH_TOKENS, PROMPT_SET
+from training.corpus import MAX_PATH_TOKENS, PROMPT_SET
 
 Fields = dict[str, str]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from conclave.reasoner.corpus import ASSISTANT, END, IGNORED, USER, batches, encode, lessons, prompt_of
+from training.corpus import ASSISTANT, END, IGNORED, USER, batches, encode, lessons, prompt_of
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "reasoner"
 MAX_BYTES = 16 * 1024 * 1024

@@ -1,1 +1,0 @@
-"""The small reasoner that ships: its problems, its texts, its tokenizer, its training and its evaluation."""
