@@ -1,8 +1,10 @@
 """`python -m schemas write | check | release`: the generated documents, and the promise that no change breaks a reader.
 
 write    generates schemas/json/ and the diagram in docs/architecture.md
-check    exit status 1 when one of them is stale, or an event changed so that a reader of schemas/released/ breaks
-release  freezes the current schemas as those that readers rely on
+check    exit status 1 when one of them is stale, when an event changed so that a reader of schemas/released/ breaks,
+         or when a released version can no longer be read
+release  freezes the current schemas as those that readers rely on: schemas/released/v<version>/<Event>.json. The bytes
+         beside them (.jsonl) are what readers of later versions are proved on: `python -m tests.recorded`
 """
 
 import json
@@ -10,8 +12,10 @@ import re
 import sys
 from pathlib import Path
 
-from schemas import codec, documents
+from schemas import codec, documents, flow
 from schemas.compatibility import breaks
+from schemas.events import Event
+from schemas.upcasts import way_from
 
 _FOLDER = Path(__file__).parent
 _JSON, _RELEASED = _FOLDER / "json", _FOLDER / "released"
@@ -62,30 +66,58 @@ def stale() -> list[str]:
 
 
 def broken() -> list[str]:
-    """A line for each way in which an event breaks a reader of the released schemas.
+    """A line for each way in which the events break a reader of a released schema, or can no longer be read.
 
-    An event whose major version was raised (schemas.codec.VERSIONS) is a new event: its readers know it by its type.
+    An event whose major version was raised (schemas.codec.VERSIONS) is a new event: its readers know it by its type. The
+    versions before stay readable (schemas.upcasts), each line that was recorded of them.
     """
+    return [
+        problem
+        for path in sorted(_RELEASED.glob("v*/*.json"))
+        for problem in (*_broken_schema(path), *_unreadable_lines(path.with_suffix(".jsonl")))
+    ]
+
+
+def _broken_schema(path: Path) -> list[str]:
+    version, event = _released(path)
+    if event is None:
+        return [f"{path.stem}: version {version} lies in logs still, and no row of schemas/upcasts.py leads on from it"]
+    if codec.version_of(event) != version or event.__name__ != path.stem:
+        return []
+    is_facing = documents.is_producer_facing(event)
+    found = breaks(json.loads(path.read_text()), documents.json_schema(event), is_producer_facing=is_facing)
+    return [f"{path.stem}: {each} (raise its version in schemas/codec.py)" for each in found]
+
+
+def _unreadable_lines(path: Path) -> list[str]:
+    version, event = _released(path)
+    if event is None or not path.exists():
+        return []
     problems = []
-    for path in sorted(_RELEASED.glob("*.json")):
-        old = json.loads(path.read_text())
-        event = codec.EVENT_TYPES.get(path.stem)
-        if event is None:
-            problems.append(f"{path.stem}: the event was removed, and lies in logs still")
-        elif old["title"] == codec.versioned_type(event):
-            is_facing = documents.is_producer_facing(event)
-            found = breaks(old, documents.json_schema(event), is_producer_facing=is_facing)
-            problems += [f"{path.stem}: {each} (raise its version in schemas/codec.py)" for each in found]
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            codec.decode(flow.topic_of(event), f"conclave.{path.stem}.v{version}", line)
+        except codec.UnreadableEvent as error:
+            problems.append(f"{path.relative_to(_FOLDER.parent)}:{number}: {error}")
     return problems
+
+
+def _released(path: Path) -> tuple[int, type[Event] | None]:
+    """The version that a released file is of, and the event that it is read as; None when it no longer is."""
+    version = int(path.parent.name.removeprefix("v"))
+    way = way_from(path.stem, version)
+    event = codec.EVENT_TYPES.get(way.event)
+    return version, event if event is not None and codec.version_of(event) == way.version else None
 
 
 def _release() -> int:
     if problems := broken():
         sys.stderr.write("\n".join([*problems, "nothing released"]) + "\n")
         return 1
-    _RELEASED.mkdir(exist_ok=True)
     for name, event in codec.EVENT_TYPES.items():
-        (_RELEASED / f"{name}.json").write_text(_dump(documents.json_schema(event)))
+        path = _RELEASED / f"v{codec.version_of(event)}" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(_dump(documents.json_schema(event)))
     return 0
 
 

@@ -1,4 +1,7 @@
-"""Events to bytes and back. Decoding never lets anything through that the JSON Schemas would not."""
+"""Events to bytes and back. Decoding never lets anything through that the JSON Schemas would not.
+
+What is written is the newest version of an event; what is read may also be one before (schemas.upcasts).
+"""
 
 import re
 from enum import StrEnum
@@ -7,14 +10,26 @@ from typing import get_args
 
 import msgspec
 
+from schemas import events as e
 from schemas import flow
 from schemas.envelope import parse_type, type_name
 from schemas.events import Event
+from schemas.upcasts import Way, way_from
 
 EVENT_TYPES: dict[str, type[Event]] = {event.__name__: event for event in get_args(Event)}
 
-# An event's major version, where it is no longer 1. A breaking change to an event adds a row here.
-VERSIONS: dict[type[Event], int] = {}
+# An event's major version, where it is no longer 1. A breaking change to a released version raises it, with an upcast.
+VERSIONS: dict[type[Event], int] = {
+    e.PlanMade: 2,
+    e.SampleRequested: 2,
+    e.PathDecoded: 2,
+    e.PathFailed: 2,
+    e.TallyCarried: 2,
+    e.StepDecided: 2,
+    e.PlanCarried: 2,
+    e.AnswerReached: 2,
+    e.RequestFailed: 2,
+}
 
 _PATH = re.compile(r" - at `(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"field `(?P<field>[^`]*)`")
@@ -44,9 +59,14 @@ def encode(event: Event) -> bytes:
     return _ENCODER.encode(event)
 
 
+def version_of(event_type: type[Event]) -> int:
+    """The major version of an event that this code writes."""
+    return VERSIONS.get(event_type, 1)
+
+
 def versioned_type(event_type: type[Event]) -> str:
     """The CloudEvents type that this code writes for an event."""
-    return type_name(event_type, VERSIONS.get(event_type, 1))
+    return type_name(event_type, version_of(event_type))
 
 
 def decode(topic: str, ce_type: str | None, value: bytes | None) -> Event:
@@ -56,30 +76,41 @@ def decode(topic: str, ce_type: str | None, value: bytes | None) -> Event:
 
     Raises: UnreadableEvent, naming the field and what was expected there.
     """
-    event_type = _event_type(topic, ce_type)
+    event_type, way = _event_type(topic, ce_type)
     if value is None:
         raise UnreadableEvent(Defect.UNDECODABLE, "$", "the record has no value; expected a JSON object")
     try:
-        return _decoder(event_type).decode(value)
+        return _upcast(event_type, way, value) if way.steps else _decoder(event_type).decode(value)
     except msgspec.ValidationError as error:
         raise _schema_error(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableEvent(Defect.UNDECODABLE, "$", f"expected JSON in UTF-8: {error}") from None
 
 
-def _event_type(topic: str, ce_type: str | None) -> type[Event]:
+def _event_type(topic: str, ce_type: str | None) -> tuple[type[Event], Way]:
+    """The event that a record holds, and the way to it from the version that was written."""
     expected = flow.topic_row(topic).events
     if ce_type is None:
-        return expected[0]
+        return expected[0], Way(expected[0].__name__, version_of(expected[0]), ())
     parsed = parse_type(ce_type)
-    event_type = EVENT_TYPES.get(parsed[0]) if parsed else None
-    if parsed is None or event_type not in expected:
+    way = way_from(*parsed) if parsed else None
+    event_type = EVENT_TYPES.get(way.event) if way else None
+    if way is None or event_type not in expected:
         names = ", ".join(versioned_type(each) for each in expected)
         raise UnreadableEvent(Defect.UNKNOWN_TYPE, "ce_type", f"expected one of {names}, got {ce_type[:200]!r}")
-    if parsed[1] != VERSIONS.get(event_type, 1):
+    if way.version != version_of(event_type):
         message = f"expected {versioned_type(event_type)}, got {ce_type!r}"
         raise UnreadableEvent(Defect.UNSUPPORTED_VERSION, "ce_type", message)
-    return event_type
+    return event_type, way
+
+
+def _upcast(event_type: type[Event], way: Way, value: bytes) -> Event:
+    document = msgspec.json.decode(value)
+    try:
+        newest = way.walk(document)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise msgspec.ValidationError(f"Expected the version before {versioned_type(event_type)}: {error!r}") from None
+    return msgspec.convert(newest, event_type)
 
 
 def _schema_error(message: str) -> UnreadableEvent:

@@ -33,7 +33,20 @@ counts = st.integers(0, 10_000)
 durations = st.floats(0, 1e6)
 logprobs = st.none() | st.floats(-100, 0)
 
-policies = st.builds(v.Policy, name=names, prompt_set=names, stop_confidence=shares, max_samples=st.integers(1, 256))
+policies = st.builds(
+    v.Policy,
+    name=names,
+    prompt_set=names,
+    form=names,
+    stopping=st.sampled_from(v.StoppingRule),
+    stop_confidence=shares,
+    window=st.integers(1, 256),
+    lead=st.integers(1, 256),
+    max_samples=st.integers(1, 256),
+    temperature=st.floats(0, 5),
+    top_p=st.floats(0.01, 1),
+    max_tokens=st.integers(1, 131_072),
+)
 contexts = st.builds(
     v.StepContext,
     request_id=request_ids,
@@ -43,7 +56,16 @@ contexts = st.builds(
     deadline_ms=_times,
     arm=names,
 )
-ballots = st.builds(v.Ballot, sample_index=st.integers(0, 15), answer=answers, mean_logprob=logprobs)
+ballots = st.builds(
+    v.Ballot,
+    sample_index=st.integers(0, 15),
+    answer=answers,
+    weight=durations,
+    failure=st.none() | st.sampled_from(v.PathFailure),
+    tokens_in=counts,
+    tokens_out=counts,
+    mean_logprob=logprobs,
+)
 unique_ballots = st.lists(ballots, max_size=8, unique_by=lambda ballot: ballot.sample_index).map(tuple)
 tallies = st.lists(st.builds(v.TallyRow, answer=texts, votes=counts, weight=durations), max_size=4).map(tuple)
 steps = st.integers(1, 4).flatmap(
@@ -125,7 +147,11 @@ EVENTS: dict[type, st.SearchStrategy[Event]] = {
     StepDecided: verdicts,
     PlanCarried: plans.flatmap(
         lambda plan: st.builds(
-            PlanCarried, plan=st.just(plan), verdicts=st.just(()), launched_steps=st.just((0,)), is_closed=st.booleans()
+            PlanCarried,
+            plan=st.just(plan),
+            verdicts=st.lists(verdicts, max_size=3).map(tuple),
+            launched_steps=st.just((0,)),
+            is_closed=st.booleans(),
         )
     ),
     AnswerReached: st.builds(

@@ -1,7 +1,9 @@
 """The contracts: round trips, agreement of codec and JSON Schema, ids, envelope, compatibility, generated documents."""
 
+import contextlib
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from schemas import __main__ as tool
-from schemas import codec, documents, envelope, flow, ids
+from schemas import codec, documents, envelope, flow, ids, upcasts
 from schemas.codec import Defect, UnreadableEvent
 from schemas.compatibility import breaks
 from schemas.events import Event, ReasoningRequested
@@ -134,7 +136,60 @@ def test_a_child_span_is_valid_whatever_its_parent_claims(parent: str | None) ->
 def test_generated_documents_are_up_to_date_and_break_no_reader() -> None:
     assert tool.stale() == []
     assert tool.broken() == []
-    assert {path.stem for path in tool._RELEASED.glob("*.json")} == set(codec.EVENT_TYPES)
+
+
+RELEASED = sorted(tool._RELEASED.glob("v*/*.json"))
+
+
+def test_every_event_of_version_1_was_released_with_bytes_to_read() -> None:
+    assert len(RELEASED) >= 13
+    assert {path for path in RELEASED if not path.with_suffix(".jsonl").exists()} == set()
+
+
+@pytest.mark.parametrize("path", RELEASED, ids=lambda path: f"{path.stem}.{path.parent.name}")
+def test_what_was_written_in_a_released_version_is_read_by_this_one(path: Path) -> None:
+    _, event = tool._released(path)
+    assert event is not None
+    topic, written = flow.topic_of(event), f"conclave.{path.stem}.{path.parent.name}"
+    lines = path.with_suffix(".jsonl").read_bytes().splitlines()
+    assert len(set(lines)) > 10
+    validator = jsonschema.Draft202012Validator(json.loads(path.read_text()))
+    for line in lines:
+        validator.validate(json.loads(line))
+        read = codec.decode(topic, written, line)
+        assert type(read) is event
+        assert codec.decode(topic, codec.versioned_type(event), codec.encode(read)) == read
+
+
+@pytest.mark.parametrize("path", [path for path in RELEASED if path.stem != "StepClosed"], ids=lambda path: path.stem)
+@given(data=st.data())
+@settings(max_examples=15, deadline=None)
+def test_a_spoilt_event_of_a_released_version_is_refused_and_never_a_crash(path: Path, data: st.DataObject) -> None:
+    _, event = tool._released(path)
+    assert event is not None
+    line = data.draw(st.sampled_from(path.with_suffix(".jsonl").read_bytes().splitlines()))
+    spoilt = msgspec.json.encode(_mutate(json.loads(line), data))
+    with contextlib.suppress(UnreadableEvent):
+        read = codec.decode(flow.topic_of(event), f"conclave.{path.stem}.{path.parent.name}", spoilt)
+        assert codec.decode(flow.topic_of(event), codec.versioned_type(event), codec.encode(read)) == read
+
+
+def test_a_version_that_no_row_leads_on_from_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(upcasts.UPCASTS, ("PlanMade", 1))
+    assert [problem for problem in tool.broken() if problem.startswith("PlanMade: version 1")]
+
+
+def test_recorded_bytes_that_can_no_longer_be_read_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    spoiling = upcasts.Upcast("PlanMade", lambda document: {"plan": document["no such field"]})
+    monkeypatch.setitem(upcasts.UPCASTS, ("PlanMade", 1), spoiling)
+    assert any("PlanMade.jsonl:1: $" in problem for problem in tool.broken())
+
+
+def test_versions_are_walked_one_by_one_and_an_event_may_change_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(upcasts.UPCASTS, ("Old", 1), upcasts.Upcast("Older", lambda document: document | {"a": 1}))
+    monkeypatch.setitem(upcasts.UPCASTS, ("Older", 2), upcasts.Upcast("New", lambda document: document | {"b": 2}))
+    way = upcasts.way_from("Old", 1)
+    assert (way.event, way.version, way.walk({})) == ("New", 3, {"a": 1, "b": 2})
 
 
 def _object(**changes: Any) -> dict[str, Any]:
