@@ -12,7 +12,7 @@ import schemas
 from schemas import codec
 from schemas.envelope import parse_type
 from schemas.events import Event
-from tests.strategies import EVENTS
+from tests.drawn import EVENTS
 
 RELEASED = Path(schemas.__file__).parent / "released"
 _NUM_DRAWN = 25

@@ -16,11 +16,11 @@ from typing import IO
 from conclave.local.kafka import KafkaBroker
 from conclave.local.ports import free_port
 from conclave.runtime.kafka import LogReader
+from conclave.testing.waiting import until
 from schemas import codec, flow
 from schemas.envelope import header
 from schemas.events import Event
 from schemas.flow import Topic
-from tests.integration.services_in_process import until
 
 SESSION_TIMEOUT_S = 6
 

@@ -15,12 +15,12 @@ from conclave.local.kafka import KafkaBroker
 from conclave.local.postgres import PostgresServer
 from conclave.runtime.client import Client
 from conclave.store.migrate import upgrade
+from conclave.testing.waiting import until_async
 from schemas.events import AnswerReached, PathDecoded, PathFailed, ReasoningRequested, RequestFailed, StepDecided
 from schemas.flow import Topic
 from schemas.ids import new_request_id, path_id
 from tests.integration.conftest import finish, own_broker
 from tests.integration.pipeline import SESSION_TIMEOUT_S, Pipeline, read_log
-from tests.integration.services_in_process import until_async
 
 IN_FLIGHT = 32
 

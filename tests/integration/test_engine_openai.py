@@ -19,7 +19,7 @@ from conclave.engine import ENGINES, EngineOptions
 from conclave.engine.protocol import DecodeRequest, Engine, EngineLost, PromptTooLong
 from conclave.local.ports import free_port
 from conclave.prompts import Message
-from tests.integration.services_in_process import until_async
+from conclave.testing.waiting import until_async
 
 CONTEXT = 65_536
 MODEL = Path(__file__).resolve().parents[2] / "models" / "reasoner"

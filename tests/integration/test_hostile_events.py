@@ -14,16 +14,16 @@ from hypothesis import HealthCheck, Phase, given, settings
 from conclave.local.kafka import KafkaBroker
 from conclave.runtime.client import Client
 from conclave.runtime.record import Output
+from conclave.testing.waiting import until_async
 from schemas import codec, flow
 from schemas.codec import UnreadableEvent
 from schemas.envelope import header, rfc3339
 from schemas.events import AnswerReached, Event, ReasoningRequested
 from schemas.flow import Topic
 from schemas.ids import derived_request_id, new_request_id
+from tests.drawn import EVENTS, document
 from tests.integration.conftest import own_broker
 from tests.integration.pipeline import Pipeline
-from tests.integration.services_in_process import until_async
-from tests.strategies import EVENTS, document
 
 NUMBER = 1000
 ATTACKED = (Topic.REQUESTS, Topic.STEPS, Topic.SAMPLES, Topic.PATHS, Topic.ANSWERS, Topic.FEEDBACK)

@@ -17,13 +17,14 @@ from conclave.runtime.handling import Work
 from conclave.runtime.kafka import Admin, LogReader, TransactionalProducer
 from conclave.runtime.record import Output, Tp
 from conclave.runtime.topics import ensure_topics
+from conclave.testing.waiting import until, until_async
 from schemas.envelope import header
 from schemas.events import AnswerReached, Event, PlanMade, ReasoningRequested, RequestFailed, StepDecided
 from schemas.flow import Topic
 from schemas.ids import new_request_id
 from schemas.values import Outcome, Policy, RequestFailure, Route, Step, StopReason
 from tests.integration.conftest import finish
-from tests.integration.services_in_process import running, until, until_async
+from tests.integration.services_in_process import running
 
 PARTITIONS = 4
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from conclave.local.kafka import KafkaBroker
+from conclave.testing.waiting import until
 from tests.integration.conftest import own_broker
 from tests.integration.pipeline import Pipeline
-from tests.integration.services_in_process import until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

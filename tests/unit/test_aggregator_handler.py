@@ -3,13 +3,13 @@ from msgspec.structs import replace
 
 from conclave.domain.joining import Decision, Wait
 from conclave.errors import Rejected
+from conclave.testing import events as made
 from schemas import codec, flow
 from schemas.events import AnswerReached, Event, PlanCarried, RequestFailed, SampleRequested, StepClosed
 from schemas.values import Ballot, Outcome, PathFailure, RequestFailure, StopReason
 from services.aggregator.handler import Aggregator
 from services.aggregator.settings import AggregatorSettings
 from services.voter.settings import VoterSettings
-from tests.unit import made_events as made
 
 AGGREGATOR = Aggregator(AggregatorSettings(aggregator_grace_s=5.0, aggregator_orphan_s=7200.0))
 GRACE_MS, ORPHAN_MS = 5_000, 7_200_000

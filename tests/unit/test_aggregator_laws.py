@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conclave.domain import planning
+from conclave.testing import events as made
+from conclave.testing.lane import SimulatedLane, run
 from schemas.codec import encode
 from schemas.events import AnswerReached, Event, PlanMade, RequestFailed, SampleRequested, StepClosed
 from services.aggregator.handler import Aggregator
 from services.aggregator.settings import AggregatorSettings
-from tests.unit import made_events as made
-from tests.unit.simulated_lane import SimulatedLane, run
 
 AGGREGATOR = Aggregator(AggregatorSettings(aggregator_grace_s=5.0, aggregator_orphan_s=7200.0))
 AFTER_GRACE_MS = made.DEADLINE_MS + 5_000

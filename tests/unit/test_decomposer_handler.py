@@ -4,12 +4,12 @@ from msgspec.structs import replace
 from conclave.domain.policies import POLICIES
 from conclave.errors import Rejected
 from conclave.runtime.handler import Arrival
+from conclave.testing import events as made
 from schemas.events import PlanMade, ReasoningRequested, RequestFailed, SampleRequested, WeightsPublished
 from schemas.ids import asked_at_ms, derived_request_id, is_request_id
 from schemas.values import RequestFailure
 from services.decomposer.handler import Decomposer
 from services.decomposer.settings import DecomposerSettings
-from tests.unit import made_events as made
 
 REQUEST = ReasoningRequested(question="2+2?", request_id=made.REQUEST_ID)
 DAY_MS = 86_400_000

@@ -3,9 +3,9 @@ from msgspec.structs import replace
 from conclave import prompts
 from conclave.domain import planning
 from conclave.domain.policies import POLICIES
+from conclave.testing import events as made
 from schemas.events import ReasoningRequested
 from schemas.values import MAX_QUESTION_CHARS, Route, StoppingRule
-from tests.unit import made_events as made
 
 
 def test_policies_are_named_as_their_rows_say() -> None:

@@ -17,7 +17,7 @@ from schemas import codec, documents, envelope, flow, ids, upcasts
 from schemas.codec import Defect, UnreadableEvent
 from schemas.compatibility import breaks
 from schemas.events import Event, ReasoningRequested
-from tests.strategies import EVENTS, any_event, document
+from tests.drawn import EVENTS, any_event, document
 
 VALIDATORS = {
     name: jsonschema.Draft202012Validator(documents.json_schema(event)) for name, event in codec.EVENT_TYPES.items()

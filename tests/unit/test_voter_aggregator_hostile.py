@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from conclave.domain.joining import Decision, Wait
 from conclave.errors import Rejected
 from conclave.runtime.handler import Joiner
+from conclave.testing import events as made
 from schemas import codec, flow
 from schemas.events import Event, PlanCarried, PlanMade, StepDecided, TallyCarried
 from schemas.values import (
@@ -26,7 +27,6 @@ from services.aggregator.handler import Aggregator
 from services.aggregator.settings import AggregatorSettings
 from services.voter.handler import Voter
 from services.voter.settings import VoterSettings
-from tests.unit import made_events as made
 
 VOTER = Voter(VoterSettings())
 AGGREGATOR = Aggregator(AggregatorSettings())

@@ -7,12 +7,12 @@ from msgspec.structs import replace
 from conclave.domain.joining import Decision, Wait
 from conclave.domain.policies import POLICIES
 from conclave.errors import Rejected
+from conclave.testing import events as made
 from schemas import codec, flow
 from schemas.events import Event, SampleRequested, StepClosed, StepDecided, TallyCarried
 from schemas.values import Ballot, Outcome, PathFailure, Policy, StepContext, StoppingRule, StopReason
 from services.voter.handler import Voter
 from services.voter.settings import VoterSettings
-from tests.unit import made_events as made
 
 VOTER = Voter(VoterSettings(voter_grace_s=2.0, voter_orphan_s=3600.0))
 STEP = made.context()

@@ -9,13 +9,13 @@ from msgspec.structs import replace
 
 from conclave.domain import planning
 from conclave.domain.stopping import next_wave
+from conclave.testing import events as made
+from conclave.testing.lane import SimulatedLane, run
 from schemas.codec import encode
 from schemas.events import Event, SampleRequested, StepClosed, StepDecided
 from schemas.values import PathFailure, Policy, StepContext, StoppingRule
 from services.voter.handler import Voter
 from services.voter.settings import VoterSettings
-from tests.unit import made_events as made
-from tests.unit.simulated_lane import SimulatedLane, run
 
 VOTER = Voter(VoterSettings(voter_grace_s=2.0, voter_orphan_s=3600.0))
 AFTER_GRACE_MS = made.DEADLINE_MS + 2_000

@@ -1,0 +1,4 @@
+"""For whoever writes a service, a strategy or a rule: event makers, simulated lanes, and waiting without sleeping.
+
+Nothing of the package outside this folder imports it, and no service needs it.
+"""
