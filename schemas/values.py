@@ -140,11 +140,15 @@ class StepContext(Struct, frozen=True, kw_only=True):
 
 
 class Ballot(Struct, frozen=True, kw_only=True):
-    """One path's say in a vote. `answer` None means that the path gave none; a failed sample has `failure`."""
+    """One path's say in a vote. `answer`, as the path wrote it, is None when it gave none; a failed sample has `failure`.
+
+    A verdict adds `tally_row`, the row of its tally that the ballot counts for: None when it says nothing.
+    """
 
     sample_index: SampleIndex
     answer: ShortText | None = None
     weight: Annotated[float, Meta(ge=0.0)] = 1.0
+    tally_row: SampleIndex | None = None
     failure: PathFailure | None = None
     tokens_in: Count = 0
     tokens_out: Count = 0
@@ -152,7 +156,10 @@ class Ballot(Struct, frozen=True, kw_only=True):
 
 
 class TallyRow(Struct, frozen=True, kw_only=True):
-    """Votes for one answer. `weight` equals `votes` while every path weighs 1."""
+    """Votes for one answer, as the first of its paths in launch order wrote it.
+
+    `weight` equals `votes` while every path weighs 1.
+    """
 
     answer: ShortText
     votes: Count

@@ -99,7 +99,7 @@ def _paths(step: StepProgress) -> str:
 
 def _standing(step: StepProgress) -> str:
     if step.verdict is None:
-        return tally_text(step.votes)
+        return tally_text(step.votes())
     return f"decided: {step.verdict.answer} ({step.verdict.stop_reason.value}, {step.verdict.confidence:.3f})"
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from conclave.domain.equivalence import canonical
+from conclave.domain.equivalence import EQUIVALENCES
 from schemas.events import AnswerReached, Event, PathDecoded, PathFailed, PlanMade, RequestFailed, StepDecided
 
 
@@ -15,7 +15,7 @@ class StepProgress:
     launched: int = 0
     num_paths: int = 0
     num_failed: int = 0
-    votes: Counter[str] = field(default_factory=Counter)
+    answers: dict[int, str] = field(default_factory=dict)
     verdict: StepDecided | None = None
 
     def add(self, event: PathDecoded | PathFailed) -> None:
@@ -25,9 +25,18 @@ class StepProgress:
             self.num_failed += 1
             return
         self.num_paths += 1
-        # The voter counts canonical forms: 36 and 36.0 are one row of the tally.
-        if event.answer is not None and (answer := canonical(event.answer)):
-            self.votes[answer] += 1
+        if event.answer is not None:
+            self.answers[event.sample_index] = event.answer
+
+    def votes(self) -> Mapping[str, int]:
+        """Votes so far, counted as the voter does: 36 and 36.0 are one row, as the first of them wrote it."""
+        answers = [answer for _, answer in sorted(self.answers.items())]
+        first: dict[str, str] = {}
+        votes: Counter[str] = Counter()
+        for answer, label in zip(answers, EQUIVALENCES["short_answer"](answers), strict=True):
+            if label:
+                votes[first.setdefault(label, answer)] += 1
+        return votes
 
 
 @dataclass(slots=True)

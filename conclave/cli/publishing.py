@@ -15,7 +15,7 @@ from rich.progress import Progress as Bar
 from conclave.cli.endpoints import bootstrap_servers
 from conclave.cli.output import in_one_line
 from conclave.cli.progress import tally_text
-from conclave.domain.equivalence import canonical
+from conclave.domain.equivalence import are_same
 from conclave.runtime.client import Client
 from schemas.events import AnswerReached, ReasoningRequested, RequestFailed
 from schemas.flow import Topic
@@ -43,7 +43,7 @@ class Line:
         """True when the answer is the one that the file gives, written in whatever way."""
         if self.gold is None or not isinstance(result, AnswerReached):
             return False
-        return canonical(result.answer) == canonical(self.gold)
+        return are_same(result.answer, self.gold)
 
 
 @click.command()

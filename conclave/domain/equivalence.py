@@ -1,4 +1,10 @@
-"""When two answers are the same answer: both have the same canonical form. Total on any text, and idempotent.
+"""When two answers are the same vote: `EQUIVALENCES`, a function a rule.
+
+A rule gives each answer of a step the label of its cluster, "" to one that says nothing. It sees the answers together, in
+launch order, and depends on nothing else, so a prefix of a vote is judged by its own answers.
+
+Under "short_answer" two answers are the same when they have the same canonical form. It is total on any text, and
+idempotent.
 
 36   36.0   36.   $36   +36   \\boxed{36}      ->  36
 1,000   1000.00                                ->  1000
@@ -8,6 +14,7 @@
 """
 
 import re
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
@@ -23,6 +30,31 @@ _SLASHED = re.compile(r"(?P<sign>[+-]?) ?(?P<top>[0-9]+) ?/ ?(?P<bottom>[0-9]+)"
 _FRAC = re.compile(r"(?P<sign>[+-]?) ?\\frac ?\{ ?(?P<top>-?[0-9]+) ?\} ?\{ ?(?P<bottom>[0-9]+) ?\}")
 _WRAPPERS = (("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("`", "`"))
 _COMMANDS = ("\\boxed{", "\\text{", "\\mathrm{", "\\textbf{", "\\mathbf{")
+
+
+Equivalence = Callable[[Sequence[str]], Sequence[str]]
+
+
+def short_answer(answers: Sequence[str]) -> list[str]:
+    """A cluster for each canonical form: numbers, words and symbols, however they are written."""
+    return [canonical(answer) for answer in answers]
+
+
+def verbatim(answers: Sequence[str]) -> list[str]:
+    """A cluster for each text: for what must come back as it was written, such as a plan."""
+    return [answer.strip() for answer in answers]
+
+
+EQUIVALENCES: dict[str, Equivalence] = {
+    "short_answer": short_answer,
+    "verbatim": verbatim,
+}
+
+
+def are_same(one: str, other: str) -> bool:
+    """True when two short answers are the same vote where only they are cast."""
+    label, of_other = short_answer([one, other])
+    return label == of_other != ""
 
 
 @lru_cache(maxsize=8192)

@@ -1,8 +1,8 @@
 """When enough samples have been drawn: `STOPPING_RULES`, a function a rule.
 
-A rule reads the answers of samples 0..n-1 in launch order (None: a sample without an answer, which costs and never
-votes) and says how many more samples it needs *at least*, that is, if all of them agreed with the leader; 0 means
-satisfied. So it can't be satisfied any earlier, and a wave of exactly that size wastes nothing.
+A rule reads the labels of samples 0..n-1 in launch order, that is, the clusters of their answers ("": a sample without
+an answer, which costs and never votes). It says how many more samples it needs *at least*, that is, if all of them agreed
+with the leader; 0 means satisfied. So it can't be satisfied any earlier, and a wave of exactly that size wastes nothing.
 """
 
 from collections import Counter
@@ -10,48 +10,49 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from math import comb
 
+from conclave.domain.equivalence import Equivalence
 from schemas.values import MAX_SAMPLES, Policy, StoppingRule
 
-Answers = Sequence[str | None]
+Labels = Sequence[str]
 
 
-def fixed(answers: Answers, policy: Policy) -> int:
+def fixed(labels: Labels, policy: Policy) -> int:
     """Never satisfied: sampling ends when `max_samples` have reported."""
-    return max(1, policy.max_samples - len(answers))
+    return max(1, policy.max_samples - len(labels))
 
 
-def adaptive_consistency(answers: Answers, policy: Policy) -> int:
+def adaptive_consistency(labels: Labels, policy: Policy) -> int:
     """Satisfied once the leader stays ahead of the runner-up with probability `stop_confidence`.
 
     The Beta criterion of Adaptive-Consistency, arXiv 2305.11860, section 3.
     """
-    leader, runner_up = top_two(answers)
+    leader, runner_up = top_two(labels)
     for more in range(0 if leader else 1, MAX_SAMPLES):
         if leader_confidence(leader + more, runner_up) >= policy.stop_confidence:
             return more
     return MAX_SAMPLES
 
 
-def early_stopping(answers: Answers, policy: Policy) -> int:
+def early_stopping(labels: Labels, policy: Policy) -> int:
     """Satisfied when a whole window agrees: samples are taken `window` at a time, one after the other.
 
     ESC, arXiv 2401.10480, algorithm 1. A sample without an answer breaks its window.
     """
     width = policy.window
-    num_open = len(answers) % width
-    if answers and num_open == 0 and _agree(answers[-width:]):
+    num_open = len(labels) % width
+    if labels and num_open == 0 and _agree(labels[-width:]):
         return 0
-    open_window = answers[len(answers) - num_open :]
+    open_window = labels[len(labels) - num_open :]
     return width - num_open if not open_window or _agree(open_window) else 2 * width - num_open
 
 
-def ahead_by_k(answers: Answers, policy: Policy) -> int:
+def ahead_by_k(labels: Labels, policy: Policy) -> int:
     """Satisfied once the leader has `lead` votes more than the runner-up."""
-    leader, runner_up = top_two(answers)
+    leader, runner_up = top_two(labels)
     return max(0, policy.lead - (leader - runner_up))
 
 
-STOPPING_RULES: dict[StoppingRule, Callable[[Answers, Policy], int]] = {
+STOPPING_RULES: dict[StoppingRule, Callable[[Labels, Policy], int]] = {
     StoppingRule.FIXED: fixed,
     StoppingRule.ADAPTIVE_CONSISTENCY: adaptive_consistency,
     StoppingRule.EARLY_STOPPING: early_stopping,
@@ -59,33 +60,34 @@ STOPPING_RULES: dict[StoppingRule, Callable[[Answers, Policy], int]] = {
 }
 
 
-def num_needed(answers: Answers, policy: Policy) -> int:
+def num_needed(labels: Labels, policy: Policy) -> int:
     """How many more samples the policy's rule needs at least; 0 when it is satisfied."""
-    return STOPPING_RULES[policy.stopping](answers, policy)
+    return STOPPING_RULES[policy.stopping](labels, policy)
 
 
-def next_wave(answers: Answers, policy: Policy) -> int:
-    """How many samples to launch now that all of `answers` are in: the deficit, within `max_samples`."""
-    return max(0, min(num_needed(answers, policy), policy.max_samples - len(answers)))
+def next_wave(labels: Labels, policy: Policy) -> int:
+    """How many samples to launch now that all of `labels` are in: the deficit, within `max_samples`."""
+    return max(0, min(num_needed(labels, policy), policy.max_samples - len(labels)))
 
 
-def shortest_stop(answers: Answers, policy: Policy) -> int | None:
+def shortest_stop(answers: Sequence[str], policy: Policy, equivalence: Equivalence) -> int | None:
     """Length of the shortest prefix that satisfies the policy's rule; None when none does.
 
-    It jumps from wave to wave, as a rule can't be satisfied before its deficit is met.
+    Each prefix is judged by its own answers ("" of a sample that gave none). It jumps from wave to wave, as a rule can't be
+    satisfied before its deficit is met.
     """
     length = 0
     while length <= len(answers):
-        needed = num_needed(answers[:length], policy)
+        needed = num_needed(equivalence(answers[:length]), policy)
         if needed == 0:
             return length
         length += needed
     return None
 
 
-def top_two(answers: Answers) -> tuple[int, int]:
+def top_two(labels: Labels) -> tuple[int, int]:
     """Votes of the leader and of the runner-up."""
-    counts = sorted(Counter(answer for answer in answers if answer).values())
+    counts = sorted(Counter(label for label in labels if label).values())
     return (counts[-1] if counts else 0), (counts[-2] if len(counts) > 1 else 0)
 
 
@@ -104,5 +106,5 @@ def leader_confidence(leader: int, runner_up: int) -> float:
     return sum(comb(flips, heads) for heads in range(leader + 1)) / (1 << flips)
 
 
-def _agree(window: Answers) -> bool:
-    return bool(window[0]) and all(answer == window[0] for answer in window)
+def _agree(window: Labels) -> bool:
+    return bool(window[0]) and all(label == window[0] for label in window)

@@ -1,4 +1,8 @@
-"""How ballots become a winner: `VOTING_RULES`, a function a rule. A missing answer is never a vote."""
+"""How ballots become a winner: `VOTING_RULES`, a function a rule. A missing answer is never a vote.
+
+What is counted are labels: those that conclave.domain.equivalence gives to the answers. What is reported is the answer as
+the first of its paths in launch order wrote it.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,38 +23,44 @@ class Count:
     agreement: float  # share of the winner's weight
     entropy: float  # of the answers' shares, in bits
     tally: tuple[TallyRow, ...]
+    rows: tuple[int | None, ...]  # of each ballot, the row of the tally that it counts for
 
 
-def majority(ballots: Sequence[Ballot]) -> Count:
+def majority(ballots: Sequence[Ballot], labels: Sequence[str]) -> Count:
     """The answer with the most weight; of several with the same, the one whose first vote was launched earliest.
 
-    Self-consistency, arXiv 2203.11171. `ballots` are in launch order, their answers canonical.
+    Self-consistency, arXiv 2203.11171. `ballots` are in launch order; `labels` are their answers' clusters, "" of one that
+    says nothing.
     """
-    tally = tally_of(ballots)
+    tally, rows = tally_of(ballots, labels)
     total = sum(row.weight for row in tally)
     if not total:
-        return Count(Outcome.NO_ANSWER, None, 0.0, 0.0, 0.0, tally)
+        return Count(Outcome.NO_ANSWER, None, 0.0, 0.0, 0.0, tally, rows)
     shares = [row.weight / total for row in tally]
     runner_up = shares[1] if len(shares) > 1 else 0.0
     is_tie = len(tally) > 1 and tally[0].weight == tally[1].weight
     outcome = Outcome.TIE if is_tie else Outcome.MAJORITY
     entropy = max(0.0, -sum(share * math.log2(share) for share in shares if share))
-    return Count(outcome, tally[0].answer, shares[0] - runner_up, shares[0], entropy, tally)
+    return Count(outcome, tally[0].answer, shares[0] - runner_up, shares[0], entropy, tally, rows)
 
 
-def tally_of(ballots: Sequence[Ballot]) -> tuple[TallyRow, ...]:
-    """Votes and weight of each answer, heaviest first; equals in launch order."""
+def tally_of(ballots: Sequence[Ballot], labels: Sequence[str]) -> tuple[tuple[TallyRow, ...], tuple[int | None, ...]]:
+    """Votes and weight of each answer, heaviest first, equals in launch order; and the row of each ballot."""
+    answers: dict[str, str] = {}
     votes: dict[str, int] = {}
     weights: dict[str, float] = {}
-    for ballot in ballots:
-        if ballot.answer:
-            votes[ballot.answer] = votes.get(ballot.answer, 0) + 1
-            weights[ballot.answer] = weights.get(ballot.answer, 0.0) + min(ballot.weight, _MAX_WEIGHT)
+    for ballot, label in zip(ballots, labels, strict=True):
+        if ballot.answer and label:
+            answers.setdefault(label, ballot.answer)
+            votes[label] = votes.get(label, 0) + 1
+            weights[label] = weights.get(label, 0.0) + min(ballot.weight, _MAX_WEIGHT)
     # sorted() is stable and dicts keep insertion order: that is the tie break.
-    order = sorted(votes, key=lambda answer: -weights[answer])
-    return tuple(TallyRow(answer=answer, votes=votes[answer], weight=weights[answer]) for answer in order)
+    order = sorted(votes, key=lambda label: -weights[label])
+    tally = tuple(TallyRow(answer=answers[label], votes=votes[label], weight=weights[label]) for label in order)
+    row_of = {label: row for row, label in enumerate(order)}
+    return tally, tuple(row_of.get(label) for label in labels)
 
 
-VOTING_RULES: dict[VotingRule, Callable[[Sequence[Ballot]], Count]] = {
+VOTING_RULES: dict[VotingRule, Callable[[Sequence[Ballot], Sequence[str]], Count]] = {
     VotingRule.MAJORITY: majority,
 }

@@ -19,6 +19,7 @@ from schemas.events import (
     StepDecided,
 )
 from schemas.ids import asked_at_ms
+from schemas.values import Ballot
 
 Row = tuple[Any, ...]
 Rows = dict[str, list[Row]]
@@ -145,8 +146,14 @@ def _verdict(rows: Rows, event: StepDecided) -> None:
     for ballot in event.ballots:
         failure = ballot.failure.value if ballot.failure else None
         tokens = (min(ballot.tokens_in, _MAX_INT), min(ballot.tokens_out, _MAX_INT))
-        cast = (_clean(ballot.answer), ballot.weight, failure, *tokens, ballot.mean_logprob)
+        cast = (_clean(_counted_for(event, ballot)), ballot.weight, failure, *tokens, ballot.mean_logprob)
         rows["ballots"].append((*key, ballot.sample_index, *cast))
+
+
+def _counted_for(event: StepDecided, ballot: Ballot) -> str | None:
+    """The answer of the tally that the ballot counts for, so that equal votes are equal text; the path keeps its own words."""
+    row = ballot.tally_row
+    return ballot.answer if row is None or row >= len(event.tally) else event.tally[row].answer
 
 
 def _answer(rows: Rows, each: RecordedEvent, event: AnswerReached) -> None:

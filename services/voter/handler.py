@@ -13,15 +13,18 @@ only that one decides. This is what makes joining order-free and a verdict uniqu
 from collections.abc import Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from conclave.domain import planning, stopping
-from conclave.domain.equivalence import canonical
+from conclave.domain.equivalence import EQUIVALENCES
 from conclave.domain.joining import Decision, Wait
 from conclave.domain.voting import VOTING_RULES
 from conclave.errors import Rejected
 from schemas.events import Event, PathDecoded, PathFailed, StepClosed, StepDecided, TallyCarried
 from schemas.values import Ballot, PathFailure, StepContext, StopReason
 from services.voter.settings import VoterSettings
+
+_EQUIVALENCE = EQUIVALENCES["short_answer"]
 
 Vote = PathDecoded | PathFailed | TallyCarried
 
@@ -83,8 +86,8 @@ class Voter:
     def _judge(self, tally: TallyCarried, now_ms: int) -> Decision | Wait:
         policy, deadline_ms = tally.context.policy, tally.context.deadline_ms
         in_order = _without_gap(tally.ballots)
-        answers = [ballot.answer for ballot in in_order]
-        length = stopping.shortest_stop(answers, policy)
+        answers = [ballot.answer or "" for ballot in in_order]
+        length = stopping.shortest_stop(answers, policy, _EQUIVALENCE)
         if length is not None:
             return _verdict(tally, in_order[:length], StopReason.CONFIDENT, now_ms)
         if len(in_order) < tally.launched:
@@ -92,13 +95,13 @@ class Voter:
                 return Wait(deadline_ms + self._grace_ms)
             # What has not reported by now counts as what decoders report at a deadline: a failure, which has no vote.
             return _verdict(tally, tally.ballots, StopReason.DEADLINE, now_ms)
-        num_more = stopping.next_wave(answers, policy)
+        num_more = stopping.next_wave(_EQUIVALENCE(answers), policy)
         if num_more and now_ms >= deadline_ms:
             return _verdict(tally, in_order, StopReason.DEADLINE, now_ms)
         if not num_more or any(ballot.failure in _FUTILE for ballot in in_order):
             return _verdict(tally, in_order, StopReason.EXHAUSTED, now_ms)
         samples = planning.wave(tally.context, tally.launched, num_more)
-        return Decision(samples, msgspec.structs.replace(tally, launched=tally.launched + num_more))
+        return Decision(samples, replace(tally, launched=tally.launched + num_more))
 
 
 def _vote(event: Event) -> Vote:
@@ -129,7 +132,7 @@ def _ballots(vote: Vote) -> Sequence[Ballot]:
             return (
                 Ballot(
                     sample_index=vote.sample_index,
-                    answer=(canonical(vote.answer) or None) if vote.answer else None,
+                    answer=vote.answer,
                     tokens_in=vote.tokens_in,
                     tokens_out=vote.tokens_out,
                     mean_logprob=vote.mean_logprob,
@@ -156,19 +159,21 @@ def _without_gap(ballots: Sequence[Ballot]) -> Sequence[Ballot]:
 
 def _verdict(tally: TallyCarried, counted: Sequence[Ballot], reason: StopReason, now_ms: int) -> Decision:
     context = tally.context
-    count = VOTING_RULES[context.policy.voting](counted)
+    labels = _EQUIVALENCE([ballot.answer or "" for ballot in counted])
+    count = VOTING_RULES[context.policy.voting](counted, labels)
+    ballots = [replace(ballot, tally_row=row) for ballot, row in zip(counted, count.rows, strict=True)]
     decided = StepDecided(
         request_id=context.request_id,
         step_index=context.step_index,
         outcome=count.outcome,
         stop_reason=reason,
         answer=count.answer,
-        confidence=stopping.leader_confidence(*stopping.top_two([ballot.answer for ballot in counted])),
+        confidence=stopping.leader_confidence(*stopping.top_two(labels)),
         margin=count.margin,
         agreement=count.agreement,
         entropy=count.entropy,
         tally=count.tally,
-        ballots=tuple(counted),
+        ballots=tuple(ballots),
         launched=tally.launched,
         arm=context.arm,
         policy=context.policy.name,
@@ -177,4 +182,4 @@ def _verdict(tally: TallyCarried, counted: Sequence[Ballot], reason: StopReason,
     if len(tally.ballots) == tally.launched:
         return Decision((decided,))
     closed = StepClosed(request_id=context.request_id, step_index=context.step_index)
-    return Decision((decided, closed), msgspec.structs.replace(tally, is_decided=True))
+    return Decision((decided, closed), replace(tally, is_decided=True))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from conclave.domain.equivalence import canonical
+from conclave.domain.equivalence import EQUIVALENCES, are_same, canonical
 
 REPLAY = Path(__file__).parents[1] / "data" / "replay"
 
@@ -53,6 +53,31 @@ def test_spellings_of_one_answer_share_a_canonical_form(answers: list[str], expe
 )
 def test_different_answers_stay_apart(one: str, other: str) -> None:
     assert canonical(one) != canonical(other)
+
+
+def test_a_label_is_shared_by_the_answers_that_are_the_same_and_empty_when_one_says_nothing() -> None:
+    labels = EQUIVALENCES["short_answer"](["36", "", "36.0", "Yes", "...", "yes."])
+    assert (labels[0] == labels[2], labels[3] == labels[5], labels[1], labels[4]) == (True, True, "", "")
+    assert len({*labels}) == 3
+
+
+def test_verbatim_tells_apart_whatever_is_written_differently() -> None:
+    answers = ["1: how many?\n2 needs 1: and #1?", "1: How many?\n2 needs 1: and #1?", "36", "36.0", " 36\n", " "]
+    labels = EQUIVALENCES["verbatim"](answers)
+    assert (labels[2] == labels[4], labels[5], len(set(labels))) == (True, "", 5)
+
+
+@given(st.lists(answer_like, max_size=8), st.sampled_from(sorted(EQUIVALENCES)))
+def test_every_rule_gives_every_answer_a_label_that_depends_on_the_answers_alone(answers: list[str], name: str) -> None:
+    labels = EQUIVALENCES[name](answers)
+    assert list(EQUIVALENCES[name](answers)) == list(labels)
+    assert len(labels) == len(answers)
+    assert len(set(zip(answers, labels, strict=True))) == len(set(answers))  # equal texts have equal labels
+
+
+def test_two_answers_that_say_nothing_are_not_the_same() -> None:
+    assert are_same("0.5", "1/2")
+    assert not are_same("...", "...")
 
 
 @given(st.text() | answer_like)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from conclave.domain.equivalence import EQUIVALENCES
 from conclave.domain.stopping import next_wave, shortest_stop
 from conclave.domain.voting import majority
 from schemas.values import Ballot, Policy, StoppingRule
@@ -16,6 +17,7 @@ REPLAY = Path(__file__).parents[1] / "data" / "replay"
 EXPECTED: dict[str, Any] = json.loads((REPLAY / "expected.json").read_text())
 FILES = sorted(name for name in EXPECTED if not name.startswith("_"))
 NUM_RECORDED = 40
+AS_WRITTEN = EQUIVALENCES["verbatim"]  # the record compares answers as strings
 
 RULES = {
     "ac_beta_0.95": Policy(
@@ -34,7 +36,12 @@ def questions(name: str) -> list[dict[str, Any]]:
 
 
 def winner(answers: list[str | None]) -> str | None:
-    return majority([Ballot(sample_index=index, answer=answer) for index, answer in enumerate(answers)]).answer
+    ballots = [Ballot(sample_index=index, answer=answer) for index, answer in enumerate(answers)]
+    return majority(ballots, AS_WRITTEN(labels_of(answers))).answer
+
+
+def labels_of(answers: list[str | None]) -> list[str]:
+    return [answer or "" for answer in answers]
 
 
 def figures(name: str, lengths: list[int]) -> dict[str, float]:
@@ -63,7 +70,7 @@ def test_majority_of_the_first_n_is_right_as_often_as_recorded(name: str, num_sa
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("rule", RULES)
 def test_a_rule_stops_where_it_stopped_in_the_record(name: str, rule: str) -> None:
-    stops = [shortest_stop(question["answers"], RULES[rule]) for question in questions(name)]
+    stops = [shortest_stop(labels_of(question["answers"]), RULES[rule], AS_WRITTEN) for question in questions(name)]
     assert figures(name, [stop or NUM_RECORDED for stop in stops]) == EXPECTED[name][rule]
 
 
@@ -73,7 +80,7 @@ def test_deficit_waves_launch_no_sample_more_than_a_rule_would_drawing_one_by_on
     lengths = []
     for question in questions(name):
         launched = 0
-        while wave := next_wave(question["answers"][:launched], RULES[rule]):
+        while wave := next_wave(labels_of(question["answers"][:launched]), RULES[rule]):
             launched += wave
         lengths.append(launched)
     assert figures(name, lengths) == EXPECTED[name][rule]

@@ -6,11 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conclave.domain import stopping
+from conclave.domain.equivalence import EQUIVALENCES
 from conclave.domain.policies import POLICIES
 from conclave.domain.stopping import STOPPING_RULES, leader_confidence, next_wave, num_needed, shortest_stop
 from schemas.values import Policy, StoppingRule
 
-ANSWERS = ["a", "b", "c", None]
+ANSWERS = ["a", "b", "c", ""]
+AS_WRITTEN = EQUIVALENCES["verbatim"]
 answer_lists = st.lists(st.sampled_from(ANSWERS) | st.just("a"), max_size=24)
 policies = st.builds(
     Policy,
@@ -53,12 +55,12 @@ def test_a_unanimous_first_wave_of_four_satisfies_the_default_policy() -> None:
 
 def test_one_dissent_costs_the_default_policy_more_samples() -> None:
     assert next_wave(["a", "b", "a", "a"], POLICIES["default"]) == 3
-    assert next_wave(["a", "a", "a", None], POLICIES["default"]) == 1
+    assert next_wave(["a", "a", "a", ""], POLICIES["default"]) == 1
 
 
 def test_early_stopping_takes_windows_one_after_the_other() -> None:
     rule = policy(StoppingRule.EARLY_STOPPING, window=3)
-    assert [num_needed(answers, rule) for answers in ([], ["a"], ["a", "b"], ["a", "b", "b"], ["b", "b", None])] == [
+    assert [num_needed(answers, rule) for answers in ([], ["a"], ["a", "b"], ["a", "b", "b"], ["b", "b", ""])] == [
         3,
         2,
         4,
@@ -66,28 +68,28 @@ def test_early_stopping_takes_windows_one_after_the_other() -> None:
         3,
     ]
     # Three in a row, but across two windows.
-    assert shortest_stop(["a", "b", "b", "b", "c", "c"], rule) is None
-    assert shortest_stop(["a", "b", "b", "c", "c", "c"], rule) == 6
+    assert shortest_stop(["a", "b", "b", "b", "c", "c"], rule, AS_WRITTEN) is None
+    assert shortest_stop(["a", "b", "b", "c", "c", "c"], rule, AS_WRITTEN) == 6
 
 
 def test_ahead_by_k_counts_the_lead_over_the_runner_up() -> None:
-    assert shortest_stop(["a", "b", "a", "a", "a", "a"], policy(StoppingRule.AHEAD_BY_K, lead=3)) == 5
+    assert shortest_stop(["a", "b", "a", "a", "a", "a"], policy(StoppingRule.AHEAD_BY_K, lead=3), AS_WRITTEN) == 5
 
 
 def test_a_fixed_number_is_drawn_whatever_the_answers_say() -> None:
     rule = policy(StoppingRule.FIXED, max_samples=8)
-    assert (next_wave([], rule), next_wave(["a"] * 8, rule), shortest_stop(["a"] * 8, rule)) == (8, 0, None)
+    assert (next_wave([], rule), next_wave(["a"] * 8, rule), shortest_stop(["a"] * 8, rule, AS_WRITTEN)) == (8, 0, None)
 
 
 @given(answer_lists, policies)
-def test_the_shortest_stop_is_the_first_satisfied_prefix(answers: list[str | None], policy: Policy) -> None:
+def test_the_shortest_stop_is_the_first_satisfied_prefix(answers: list[str], policy: Policy) -> None:
     satisfied = [length for length in range(len(answers) + 1) if num_needed(answers[:length], policy) == 0]
-    assert shortest_stop(answers, policy) == (satisfied[0] if satisfied else None)
+    assert shortest_stop(answers, policy, AS_WRITTEN) == (satisfied[0] if satisfied else None)
 
 
 @given(answer_lists, open_policies, st.data())
 def test_no_continuation_satisfies_a_rule_before_its_deficit_is_met(
-    answers: list[str | None], policy: Policy, data: st.DataObject
+    answers: list[str], policy: Policy, data: st.DataObject
 ) -> None:
     needed = min(num_needed(answers, policy), 40)
     further = data.draw(st.lists(st.sampled_from(ANSWERS), min_size=0, max_size=max(0, needed - 1)))
@@ -95,7 +97,7 @@ def test_no_continuation_satisfies_a_rule_before_its_deficit_is_met(
 
 
 @given(answer_lists, open_policies)
-def test_a_deficit_is_met_when_all_further_votes_go_to_the_leader(answers: list[str | None], policy: Policy) -> None:
+def test_a_deficit_is_met_when_all_further_votes_go_to_the_leader(answers: list[str], policy: Policy) -> None:
     needed = num_needed(answers, policy)
     if policy.stopping is StoppingRule.EARLY_STOPPING:
         open_window = answers[len(answers) - len(answers) % policy.window :]
@@ -106,10 +108,10 @@ def test_a_deficit_is_met_when_all_further_votes_go_to_the_leader(answers: list[
 
 
 @given(answer_lists, policies)
-def test_a_wave_is_never_more_than_the_policy_allows(answers: list[str | None], policy: Policy) -> None:
+def test_a_wave_is_never_more_than_the_policy_allows(answers: list[str], policy: Policy) -> None:
     assert 0 <= next_wave(answers, policy) <= max(0, policy.max_samples - len(answers))
 
 
 @given(answer_lists)
-def test_a_sample_without_an_answer_votes_for_nobody(answers: list[str | None]) -> None:
+def test_a_sample_without_an_answer_votes_for_nobody(answers: list[str]) -> None:
     assert stopping.top_two(answers) == stopping.top_two([answer for answer in answers if answer])

@@ -1,10 +1,12 @@
 import math
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conclave.domain.voting import VOTING_RULES, majority
+from conclave.domain import voting
+from conclave.domain.voting import VOTING_RULES, Count
 from schemas.values import Ballot, Outcome, PathFailure, VotingRule
 
 answers = st.lists(st.sampled_from(["a", "b", "c", None]), max_size=40)
@@ -12,6 +14,11 @@ answers = st.lists(st.sampled_from(["a", "b", "c", None]), max_size=40)
 
 def ballots(*answers: str | None) -> list[Ballot]:
     return [Ballot(sample_index=index, answer=answer) for index, answer in enumerate(answers)]
+
+
+def majority(cast: Sequence[Ballot]) -> Count:
+    """The vote when answers are the same only if their texts are."""
+    return voting.majority(cast, [ballot.answer or "" for ballot in cast])
 
 
 def test_every_voting_rule_has_its_function() -> None:
@@ -49,6 +56,13 @@ def test_votes_without_any_weight_come_to_no_answer() -> None:
 def test_weight_and_not_the_number_of_votes_decides() -> None:
     weighed = [Ballot(sample_index=0, answer="a", weight=3.0), *ballots("b", "b")]
     assert majority(weighed).answer == "a"
+
+
+def test_labels_are_counted_and_the_first_in_launch_order_of_a_cluster_says_what_it_is_called() -> None:
+    cast = ballots("Paris", "...", "paris.", None, "PARIS", "Rome")
+    count = voting.majority(cast, ["paris", "", "paris", "", "paris", "rome"])
+    assert (count.answer, [(row.answer, row.votes) for row in count.tally]) == ("Paris", [("Paris", 3), ("Rome", 1)])
+    assert count.rows == (0, None, 0, None, 0, 1)
 
 
 @given(answers)

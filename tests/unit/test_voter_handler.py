@@ -42,8 +42,21 @@ def test_a_unanimous_first_wave_is_the_verdict_and_the_group_ends() -> None:
     assert (verdict.confidence, verdict.margin, verdict.agreement, verdict.entropy) == (0.96875, 1.0, 1.0, 0.0)
     assert (verdict.launched, verdict.policy, verdict.arm, verdict.decided_ms) == (4, "default", "default", made.NOW_MS)
     assert [(ballot.sample_index, ballot.answer, ballot.tokens_out) for ballot in verdict.ballots] == [
-        (index, "4", 5) for index in range(4)
+        (0, "4", 5),
+        (1, "4.0", 5),
+        (2, "$4", 5),
+        (3, "4.", 5),
     ]
+
+
+@pytest.mark.parametrize("answer", ["12/25", "02134", "3.10", "McDonald's", "Paris", "Straße"])
+def test_the_answer_comes_back_as_the_first_path_of_the_winning_cluster_wrote_it(answer: str) -> None:
+    context = made.context(POLICIES["fixed-8"])
+    others = ["  " + answer + ". "] * 5
+    events = paths("0", None, answer, *others, of=context)
+    verdict = verdict_of(decide(events[::-1]))
+    assert (verdict.answer, [(row.answer, row.votes) for row in verdict.tally]) == (answer, [(answer, 6), ("0", 1)])
+    assert [ballot.tally_row for ballot in verdict.ballots] == [1, None, *[0] * 6]
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
