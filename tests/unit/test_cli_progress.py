@@ -1,7 +1,7 @@
 """What a client shows of a request while its paths come in."""
 
 from conclave.cli.progress import Progress
-from tests.unit import made_events as made
+from conclave.testing import events as made
 
 
 def test_the_votes_so_far_are_counted_as_the_voter_counts_them_whatever_the_order_of_arrival() -> None:

@@ -4,8 +4,8 @@ from msgspec.structs import replace
 
 from conclave.domain.recorded import RecordedEvent
 from conclave.store.rows import TABLES, rows_of
+from conclave.testing import events as made
 from schemas.values import Ballot, TallyRow
-from tests.unit import made_events as made
 
 
 def test_a_ballot_is_recorded_with_the_answer_that_it_counts_for() -> None:
