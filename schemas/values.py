@@ -139,6 +139,29 @@ class StepContext(Struct, frozen=True, kw_only=True):
         return step_id(self.request_id, self.step_index)
 
 
+class Call(Struct, frozen=True):
+    """What a turn hands to a tool."""
+
+    tool: Name
+    argument: Text
+
+
+class Turn(Struct, frozen=True, kw_only=True):
+    """One turn of a path: what the model said to a form or, where `tool` is set, how that tool's answer was put in.
+
+    `answer` is what was found in it: an answer, a criticism, a probability, a tool's result. A path that goes on after a
+    call is one text in several turns; the prompt of each holds those before, so `tokens_in` counts them again.
+    """
+
+    form: Name
+    text: Text
+    answer: ShortText | None = None
+    call: Call | None = None  # what the model asks of a tool at the end of the turn
+    tool: Name | None = None
+    tokens_in: Count = 0
+    tokens_out: Count = 0
+
+
 class Ballot(Struct, frozen=True, kw_only=True):
     """One path's say in a vote. `answer`, as the path wrote it, is None when it gave none; a failed sample has `failure`.
 

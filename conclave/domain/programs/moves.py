@@ -1,0 +1,55 @@
+"""What a program may do next, and what it is."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from schemas.values import Call, Turn
+
+
+class Asked(Protocol):
+    """What a program needs to know of how its question is put."""
+
+    @property
+    def form(self) -> str:
+        """The prompt form of the first turn."""
+        ...
+
+    @property
+    def max_turns(self) -> int:
+        """So many turns of the model at most, at least one; what tools answer is not counted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Speak:
+    """The model speaks: to `form` filled with `fields`, going on from `so_far` where it has begun already."""
+
+    form: str
+    fields: Mapping[str, str]
+    so_far: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The path ends. `turn` is the index of the one that gave the answer; `probability` that it is right, if it was stated."""
+
+    answer: str | None
+    turn: int
+    probability: float | None = None
+
+
+NextTurn = Callable[[Mapping[str, str], Sequence[Turn], Asked], Speak | Call | End]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A row of `PROGRAMS`. `forms` are those that it asks besides its ask's own."""
+
+    next_turn: NextTurn
+    forms: tuple[str, ...] = ()
+
+
+def num_spoken(turns: Sequence[Turn]) -> int:
+    """The turns that are the model's."""
+    return sum(turn.tool is None for turn in turns)

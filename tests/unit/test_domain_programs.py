@@ -1,0 +1,122 @@
+"""Path programs end within their turns, whatever the model and the tools say."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conclave import prompts
+from conclave.domain.programs import PROGRAMS, End, Speak
+from schemas.values import Call, Turn
+
+FIELDS = {"question": "How many?"}
+_ROWS = pytest.mark.parametrize("name", PROGRAMS)
+_SETS = pytest.mark.parametrize("prompt_set", prompts.names())
+
+Said = tuple[str, str | None, Call | None]
+TEXTS = ("", "Answer: 5", "calculate(17-6", "right", "Step 1 is wrong", "{question}", "\n")
+ANSWERS = (None, "right", "95", "0.95", "nan", "-1", "1e999", "٣", "")
+CALLS = (None, Call("calculator", "17-6"), Call("other", ""))
+
+
+def anything(seed: int) -> list[Said]:
+    """More than any path may say."""
+    rng = random.Random(seed)
+    return [(rng.choice(TEXTS), rng.choice(ANSWERS), rng.choice(CALLS)) for _ in range(130)]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """How a question is put, as far as a program asks."""
+
+    form: str = "chain_of_thought"
+    max_turns: int = 1
+
+
+def run(name: str, ask: Ask, said: Sequence[Said]) -> tuple[End, list[Turn], list[Speak]]:
+    """The end of a path on which the model says `said`, with its turns and what was asked."""
+    turns: list[Turn] = []
+    asked: list[Speak] = []
+    for text, answer, call in said:
+        move = PROGRAMS[name].next_turn(FIELDS, turns, ask)
+        assert move == PROGRAMS[name].next_turn(FIELDS, tuple(turns), ask), "a program depends on the turns alone"
+        match move:
+            case End():
+                return move, turns, asked
+            case Speak():
+                asked.append(move)
+                turns.append(Turn(form=move.form, text=text, answer=answer, call=call))
+            case Call():
+                turns.append(Turn(form=turns[-1].form, text=f"={text}", answer=text, tool=move.tool))
+    raise AssertionError("the program does not end")
+
+
+@_ROWS
+@_SETS
+@given(seed=st.integers(0, 2**32), max_turns=st.integers(1, 64))
+def test_a_program_ends_within_its_turns_and_asks_only_what_its_prompt_set_has(
+    name: str, prompt_set: str, seed: int, max_turns: int
+) -> None:
+    form = "tool" if name == "tools" else "chain_of_thought"
+    end, turns, asked = run(name, Ask(form, max_turns), anything(seed))
+    assert 1 <= len(asked) <= max_turns
+    for speak in asked:
+        assert speak.form in (form, *PROGRAMS[name].forms)
+        prompts.load(prompt_set).form(speak.form).render(speak.fields)
+    assert 0 <= end.turn < len(turns)
+    assert end.answer in (turns[end.turn].answer, None)
+    assert end.probability is None or 0 <= end.probability <= 1
+
+
+def test_a_path_of_one_turn_ends_with_its_answer() -> None:
+    end, turns, asked = run("once", Ask(), [("1+1=2\nAnswer: 2", "2", None)] * 2)
+    assert (end, len(turns), asked) == (End("2", turn=0), 1, [Speak("chain_of_thought", FIELDS)])
+
+
+def test_a_path_with_tools_goes_on_from_all_that_was_said_and_put_in() -> None:
+    call = Call("calculator", "17-6")
+    end, turns, asked = run(
+        "tools",
+        Ask("tool", 3),
+        [("calculate(17-6", None, call), (")=11\n", "11", None), ("Answer: 11", "11", None)] * 2,
+    )
+    assert [speak.so_far for speak in asked] == ["", "calculate(17-6=)=11\n"]
+    assert [turn.tool for turn in turns] == [None, "calculator", None]
+    assert end == End("11", turn=2)
+
+
+def test_a_path_that_breaks_off_in_a_call_has_no_answer() -> None:
+    end, turns, _ = run("tools", Ask("tool", 2), [("Answer: 5. calculate(1+1", "5", Call("calculator", "1+1"))] * 9)
+    assert (end.answer, len(turns)) == (None, 3)
+
+
+def test_a_path_is_tried_again_while_its_critic_finds_something_wrong() -> None:
+    first, wrong, second, content = ("a", "1", None), ("no", "Step 1", None), ("b", "2", None), ("fine", None, None)
+    end, _, asked = run("criticised", Ask(max_turns=5), [first, wrong, second, content, first])
+    assert [speak.form for speak in asked] == ["chain_of_thought", "criticise", "retry", "criticise"]
+    assert asked[2].fields == {**FIELDS, "path": "a", "criticism": "Step 1"}
+    assert end == End("2", turn=2)
+
+
+@pytest.mark.parametrize(("max_turns", "forms"), [(1, 1), (2, 1), (3, 3), (4, 3), (5, 5)])
+def test_no_critic_is_asked_that_cannot_be_heeded(max_turns: int, forms: int) -> None:
+    end, _, asked = run("criticised", Ask(max_turns=max_turns), [("a", "Step 1", None)] * 9)
+    assert len(asked) == forms
+    assert end.turn == forms - 1
+
+
+@pytest.mark.parametrize(
+    ("stated", "probability"), [("0.95", 0.95), ("1", 1.0), ("95", None), ("nan", None), ("sure", None), (None, None)]
+)
+def test_a_path_may_say_how_sure_it_is(stated: str | None, probability: float | None) -> None:
+    end, _, asked = run("stated", Ask(max_turns=2), [("a", "7", None), ("b", stated, None), ("c", None, None)])
+    assert end == End("7", turn=0, probability=probability)
+    assert asked[1].fields == {**FIELDS, "path": "a"}
+
+
+def test_a_path_without_an_answer_is_not_asked_how_sure_it_is() -> None:
+    end, _, asked = run("stated", Ask(max_turns=2), [("a", None, None)] * 3)
+    assert (end.answer, len(asked)) == (None, 1)
