@@ -44,11 +44,12 @@ class Handling:
         *,
         may_start: Callable[[Lane], bool],
         on_change: Callable[[], None],
+        rng: random.Random | None = None,
     ) -> None:
         self._settings, self._work, self._publisher, self._dependencies = settings, work, publisher, dependencies
         self._may_start, self._on_change = may_start, on_change
         self._backoff = Backoff(settings.retry_backoff_s)
-        self._rng = random.Random()
+        self._rng = rng or random.Random()
         self._queues: dict[str, deque[tuple[Lane, Record, Event]]] = {}
         self.num_running = 0
 

@@ -1,4 +1,4 @@
-"""The only module that knows aiokafka: consumers, transactional producers and administration, as the runtime needs them.
+"""The only module that knows aiokafka: conclave.runtime.broker's ports on Apache Kafka, and the administration of topics.
 
 Every call that talks to the broker is under a time limit: several of aiokafka's can wait for ever with the broker away.
 Three places reach into its private parts (pinned version, guarded by tests/integration/test_kafka_adapter.py): the
@@ -8,7 +8,8 @@ member's generation, its heartbeat, and the touch that says that a full service 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -28,6 +29,8 @@ from aiokafka.record._crecords import default_records as _c_extension  # noqa: F
 from aiokafka.structs import OffsetAndMetadata
 
 from conclave.errors import Fenced, LostDependency
+from conclave.runtime import broker
+from conclave.runtime.broker import Membership, Rebalance
 from conclave.runtime.record import Output, Record, Tp
 
 # After a commit the broker answers CONCURRENT_TRANSACTIONS until its markers are written. aiokafka waits this long before
@@ -41,22 +44,6 @@ T = TypeVar("T")
 TIME_LIMIT_S = 30.0
 MAX_REQUEST_BYTES = 1_500_000
 _LOST = (KafkaError, OSError, TimeoutError, AssertionError)
-
-
-@dataclass(frozen=True, slots=True)
-class Membership:
-    """A consumer's place in its group: the same member in the next generation never lost its partitions in between."""
-
-    member_id: str
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rebalance:
-    """What the consumer tells about its partitions. Both are awaited inside the rebalance: be quick."""
-
-    on_revoked: Callable[[Collection[Tp]], Awaitable[None]]
-    on_assigned: Callable[[Collection[Tp]], Awaitable[None]]
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -147,6 +134,7 @@ class TransactionalProducer:
         self._bootstrap_servers = bootstrap_servers
         self._transactional_id = transactional_id
         self._producer: AIOKafkaProducer | None = None
+        self._sent: list[asyncio.Future[object]] = []
 
     async def open(self) -> None:
         """A new incarnation of the id. Raises: LostDependency."""
@@ -164,32 +152,48 @@ class TransactionalProducer:
         self._producer = producer
         await _limited(producer.start())
 
-    async def transact(self, outputs: Iterable[Output], group: str, offsets: Mapping[Tp, tuple[int, str]]) -> None:
-        """Publishes `outputs` and commits `offsets` together, or neither.
+    async def begin(self) -> None:
+        """Begins a transaction. Raises: Fenced, LostDependency."""
+        self._sent = []
+        with self._told_apart() as producer:
+            await producer.begin_transaction()
 
-        Raises: Fenced when the id has a newer holder; LostDependency when the outcome is unknown: open() again settles it.
-        """
+    async def send(self, outputs: Iterable[Output]) -> None:
+        """Hands over records of the transaction. Raises: Fenced, LostDependency."""
+        with self._told_apart() as producer:
+            for output in outputs:
+                future = await _send(producer, output)
+                future.add_done_callback(_retrieve)
+                self._sent.append(future)
+
+    async def send_offsets(self, consumer_group: str, offsets: Mapping[Tp, tuple[int, str]]) -> None:
+        """Makes offsets part of the transaction. Raises: Fenced, LostDependency."""
+        structs = {TopicPartition(*tp): OffsetAndMetadata(*offset) for tp, offset in offsets.items()}
+        with self._told_apart() as producer:
+            await producer.send_offsets_to_transaction(structs, consumer_group)
+
+    async def acknowledged(self) -> None:
+        """Returns once the broker has every record sent since `begin`. Raises: Fenced, LostDependency."""
+        with self._told_apart():
+            for future in self._sent:
+                await future
+
+    async def commit(self) -> None:
+        """Commits. It would succeed although a record was refused. Raises: Fenced, LostDependency."""
+        with self._told_apart() as producer:
+            await producer.commit_transaction()
+
+    @contextmanager
+    def _told_apart(self) -> Iterator[AIOKafkaProducer]:
+        """The open producer; what it raises becomes Fenced or LostDependency."""
         if self._producer is None:
             raise LostDependency("kafka", "the producer is closed")
         try:
-            async with asyncio.timeout(TIME_LIMIT_S):
-                await self._transact(self._producer, outputs, group, offsets)
+            yield self._producer
         except (ProducerFenced, InvalidProducerEpoch):
             raise Fenced(self._transactional_id) from None
         except _LOST as error:
             raise LostDependency("kafka", repr(error)) from error
-
-    @staticmethod
-    async def _transact(
-        producer: AIOKafkaProducer, outputs: Iterable[Output], group: str, offsets: Mapping[Tp, tuple[int, str]]
-    ) -> None:
-        await producer.begin_transaction()  # 1
-        sent = [await _send(producer, output) for output in outputs]  # 2
-        structs = {TopicPartition(*tp): OffsetAndMetadata(*offset) for tp, offset in offsets.items()}
-        await producer.send_offsets_to_transaction(structs, group)  # 3
-        for future in sent:  # 4: commit_transaction() would succeed although a batch was rejected
-            await future
-        await producer.commit_transaction()  # 5
 
     async def close(self) -> None:
         """Lets go of the connections, in 5 s at most. The broker ends an open transaction when the id is opened again."""
@@ -327,6 +331,44 @@ class Admin:
         return {Tp(*tp): (each.offset, each.metadata or "") for tp, each in found.items() if each.offset >= 0}
 
 
+@dataclass(frozen=True, slots=True)
+class Kafka:
+    """An Apache Kafka cluster: conclave.runtime.broker.Broker."""
+
+    bootstrap_servers: str
+
+    def group_consumer(
+        self, consumer_group: str, client_id: str, *, session_timeout_ms: int, max_poll_interval_ms: int
+    ) -> broker.GroupConsumer:
+        """A member-to-be of a consumer group."""
+        return GroupConsumer(
+            self.bootstrap_servers,
+            consumer_group,
+            client_id,
+            session_timeout_ms=session_timeout_ms,
+            max_poll_interval_ms=max_poll_interval_ms,
+        )
+
+    def transactional_producer(self, transactional_id: str) -> broker.TransactionalProducer:
+        """A holder-to-be of a transactional id."""
+        return TransactionalProducer(self.bootstrap_servers, transactional_id)
+
+    def plain_producer(self) -> broker.PlainProducer:
+        """A producer without transactions."""
+        return PlainProducer(self.bootstrap_servers)
+
+    def log_reader(self) -> broker.LogReader:
+        """A reader without a group."""
+        return LogReader(self.bootstrap_servers)
+
+    async def committed(
+        self, consumer_group: str, partitions: Collection[Tp] | None = None
+    ) -> dict[Tp, tuple[int, str]]:
+        """Committed offset and metadata of each partition that has one. Raises: LostDependency."""
+        async with Admin(self.bootstrap_servers) as admin:
+            return await admin.committed(consumer_group, partitions)
+
+
 async def _send(producer: AIOKafkaProducer, output: Output) -> "asyncio.Future[object]":
     headers = [(name, value or b"") for name, value in output.headers]
     key = b"" if output.key is None and output.value is None else output.key
@@ -334,6 +376,12 @@ async def _send(producer: AIOKafkaProducer, output: Output) -> "asyncio.Future[o
         output.topic, key=key, value=output.value, headers=headers, partition=output.partition
     )
     return future
+
+
+def _retrieve(sent: "asyncio.Future[object]") -> None:
+    """Takes note of a failure that nobody awaits any more, as after a fencing: asyncio would complain of it."""
+    if not sent.cancelled():
+        sent.exception()
 
 
 async def _limited(work: Awaitable[T], limit_s: float = TIME_LIMIT_S) -> T:

@@ -20,10 +20,11 @@ import structlog
 
 from conclave.errors import Fenced, LostDependency
 from conclave.runtime import commit_metadata, metrics
+from conclave.runtime.broker import Broker, GroupConsumer
 from conclave.runtime.groups import Groups
-from conclave.runtime.kafka import Admin, GroupConsumer, TransactionalProducer
 from conclave.runtime.record import Output, Tp
 from conclave.runtime.tracker import Commit, Tracker
+from conclave.runtime.transaction import transact
 
 MAX_FLUSH_RECORDS = 500
 MAX_FLUSH_BYTES = 4 << 20
@@ -48,7 +49,7 @@ class Lane:
         tp: Tp,
         *,
         group: str,
-        bootstrap_servers: str,
+        broker: Broker,
         consumer: GroupConsumer,
         groups: Groups | None,
         prepare: Callable[["Lane"], Awaitable[None]],
@@ -62,11 +63,11 @@ class Lane:
         self.is_held = False  # between a revocation and the next assignment
         self.generation = -1
         self._group = group
-        self._bootstrap_servers = bootstrap_servers
+        self._broker = broker
         self._consumer = consumer
         self._prepare = prepare
         self._on_change = on_change
-        self._producer = TransactionalProducer(bootstrap_servers, f"conclave.{group}.{tp.topic}.{tp.partition}")
+        self._producer = broker.transactional_producer(f"conclave.{group}.{tp.topic}.{tp.partition}")
         self._outbox: deque[Completion] = deque()
         self._flushing: list[Completion] = []
         self._wake = asyncio.Event()
@@ -145,8 +146,7 @@ class Lane:
         log.info("lane_ready", partition=str(self.tp), low=commit.low, done=len(commit.done), cause=cause)
 
     async def _committed(self) -> Commit:
-        async with Admin(self._bootstrap_servers) as admin:
-            offset, metadata = (await admin.committed(self._group, [self.tp])).get(self.tp, (0, ""))
+        offset, metadata = (await self._broker.committed(self._group, [self.tp])).get(self.tp, (0, ""))
         commit = commit_metadata.decode(offset, metadata)
         if commit is None:
             log.warning("commit_metadata_unknown", partition=str(self.tp), low=offset)
@@ -208,7 +208,7 @@ class Lane:
         outputs = [output for completion in self._flushing for output in completion.outputs]
         commit = self.tracker.commit_with(offsets)
         position = (commit.low, commit_metadata.encode(commit))
-        await self._producer.transact(outputs, self._group, {self.tp: position})
+        await transact(self._producer, outputs, self._group, {self.tp: position})
         self.tracker.finish(offsets)
         self._flushing = []
         metrics.TRANSACTION_SECONDS.observe(time.perf_counter() - started)

@@ -17,6 +17,7 @@ from conclave.runtime.attempts import Dependencies
 from conclave.runtime.broadcast import BroadcastReader
 from conclave.runtime.handler import Broadcast
 from conclave.runtime.health import Health
+from conclave.runtime.kafka import Kafka
 from conclave.runtime.settings import RuntimeSettings, load
 from schemas import flow
 
@@ -109,7 +110,7 @@ async def _compose_and_run(
         reader = None
         if row.broadcasts and parts.listener is not None:
             topics = [topic.value for topic in row.broadcasts]
-            reader = BroadcastReader(settings.bootstrap_servers, topics, parts.listener, dependencies)
+            reader = BroadcastReader(Kafka(settings.bootstrap_servers), topics, parts.listener, dependencies)
             extra.append(tasks.create_task(reader.run(), name="broadcast"))
         extra.append(tasks.create_task(_probe_kafka(settings, dependencies), name="probe"))
 

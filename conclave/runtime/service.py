@@ -8,7 +8,7 @@ Nothing is polled while there is no room: the broker keeps the rest, and one fet
 
 import asyncio
 import contextlib
-import time
+import random
 from collections.abc import Collection
 
 import structlog
@@ -16,12 +16,13 @@ import structlog
 from conclave.errors import LostDependency, Rejected
 from conclave.runtime import dead_letters, metrics
 from conclave.runtime.attempts import Dependencies
+from conclave.runtime.broker import Broker, GroupConsumer, Rebalance
+from conclave.runtime.clock import ClockMs, wall_clock_ms
 from conclave.runtime.deduplication import Window
 from conclave.runtime.groups import Groups
 from conclave.runtime.handling import Handling, Work, finish
 from conclave.runtime.intake import Publisher
 from conclave.runtime.joining import Joining
-from conclave.runtime.kafka import GroupConsumer, LogReader, Rebalance
 from conclave.runtime.lane import Completion, Lane
 from conclave.runtime.record import Record, Tp
 from conclave.runtime.settings import RuntimeSettings
@@ -38,19 +39,23 @@ log = structlog.get_logger(__name__)
 class Service:
     """The consumer of one service in this process."""
 
-    def __init__(self, name: str, settings: RuntimeSettings, work: Work, dependencies: Dependencies) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: RuntimeSettings,
+        work: Work,
+        dependencies: Dependencies,
+        broker: Broker,
+        *,
+        clock_ms: ClockMs = wall_clock_ms,
+        rng: random.Random | None = None,
+    ) -> None:
         row = flow.service_row(name)
         self._name, self._settings, self._work_spec = name, settings, work
         self._topics = [topic.value for topic in row.consumes]
-        self._publisher = Publisher(name, lambda: time.time_ns() // 1_000_000)
-        self._dependencies = dependencies
-        self._consumer = GroupConsumer(
-            settings.bootstrap_servers,
-            name,
-            f"conclave-{name}",
-            session_timeout_ms=settings.session_timeout_ms,
-            max_poll_interval_ms=settings.max_poll_interval_ms,
-        )
+        self._publisher = Publisher(name, clock_ms)
+        self._dependencies, self._broker = dependencies, broker
+        self._consumer = self._new_consumer()
         self._lanes: dict[Tp, Lane] = {}
         self._lane_tasks: dict[Tp, asyncio.Task[None]] = {}
         self._windows: dict[Tp, Window] = {}
@@ -64,6 +69,7 @@ class Service:
             dependencies,
             may_start=lambda lane: self._lanes.get(lane.tp) is lane and not self._stopping.is_set(),
             on_change=self._changed.set,
+            rng=rng,
         )
         self._tasks: asyncio.TaskGroup | None = None
         self.is_joined = False
@@ -108,18 +114,21 @@ class Service:
             except LostDependency as error:
                 self._dependencies.lost(error.dependency, error.why)
                 await self._consumer.stop()
-                self._consumer = GroupConsumer(
-                    self._settings.bootstrap_servers,
-                    self._name,
-                    f"conclave-{self._name}",
-                    session_timeout_ms=self._settings.session_timeout_ms,
-                    max_poll_interval_ms=self._settings.max_poll_interval_ms,
-                )
+                self._consumer = self._new_consumer()
                 await asyncio.sleep(1.0)
 
+    def _new_consumer(self) -> GroupConsumer:
+        return self._broker.group_consumer(
+            self._name,
+            f"conclave-{self._name}",
+            session_timeout_ms=self._settings.session_timeout_ms,
+            max_poll_interval_ms=self._settings.max_poll_interval_ms,
+        )
+
     async def _drain(self) -> None:
-        deadline = time.monotonic() + self._settings.drain_s
-        while self._handling.num_running and time.monotonic() < deadline:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._settings.drain_s
+        while self._handling.num_running and clock() < deadline:
             await self._until_changed(0.1)
         # Up to half the broker's patience for what is finished; unflushed work is simply done again by someone.
         for lane in self._lanes.values():
@@ -162,7 +171,7 @@ class Service:
         lane = self._lanes[tp] = Lane(
             tp,
             group=self._name,
-            bootstrap_servers=self._settings.bootstrap_servers,
+            broker=self._broker,
             consumer=self._consumer,
             groups=Groups(self._work_spec.joiner) if self._work_spec.joiner else None,
             prepare=self._read_window,
@@ -191,7 +200,7 @@ class Service:
         if key_of is None or size == 0:
             return
         window = self._windows[lane.tp] = Window(size)
-        reader = LogReader(self._settings.bootstrap_servers)
+        reader = self._broker.log_reader()
         try:
             await reader.start()
             begin = max((await reader.begin_offsets([lane.tp]))[lane.tp], lane.tracker.low - size)

@@ -14,8 +14,9 @@ from conclave.domain.recorded import RecordedEvent
 from conclave.errors import Fenced, LostDependency
 from conclave.runtime import dead_letters, metrics
 from conclave.runtime.attempts import Dependencies
+from conclave.runtime.broker import Broker, Rebalance
+from conclave.runtime.clock import ClockMs, wall_clock_ms
 from conclave.runtime.intake import Publisher, event_id
-from conclave.runtime.kafka import GroupConsumer, PlainProducer, Rebalance
 from conclave.runtime.record import Record, Tp, coordinates
 from conclave.runtime.settings import RuntimeSettings
 from schemas import flow
@@ -48,19 +49,26 @@ class Sink:
     """The consumer of a service that only writes."""
 
     def __init__(
-        self, name: str, settings: RuntimeSettings, store: Store, dependencies: Dependencies, *, batch: int = 2000
+        self,
+        name: str,
+        settings: RuntimeSettings,
+        store: Store,
+        dependencies: Dependencies,
+        broker: Broker,
+        *,
+        clock_ms: ClockMs = wall_clock_ms,
+        batch: int = 2000,
     ) -> None:
         self._name, self._store, self._dependencies, self._batch = name, store, dependencies, batch
         self._topics = [topic.value for topic in flow.service_row(name).consumes]
-        self._publisher = Publisher(name, lambda: time.time_ns() // 1_000_000)
-        self._consumer = GroupConsumer(
-            settings.bootstrap_servers,
+        self._publisher = Publisher(name, clock_ms)
+        self._consumer = broker.group_consumer(
             name,
             f"conclave-{name}",
             session_timeout_ms=settings.session_timeout_ms,
             max_poll_interval_ms=settings.max_poll_interval_ms,
         )
-        self._producer = PlainProducer(settings.bootstrap_servers)
+        self._producer = broker.plain_producer()
         self._assigned: frozenset[Tp] = frozenset()
         self._claimed: dict[Tp, int] = {}  # next offset to store
         self._stopping = asyncio.Event()
@@ -210,7 +218,7 @@ class Sink:
         while True:
             delay_s = _MAINTAIN_EVERY_S
             try:
-                await self._store.maintain(time.time_ns() // 1_000_000)
+                await self._store.maintain(self._publisher.clock_ms())
             except LostDependency as error:
                 self._dependencies.lost(error.dependency, error.why)
                 delay_s = 5.0

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.handling import Work
+from conclave.runtime.kafka import Kafka
 from conclave.runtime.process import Parts, main
 from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings, load
@@ -16,7 +17,8 @@ from services.aggregator.settings import AggregatorSettings
 @asynccontextmanager
 async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> AsyncIterator[Parts]:
     """The aggregator."""
-    yield Parts(Service("aggregator", settings, Work(joiner=Aggregator(load(AggregatorSettings))), dependencies))
+    work = Work(joiner=Aggregator(load(AggregatorSettings)))
+    yield Parts(Service("aggregator", settings, work, dependencies, Kafka(settings.bootstrap_servers)))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from conclave.engine import ENGINES
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.handling import Work
+from conclave.runtime.kafka import Kafka
 from conclave.runtime.process import Parts, main
 from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings, load
@@ -22,7 +23,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     await engine.start()
     try:
         decoder = Decoder(engine, kv_cache_use_limit=own.kv_cache_use_limit)
-        service = Service("decoder", settings, Work(handler=decoder), dependencies)
+        service = Service("decoder", settings, Work(handler=decoder), dependencies, Kafka(settings.bootstrap_servers))
         yield Parts(service, listener=decoder, status=decoder.status)
     finally:
         await engine.stop()

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.handling import Work
+from conclave.runtime.kafka import Kafka
 from conclave.runtime.process import Parts, main
 from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings, load
@@ -18,7 +19,8 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     """The decomposer, which knows a request published twice."""
     decomposer = Decomposer(load(DecomposerSettings))
     work = Work(handler=decomposer, request_key=decomposer.request_key)
-    yield Parts(Service("decomposer", settings, work, dependencies), listener=decomposer)
+    service = Service("decomposer", settings, work, dependencies, Kafka(settings.bootstrap_servers))
+    yield Parts(service, listener=decomposer)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from conclave.runtime.attempts import Dependencies
+from conclave.runtime.kafka import Kafka
 from conclave.runtime.process import Parts, main
 from conclave.runtime.settings import RuntimeSettings, load
 from conclave.runtime.sink import Sink
@@ -19,7 +20,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     own = load(RecorderSettings)
     store = Store(own.postgres_dsn, ahead_days=own.partitions_ahead_days, retention_days=own.retention_days)
     try:
-        yield Parts(Sink("recorder", settings, Recorder(store), dependencies))
+        yield Parts(Sink("recorder", settings, Recorder(store), dependencies, Kafka(settings.bootstrap_servers)))
     finally:
         await store.close()
 

@@ -17,6 +17,7 @@ from conclave.runtime.handling import Work
 from conclave.runtime.kafka import Admin, LogReader, TransactionalProducer
 from conclave.runtime.record import Output, Tp
 from conclave.runtime.topics import ensure_topics
+from conclave.runtime.transaction import transact
 from conclave.testing.waiting import until, until_async
 from schemas.envelope import header
 from schemas.events import AnswerReached, Event, PlanMade, ReasoningRequested, RequestFailed, StepDecided
@@ -101,11 +102,11 @@ async def test_a_newer_holder_of_a_partition_fences_the_older_and_its_output_is_
     zombie, owner = (TransactionalProducer(address, "conclave.fencing-test") for _ in range(2))
     output = Output(Topic.FEEDBACK.value, b"k", b"zombie", ())
     await zombie.open()
-    await zombie.transact([], group, {tp: (1, "")})
+    await transact(zombie, [], group, {tp: (1, "")})
     await owner.open()
     with pytest.raises((Fenced, LostDependency)):
-        await zombie.transact([output], group, {tp: (99, "zombie")})
-    await owner.transact([Output(Topic.FEEDBACK.value, b"k", b"owner", ())], group, {tp: (2, "1:AQ==")})
+        await transact(zombie, [output], group, {tp: (99, "zombie")})
+    await transact(owner, [Output(Topic.FEEDBACK.value, b"k", b"owner", ())], group, {tp: (2, "1:AQ==")})
     async with Admin(address) as admin:
         assert await admin.committed(group, [tp]) == {tp: (2, "1:AQ==")}
     reader = LogReader(address)
