@@ -1,122 +1,79 @@
-"""Prompt forms as data, in versioned sets: one for the model that ships, one for instruction-tuned models.
+"""Prompt forms as data, in versioned sets: one for the model that ships, one for instruction-tuned models, and an operator's own.
 
-A set is a TOML file in this folder. Each form has the user's message, optional system message and stop strings, and the
-patterns that find an answer in what the model says; the last match of the first pattern that matches counts.
+A set is a TOML file, named after it, with a table `[forms.<name>]` each:
+    user        the user's message, with {fields}; `system` may stand before it
+    stop        strings at which generation stops
+    answer      patterns that find the answer in what the model says; the last match of the first one that matches counts
+    otherwise   what stands where a field is not given
+    produces    what the answer is: "answer", "plan", "criticism" or "probability"
+    satisfied   of a criticism: the answer that finds nothing wrong;  out_of: of a probability, what a certainty is written as
+    tool, call, observe   the tool that it may call, the pattern of a call at the text's end, with a group (?P<argument>…),
+                and how the tool's {result} is written after it
 """
 
-import re
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from functools import cache
 from importlib import resources
-from string import Formatter
+from pathlib import Path
 
-from conclave.errors import ConclaveError
+from conclave.errors import Misconfigured, WrongSetting
+from conclave.prompts.forms import FIELDS, Form, Message, Produces, PromptSet, Reading, Rendered, UnknownPrompt
+from conclave.prompts.reading import read_set
 
-
-@dataclass(eq=False)
-class UnknownPrompt(ConclaveError):
-    """A prompt set, form or field that is asked for and not there."""
-
-    what: str
-    name: str
-    known: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"no {self.what} {self.name!r}; there are: {', '.join(self.known)}"
+__all__ = [
+    "FIELDS", "Form", "Message", "Produces", "PromptSet", "Reading", "Rendered", "UnknownPrompt",
+    "available", "load", "names", "shipped",
+]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a chat."""
-
-    role: str
-    content: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """A prompt, ready for a chat template, and the strings at which generation stops."""
-
-    messages: tuple[Message, ...]
-    stop: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """One way to ask."""
-
-    name: str
-    system: str | None
-    user: str
-    stop: tuple[str, ...]
-    answer: tuple[re.Pattern[str], ...]
-    fields: tuple[str, ...]
-
-    def render(self, fields: Mapping[str, str]) -> Rendered:
-        """The prompt with its fields filled in. Raises: UnknownPrompt when one is missing."""
-        missing = next((name for name in self.fields if name not in fields), None)
-        if missing is not None:
-            raise UnknownPrompt("field", missing, tuple(fields))
-        user = Message("user", self.user.format_map(fields))
-        messages = (user,) if self.system is None else (Message("system", self.system), user)
-        return Rendered(messages, self.stop)
-
-    def extract_answer(self, text: str) -> str | None:
-        """The answer that a completion states; None when it states none. Never fails."""
-        for pattern in self.answer:
-            found = pattern.findall(text)
-            if found:
-                return str(found[-1]).strip() or None
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class PromptSet:
-    """The forms of one version for one kind of model."""
-
-    name: str
-    forms: Mapping[str, Form]
-
-    def form(self, name: str) -> Form:
-        """A form by name. Raises: UnknownPrompt."""
+def available(folder: Path | None, *, tools: Collection[str]) -> dict[str, PromptSet]:
+    """The sets that ship and those of an operator's folder, by name. Raises: Misconfigured, with all that is wrong in it."""
+    sets, faults = dict(shipped()), []
+    if folder is not None and not folder.is_dir():
+        raise Misconfigured([WrongSetting(str(folder), "a folder of prompt sets, <name>.toml each", "no folder")])
+    for file in sorted(folder.glob("*.toml")) if folder is not None else ():
         try:
-            return self.forms[name]
-        except KeyError:
-            raise UnknownPrompt(f"form in prompt set {self.name!r}", name, tuple(self.forms)) from None
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            faults.append(WrongSetting(str(file), "a readable file in UTF-8", str(error)))
+            continue
+        found, wrong = read_set(file.stem, str(file), text, tools)
+        faults += wrong
+        if found.name in sets:
+            faults.append(WrongSetting(str(file), "a name of its own: a set that ships is not replaced", found.name))
+        sets[found.name] = found
+    if faults:
+        raise Misconfigured(faults)
+    return sets
 
 
-def names() -> tuple[str, ...]:
-    """The prompt sets that there are."""
-    return tuple(
-        sorted(
-            each.name.removesuffix(".toml")
-            for each in resources.files(__name__).iterdir()
-            if each.name.endswith(".toml")
-        )
-    )
+_SHIPPED_TOOLS = ("calculator", "whole_calculator")  # rows of conclave.tools, which lies above
 
 
 @cache
-def load(name: str) -> PromptSet:
-    """A prompt set by name. Raises: UnknownPrompt."""
-    if name not in names():
-        raise UnknownPrompt("prompt set", name, names())
-    data = tomllib.loads((resources.files(__name__) / f"{name}.toml").read_text())
-    return PromptSet(name, {form: _form(form, row) for form, row in data["forms"].items()})
+def shipped() -> dict[str, PromptSet]:
+    """The sets of this folder, by name. Raises: Misconfigured; tests see to it that it doesn't."""
+    sets: dict[str, PromptSet] = {}
+    faults: list[WrongSetting] = []
+    for file in sorted(resources.files(__name__).iterdir(), key=lambda each: each.name):
+        if file.name.endswith(".toml"):
+            found, wrong = read_set(file.name.removesuffix(".toml"), file.name, file.read_text(), _SHIPPED_TOOLS)
+            sets[found.name] = found
+            faults += wrong
+    if faults:
+        raise Misconfigured(faults)
+    return sets
 
 
-def _form(name: str, row: Mapping[str, object]) -> Form:
-    user = str(row["user"])
-    stop, answer = row.get("stop", []), row.get("answer", [])
-    assert isinstance(stop, list)
-    assert isinstance(answer, list)
-    return Form(
-        name=name,
-        system=str(row["system"]) if "system" in row else None,
-        user=user,
-        stop=tuple(stop),
-        answer=tuple(re.compile(pattern, re.IGNORECASE) for pattern in answer),
-        fields=tuple(field for _, field, _, _ in Formatter().parse(user) if field),
-    )
+def names() -> tuple[str, ...]:
+    """The prompt sets that ship."""
+    return tuple(shipped())
+
+
+def load(name: str, sets: Mapping[str, PromptSet] | None = None) -> PromptSet:
+    """A set by name, out of those that ship unless others are given. Raises: UnknownPrompt."""
+    sets = shipped() if sets is None else sets
+    try:
+        return sets[name]
+    except KeyError:
+        raise UnknownPrompt("prompt set", name, tuple(sets)) from None

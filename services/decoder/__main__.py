@@ -4,6 +4,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from conclave import prompts
 from conclave.engine import ENGINES
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.handling import Work
@@ -11,6 +12,7 @@ from conclave.runtime.kafka import Kafka
 from conclave.runtime.process import Parts, main
 from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings, load
+from conclave.tools import TOOLS
 from services.decoder.handler import Decoder
 from services.decoder.settings import DecoderSettings
 
@@ -19,11 +21,17 @@ from services.decoder.settings import DecoderSettings
 async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> AsyncIterator[Parts]:
     """The decoder with its engine running: the group is joined only once paths can be decoded."""
     own = load(DecoderSettings)
+    prompt_sets = prompts.available(own.prompts_dir, tools=TOOLS)
     engine = ENGINES[own.engine](own.options())
     await engine.start()
     try:
+<<<<<<< HEAD
         decoder = Decoder(engine, kv_cache_use_limit=own.kv_cache_use_limit)
         service = Service("decoder", settings, Work(handler=decoder), dependencies, Kafka(settings.bootstrap_servers))
+=======
+        decoder = Decoder(engine, kv_cache_use_limit=own.kv_cache_use_limit, prompt_sets=prompt_sets)
+        service = Service("decoder", settings, Work(handler=decoder), dependencies)
+>>>>>>> 1118d58 (Let a prompt form say what it produces and how its model calls a tool, and check sets when they are loaded)
         yield Parts(service, listener=decoder, status=decoder.status)
     finally:
         await engine.stop()

@@ -10,12 +10,12 @@ A step closed meanwhile ends 3 and 4, and frees the engine.
 import asyncio
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from conclave import prompts
 from conclave.engine.admission import Admission, Ticket
 from conclave.engine.protocol import Decoded, DecodeRequest, Engine, EngineLost, PromptTooLong
-from conclave.prompts import Form, Rendered, UnknownPrompt
+from conclave.prompts import Form, PromptSet, Rendered, UnknownPrompt
 from conclave.runtime.handler import Arrival
 from schemas.events import Event, PathDecoded, PathFailed, SampleRequested, StepClosed
 from schemas.ids import path_id
@@ -29,8 +29,14 @@ _MAX_LOSSES = 3
 class Decoder:
     """Handler of `reasoning.samples`, and listener to `reasoning.control`."""
 
-    def __init__(self, engine: Engine, *, kv_cache_use_limit: float = 0.95) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        kv_cache_use_limit: float = 0.95,
+        prompt_sets: Mapping[str, PromptSet] | None = None,
+    ) -> None:
+        self._engine, self._prompt_sets = engine, prompt_sets
         self._admission = Admission(max_running=engine.max_running, kv_cache_use_limit=kv_cache_use_limit)
         self._turns: dict[Ticket, asyncio.Future[None]] = {}
         self._closed: OrderedDict[str, None] = OrderedDict()
@@ -66,7 +72,7 @@ class Decoder:
         if left_s <= 0:
             return [_failed(event, PathFailure.DEADLINE, "its deadline had passed before it started", started)]
         try:
-            form = prompts.load(event.context.policy.prompt_set).form(event.context.policy.form)
+            form = prompts.load(event.context.policy.prompt_set, self._prompt_sets).form(event.context.policy.form)
             rendered = form.render(event.context.fields)
         except UnknownPrompt as error:
             return [_failed(event, PathFailure.BAD_PROMPT, str(error), started)]

@@ -1,5 +1,6 @@
 """The decoder's settings."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
@@ -19,6 +20,7 @@ class DecoderSettings(BaseSettings):
     max_running: Annotated[int, Field(ge=1, le=65_536, description="sequences that the engine runs at once")] = 64
     kv_cache_use_limit: Annotated[float, Field(gt=0, le=1, description="of the KV cache: nothing new above it")] = 0.95
     max_model_len: Annotated[int | None, Field(ge=16, description="tokens; default: the model's own")] = None
+    prompts_dir: Annotated[Path | None, Field(description="folder of prompt sets besides those that ship")] = None
     openai_base_url: str = ""
     openai_api_key: SecretStr = SecretStr("")
     scripted_latency_ms: Annotated[float, Field(ge=0)] = 5.0

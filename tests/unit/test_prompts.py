@@ -1,21 +1,27 @@
 """Prompt sets: data that must fit what asks for it."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from conclave import prompts
-from conclave.prompts import UnknownPrompt
+from conclave.errors import Misconfigured
+from conclave.prompts import FIELDS, UnknownPrompt
+from conclave.prompts.reading import read_set
+from conclave.tools import TOOLS
+from schemas.values import Call
 
 SETS = [prompts.load(name) for name in prompts.names()]
 FORMS = [pytest.param(form, id=f"{each.name}-{form.name}") for each in SETS for form in each.forms.values()]
 
 
 def test_every_set_asks_in_the_same_forms_with_the_fields_that_a_strategy_has() -> None:
-    known = {"question", "earlier", "earlier_in_full", "path", "criticism"}
     for each in SETS:
         assert set(each.forms) == set(SETS[0].forms)
-        assert all(set(form.fields) <= known for form in each.forms.values())
+        assert all(set(form.fields) <= set(FIELDS) for form in each.forms.values())
+        assert [form.produces for form in each.forms.values()] == [form.produces for form in SETS[0].forms.values()]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -29,7 +35,7 @@ def test_a_form_reads_any_text_without_failing(form: prompts.Form, text: str) ->
 def test_a_field_that_is_missing_is_named(form: prompts.Form) -> None:
     with pytest.raises(UnknownPrompt) as raised:
         form.render({})
-    assert raised.value.name == form.fields[0]
+    assert raised.value.name == next(name for name in form.fields if name not in form.otherwise)
 
 
 @given(text=st.text(max_size=100))
@@ -59,3 +65,125 @@ def test_an_unknown_set_or_form_is_named_with_those_there_are() -> None:
         prompts.load("reasoner-v0")
     with pytest.raises(UnknownPrompt, match="chain_of_thought"):
         SETS[0].form("shout")
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "text", "answer"),
+    [
+        ("reasoner-v3", "criticise", "1+1=2 ok\nright", None),
+        ("reasoner-v3", "criticise", "2+2=5 no\nStep 1 is wrong: 2+2=5", "Step 1 is wrong: 2+2=5"),
+        ("instruct-v1", "criticise", "All holds.\n**Right**", None),
+        ("reasoner-v3", "confidence", "95", "0.95"),
+        ("reasoner-v3", "confidence", "5", "0.05"),
+        ("instruct-v1", "confidence", "I would say 100", "1"),
+        ("instruct-v1", "confidence", "about 250", None),
+        ("instruct-v1", "confidence", "sure", None),
+        ("reasoner-v3", "tool", "calculate(1+1)=2\nAnswer: 2", "2"),
+    ],
+)
+def test_an_answer_means_what_its_form_produces(name: str, form: str, text: str, answer: str | None) -> None:
+    assert prompts.load(name).form(form).read(text).answer == answer
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "argument", "goes_on"),
+    [
+        ("reasoner-v3", "calculate(17-6", "17-6", "calculate(17-6)=11\n"),
+        ("reasoner-v3", "calculate(1+1)=2\ncalculate(17/5", "17/5", "calculate(1+1)=2\ncalculate(17/5)=3\n"),
+        ("instruct-v1", "So <calculate>2*(3+4)", "2*(3+4)", "So <calculate>2*(3+4)</calculate> = 14\n"),
+        ("instruct-v1", "<calculate>17/5", "17/5", "<calculate>17/5</calculate> = 3.4\n"),
+    ],
+)
+def test_a_call_is_found_and_its_result_written_as_the_form_says(
+    name: str, text: str, argument: str, goes_on: str
+) -> None:
+    form = prompts.load(name).form("tool")
+    call = form.read(text).call
+    assert form.tool_use is not None
+    assert call == Call(form.tool_use.tool, argument)
+    assert text + form.tool_use.observation(TOOLS[call.tool](call.argument)) == goes_on
+
+
+@pytest.mark.parametrize("text", ["Answer: 2", "calculate(1+1)", "calculate((1+1", "calculate(" + "1" * 65, ""])
+def test_what_is_no_call_at_the_end_of_a_text_calls_nothing(text: str) -> None:
+    assert prompts.load("reasoner-v3").form("tool").read(text).call is None
+
+
+def test_a_path_is_gone_on_from_what_it_said() -> None:
+    rendered = prompts.load("reasoner-v3").form("tool").render({"question": "q"}, so_far="calculate(1+1)=2\n")
+    assert [message.role for message in rendered.messages] == ["user", "assistant"]
+    assert rendered.messages[-1].content == "calculate(1+1)=2\n"
+
+
+def test_a_field_that_is_not_given_reads_as_its_form_says() -> None:
+    asked = prompts.load("reasoner-v3").form("sub_question")
+    assert asked.render({"question": "q"}).messages[-1].content == "Known: nothing\nq\nWork it out."
+
+
+def test_an_operators_sets_stand_beside_those_that_ship(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('[forms.direct]\nuser = "{question}"\nanswer = ["(.+)"]\n')
+    sets = prompts.available(tmp_path, tools=TOOLS)
+    assert set(sets) == {*prompts.names(), "mine"}
+    assert sets["mine"].form("direct").render({"question": "Why?"}).messages[-1].content == "Why?"
+    assert prompts.available(None, tools=TOOLS) == prompts.shipped()
+
+
+_TOOL_KEYS = 'user = "{question}"\nstop = [")"]\ntool = "calculator"\ncall = "c(?P<argument>.)"\nobserve = "{result}"\n'
+_BAD_SETS = [
+    ("bad.toml", "forms = ", ["bad.toml", "TOML"]),
+    ("bad.toml", "forms = " + "[" * 10_000, ["bad.toml", "TOML"]),
+    ("bad.toml", "", ["bad.toml", "[forms.<name>]"]),
+    ("bad.toml", "other = 1", ["[forms.<name>]", "other"]),
+    ("bad.toml", "[forms]\ntool = 3", ["[forms.tool]", "a table"]),
+    ("Bad Name.toml", '[forms.a]\nuser = "x"', ["Bad Name.toml", "lower-case"]),
+    ("reasoner-v3.toml", '[forms.a]\nuser = "{question}"', ["reasoner-v3.toml", "not replaced"]),
+    ("bad.toml", '[forms."A b"]\nuser = "{question}"', ["A b", "lower-case"]),
+    ("bad.toml", "[forms.a]\nstop = []", ["[forms.a]", "user"]),
+    ("bad.toml", "[forms.a]\nuser = 3", ["[forms.a] user", "`str`", "3"]),
+    ("bad.toml", '[forms.a]\nuser = "{question}"\nanswr = ["x"]', ["[forms.a] answr", "answer"]),
+    ("bad.toml", '[forms.a]\nuser = "{qestion}"', ["[forms.a] user", "qestion", "{question}"]),
+    ("bad.toml", '[forms.a]\nuser = "{question.__class__}"', ["[forms.a] user", "__class__"]),
+    ("bad.toml", '[forms.a]\nuser = "{question!r}"', ["[forms.a] user", "question!r"]),
+    ("bad.toml", '[forms.a]\nuser = "{question"', ["[forms.a] user", "braces doubled"]),
+    ("bad.toml", '[forms.a]\nuser = "{}"', ["[forms.a] user", "{}"]),
+    ("bad.toml", '[forms.a]\nuser = "{question}"\nanswer = ["("]', ["[forms.a] answer", "regular expression", "("]),
+    ("bad.toml", '[forms.a]\nuser = "{question}"\nstop = ["", ")"]', ["[forms.a] stop", "length >= 1"]),
+    ("bad.toml", '[forms.a]\nuser = "{question}"\notherwise = {path = "x"}', ["[forms.a] otherwise", "path", "question"]),
+    ("bad.toml", '[forms.a]\nuser = "{question}"\nproduces = "poems"', ["[forms.a] produces", "poems"]),
+    ("bad.toml", '[forms.a]\nuser = "{question}"\nproduces = "criticism"', ["[forms.a] satisfied", "nothing"]),
+    ("bad.toml", '[forms.a]\nuser = "{question}"\nout_of = 100', ["[forms.a] out_of", "probability"]),
+    ("bad.toml", '[forms.a]\nuser = "{question}"\ntool = "calculator"', ["[forms.a] call", "[forms.a] observe", "stop"]),
+    ("bad.toml", "[forms.a]\n" + _TOOL_KEYS.replace('"calculator"', '"abacus"'), ["[forms.a] tool", "abacus", "calculator"]),
+    ("bad.toml", "[forms.a]\n" + _TOOL_KEYS.replace("?P<argument>", ""), ["[forms.a] call", "(?P<argument>"]),
+    ("bad.toml", "[forms.a]\n" + _TOOL_KEYS.replace("{result}", "so"), ["[forms.a] observe", "{result}"]),
+    ("bad.toml", '[forms.a]\nuser = "{x}"\n[forms.b]\nuser = "{y}"', ["[forms.a] user", "[forms.b] user"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "text", "named"), _BAD_SETS, ids=range(len(_BAD_SETS)))
+def test_a_bad_set_is_refused_with_file_form_key_and_what_was_expected(
+    tmp_path: Path, file: str, text: str, named: list[str]
+) -> None:
+    (tmp_path / file).write_text(text)
+    with pytest.raises(Misconfigured) as raised:
+        prompts.available(tmp_path, tools=TOOLS)
+    assert [each for each in (*named, file) if each not in str(raised.value)] == []
+
+
+@given(text=st.text(max_size=200))
+def test_any_text_is_a_prompt_set_or_says_what_is_wrong(text: str) -> None:
+    found, faults = read_set("any", "any.toml", text, TOOLS)
+    assert found.forms or faults
+
+
+def test_a_folder_that_is_not_there_and_a_file_that_is_no_text_are_named(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="no folder"):
+        prompts.available(tmp_path / "none", tools=TOOLS)
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(Misconfigured, match=r"bytes\.toml"):
+        prompts.available(tmp_path, tools=TOOLS)
+
+
+def test_the_sets_that_ship_call_tools_that_there_are() -> None:
+    used = {form.tool_use.tool for each in SETS for form in each.forms.values() if form.tool_use}
+    assert used == {"calculator", "whole_calculator"} <= set(TOOLS)

@@ -1,0 +1,159 @@
+"""A form: one way to ask, and what is read out of what the model says to it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from conclave.errors import ConclaveError
+from schemas.values import Call
+
+# What strategies and programs fill forms with.
+FIELDS: dict[str, str] = {
+    "question": "what is asked",
+    "earlier": "what the steps that it needs came to, `#1 = 36` a line",
+    "earlier_in_full": "the same with their questions, `#1: how many … = 36` a line",
+    "path": "an earlier path",
+    "criticism": "what a critic says of it",
+}
+_MAX_CALL_CHARS = 16_384  # before the end of a text, in which a call is looked for
+
+
+@dataclass(eq=False)
+class UnknownPrompt(ConclaveError):
+    """A prompt set, form or field that is asked for and not there."""
+
+    what: str
+    name: str
+    known: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"no {self.what} {self.name!r}; there are: {', '.join(self.known)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat. If the last one is the assistant's, the model goes on from it."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A prompt, ready for a chat template, and the strings at which generation stops."""
+
+    messages: tuple[Message, ...]
+    stop: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was found in a text."""
+
+    answer: str | None
+    call: Call | None
+
+
+class Produces(StrEnum):
+    """What the answer that is found in a form's text is to those who asked."""
+
+    ANSWER = "answer"
+    PLAN = "plan"  # sub-questions
+    CRITICISM = "criticism"  # none when there is nothing to criticise
+    PROBABILITY = "probability"  # from 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """How a form's model calls a tool: the pattern of a call at a text's end, and how the tool's answer is put in after it."""
+
+    tool: str
+    call: re.Pattern[str]
+    observe: str
+
+    def called_in(self, text: str) -> Call | None:
+        """The call at the end of `text`, if there is one."""
+        found = self.call.search(text[-_MAX_CALL_CHARS:])
+        return None if found is None else Call(self.tool, found["argument"])
+
+    def observation(self, result: str) -> str:
+        """What follows the call in the text."""
+        return self.observe.replace("{result}", result)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One way to ask."""
+
+    name: str
+    user: str
+    system: str | None = None
+    stop: tuple[str, ...] = ()
+    answer: tuple[re.Pattern[str], ...] = ()
+    fields: tuple[str, ...] = ("question",)
+    otherwise: Mapping[str, str] = field(default_factory=dict)  # what stands where a field is not given
+    produces: Produces = Produces.ANSWER
+    satisfied: str = ""  # the answer of a critic that finds nothing wrong
+    out_of: float = 1.0  # what a certainty is written as
+    tool_use: ToolUse | None = None
+
+    def render(self, fields: Mapping[str, str], so_far: str = "") -> Rendered:
+        """The prompt with its fields filled in, to be gone on with from `so_far`. Raises: UnknownPrompt when one is missing."""
+        filled = {**self.otherwise, **fields}
+        missing = next((name for name in self.fields if name not in filled), None)
+        if missing is not None:
+            raise UnknownPrompt("field", missing, tuple(fields))
+        messages = [] if self.system is None else [Message("system", self.system)]
+        messages.append(Message("user", self.user.format_map(filled)))
+        if so_far:
+            messages.append(Message("assistant", so_far))
+        return Rendered(tuple(messages), self.stop)
+
+    def extract_answer(self, text: str) -> str | None:
+        """The answer that a completion states; None when it states none. Never fails."""
+        for pattern in self.answer:
+            found = pattern.findall(text)
+            if found:
+                return str(found[-1]).strip() or None
+        return None
+
+    def read(self, text: str) -> Reading:
+        """What a completion comes to for those who asked, and the tool that it calls at its end. Never fails."""
+        call = None if self.tool_use is None else self.tool_use.called_in(text)
+        return Reading(self._meant(self.extract_answer(text)), call)
+
+    def _meant(self, answer: str | None) -> str | None:
+        if answer is None:
+            return None
+        match self.produces:
+            case Produces.CRITICISM:
+                return None if answer.casefold() == self.satisfied.casefold() else answer
+            case Produces.PROBABILITY:
+                return _share(answer, self.out_of)
+            case _:
+                return answer
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSet:
+    """The forms of one version for one kind of model."""
+
+    name: str
+    forms: Mapping[str, Form]
+
+    def form(self, name: str) -> Form:
+        """A form by name. Raises: UnknownPrompt."""
+        try:
+            return self.forms[name]
+        except KeyError:
+            raise UnknownPrompt(f"form in prompt set {self.name!r}", name, tuple(self.forms)) from None
+
+
+def _share(text: str, out_of: float) -> str | None:
+    """`95` out of 100 as `0.95`; None for what is no number from 0 to `out_of`."""
+    try:
+        share = float(text) / out_of
+    except ValueError:
+        return None
+    return f"{share:g}" if 0.0 <= share <= 1.0 else None

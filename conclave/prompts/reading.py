@@ -1,0 +1,152 @@
+"""Prompt sets out of TOML, checked before anything is asked with them."""
+
+import re
+import tomllib
+from collections.abc import Collection, Iterator
+from string import Formatter
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from conclave.errors import WrongSetting
+from conclave.prompts.forms import FIELDS, Form, Produces, PromptSet, ToolUse
+from schemas.values import Name
+
+_Text = Annotated[str, Meta(min_length=1, max_length=16_384)]
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+class _Row(Struct):
+    """A form as the file has it."""
+
+    user: _Text
+    system: _Text | None = None
+    stop: Annotated[tuple[_Text, ...], Meta(max_length=16)] = ()
+    answer: Annotated[tuple[_Text, ...], Meta(max_length=16)] = ()
+    otherwise: dict[str, _Text] = {}
+    produces: Produces = Produces.ANSWER
+    satisfied: _Text | None = None
+    out_of: Annotated[float, Meta(gt=0.0)] | None = None
+    tool: Name | None = None
+    call: _Text | None = None
+    observe: _Text | None = None
+
+
+def read_set(name: str, file: str, text: str, tools: Collection[str]) -> tuple[PromptSet, list[WrongSetting]]:
+    """The set that `text` holds, and all that is wrong with it: file, form, key, what was expected. Forms at fault are left out."""
+    if not _NAME.fullmatch(name):
+        return PromptSet(name, {}), [WrongSetting(file, "a name of lower-case letters, digits, dots and dashes", name)]
+    try:
+        data: dict[str, Any] = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        return PromptSet(name, {}), [WrongSetting(file, f"TOML ({error})", text[:60])]
+    rows = data.get("forms")
+    if set(data) != {"forms"} or not isinstance(rows, dict) or not rows:
+        return PromptSet(name, {}), [WrongSetting(file, "tables [forms.<name>] and nothing else", ", ".join(data))]
+    forms: dict[str, Form] = {}
+    faults: list[WrongSetting] = []
+    for form, row in rows.items():
+        for key, expected, got in _read_form(form, row, tools, forms):
+            faults.append(WrongSetting(f"{file} [forms.{form}] {key}".rstrip(), expected, got))
+    return PromptSet(name, forms), faults
+
+
+_Fault = tuple[str, str, str | None]
+
+
+def _read_form(name: str, data: object, tools: Collection[str], forms: dict[str, Form]) -> Iterator[_Fault]:
+    """All that is wrong with a form, as key, what was expected and what is there; one without fault goes into `forms`."""
+    if not _NAME.fullmatch(name):
+        yield "", "a name of lower-case letters, digits, dots and dashes", name
+    if not isinstance(data, dict):
+        yield "", "a table", str(data)[:100]
+        return
+    for key in data.keys() - set(_Row.__struct_fields__):
+        yield key, f"one of {', '.join(_Row.__struct_fields__)}", str(data[key])[:100]
+    try:
+        row = msgspec.convert(data, _Row)
+    except msgspec.ValidationError as error:
+        expected, _, at = str(error).partition(" - at ")
+        key = at.strip("`").removeprefix("$").removeprefix(".")
+        yield key, expected[0].lower() + expected[1:], str(data.get(key, data))[:100]
+        return
+    faults = [*_fields(row), *_patterns(row), *_kind(row), *_tool(row, tools)]
+    yield from faults
+    if not faults:  # what else is wrong with it refuses the set anyway
+        forms[name] = _form(name, row)
+
+
+def _fields(row: _Row) -> Iterator[_Fault]:
+    known = "plain fields, {" + "}, {".join(FIELDS) + "}"
+    try:
+        parts = list(Formatter().parse(row.user))
+    except ValueError as error:
+        yield "user", f"{known}, other braces doubled ({error})", row.user[:100]
+        return
+    for _, field, spec, conversion in parts:
+        if field is not None and (field not in FIELDS or spec or conversion):
+            yield "user", known, f"{{{field}{'!' + conversion if conversion else ''}{':' + spec if spec else ''}}}"
+    for field in row.otherwise:
+        if field not in _asked(row):
+            yield "otherwise", f"fields that `user` has, {', '.join(_asked(row)) or 'none'}", field
+
+
+def _patterns(row: _Row) -> Iterator[_Fault]:
+    for key, pattern in (*(("answer", each) for each in row.answer), *([("call", row.call)] if row.call else [])):
+        try:
+            groups = re.compile(pattern).groupindex
+        except (re.error, OverflowError, RecursionError) as error:
+            yield key, f"a regular expression ({error})", pattern[:100]
+            continue
+        if key == "call" and "argument" not in groups:
+            yield key, "a pattern with a group (?P<argument>…)", pattern[:100]
+
+
+def _kind(row: _Row) -> Iterator[_Fault]:
+    if (row.satisfied is not None) != (row.produces is Produces.CRITICISM):
+        yield (
+            "satisfied",
+            'the critic\'s answer when nothing is wrong, with produces = "criticism" and only there',
+            row.satisfied,
+        )
+    if row.out_of is not None and row.produces is not Produces.PROBABILITY:
+        yield "out_of", 'only with produces = "probability"', str(row.out_of)
+
+
+def _tool(row: _Row, tools: Collection[str]) -> Iterator[_Fault]:
+    given = [key for key in ("tool", "call", "observe") if getattr(row, key) is not None]
+    if not given:
+        return
+    for key in {"tool", "call", "observe"} - set(given):
+        yield key, f"a value, as there is `{given[0]}`", None
+    if row.tool is not None and row.tool not in tools:
+        yield "tool", f"one of {', '.join(tools)}", row.tool
+    if row.observe is not None and row.observe.count("{result}") != 1:
+        yield "observe", "{result} once, where the tool's answer goes", row.observe[:100]
+    if not row.stop:
+        yield "stop", "the string that ends a call, so that the model waits for its result", None
+
+
+def _asked(row: _Row) -> tuple[str, ...]:
+    """The fields of a valid template, each once."""
+    return tuple(dict.fromkeys(field for _, field, _, _ in Formatter().parse(row.user) if field))
+
+
+def _form(name: str, row: _Row) -> Form:
+    use = None
+    if row.tool is not None and row.call is not None and row.observe is not None:
+        use = ToolUse(row.tool, re.compile(rf"(?:{row.call})\Z"), row.observe)
+    return Form(
+        name=name,
+        user=row.user,
+        system=row.system,
+        stop=row.stop,
+        answer=tuple(re.compile(pattern, re.IGNORECASE) for pattern in row.answer),
+        fields=_asked(row),
+        otherwise=row.otherwise,
+        produces=row.produces,
+        satisfied=row.satisfied or "",
+        out_of=row.out_of or 1.0,
+        tool_use=use,
+    )
