@@ -25,13 +25,8 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     engine = ENGINES[own.engine](own.options())
     await engine.start()
     try:
-<<<<<<< HEAD
-        decoder = Decoder(engine, kv_cache_use_limit=own.kv_cache_use_limit)
-        service = Service("decoder", settings, Work(handler=decoder), dependencies, Kafka(settings.bootstrap_servers))
-=======
         decoder = Decoder(engine, kv_cache_use_limit=own.kv_cache_use_limit, prompt_sets=prompt_sets)
-        service = Service("decoder", settings, Work(handler=decoder), dependencies)
->>>>>>> 1118d58 (Let a prompt form say what it produces and how its model calls a tool, and check sets when they are loaded)
+        service = Service("decoder", settings, Work(handler=decoder), dependencies, Kafka(settings.bootstrap_servers))
         yield Parts(service, listener=decoder, status=decoder.status)
     finally:
         await engine.stop()
