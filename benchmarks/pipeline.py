@@ -24,8 +24,8 @@ import click
 
 from benchmarks import bare_loops
 from benchmarks.measuring import in_turns, medians, percentile, record
-from conclave.local.kafka import KafkaBroker
-from conclave.local.postgres import PostgresServer
+from conclave.local.servers.kafka import KafkaBroker
+from conclave.local.servers.postgres import PostgresServer
 from conclave.runtime.client import Client
 from conclave.runtime.kafka import LogReader
 from conclave.runtime.topics import ensure_topics

@@ -1,4 +1,8 @@
 """The embedded stack: real Kafka, real PostgreSQL, the shipped model and every service, without Docker.
 
-errors -> ports, process -> jars, kafka, postgres (a part each) -> state, services, supervisor (the stack) -> commands.
+Three rooms, each on the one before; `errors` is below them all.
+
+machine   launch, ports -> process: children that leave nothing behind
+servers   jars, postgres_files, server -> kafka, postgres
+the stack state -> board, plan, service, display -> keeper, stack, watchdog -> supervisor -> commands
 """

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from conclave.local.errors import LocalStackError
-from conclave.local.jars import Progress
-from conclave.local.ports import free_port, is_free
-from conclave.local.process import Mark, Process
+from conclave.local.machine.ports import free_port, is_free
+from conclave.local.machine.process import Mark, Process
+from conclave.local.servers.jars import Progress
 from conclave.local.state import Folders, Part, PartPhase, Snapshot, write_snapshot
 
 

@@ -15,8 +15,8 @@ from rich.table import Table
 
 from conclave.local.display import Display
 from conclave.local.errors import LocalStackError, PartDidNotStart, StackIsNotRunning
+from conclave.local.machine.process import log_tail
 from conclave.local.plan import Plan, model_of
-from conclave.local.process import log_tail
 from conclave.local.service import lag_of
 from conclave.local.state import Folders, Part, PartPhase, Phase, Snapshot, is_service, is_supervised, read_snapshot
 from conclave.local.supervisor import start_detached, supervise

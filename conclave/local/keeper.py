@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from conclave.local.board import Board
 from conclave.local.errors import LocalStackError, PartDidNotStart
-from conclave.local.process import Process, log_tail
+from conclave.local.machine.process import Process, log_tail
 from conclave.local.service import ServiceProcess
 from conclave.local.state import PartPhase, Phase
 

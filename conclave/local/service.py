@@ -8,8 +8,8 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from conclave.local.ports import LOOPBACK
-from conclave.local.process import Command, Process
+from conclave.local.machine.ports import LOOPBACK
+from conclave.local.machine.process import Command, Process
 
 _ANSWER_TIMEOUT_S = 3.0
 _DRAIN_TIMEOUT_S = 25.0  # the services' own limit is 15 s; an engine's shutdown may take longer

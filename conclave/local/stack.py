@@ -7,12 +7,12 @@ from typing import Any, cast
 
 from conclave.local.board import Board, DownloadProgress
 from conclave.local.errors import LocalStackError, PartDidNotStart
-from conclave.local.kafka import KafkaBroker
 from conclave.local.keeper import Keeper, Runnable
+from conclave.local.machine.process import log_tail
 from conclave.local.plan import KAFKA, MIGRATIONS, POSTGRES, TOPICS, Plan, Replica, environment_of
-from conclave.local.postgres import DATABASE, PostgresServer
 from conclave.local.prepare import make_topics, migrate
-from conclave.local.process import log_tail
+from conclave.local.servers.kafka import KafkaBroker
+from conclave.local.servers.postgres import DATABASE, PostgresServer
 from conclave.local.service import ServiceProcess
 from conclave.local.state import Folders, PartPhase, Phase, Snapshot, checkout_folder
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import msgspec
 
 from conclave.local.errors import StackIsNotRunning, StackIsRunning
-from conclave.local.process import Mark
+from conclave.local.machine.process import Mark
 
 _STATE_DIR_VARIABLE = "CONCLAVE_STATE_DIR"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 
 from conclave.local.errors import LocalStackError
+from conclave.local.machine.process import require_space
 from conclave.local.plan import POSTGRES, Plan
-from conclave.local.process import require_space
 from conclave.local.stack import Stack
 from conclave.local.state import Folders, Snapshot, read_snapshot, supervising
 

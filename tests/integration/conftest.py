@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import asyncpg
 import pytest
 
-from conclave.local.kafka import KafkaBroker
-from conclave.local.postgres import PostgresServer
+from conclave.local.servers.kafka import KafkaBroker
+from conclave.local.servers.postgres import PostgresServer
 from conclave.runtime.topics import ensure_topics
 
 _CHECKOUT = Path(__file__).resolve().parents[2]

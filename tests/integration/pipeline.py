@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from conclave.local.kafka import KafkaBroker
-from conclave.local.ports import free_port
+from conclave.local.machine.ports import free_port
+from conclave.local.servers.kafka import KafkaBroker
 from conclave.runtime.kafka import LogReader
 from conclave.testing.waiting import until
 from schemas import codec, flow

@@ -11,8 +11,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from conclave.local.kafka import KafkaBroker
-from conclave.local.postgres import PostgresServer
+from conclave.local.servers.kafka import KafkaBroker
+from conclave.local.servers.postgres import PostgresServer
 from conclave.runtime.client import Client
 from conclave.store.migrate import upgrade
 from conclave.testing.waiting import until_async

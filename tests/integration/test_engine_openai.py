@@ -17,7 +17,7 @@ import pytest
 
 from conclave.engine import ENGINES, EngineOptions
 from conclave.engine.protocol import DecodeRequest, Engine, EngineLost, PromptTooLong
-from conclave.local.ports import free_port
+from conclave.local.machine.ports import free_port
 from conclave.prompts import Message
 from conclave.testing.waiting import until_async
 

@@ -11,7 +11,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from conclave.local.kafka import KafkaBroker
+from conclave.local.servers.kafka import KafkaBroker
 from conclave.runtime.client import Client
 from conclave.runtime.record import Output
 from conclave.testing.waiting import until_async

@@ -14,11 +14,11 @@ import asyncpg
 import pytest
 
 from conclave.local.errors import LocalStackError, PortTaken
-from conclave.local.jars import locked_jars
-from conclave.local.kafka import KafkaBroker
-from conclave.local.ports import LOOPBACK, free_port
-from conclave.local.postgres import PostgresServer
-from conclave.local.process import Mark
+from conclave.local.machine.ports import LOOPBACK, free_port
+from conclave.local.machine.process import Mark
+from conclave.local.servers.jars import locked_jars
+from conclave.local.servers.kafka import KafkaBroker
+from conclave.local.servers.postgres import PostgresServer
 
 _DEADLINE_S = 30.0
 
@@ -153,7 +153,7 @@ async def test_a_full_disk_is_named_and_not_a_stack_of_java_frames(
     broker: KafkaBroker, server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("kafka", "postgres"):
-        monkeypatch.setattr(f"conclave.local.{module}._NEEDED_BYTES", 2**60)
+        monkeypatch.setattr(f"conclave.local.servers.{module}._NEEDED_BYTES", 2**60)
     for part in (broker, server):
         with pytest.raises(LocalStackError, match="MiB free"):
             await part.start()
@@ -162,8 +162,8 @@ async def test_a_full_disk_is_named_and_not_a_stack_of_java_frames(
 _PARENT = """
 import asyncio, sys, time
 from pathlib import Path
-from conclave.local.kafka import KafkaBroker
-from conclave.local.postgres import PostgresServer
+from conclave.local.servers.kafka import KafkaBroker
+from conclave.local.servers.postgres import PostgresServer
 part, home, jars = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 server = KafkaBroker(home, jars_dir=jars) if part == "kafka" else PostgresServer(home)
 asyncio.run(server.start())

@@ -17,10 +17,10 @@ import pytest
 
 from conclave.local.board import Board
 from conclave.local.errors import ChecksumMismatch, DownloadFailed, PartDidNotStart
-from conclave.local.jars import ensure_jars, locked_jars
 from conclave.local.keeper import Keeper
-from conclave.local.ports import LOOPBACK, free_port
-from conclave.local.process import Mark
+from conclave.local.machine.ports import LOOPBACK, free_port
+from conclave.local.machine.process import Mark
+from conclave.local.servers.jars import ensure_jars, locked_jars
 from conclave.local.service import ServiceProcess, lag_of
 from conclave.local.state import Folders, Part, PartPhase, Snapshot, read_snapshot, write_snapshot
 

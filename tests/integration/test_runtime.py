@@ -10,7 +10,7 @@ import pytest
 
 from conclave.domain.joining import Decision, Wait
 from conclave.errors import Fenced, LostDependency, Rejected, Retryable
-from conclave.local.kafka import KafkaBroker
+from conclave.local.servers.kafka import KafkaBroker
 from conclave.runtime.client import Client
 from conclave.runtime.handler import Arrival
 from conclave.runtime.handling import Work

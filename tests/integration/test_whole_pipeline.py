@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conclave.local.kafka import KafkaBroker
+from conclave.local.servers.kafka import KafkaBroker
 from conclave.testing.waiting import until
 from tests.integration.conftest import own_broker
 from tests.integration.pipeline import Pipeline

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from conclave.local.kafka import BROKER_SETTINGS
+from conclave.local.servers.kafka import BROKER_SETTINGS
 from schemas.flow import SERVICES, ServiceRow
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -61,7 +61,7 @@ def test_the_broker_has_the_settings_of_the_embedded_one(compose: dict[str, Any]
 
 def test_the_broker_is_the_version_whose_jars_are_locked(compose: dict[str, Any]) -> None:
     version = compose["services"]["kafka"]["image"].partition(":")[2]
-    assert f"org.apache.kafka:kafka_2.13:{version} " in (_CHECKOUT / "conclave/local/kafka.lock").read_text()
+    assert f"org.apache.kafka:kafka_2.13:{version} " in (_CHECKOUT / "conclave/local/servers/kafka.lock").read_text()
 
 
 def test_the_model_server_asks_for_a_gpu_and_serves_the_model_that_the_decoder_names(compose: dict[str, Any]) -> None:

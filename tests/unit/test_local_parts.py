@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from conclave.local.errors import LocalStackError, PartMissing, StackIsNotRunning, StackIsRunning
-from conclave.local.jars import Jar, is_intact, locked_jars
-from conclave.local.kafka import java
+from conclave.local.machine.ports import LOOPBACK, free_port, is_free
+from conclave.local.machine.process import Mark
 from conclave.local.plan import Plan, Replica, cores_for, environment_of, model_of
-from conclave.local.ports import LOOPBACK, free_port, is_free
-from conclave.local.postgres_files import Account, account, find_binaries, others_can_run
-from conclave.local.process import Mark
+from conclave.local.servers.jars import Jar, is_intact, locked_jars
+from conclave.local.servers.kafka import java
+from conclave.local.servers.postgres_files import Account, account, find_binaries, others_can_run
 from conclave.local.state import (
     Endpoints,
     Folders,
@@ -166,7 +166,7 @@ def test_a_missing_java_or_postgres_is_named_with_what_to_do(monkeypatch: pytest
         java()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr("shutil.which", lambda name: None)
-    monkeypatch.setattr("conclave.local.postgres_files._debian_servers", list)
+    monkeypatch.setattr("conclave.local.servers.postgres_files._debian_servers", list)
     with pytest.raises(PartMissing, match=r"PostgreSQL .*make setup"):
         find_binaries(Account(1, 1, is_lent=False))
 

@@ -10,17 +10,16 @@ import uuid
 from pathlib import Path
 
 from conclave.local.errors import PartMissing, PortTaken
-from conclave.local.jars import Progress, ensure_jars
-from conclave.local.ports import LOOPBACK, free_port, require_free
-from conclave.local.process import Command, Process, log_tail, require_space
+from conclave.local.machine.ports import LOOPBACK, free_port
+from conclave.local.machine.process import Command, Process, log_tail, require_space
+from conclave.local.servers.jars import Progress, ensure_jars
+from conclave.local.servers.server import Server
 
 _LOG_SETTINGS = Path(__file__).with_name("kafka-log4j2.properties")
 _NEEDED_BYTES = 200 * 2**20
 _START_TIMEOUT_S = 60.0
-_STOP_TIMEOUT_S = 15.0
 _FORMAT_TIMEOUT_S = 60.0
 _PROBE_TIMEOUT_S = 2.0
-_PORT_TRIES = 3
 _JVM_FLAGS = (
     "-Xms96m",
     "-Xmx384m",
@@ -67,11 +66,10 @@ BROKER_SETTINGS: dict[str, str] = {
 }
 
 
-class KafkaBroker:
-    """A broker with its data in `data_dir`; start, stop, kill and start again keep the port and the data.
+class KafkaBroker(Server):
+    """A broker with its data in `data_dir`. `jars_dir` is where verified jars are kept."""
 
-    `jars_dir` is where verified jars are kept. Nothing here is bound to an event loop.
-    """
+    NAME = "Kafka"
 
     def __init__(
         self,
@@ -82,67 +80,25 @@ class KafkaBroker:
         log_path: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
+        super().__init__(port=port, log_path=log_path or data_dir / "kafka.log")
         self.data_dir = data_dir.absolute()
-        self.port = port
-        self.log_path = (log_path or data_dir / "kafka.log").absolute()
         self._jars_dir = jars_dir.absolute()
         self._progress = progress
         self._class_path: str | None = None
-        self._process: Process | None = None
-
-    @property
-    def endpoint(self) -> str:
-        """`host:port` for clients. Raises: RuntimeError before the first start."""
-        if self.port is None:
-            raise RuntimeError("the broker has no port before its first start")
-        return f"{LOOPBACK}:{self.port}"
-
-    @property
-    def process(self) -> Process | None:
-        """The running broker process, None when it is stopped."""
-        return self._process
-
-    @property
-    def pid(self) -> int | None:
-        """The broker's pid, None when it is stopped."""
-        return self._process.pid if self._process else None
 
     async def start(self) -> str:
         """Starts the broker, waits until it serves requests and returns its endpoint.
 
         1. See that Java, the jars and room on the disk are there.
         2. Format the data directory if this is its first start.
-        3. Start on the port asked for, or on a free one; another program may still be faster than we are.
+        3. Start on the port asked for, or on a free one.
 
         Raises: LocalStackError.
         """
         await self._prepare()  # 1
         await self._format_once()  # 2
-        is_ours_to_choose = self.port is None
-        for tries_left in reversed(range(_PORT_TRIES)):
-            port = self.port or free_port()
-            require_free("Kafka", port)
-            try:
-                self._process = await self._launch(port)  # 3
-            except PortTaken:
-                if not is_ours_to_choose or not tries_left:
-                    raise
-                continue
-            self.port = port
-            break
+        await self._launch_on_its_port()  # 3
         return self.endpoint
-
-    async def stop(self) -> None:
-        """Shuts the broker down in order; kills it when that takes too long. Data and port stay."""
-        if self._process:
-            await self._process.stop(timeout_s=_STOP_TIMEOUT_S)
-            self._process = None
-
-    async def kill(self) -> None:
-        """Ends the broker as kill -9 does. Data and port stay."""
-        if self._process:
-            await self._process.kill()
-            self._process = None
 
     async def _prepare(self) -> None:
         self.data_dir.mkdir(parents=True, exist_ok=True)
@@ -179,7 +135,7 @@ class KafkaBroker:
         while not await _is_serving(port):
             if process.exit_status is not None:
                 if any(sign in log_tail(self.log_path, lines=60) for sign in _ADDRESS_IN_USE):
-                    raise PortTaken("Kafka", port)
+                    raise PortTaken(self.NAME, port)
                 raise process.failure(f"it ended with status {process.exit_status}")
             if time.monotonic() >= deadline:
                 raise process.failure(f"it did not serve requests within {_START_TIMEOUT_S:.0f} s")
@@ -202,7 +158,7 @@ class KafkaBroker:
         logging = f"-Dlog4j2.configurationFile={_LOG_SETTINGS}"
         command = [str(java()), *_JVM_FLAGS, _NATIVE_ACCESS, logging]
         return Command(
-            name="Kafka",
+            name=self.NAME,
             arguments=[*command, main_class, *arguments],
             environment={"LANG": "C.UTF-8", "CLASSPATH": self._class_path or ""},
             log_path=self.log_path,

@@ -1,7 +1,7 @@
 """Kafka's published jars, fetched one by one as a checked-in list says, and never used unverified.
 
 The list, kafka.lock, has a line an artifact: `group:artifact:version sha256 bytes`. A maintainer who changes versions
-edits kafka.pom.xml and runs `python -m conclave.local.jars lock`, which needs Maven: jgo's own resolver mixes versions.
+edits kafka.pom.xml and runs `python -m conclave.local.servers.jars lock`, which needs Maven: jgo's own resolver mixes versions.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from conclave.local.errors import ChecksumMismatch, DownloadFailed, PartMissing
-from conclave.local.process import disk_full, require_space
+from conclave.local.machine.process import disk_full, require_space
 
 LOCK_FILE = Path(__file__).with_name("kafka.lock")
 _POM_FILE = Path(__file__).with_name("kafka.pom.xml")
@@ -173,7 +173,9 @@ def write_lock() -> int:
         found = sorted(match.groups() for match in _RESOLVED.finditer(listing.read_text()))
         jars = [Jar(group, artifact, version, sha256="", size=0) for group, artifact, version in found]
         lines = [_locked_line(jar, jar.path_in(repository)) for jar in jars]
-    header = "# Generated from kafka.pom.xml by `python -m conclave.local.jars lock`: coordinate, sha256, bytes.\n"
+    header = (
+        "# Generated from kafka.pom.xml by `python -m conclave.local.servers.jars lock`: coordinate, sha256, bytes.\n"
+    )
     LOCK_FILE.write_text(header + "".join(lines))
     return len(lines)
 
@@ -184,5 +186,5 @@ def _locked_line(jar: Jar, path: Path) -> str:
 
 if __name__ == "__main__":
     if sys.argv[1:] != ["lock"]:
-        sys.exit("usage: python -m conclave.local.jars lock")
+        sys.exit("usage: python -m conclave.local.servers.jars lock")
     print(f"{write_lock()} jars locked in {LOCK_FILE.name}")

@@ -11,19 +11,26 @@ from urllib.parse import quote
 import asyncpg
 
 from conclave.local.errors import PortTaken
-from conclave.local.ports import LOOPBACK, free_port, require_free
-from conclave.local.postgres_files import Account, Binaries, account, find_binaries, give_to, secret_file, write_private
-from conclave.local.process import Command, Mark, Process, log_tail, require_space
+from conclave.local.machine.ports import LOOPBACK
+from conclave.local.machine.process import Command, Mark, Process, log_tail, require_space
+from conclave.local.servers.postgres_files import (
+    Account,
+    Binaries,
+    account,
+    find_binaries,
+    give_to,
+    secret_file,
+    write_private,
+)
+from conclave.local.servers.server import Server
 
 USER = "conclave"
 DATABASE = "conclave"
 _NEEDED_BYTES = 200 * 2**20
 _START_TIMEOUT_S = 60.0
-_STOP_TIMEOUT_S = 15.0
 _INITDB_TIMEOUT_S = 120.0
 _LEFTOVER_TIMEOUT_S = 10.0
 _CONNECT_TIMEOUT_S = 3.0
-_PORT_TRIES = 3
 _HERE = "/proc/self/cwd"
 _ADDRESS_IN_USE = "Address already in use"
 _FORMER_BACKENDS = "pre-existing shared memory block is still in use"
@@ -59,39 +66,23 @@ SERVER_SETTINGS: dict[str, str] = {
 _SINCE_18 = {"io_method": "sync"}  # no three workers for I/O that is never asynchronous here
 
 
-class PostgresServer:
-    """A server with its data in `home`/data and its password in `home`/password; restarts keep port, password and data.
+class PostgresServer(Server):
+    """A server with its data in `home`/data and its password in `home`/password, which restarts keep too.
 
     PostgreSQL refuses to run as root. Started by root, the server runs as `nobody`, who owns the data directory and
     need not be able to reach it: the launcher enters it as root and the server knows it as /proc/self/cwd only.
     Binaries that `nobody` can't reach are copied to a system directory first (see postgres_files).
     """
 
+    NAME = "PostgreSQL"
+    POLITE = signal.SIGINT  # a fast shutdown: open transactions are rolled back
+
     def __init__(self, home: Path, *, port: int | None = None, log_path: Path | None = None) -> None:
+        super().__init__(port=port, log_path=log_path or home / "postgres.log")
         self.home = home.absolute()
-        self.port = port
-        self.log_path = (log_path or home / "postgres.log").absolute()
         self._data = self.home / "data"
         self._account: Account = account()
         self._binaries: Binaries | None = None
-        self._process: Process | None = None
-
-    @property
-    def process(self) -> Process | None:
-        """The running postmaster, None when it is stopped."""
-        return self._process
-
-    @property
-    def pid(self) -> int | None:
-        """The postmaster's pid, None when it is stopped."""
-        return self._process.pid if self._process else None
-
-    @property
-    def endpoint(self) -> str:
-        """`host:port`. Raises: RuntimeError before the first start."""
-        if self.port is None:
-            raise RuntimeError("the server has no port before its first start")
-        return f"{LOOPBACK}:{self.port}"
 
     def dsn(self, database: str = DATABASE) -> str:
         """`postgresql://user:password@host:port/database`, a secret."""
@@ -104,7 +95,7 @@ class PostgresServer:
         1. See that the binaries and room on the disk are there.
         2. Make the cluster if this is its first start; one whose making was cut short is made again.
         3. End a server that an earlier, killed parent left on this data.
-        4. Start on the port asked for, or on a free one; another program may still be faster than we are.
+        4. Start on the port asked for, or on a free one.
         5. Make the database if it is not there.
 
         Raises: LocalStackError.
@@ -115,32 +106,9 @@ class PostgresServer:
             self._binaries = find_binaries(self._account)
         await self._initialise_once()  # 2
         await self._end_leftover()  # 3
-        is_ours_to_choose = self.port is None
-        for tries_left in reversed(range(_PORT_TRIES)):
-            port = self.port or free_port()
-            require_free("PostgreSQL", port)
-            try:
-                self._process = await self._launch(port)  # 4
-            except PortTaken:
-                if not is_ours_to_choose or not tries_left:
-                    raise
-                continue
-            self.port = port
-            break
+        await self._launch_on_its_port()  # 4
         await self._ensure_database()  # 5
         return self.dsn()
-
-    async def stop(self) -> None:
-        """Shuts down in order (open transactions are rolled back), at once when that takes too long."""
-        if self._process:
-            await self._process.stop(polite=signal.SIGINT, timeout_s=_STOP_TIMEOUT_S)
-            self._process = None
-
-    async def kill(self) -> None:
-        """Ends the postmaster as kill -9 does; its backends notice and end by themselves."""
-        if self._process:
-            await self._process.kill()
-            self._process = None
 
     async def _initialise_once(self) -> None:
         marker = self.home / "initialised"
@@ -194,7 +162,7 @@ class PostgresServer:
             if process.exit_status is not None:
                 tail = log_tail(self.log_path)
                 if _ADDRESS_IN_USE in tail:
-                    raise PortTaken("PostgreSQL", port)
+                    raise PortTaken(self.NAME, port)
                 if _FORMER_BACKENDS not in tail or time.monotonic() >= deadline:
                     raise process.failure(f"it ended with status {process.exit_status}")
                 return False
@@ -240,7 +208,7 @@ class PostgresServer:
     def _command(self, program: str, *arguments: str, descriptors: tuple[int, ...] = ()) -> Command:
         assert self._binaries is not None
         return Command(
-            name="PostgreSQL",
+            name=self.NAME,
             arguments=[str(self._binaries.folder / program), "-D", _HERE, *arguments],
             environment={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"},
             log_path=self.log_path,
