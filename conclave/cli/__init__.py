@@ -7,7 +7,7 @@ from importlib import import_module
 
 import click
 
-from conclave.errors import ConclaveError
+from conclave.errors import ConclaveError, Misconfigured
 
 # Name -> (module, command). A module is imported when its command is used, so that one does not wait for another's parts.
 _COMMANDS: dict[str, tuple[str, str]] = {
@@ -18,9 +18,11 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "publish": ("conclave.cli.publishing", "publish"),
     "trace": ("conclave.cli.tracing", "trace"),
     "topics": ("conclave.cli.operating", "topics"),
+    "prepare": ("conclave.prepare", "prepare"),
     "check": ("conclave.cli.operating", "check"),
     "dead-letters": ("conclave.cli.dead_letters", "dead_letters"),
 }
+_MISCONFIGURED = 2  # as of a service
 _INTERRUPTED, _BROKEN_PIPE = 130, 141  # 128 + the signal's number, as shells have it
 
 
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except ConclaveError as error:
         click.ClickException(str(error)).show()
-        sys.exit(1)
+        sys.exit(_MISCONFIGURED if isinstance(error, Misconfigured) else 1)
     except BrokenPipeError:
         # The reader of our output has gone: nothing to say, and nobody to say it to.
         sys.stderr.close()

@@ -10,11 +10,11 @@ from conclave.local.errors import LocalStackError, PartDidNotStart
 from conclave.local.keeper import Keeper, Runnable
 from conclave.local.machine.process import log_tail
 from conclave.local.plan import KAFKA, MIGRATIONS, POSTGRES, TOPICS, Plan, Replica, environment_of
-from conclave.local.prepare import make_topics, migrate
 from conclave.local.servers.kafka import KafkaBroker
 from conclave.local.servers.postgres import DATABASE, PostgresServer
 from conclave.local.service import ServiceProcess
 from conclave.local.state import Folders, PartPhase, Phase, Snapshot, checkout_folder
+from conclave.prepare import make_topics, migrate
 
 _READY_POLL_S = 0.1
 _READY_TIMEOUT_S = 600.0  # an engine on busy cores may need minutes; what dies is noticed at once
@@ -119,7 +119,7 @@ class Stack:
         self._board.change(name, PartPhase.STARTING)
         await server.start()
 
-    async def _step(self, name: str, action: Awaitable[None]) -> None:
+    async def _step(self, name: str, action: Awaitable[object]) -> None:
         self._board.change(name, PartPhase.STARTING)
         try:
             await action

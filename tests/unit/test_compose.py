@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
+from conclave.cli import group
 from conclave.local.servers.kafka import BROKER_SETTINGS
+from conclave.prepare import PrepareSettings
 from schemas.flow import SERVICES, ServiceRow
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -50,6 +53,14 @@ def test_nothing_starts_before_what_it_depends_on(compose: dict[str, Any]) -> No
             if condition["condition"] == "service_healthy":
                 assert "test" in services[needed]["healthcheck"], f"{needed} can't report that it is healthy"
     assert set(services["prepare"]["depends_on"]) == {"kafka", "postgres"}
+
+
+def test_what_prepares_a_start_is_a_command_that_is_told_all_it_needs(compose: dict[str, Any]) -> None:
+    program, command = compose["services"]["prepare"]["command"]
+    assert program == "conclave"
+    assert command in group.list_commands(click.Context(group))
+    for name, setting in PrepareSettings.model_fields.items():
+        assert not setting.is_required() or f"CONCLAVE_{name.upper()}" in compose["services"]["prepare"]["environment"]
 
 
 def test_the_broker_has_the_settings_of_the_embedded_one(compose: dict[str, Any]) -> None:
