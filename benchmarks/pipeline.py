@@ -31,7 +31,6 @@ from conclave.runtime.kafka import LogReader
 from conclave.runtime.topics import ensure_topics
 from conclave.store.migrate import upgrade
 from schemas import codec
-from schemas.envelope import header
 from schemas.events import AnswerReached, PathDecoded, PlanMade, ReasoningRequested, RequestFailed, StepDecided
 from schemas.flow import Topic
 from schemas.ids import new_request_id
@@ -169,7 +168,7 @@ async def _stages(pipeline: Pipeline, ids: set[str]) -> dict[str, dict[str, floa
     reader.assign(await reader.begin_offsets(partitions))
     while any([await reader.position(tp) < ends[tp] for tp in partitions]):
         for found in await reader.poll(timeout_ms=200):
-            event = codec.decode(found.topic, header(found.headers, "ce_type"), found.value)
+            event = codec.read(found.topic, found.headers, found.value)
             request = event.context.request_id if isinstance(event, PathDecoded) else getattr(event, "request_id", None)
             if request in times:
                 times[request].setdefault(type(event).__name__, []).append(found.timestamp)

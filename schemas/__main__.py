@@ -46,6 +46,9 @@ def main(arguments: list[str]) -> int:
 def generated() -> dict[Path, str]:
     """Every generated file with what it should hold."""
     files = {_JSON / f"{name}.json": _dump(documents.json_schema(event)) for name, event in codec.EVENT_TYPES.items()}
+    for name, event in codec.EVENT_TYPES.items():
+        if codec.is_producer_facing(event):
+            files[_JSON / f"{name}.cloudevent.json"] = _dump(documents.structured_schema(event))
     files[_JSON / "asyncapi.json"] = _dump(documents.asyncapi("1"))
     if _ARCHITECTURE.exists():
         block = f"\\1```mermaid\n{documents.diagram()}\n```\n\\2".replace("\\n", "\n")
@@ -84,7 +87,7 @@ def _broken_schema(path: Path) -> list[str]:
         return [f"{path.stem}: version {version} lies in logs still, and no row of schemas/upcasts.py leads on from it"]
     if codec.version_of(event) != version or event.__name__ != path.stem:
         return []
-    is_facing = documents.is_producer_facing(event)
+    is_facing = codec.is_producer_facing(event)
     found = breaks(json.loads(path.read_text()), documents.json_schema(event), is_producer_facing=is_facing)
     return [f"{path.stem}: {each} (raise its version in schemas/codec.py)" for each in found]
 

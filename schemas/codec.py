@@ -4,15 +4,18 @@ What is written is the newest version of an event; what is read may also be one 
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from functools import cache
 from typing import get_args
 
 import msgspec
+from msgspec.structs import replace
 
+from schemas import cloudevents, flow, producers
 from schemas import events as e
-from schemas import flow
-from schemas.envelope import parse_type, type_name
+from schemas.envelope import Headers, header, parse_type, type_name
 from schemas.events import Event
 from schemas.upcasts import Way, way_from
 
@@ -69,6 +72,31 @@ def versioned_type(event_type: type[Event]) -> str:
     return type_name(event_type, version_of(event_type))
 
 
+def is_producer_facing(event_type: type[Event]) -> bool:
+    """True for events that anyone may publish: there, an unknown field is an error."""
+    return bool(event_type.__struct_config__.forbid_unknown_fields)
+
+
+def read(topic: str, headers: Headers, value: bytes | None) -> Event:
+    """The event that a record of `topic` holds, in CloudEvents' binary or structured mode or without an envelope.
+
+    Raises: UnreadableEvent, naming the field and what was expected there.
+    """
+    if value is None or not cloudevents.is_structured(headers, value):
+        event = decode(topic, header(headers, "ce_type"), value)
+    else:
+        with _named():
+            headers, value = cloudevents.binary_mode(headers, value)
+        try:
+            event = decode(topic, header(headers, "ce_type"), value)
+        except UnreadableEvent as error:
+            field = "$.type" if error.field == "ce_type" else f"$.data{error.field.removeprefix('$')}"
+            raise UnreadableEvent(error.defect, field, error.message) from None
+    if isinstance(event, e.ReasoningRequested) and event.request_id is None and event.idempotency_key is None:
+        return replace(event, idempotency_key=cloudevents.idempotency_key(headers))
+    return event
+
+
 def decode(topic: str, ce_type: str | None, value: bytes | None) -> Event:
     """The event that a record of `topic` holds.
 
@@ -79,12 +107,12 @@ def decode(topic: str, ce_type: str | None, value: bytes | None) -> Event:
     event_type, way = _event_type(topic, ce_type)
     if value is None:
         raise UnreadableEvent(Defect.UNDECODABLE, "$", "the record has no value; expected a JSON object")
-    try:
-        return _upcast(event_type, way, value) if way.steps else _decoder(event_type).decode(value)
-    except msgspec.ValidationError as error:
-        raise _schema_error(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UnreadableEvent(Defect.UNDECODABLE, "$", f"expected JSON in UTF-8: {error}") from None
+    with _named():
+        if way.steps:
+            return _upcast(event_type, way, value)
+        return (
+            producers.read(value, event_type) if is_producer_facing(event_type) else _decoder(event_type).decode(value)
+        )
 
 
 def _event_type(topic: str, ce_type: str | None) -> tuple[type[Event], Way]:
@@ -111,6 +139,17 @@ def _upcast(event_type: type[Event], way: Way, value: bytes) -> Event:
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise msgspec.ValidationError(f"Expected the version before {versioned_type(event_type)}: {error!r}") from None
     return msgspec.convert(newest, event_type)
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Turns what decoders raise into UnreadableEvent."""
+    try:
+        yield
+    except msgspec.ValidationError as error:
+        raise _schema_error(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableEvent(Defect.UNDECODABLE, "$", f"expected JSON in UTF-8: {error}") from None
 
 
 def _schema_error(message: str) -> UnreadableEvent:

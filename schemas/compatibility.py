@@ -6,7 +6,12 @@ Covers what msgspec generates: objects, arrays, maps, unions, enums, bounds and 
 from collections.abc import Iterator
 from typing import Any
 
+from schemas.ids import UUID7_PATTERN, WRITTEN_UUID7_PATTERN
+
 Schema = dict[str, Any]
+
+# By pattern, those that match nothing but what it matches too.
+_NARROWER: dict[str, tuple[str, ...]] = {WRITTEN_UUID7_PATTERN: (UUID7_PATTERN,)}
 
 
 def breaks(old: Schema, new: Schema, *, is_producer_facing: bool) -> list[str]:
@@ -100,5 +105,5 @@ def _compare_values(reader: Schema, writer: Schema, path: str) -> Iterator[str]:
     for name in _UPPER:
         if name in reader and not writer.get(name, float("inf")) <= reader[name]:
             yield f"{path} may be above {name} {reader[name]}"
-    if "pattern" in reader and reader["pattern"] != writer.get("pattern"):
+    if "pattern" in reader and writer.get("pattern") not in (reader["pattern"], *_NARROWER.get(reader["pattern"], ())):
         yield f"{path} may not match {reader['pattern']}"

@@ -4,10 +4,12 @@ from typing import Any
 
 import msgspec
 
-from schemas import codec, flow
+from schemas import cloudevents, codec, flow, producers
+from schemas.codec import is_producer_facing
 from schemas.envelope import CONTENT_TYPE
-from schemas.events import Event
+from schemas.events import Event, FeedbackGiven, ReasoningRequested
 from schemas.ids import UUID7_PATTERN
+from schemas.values import BLANK_PATTERN
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -22,16 +24,34 @@ _HEADERS: dict[str, str] = {
     "traceparent": "W3C trace context; handed on to every event that follows",
 }
 
+# What a producer's event checks besides its fields (its __post_init__), as JSON Schema.
+_CHECKED: dict[type[Event], dict[str, Any]] = {
+    ReasoningRequested: {"allOf": [{"properties": {"question": {"not": {"pattern": BLANK_PATTERN}}}}]},
+    FeedbackGiven: {
+        "allOf": [
+            {
+                "anyOf": [
+                    {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+                    for name in ("reward", "right_answer")
+                ]
+            }
+        ]
+    },
+}
+
 
 def json_schema(event: type[Event]) -> dict[str, Any]:
-    """A self-contained JSON Schema (2020-12) of one event."""
+    """A self-contained JSON Schema (2020-12) of one event: of all that is read as one."""
     schema = msgspec.json.schema(event)
+    if is_producer_facing(event):
+        schema = producers.written_schema(schema, event)
+        schema["$defs"][event.__name__] |= _CHECKED.get(event, {})
     return {"$schema": _DIALECT, "title": codec.versioned_type(event), **schema}
 
 
-def is_producer_facing(event: type[Event]) -> bool:
-    """True for events that anyone may publish: there, an unknown field is an error."""
-    return bool(event.__struct_config__.forbid_unknown_fields)
+def structured_schema(event: type[Event]) -> dict[str, Any]:
+    """The JSON Schema of a producer's event as a CloudEvent in structured mode."""
+    return cloudevents.structured_schema(json_schema(event), [codec.versioned_type(event)])
 
 
 def asyncapi(version: str) -> dict[str, Any]:
@@ -47,7 +67,12 @@ def asyncapi(version: str) -> dict[str, Any]:
         "channels": {row.topic.value: _channel(row) for row in flow.TOPICS},
         "operations": {name: operation for row in flow.SERVICES for name, operation in _operations(row)},
         "components": {
-            "messages": {event.__name__: _message(row, event) for row in flow.TOPICS for event in row.events},
+            "messages": {
+                name: message
+                for row in flow.TOPICS
+                for event in row.events
+                for name, message in _messages(row, event).items()
+            },
         },
     }
 
@@ -56,7 +81,9 @@ def _channel(row: flow.TopicRow) -> dict[str, Any]:
     return {
         "address": row.topic.value,
         "description": f"Keyed by {row.key.value}. Dead letters: {flow.dead_letter_topic(row.topic.value)}.",
-        "messages": {event.__name__: {"$ref": f"#/components/messages/{event.__name__}"} for event in row.events},
+        "messages": {
+            name: {"$ref": f"#/components/messages/{name}"} for event in row.events for name in _messages(row, event)
+        },
         "bindings": {
             "kafka": {
                 "topic": row.topic.value,
@@ -69,11 +96,14 @@ def _channel(row: flow.TopicRow) -> dict[str, Any]:
     }
 
 
-def _message(row: flow.TopicRow, event: type[Event]) -> dict[str, Any]:
-    key = {"type": "string", "description": row.key.value}
-    if row.key is flow.Key.REQUEST:
+def _messages(row: flow.TopicRow, event: type[Event]) -> dict[str, dict[str, Any]]:
+    """The ways in which an event is written: in binary mode, and by producers in structured mode too."""
+    key: dict[str, Any] = {"type": "string", "description": row.key.value}
+    if is_producer_facing(event):
+        key["description"] = f"should be the {row.key.value}; anything is taken"
+    elif row.key is flow.Key.REQUEST:
         key["pattern"] = UUID7_PATTERN
-    return {
+    binary = {
         "name": codec.versioned_type(event),
         "contentType": CONTENT_TYPE,
         "summary": (event.__doc__ or "").strip().splitlines()[0],
@@ -84,6 +114,15 @@ def _message(row: flow.TopicRow, event: type[Event]) -> dict[str, Any]:
         "payload": {"$ref": f"./{event.__name__}.json"},
         "bindings": {"kafka": {"key": key}},
     }
+    if not is_producer_facing(event):
+        return {event.__name__: binary}
+    content_type = {"type": "string", "description": f"{cloudevents.STRUCTURED_CONTENT_TYPE}, with any parameters"}
+    structured = binary | {
+        "contentType": cloudevents.STRUCTURED_CONTENT_TYPE,
+        "headers": {"type": "object", "properties": {"content-type": content_type}},
+        "payload": {"$ref": f"./{event.__name__}.cloudevent.json"},
+    }
+    return {event.__name__: binary, f"{event.__name__}Structured": structured}
 
 
 def _operations(row: flow.ServiceRow) -> list[tuple[str, dict[str, Any]]]:

@@ -17,6 +17,7 @@ from schemas.values import (
     Count,
     DurationMs,
     FinishReason,
+    IdempotencyKey,
     Label,
     LogProbability,
     Name,
@@ -39,25 +40,30 @@ from schemas.values import (
     Text,
     TimestampMs,
     Uuid7,
+    is_blank,
 )
 
 
 class ReasoningRequested(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A question to reason about. Only `question` is required.
 
-    `request_id` makes publishing idempotent: the same id published twice is answered once. A request without one gets one
-    that derives from where it lies in the log. The record's key should be the request id.
+    `request_id` makes publishing idempotent: the same id published twice is answered once, and the record's key should be
+    the request id. For who has no UUIDv7, `idempotency_key` does the same with any text; in a CloudEvent without either,
+    `source` and `id` do. A request without any of them gets an id that derives from where it lies in the log.
     """
 
     question: Question
     request_id: Uuid7 | None = None
+    idempotency_key: Annotated[
+        IdempotencyKey | None, Meta(description="recognises a request without request_id that is published twice")
+    ] = None
     policy: Annotated[Name | None, Meta(description="name of a reasoning policy; default: the service's choice")] = None
     max_samples: Annotated[SampleCount | None, Meta(description="paths to decode per step at most")] = None
     deadline_s: Annotated[float, Meta(gt=0.0, le=86_400.0, description="seconds until the answer is worthless")] = 600.0
     tags: Annotated[dict[Label, Label], Meta(max_length=16, description="stored with the request, for analysts")] = {}
 
     def __post_init__(self) -> None:
-        if not self.question.strip():
+        if is_blank(self.question):
             raise ValueError("`question` must hold more than white space - at `$.question`")
 
 

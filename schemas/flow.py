@@ -115,7 +115,7 @@ def dead_letter_topic(topic: str) -> str:
 def key_of(event: e.Event) -> str:
     """The Kafka key of an event, as its topic's row says.
 
-    Raises: ValueError for a ReasoningRequested without a request id: it has no key yet.
+    Raises: ValueError for a ReasoningRequested with neither request id nor idempotency key: it has no key yet.
     """
     match event:
         case e.SampleRequested() | e.PathDecoded() | e.PathFailed() | e.TallyCarried():
@@ -127,13 +127,15 @@ def key_of(event: e.Event) -> str:
         case e.WeightsPublished():
             return event.experiment
         case e.ReasoningRequested():
-            if event.request_id is None:
-                raise ValueError("a request without `request_id` has no key")
-            return event.request_id
+            key = event.request_id or event.idempotency_key
+            if not key:
+                raise ValueError("a request without `request_id` and `idempotency_key` has no key")
+            return key
         case _:
             return event.request_id
 
 
 def subject_of(event: e.Event) -> str:
     """The CloudEvents subject of an event: the request it belongs to (the experiment, for weights)."""
-    return key_of(event).partition("/")[0]
+    key = key_of(event)
+    return key if isinstance(event, e.ReasoningRequested) else key.partition("/")[0]

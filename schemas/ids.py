@@ -21,9 +21,13 @@ PathId = NewType("PathId", str)
 EventId = NewType("EventId", str)
 
 UUID7_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
+# As producers write one, which `canonical_uuid` reads: in capitals, in braces, without dashes, after urn:uuid:.
+_WRITTEN = "[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?7[0-9a-fA-F]{3}-?[89abAB][0-9a-fA-F]{3}-?[0-9a-fA-F]{12}"
+WRITTEN_UUID7_PATTERN = rf"^(?:(?:[uU][rR][nN]:[uU][uU][iI][dD]:)?{_WRITTEN}|\{{{_WRITTEN}\}})$"
 STEP_ID_PATTERN = UUID7_PATTERN.removesuffix("$") + "/[0-9]{1,3}$"
 
 _is_uuid7: Callable[[str], re.Match[str] | None] = re.compile(UUID7_PATTERN).fullmatch
+_is_written_uuid7: Callable[[str], re.Match[str] | None] = re.compile(WRITTEN_UUID7_PATTERN).fullmatch
 
 
 def new_request_id() -> RequestId:
@@ -34,6 +38,11 @@ def new_request_id() -> RequestId:
 def is_request_id(text: str) -> bool:
     """True when `text` is a UUIDv7 in its lower-case canonical form."""
     return _is_uuid7(text) is not None
+
+
+def canonical_uuid(text: str) -> str:
+    """A UUIDv7 in whatever spelling in its canonical one; any other text as it is."""
+    return str(UUID(text.lower())) if _is_written_uuid7(text) else text
 
 
 def derived_request_id(timestamp_ms: int, *origin: str) -> RequestId:

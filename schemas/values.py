@@ -1,5 +1,7 @@
 """Values that events carry: closed sets, and the frozen structs that travel inside several events."""
 
+import re
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated
 
@@ -15,12 +17,21 @@ MAX_STEPS = 32
 # PostgreSQL stores no NUL in text, and a NUL in a question is never meant.
 _NO_NUL = r"^[^\u0000]*$"
 
+# What shows nothing: white space, control and formatting characters, fillers, variation selectors, tags.
+_BLANK = (
+    "[\\u0000-\\u0020\\u007f-\\u00a0\\u00ad\\u034f\\u061c\\u115f\\u1160\\u1680\\u17b4\\u17b5\\u180b-\\u180f\\u2000-\\u200f"
+    "\\u2028-\\u202f\\u205f-\\u206f\\u2800\\u3000\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff9-\\ufffb\U000e0000-\U000e0fff]"
+)
+BLANK_PATTERN = f"^{_BLANK}*$"
+_is_blank: Callable[[str], re.Match[str] | None] = re.compile(f"{_BLANK}*").fullmatch
+
 Uuid7 = Annotated[str, Meta(pattern=UUID7_PATTERN, max_length=36, description="UUIDv7 in lower case")]
 Question = Annotated[str, Meta(min_length=1, max_length=MAX_QUESTION_CHARS, pattern=_NO_NUL)]
 Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 Text = Annotated[str, Meta(max_length=MAX_TEXT_CHARS)]
 ShortText = Annotated[str, Meta(max_length=4096, pattern=_NO_NUL)]
 Label = Annotated[str, Meta(max_length=256, pattern=_NO_NUL)]
+IdempotencyKey = Annotated[str, Meta(min_length=1, max_length=256, pattern=_NO_NUL)]
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 SampleIndex = Annotated[int, Meta(ge=0, lt=MAX_SAMPLES)]
@@ -29,6 +40,11 @@ StepIndex = Annotated[int, Meta(ge=0, lt=MAX_STEPS)]
 TimestampMs = Annotated[int, Meta(ge=0, lt=2**48, description="milliseconds since 1970-01-01 UTC")]
 DurationMs = Annotated[float, Meta(ge=0.0)]
 LogProbability = Annotated[float, Meta(le=0.0, description="natural logarithm")]
+
+
+def is_blank(text: str) -> bool:
+    """True for a text that shows nothing: empty, white space, or characters of no width."""
+    return _is_blank(text) is not None
 
 
 class Route(StrEnum):

@@ -26,7 +26,7 @@ _times = st.integers(1_600_000_000_000, 1_900_000_000_000)
 request_ids = st.builds(derived_request_id, _times, st.text(max_size=5))
 names = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,10}", fullmatch=True)
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
-questions = texts.filter(lambda text: text.strip() != "")
+questions = texts.filter(lambda text: not v.is_blank(text))
 answers = st.none() | texts
 shares = st.floats(0, 1)
 counts = st.integers(0, 10_000)
@@ -115,6 +115,7 @@ EVENTS: dict[type, st.SearchStrategy[Event]] = {
         ReasoningRequested,
         question=questions,
         request_id=st.none() | request_ids,
+        idempotency_key=st.none() | texts.filter(bool),
         policy=st.none() | names,
         max_samples=st.none() | st.integers(1, 256),
         deadline_s=st.floats(0.1, 86_400),

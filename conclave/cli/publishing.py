@@ -17,6 +17,7 @@ from conclave.cli.output import in_one_line
 from conclave.cli.progress import tally_text
 from conclave.domain.equivalence import are_same
 from conclave.runtime.client import Client
+from schemas import producers
 from schemas.events import AnswerReached, ReasoningRequested, RequestFailed
 from schemas.flow import Topic
 from schemas.ids import new_request_id
@@ -91,16 +92,19 @@ def _read(file: IO[bytes], policy: str | None) -> list[Line]:
 
 
 def _line(number: int, raw: bytes, policy: str | None) -> Line:
-    data = msgspec.json.decode(raw)
+    data = producers.parse(raw)
     if not isinstance(data, dict):
         raise ValueError("expected a JSON object with at least `question` - at `$`")
     extra: dict[str, Any] = {name: data.pop(name) for name in _EXTRA if name in data}
+    if data.get("idempotency_key") is not None and data.get("request_id") is None:
+        # The id would come from the log, and the answer could not be told from others.
+        raise ValueError("Expected `request_id`, by which the answer is waited for - at `$.idempotency_key`")
     if data.get("request_id") is None:
         data["request_id"] = new_request_id()
     if data.get("policy") is None:
         data["policy"] = policy
     gold = extra.get("answer")
-    request = msgspec.convert(data, ReasoningRequested)
+    request = producers.convert(data, ReasoningRequested)
     return Line(number, request, str(extra.get("id", number)), None if gold is None else str(gold))
 
 

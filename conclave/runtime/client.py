@@ -12,7 +12,6 @@ from conclave.runtime.kafka import Admin, LogReader, PlainProducer
 from conclave.runtime.record import Output, Tp, output_of
 from schemas import codec, flow
 from schemas.codec import UnreadableEvent
-from schemas.envelope import header
 from schemas.events import Event
 from schemas.flow import Topic
 
@@ -111,7 +110,7 @@ async def _events(reader: LogReader) -> AsyncIterator[tuple[str, Event]]:
     while True:
         for record in await reader.poll(timeout_ms=500):
             try:
-                event = codec.decode(record.topic, header(record.headers, "ce_type"), record.value)
+                event = codec.read(record.topic, record.headers, record.value)
             except UnreadableEvent:
                 continue
             yield record.topic, event

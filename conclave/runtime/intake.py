@@ -8,7 +8,7 @@ from conclave.runtime.dead_letters import Cause, Reason
 from conclave.runtime.handler import Arrival
 from conclave.runtime.lane import Completion
 from conclave.runtime.record import Record, coordinates, output_of
-from schemas import codec
+from schemas import cloudevents, codec
 from schemas.envelope import header
 from schemas.events import Event
 from schemas.ids import derived_event_id
@@ -28,7 +28,7 @@ class Publisher:
 
     def read(self, record: Record) -> Event:
         """The event in a record. Raises: UnreadableEvent, naming the field."""
-        return codec.decode(record.topic, header(record.headers, "ce_type"), record.value)
+        return codec.read(record.topic, record.headers, record.value)
 
     def arrival(self, record: Record) -> Arrival:
         """How the record came."""
@@ -39,7 +39,7 @@ class Publisher:
         self, cause: Record, offsets: tuple[int, ...], events: Iterable[Event], carry: Event | None = None
     ) -> Completion:
         """The completion that publishes `events` (and `carry`, to the cause's own partition) and finishes `offsets`."""
-        parent, cause_id, now_ms = header(cause.headers, "traceparent"), event_id(cause), self.clock_ms()
+        parent, cause_id, now_ms = attribute(cause, "traceparent"), event_id(cause), self.clock_ms()
         outputs = [
             output_of(
                 event,
@@ -78,4 +78,9 @@ class Publisher:
 
 def event_id(record: Record) -> str:
     """The CloudEvents id of a record; its coordinates where a producer set none."""
-    return header(record.headers, "ce_id") or coordinates(record)
+    return attribute(record, "ce_id") or coordinates(record)
+
+
+def attribute(record: Record, name: str) -> str | None:
+    """An attribute of the record's envelope, which stands in its headers or (structured mode) in its value."""
+    return header(cloudevents.attribute_headers(record.headers, record.value), name)

@@ -16,12 +16,11 @@ from conclave.runtime import dead_letters, metrics
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.broker import Broker, Rebalance
 from conclave.runtime.clock import ClockMs, wall_clock_ms
-from conclave.runtime.intake import Publisher, event_id
+from conclave.runtime.intake import Publisher, attribute, event_id
 from conclave.runtime.record import Record, Tp, coordinates
 from conclave.runtime.settings import RuntimeSettings
 from schemas import flow
 from schemas.codec import UnreadableEvent
-from schemas.envelope import header
 
 _POLL_MS = 200
 _MAINTAIN_EVERY_S = 3600.0
@@ -199,7 +198,7 @@ class Sink:
             partition=record.partition,
             offset=record.offset,
             recorded_ms=record.timestamp,
-            traceparent=header(record.headers, "traceparent"),
+            traceparent=attribute(record, "traceparent"),
         )
 
     async def _give_up(self, record: Record, error: Exception) -> None:

@@ -1,8 +1,10 @@
 """A request in; its plan and the first samples out.
 
-no id, or not under its id as key  ->  the same request under its id, to come back in its own partition
-impossible                         ->  dead letter + RequestFailed(invalid)
-else                               ->  PlanMade + the first wave of SampleRequested
+no id, an idempotency key elsewhere  ->  the same request under that key: equal ones come into one partition
+no id                                ->  the same request under an id of its own, to come back in its own partition
+an id that is not its record's key   ->  the same request under its id
+impossible                           ->  dead letter + RequestFailed(invalid)
+else                                 ->  PlanMade + the first wave of SampleRequested
 """
 
 from collections.abc import Sequence
@@ -36,8 +38,7 @@ class Decomposer:
             raise Rejected("ce_type", "ReasoningRequested", type(event).__name__)
         request_id = event.request_id
         if request_id is None:
-            # Derived from where the record lies, so that reading it again gives the same request.
-            return [replace(event, request_id=derived_request_id(arrival.recorded_ms, arrival.coordinates))]
+            return [self._named(event, arrival)]
         if arrival.key != request_id:
             return [event]
         self._check_time(request_id, arrival)
@@ -46,11 +47,24 @@ class Decomposer:
         return [plan, *(sample for context in contexts for sample in planning.first_wave(context))]
 
     def request_key(self, event: Event, arrival: Arrival) -> str | None:
-        """The id by which a request published twice is recognised; None while it is not valid and under its own key."""
-        if not isinstance(event, ReasoningRequested) or event.request_id is None or arrival.key != event.request_id:
+        """What recognises a request that is published twice; None while it is not valid and under its own key."""
+        if not isinstance(event, ReasoningRequested) or not (event.policy is None or event.policy in POLICIES):
             return None
-        is_valid = self._is_timely(event.request_id, arrival) and (event.policy is None or event.policy in POLICIES)
-        return event.request_id if is_valid else None
+        if event.request_id is None:
+            key = event.idempotency_key
+            return f"idempotency key {key}" if key is not None and arrival.key == key else None
+        is_own = arrival.key == event.request_id and self._is_timely(event.request_id, arrival)
+        return event.request_id if is_own else None
+
+    @staticmethod
+    def _named(event: ReasoningRequested, arrival: Arrival) -> ReasoningRequested:
+        """A request without an id under its idempotency key; there, or without one, with an id.
+
+        The id derives from when and where the record lies, so that reading it again gives the same request.
+        """
+        if event.idempotency_key is not None and arrival.key != event.idempotency_key:
+            return event
+        return replace(event, request_id=derived_request_id(arrival.recorded_ms, arrival.coordinates))
 
     def hear(self, event: Event) -> None:
         """Keeps the newest weights of each experiment."""

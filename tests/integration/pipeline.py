@@ -18,7 +18,6 @@ from conclave.local.servers.kafka import KafkaBroker
 from conclave.runtime.kafka import LogReader
 from conclave.testing.waiting import until
 from schemas import codec, flow
-from schemas.envelope import header
 from schemas.events import Event
 from schemas.flow import Topic
 
@@ -165,7 +164,7 @@ async def read_log(address: str, topics: Iterable[Topic | str]) -> list[tuple[st
                 for record in await reader.poll(timeout_ms=200):
                     event = None
                     if not record.topic.endswith(flow.DEAD_LETTER_SUFFIX):
-                        event = codec.decode(record.topic, header(record.headers, "ce_type"), record.value)
+                        event = codec.read(record.topic, record.headers, record.value)
                     found.append((record.topic, event, record.value))
         return found
     finally:

@@ -69,7 +69,7 @@ def _handmade() -> list[Output]:
         {"question": "q", "policy": "no-such-policy", "request_id": request},
         {"question": "q", "request_id": ancient},
         {"question": "q", "request_id": future},
-        {"question": "q", "request_id": request.upper()},
+        {"question": "q", "request_id": "{" + request},
         {"question": "q", "request_id": request + "\n"},
         {"question": "q" * 20_000},
         {"question": "nul\0"},

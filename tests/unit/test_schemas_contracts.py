@@ -86,7 +86,7 @@ def _mutate(value: Any, data: st.DataObject) -> Any:
         (b'{"question": "q", "polcy": "x"}', Defect.SCHEMA, "$.polcy"),
         (b'{"question": "q", "request_id": "7"}', Defect.SCHEMA, "$.request_id"),
         (b'{"question": "q", "max_samples": 1e400}', Defect.SCHEMA, "$.max_samples"),
-        (b'{"question": "q", "tags": {"a": 1}}', Defect.SCHEMA, "$.tags[...]"),
+        (b'{"question": "q", "tags": {"a": [1]}}', Defect.SCHEMA, "$.tags[...]"),
         (b"[1]", Defect.SCHEMA, "$"),
         (b"{", Defect.UNDECODABLE, "$"),
         (b"\xff\xfe", Defect.UNDECODABLE, "$"),
