@@ -1,8 +1,8 @@
 """The errors of Conclave, one root. The type says what to do; the fields say what happened.
 
 ConclaveError
-├── Retryable         the same again may succeed: tried again with backoff, then dead-lettered
-├── Rejected          the input is at fault and will stay so: dead-lettered at once, naming the field
+├── Retryable         the same again may succeed: tried again with backoff, then given up
+├── Rejected          the input is at fault and will stay so: given up at once, naming the field
 ├── LostDependency    broker, database or engine is away: waited for, never charged to a message
 ├── Fenced            another owner has taken over a partition: drop the work, it is theirs now
 └── Misconfigured     settings, all wrong ones at once: the process ends with a message for its operator
@@ -10,8 +10,6 @@ ConclaveError
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from schemas.events import Event
 
 
 class ConclaveError(Exception):
@@ -31,12 +29,11 @@ class Retryable(ConclaveError):
 
 @dataclass(eq=False)
 class Rejected(ConclaveError):
-    """An event that is well formed and still impossible. `outputs` are published along with its dead letter."""
+    """An event that is well formed and still impossible."""
 
     field: str  # a JSON path such as $.policy
     expected: str
     got: str
-    outputs: Sequence[Event] = ()
 
     def __str__(self) -> str:
         return f"{self.field}: expected {self.expected}, got {self.got[:200]!r}"

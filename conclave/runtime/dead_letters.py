@@ -12,6 +12,7 @@ from schemas.codec import UnreadableEvent
 from schemas.envelope import Headers, header, rfc3339
 
 PREFIX = "conclave-"
+_MAX_MESSAGE_CHARS = 2000
 REPLAY_HEADER = (
     PREFIX + "replay"
 )  # set by `conclave dead-letters replay`: makes a replayed request new to deduplication
@@ -28,6 +29,7 @@ class Reason(StrEnum):
     HANDLER = "handler"
     RETRIES_EXHAUSTED = "retries_exhausted"
     OUTPUT_TOO_LARGE = "output_too_large"
+    OUTPUT_INVALID = "output_invalid"  # what was made of it breaks its own schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,12 @@ class Cause:
     field: str = ""
     attempts: int = 1
     stack: str = ""
+
+    @property
+    def message(self) -> str:
+        """The error as an event's message can hold it: cut, and without what JSON or PostgreSQL do not take."""
+        text = self.error[:_MAX_MESSAGE_CHARS].encode("utf-8", "replace").decode()
+        return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def cause_of(error: Exception, attempts: int = 1) -> Cause:
@@ -60,7 +68,7 @@ def dead_letter(record: Record, cause: Cause, *, service: str, now_ms: int) -> O
     added = {
         "reason": cause.reason.value,
         "field": cause.field,
-        "error": cause.error[:2000],
+        "error": cause.error[:_MAX_MESSAGE_CHARS],
         "stack": cause.stack[-2000:],
         "topic": record.topic,
         "partition": str(record.partition),

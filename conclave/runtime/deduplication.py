@@ -14,6 +14,9 @@ class Window:
         self._size = size
         self._first: OrderedDict[str, int] = OrderedDict()
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._first
+
     def note(self, key: str, offset: int) -> bool:
         """True when `key` was seen at a lower offset before: the record at `offset` is a duplicate."""
         first = self._first.setdefault(key, offset)

@@ -68,9 +68,12 @@ class Groups:
         self._wakes.clear()
         self._order.clear()
 
-    def add(self, record: Record, event: Event, now_ms: int) -> str:
-        """The key of the group that `event` joins. Call `join` for it afterwards."""
-        key = self._joiner.key(event)
+    def add(self, record: Record, event: Event, now_ms: int) -> str | Failed:
+        """The key of the group that `event` joins; call `join` for it afterwards. Failed when the joiner has none for it."""
+        try:
+            key = self._joiner.key(event)
+        except Exception as error:
+            return Failed(Group("", {record.offset: (record, event)}, now_ms), error)
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = Group(key, opened_ms=now_ms)

@@ -11,9 +11,10 @@ import structlog
 from conclave.errors import LostDependency, Rejected
 from conclave.runtime import dead_letters, metrics
 from conclave.runtime.attempts import Backoff, Dependencies
+from conclave.runtime.endings import Ending, Endings
 from conclave.runtime.handler import Arrival, Handler, Joiner
 from conclave.runtime.intake import Publisher, RequestKey, event_id
-from conclave.runtime.lane import Completion, Lane
+from conclave.runtime.lane import Lane
 from conclave.runtime.record import Record
 from conclave.runtime.settings import RuntimeSettings
 from schemas import flow
@@ -40,13 +41,15 @@ class Handling:
         settings: RuntimeSettings,
         work: Work,
         publisher: Publisher,
+        endings: Endings,
         dependencies: Dependencies,
         *,
         may_start: Callable[[Lane], bool],
         on_change: Callable[[], None],
         rng: random.Random | None = None,
     ) -> None:
-        self._settings, self._work, self._publisher, self._dependencies = settings, work, publisher, dependencies
+        self._settings, self._work, self._publisher = settings, work, publisher
+        self._endings, self._dependencies = endings, dependencies
         self._may_start, self._on_change = may_start, on_change
         self._backoff = Backoff(settings.retry_backoff_s)
         self._rng = rng or random.Random()
@@ -95,7 +98,7 @@ class Handling:
         while True:
             try:
                 outputs = await self._attempt(event, self._publisher.arrival(record))
-                finish(lane, record, "handled", self._publisher.complete(record, (record.offset,), outputs))
+                finish(lane, record, self._endings.handled(record, event, outputs))
                 return
             except LostDependency as error:
                 self._dependencies.lost(error.dependency, error.why)
@@ -103,7 +106,8 @@ class Handling:
                 continue
             except Exception as error:
                 if isinstance(error, Rejected) or attempt >= self._settings.max_attempts:
-                    self._give_up(lane, record, error, attempt)
+                    cause = dead_letters.cause_of(error, attempt)
+                    finish(lane, record, self._endings.failed(record, event, cause))
                     return
                 log.warning(
                     "attempt_failed",
@@ -129,20 +133,19 @@ class Handling:
         finally:
             self._count(1)
 
-    def _give_up(self, lane: Lane, record: Record, error: Exception, attempts: int) -> None:
-        events = error.outputs if isinstance(error, Rejected) else ()
-        cause = dead_letters.cause_of(error, attempts)
-        finish(lane, record, cause.reason.value, self._publisher.give_up([record], cause, events=events))
-
     def _count(self, change: int) -> None:
         self.num_running += change
         metrics.IN_FLIGHT.set(self.num_running)
 
 
-def finish(lane: Lane, record: Record, outcome: str, completion: Completion) -> None:
+def finish(lane: Lane, record: Record, ending: Ending) -> None:
     """Hands what became of a record to its lane's outbox, and counts and logs it."""
-    lane.submit(completion)
-    metrics.MESSAGES.labels(record.topic, outcome).inc()
+    lane.submit(ending.completion)
+    metrics.MESSAGES.labels(record.topic, ending.outcome).inc()
     log.info(
-        "message_handled", partition=str(lane.tp), offset=record.offset, outcome=outcome, event_id=event_id(record)
+        "message_handled",
+        partition=str(lane.tp),
+        offset=record.offset,
+        outcome=ending.outcome,
+        event_id=event_id(record),
     )

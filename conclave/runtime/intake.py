@@ -1,14 +1,15 @@
-"""From a record to an event, and from results to the records that are published for them. No I/O."""
+"""From a record to an event, and from events to the records that publish them. No I/O."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from conclave.runtime import dead_letters, metrics
+from conclave.errors import ConclaveError
+from conclave.runtime import dead_letters
 from conclave.runtime.dead_letters import Cause, Reason
 from conclave.runtime.handler import Arrival
-from conclave.runtime.lane import Completion
-from conclave.runtime.record import Record, coordinates, output_of
+from conclave.runtime.record import Output, Record, coordinates, output_of
 from schemas import cloudevents, codec
+from schemas.codec import UnreadableEvent
 from schemas.envelope import header
 from schemas.events import Event
 from schemas.ids import derived_event_id
@@ -17,6 +18,16 @@ from schemas.ids import derived_event_id
 MAX_OUTPUT_BYTES = 1_400_000
 
 RequestKey = Callable[[Event, Arrival], str | None]
+
+
+@dataclass(eq=False)
+class Unpublishable(ConclaveError):
+    """An event that no record can hold or that nobody could read."""
+
+    cause: Cause
+
+    def __str__(self) -> str:
+        return self.cause.error
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,45 +46,53 @@ class Publisher:
         key = (record.key or b"").decode("utf-8", "replace")
         return Arrival(event_id(record), key, record.timestamp, self.clock_ms(), coordinates(record))
 
-    def complete(
-        self, cause: Record, offsets: tuple[int, ...], events: Iterable[Event], carry: Event | None = None
-    ) -> Completion:
-        """The completion that publishes `events` (and `carry`, to the cause's own partition) and finishes `offsets`."""
-        parent, cause_id, now_ms = attribute(cause, "traceparent"), event_id(cause), self.clock_ms()
-        outputs = [
-            output_of(
+    def outputs(self, cause: Record, events: Iterable[Event], carry: Event | None = None) -> tuple[Output, ...]:
+        """The records that publish `events`, and `carry` to the cause's own partition.
+
+        Raises: Unpublishable, for the first that is too large or breaks its own schema.
+        """
+        published, refused = self.publishable(cause, events, carry)
+        if refused:
+            raise refused[0]
+        return published
+
+    def publishable(
+        self, cause: Record, events: Iterable[Event], carry: Event | None = None
+    ) -> tuple[tuple[Output, ...], list[Unpublishable]]:
+        """The same, and what is wrong with those that can't be published."""
+        published, refused = [], []
+        for index, event in enumerate((*events, carry) if carry is not None else events):
+            try:
+                published.append(self._output(cause, event, index, cause.partition if event is carry else None))
+            except Unpublishable as error:
+                refused.append(error)
+        return tuple(published), refused
+
+    def dead_letter(self, record: Record, cause: Cause) -> Output:
+        """The record's dead letter."""
+        return dead_letters.dead_letter(record, cause, service=self.service, now_ms=self.clock_ms())
+
+    def _output(self, cause: Record, event: Event, index: int, partition: int | None) -> Output:
+        kind = type(event).__name__
+        try:
+            output = output_of(
                 event,
                 service=self.service,
-                event_id=derived_event_id(self.service, cause_id, type(event).__name__, index),
-                parent=parent,
-                now_ms=now_ms,
-                partition=cause.partition if event is carry else None,
+                event_id=derived_event_id(self.service, event_id(cause), kind, index),
+                parent=attribute(cause, "traceparent"),
+                now_ms=self.clock_ms(),
+                partition=partition,
             )
-            for index, event in enumerate((*events, carry) if carry is not None else events)
-        ]
-        too_large = next((output for output in outputs if output.size > MAX_OUTPUT_BYTES), None)
-        if too_large is not None:
-            error = f"an output for {too_large.topic} of {too_large.size} bytes; at most {MAX_OUTPUT_BYTES}"
-            return self.give_up([cause], Cause(Reason.OUTPUT_TOO_LARGE, error), offsets=offsets)
-        return Completion(offsets, tuple(outputs))
-
-    def give_up(
-        self,
-        records: Iterable[Record],
-        cause: Cause,
-        *,
-        events: Iterable[Event] = (),
-        offsets: tuple[int, ...] | None = None,
-    ) -> Completion:
-        """The completion that dead-letters `records` for one cause, and publishes `events` along with it."""
-        given_up = list(records)
-        now_ms = self.clock_ms()
-        letters = [dead_letters.dead_letter(record, cause, service=self.service, now_ms=now_ms) for record in given_up]
-        for record in given_up:
-            metrics.DEAD_LETTERS.labels(record.topic, cause.reason.value).inc()
-        finished = offsets or tuple(record.offset for record in given_up)
-        published = self.complete(given_up[0], finished, events).outputs
-        return Completion(finished, (*letters, *published))
+            # What cannot be read back would be a dead letter one service on, where nobody knows what waits for it.
+            codec.decode(output.topic, codec.versioned_type(type(event)), output.value)
+        except UnreadableEvent as error:
+            raise Unpublishable(Cause(Reason.OUTPUT_INVALID, f"{kind}: {error}", error.field)) from error
+        except Exception as error:  # no event at all, or one that no JSON can hold
+            raise Unpublishable(Cause(Reason.OUTPUT_INVALID, f"{kind}: {error}")) from error
+        if output.size > MAX_OUTPUT_BYTES:
+            text = f"{kind} of {output.size} bytes for {output.topic}; at most {MAX_OUTPUT_BYTES}"
+            raise Unpublishable(Cause(Reason.OUTPUT_TOO_LARGE, text))
+        return output
 
 
 def event_id(record: Record) -> str:

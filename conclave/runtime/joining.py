@@ -1,14 +1,16 @@
 """Joins the groups of a lane: those that an event touched, those whose time has come, those that hold the watermark back."""
 
+from collections.abc import Callable
+
 import structlog
 
-from conclave.domain.joining import Decision
-from conclave.errors import Rejected
 from conclave.runtime import dead_letters, metrics
-from conclave.runtime.groups import Decided, Failed, Group, records_of
-from conclave.runtime.intake import Publisher
-from conclave.runtime.lane import Completion, Lane
+from conclave.runtime.endings import Ending, Endings
+from conclave.runtime.groups import Decided, Failed, Group
+from conclave.runtime.lane import Lane
+from conclave.runtime.record import Record
 from conclave.runtime.tracker import MAX_SPAN
+from schemas.events import Event
 
 _MAX_CARRIES = 100  # of one lane at once
 
@@ -18,13 +20,22 @@ log = structlog.get_logger(__name__)
 class Joining:
     """Puts groups to the joiner of their lane and hands what it decides to the lane's outbox."""
 
-    def __init__(self, publisher: Publisher, *, carry_after_s: float) -> None:
-        self._publisher, self._carry_after_ms = publisher, carry_after_s * 1000
+    def __init__(self, endings: Endings, clock_ms: Callable[[], int], *, carry_after_s: float) -> None:
+        self._endings, self._clock_ms, self._carry_after_ms = endings, clock_ms, carry_after_s * 1000
+
+    def add(self, lane: Lane, record: Record, event: Event) -> str | None:
+        """The key of the group that the event joins, which has to be joined next; None when it is given up at once."""
+        assert lane.groups is not None
+        added = lane.groups.add(record, event, self._clock_ms())
+        if isinstance(added, str):
+            return added
+        self._apply(lane, added)
+        return None
 
     def join(self, lane: Lane, key: str) -> None:
         """Decides the group of `key` if it is complete or its time has come; nothing for a lane without groups."""
         if lane.groups is not None:
-            self._apply(lane, lane.groups.join(key, self._publisher.clock_ms()))
+            self._apply(lane, lane.groups.join(key, self._clock_ms()))
 
     def join_due(self, lane: Lane, now_ms: int) -> None:
         """Decides the groups whose time has come and carries old ones forward once they hold the watermark back."""
@@ -43,21 +54,15 @@ class Joining:
 
     def _apply(self, lane: Lane, outcome: Decided | Failed | None) -> None:
         match outcome:
-            case Decided(group=group, decision=Decision(outputs=outputs, carry=carry)):
-                records = records_of(group)
-                completion = self._publisher.complete(records[0], group.offsets, outputs, carry)
-                kinds = ",".join(sorted({type(event).__name__ for event in outputs})) or "absorbed"
-                _finish(lane, group, kinds, completion)
+            case Decided(group=group, decision=decision):
+                _finish(lane, group, self._endings.decided(group, decision))
             case Failed(group=group, error=error):
-                events = error.outputs if isinstance(error, Rejected) else ()
-                cause = dead_letters.cause_of(error)
-                completion = self._publisher.give_up(records_of(group), cause, events=events)
-                _finish(lane, group, cause.reason.value, completion)
+                _finish(lane, group, self._endings.group_failed(group, dead_letters.cause_of(error)))
             case None:
                 pass
 
 
-def _finish(lane: Lane, group: Group, outcome: str, completion: Completion) -> None:
-    lane.submit(completion)
-    metrics.MESSAGES.labels(lane.tp.topic, outcome).inc(len(group.offsets))
-    log.info("group_decided", partition=str(lane.tp), key=group.key, events=len(group.offsets), outcome=outcome)
+def _finish(lane: Lane, group: Group, ending: Ending) -> None:
+    lane.submit(ending.completion)
+    metrics.MESSAGES.labels(lane.tp.topic, ending.outcome).inc(len(group.offsets))
+    log.info("group_decided", partition=str(lane.tp), key=group.key, events=len(group.offsets), outcome=ending.outcome)

@@ -19,6 +19,7 @@ from conclave.runtime.attempts import Dependencies
 from conclave.runtime.broker import Broker, GroupConsumer, Rebalance
 from conclave.runtime.clock import ClockMs, wall_clock_ms
 from conclave.runtime.deduplication import Window
+from conclave.runtime.endings import Ending, Endings
 from conclave.runtime.groups import Groups
 from conclave.runtime.handling import Handling, Work, finish
 from conclave.runtime.intake import Publisher
@@ -61,11 +62,13 @@ class Service:
         self._windows: dict[Tp, Window] = {}
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._joining = Joining(self._publisher, carry_after_s=settings.carry_after_s)
+        self._endings = Endings(self._publisher, handler=work.handler, joiner=work.joiner)
+        self._joining = Joining(self._endings, self._publisher.clock_ms, carry_after_s=settings.carry_after_s)
         self._handling = Handling(
             settings,
             work,
             self._publisher,
+            self._endings,
             dependencies,
             may_start=lambda lane: self._lanes.get(lane.tp) is lane and not self._stopping.is_set(),
             on_change=self._changed.set,
@@ -249,16 +252,15 @@ class Service:
             metrics.REDELIVERED.labels(record.topic).inc()
             return None
         if is_duplicate:
-            finish(lane, record, "duplicate", Completion((record.offset,)))
+            finish(lane, record, Ending("duplicate", Completion((record.offset,))))
             return None
         try:
             event = self._publisher.read(record)
-            if lane.groups is not None:
-                return lane.groups.add(record, event, self._publisher.clock_ms())
         except UnreadableEvent as error:
-            cause = dead_letters.cause_of(error)
-            finish(lane, record, cause.reason.value, self._publisher.give_up([record], cause))
+            finish(lane, record, self._endings.unreadable(record, error, known=window or ()))
             return None
+        if lane.groups is not None:
+            return self._joining.add(lane, record, event)
         assert self._tasks is not None
         self._handling.take(self._tasks, lane, record, event)
         return None

@@ -210,8 +210,9 @@ class Sink:
         log.warning("record_refused", topic=record.topic, partition=record.partition, offset=record.offset)
         if flow.topic_row(record.topic).guardian != self._name:
             return
-        completion = self._publisher.give_up([record], dead_letters.cause_of(error))
-        await self._producer.publish(completion.outputs)
+        cause = dead_letters.cause_of(error)
+        metrics.DEAD_LETTERS.labels(record.topic, cause.reason.value).inc()
+        await self._producer.publish([self._publisher.dead_letter(record, cause)])
 
     async def _maintain(self) -> None:
         while True:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from conclave.domain.joining import Decision
 from conclave.errors import Rejected
+from conclave.runtime.dead_letters import cause_of
 from conclave.runtime.handler import Joiner
 from schemas.events import Event
 
@@ -97,7 +98,8 @@ class SimulatedLane:
             outcome = self.joiner.join([self.log[offset] for offset in offsets], self.now_ms)
         except Rejected as error:
             self.rejections.append(error)
-            outcome = Decision(tuple(error.outputs))
+            events = [self.log[offset] for offset in offsets]
+            outcome = self.joiner.give_up(events, cause_of(error), self.now_ms)
         if isinstance(outcome, Decision):
             del self.groups[key]
             self.unflushed.append((offsets, outcome))

@@ -7,6 +7,7 @@ The group that holds the plan, as it was made or inside a carry, knows all earli
     a step without answer that others need      RequestFailed(no_answer), StepClosed for open steps
     deadline + grace                            RequestFailed(deadline), StepClosed for open steps
     closed, and every launched step has spoken  nothing: the group ends
+    given up                                    RequestFailed, StepClosed + a closing carry for open steps; once a request
 """
 
 from collections.abc import Sequence
@@ -17,9 +18,10 @@ import msgspec
 from conclave.domain import planning
 from conclave.domain.joining import Decision, Wait
 from conclave.errors import Rejected
+from conclave.runtime.dead_letters import Cause, Reason
 from schemas.events import AnswerReached, Event, PlanCarried, PlanMade, RequestFailed, StepClosed, StepDecided
 from schemas.ids import asked_at_ms
-from schemas.values import PathFailure, RequestFailure, StepAnswer, StopReason
+from schemas.values import Outcome, PathFailure, RequestFailure, StepAnswer, StopReason
 from services.aggregator.settings import AggregatorSettings
 
 Part = PlanMade | StepDecided | PlanCarried
@@ -50,7 +52,7 @@ class Aggregator:
             return self._without_plan([part for part in parts if isinstance(part, StepDecided)], now_ms)
         deadline_ms = state.plan.deadline_ms
         if deadline_ms > now_ms + planning.MAX_DEADLINE_AHEAD_MS:
-            raise _impossible(state, "$.deadline_ms", "at most two days from now", str(deadline_ms))
+            raise Rejected("$.deadline_ms", "at most two days from now", str(deadline_ms))
         if state.is_closed:
             end_ms = deadline_ms + self._grace_ms + self._orphan_ms
             return Decision() if not _open_steps(state) or now_ms >= end_ms else Wait(end_ms)
@@ -69,6 +71,33 @@ class Aggregator:
         if len(verdicts) > 1:
             raise _orphans(verdicts)
         return verdicts[0]
+
+    def give_up(self, events: Sequence[Event], cause: Cause, now_ms: int) -> Decision:
+        """The failure of the request, once; nothing for verdicts on a request that nobody has planned."""
+        parts = [event for event in events if isinstance(event, Part)]
+        states = [_as_state(part) for part in parts if not isinstance(part, StepDecided)]
+        if not states:
+            return Decision()
+        # They may differ in anything: a carry is our own, and among equals it must be the same one on a re-read.
+        carries = [part for part in parts if isinstance(part, PlanCarried)]
+        plan = min((state.plan for state in carries or states), key=msgspec.json.encode)
+        launched = {index for state in states for index in state.launched_steps if index < len(plan.steps)}
+        verdicts = _first_of_each([verdict for state in states for verdict in state.verdicts])
+        fresh = _first_of_each([part for part in parts if isinstance(part, StepDecided)])
+        known = {verdict.step_index: verdict for verdict in (*fresh, *verdicts) if verdict.step_index in launched}
+        state = PlanCarried(
+            plan=plan,
+            verdicts=tuple(known[index] for index in sorted(known)),
+            launched_steps=tuple(sorted(launched)),
+            is_closed=any(state.is_closed for state in states),
+        )
+        failure = RequestFailure.INVALID if cause.reason is Reason.REJECTED else RequestFailure.NO_ANSWER
+        ended = _failed(state, failure, cause.message, now_ms)
+        is_possible = plan.deadline_ms <= now_ms + planning.MAX_DEADLINE_AHEAD_MS
+        carry = ended.carry if is_possible else None
+        if isinstance(carry, PlanCarried):
+            carry = msgspec.structs.replace(carry, verdicts=tuple(_bare(verdict) for verdict in carry.verdicts))
+        return Decision(() if state.is_closed else ended.outputs, carry)
 
     def _without_plan(self, verdicts: Sequence[StepDecided], now_ms: int) -> Wait:
         """Patience: the plan may be in a carry that is still under way."""
@@ -123,13 +152,13 @@ def _folded(parts: Sequence[Part]) -> PlanCarried | None:
         is_closed=any(state.is_closed for state in states),
     )
     if any(state.plan != folded.plan for state in states):
-        raise _impossible(folded, "$.plan", "one plan for a request", "several that differ")
+        raise Rejected("$.plan", "one plan for a request", "several that differ")
     if any(index >= len(folded.plan.steps) for index in folded.launched_steps):
         expected = f"steps below {len(folded.plan.steps)}"
-        raise _impossible(folded, "$.launched_steps", expected, str(folded.launched_steps))
+        raise Rejected("$.launched_steps", expected, str(folded.launched_steps))
     for verdict in folded.verdicts:
         if verdict.step_index not in folded.launched_steps:
-            raise _impossible(folded, "$.step_index", f"one of {folded.launched_steps}", str(verdict.step_index))
+            raise Rejected("$.step_index", f"one of {folded.launched_steps}", str(verdict.step_index))
     return folded
 
 
@@ -196,16 +225,8 @@ def _step_answer(verdict: StepDecided) -> StepAnswer:
 
 def _failed(state: PlanCarried, failure: RequestFailure, message: str, now_ms: int) -> Decision:
     """The end without an answer. A closing carry waits for what was launched and has not spoken."""
-    failed = _failure(state, failure, message, now_ms)
-    open_steps = _open_steps(state)
-    if not open_steps:
-        return Decision((failed,))
-    return Decision((failed, *_closures(state)), msgspec.structs.replace(state, is_closed=True))
-
-
-def _failure(state: PlanCarried, failure: RequestFailure, message: str, now_ms: int) -> RequestFailed:
     num_paths, tokens_in, tokens_out = _cost(state)
-    return RequestFailed(
+    failed = RequestFailed(
         request_id=state.plan.request_id,
         failure=failure,
         message=message[:4096],
@@ -214,10 +235,16 @@ def _failure(state: PlanCarried, failure: RequestFailure, message: str, now_ms: 
         tokens_out=tokens_out,
         elapsed_ms=_elapsed_ms(state.plan, now_ms),
     )
+    open_steps = _open_steps(state)
+    if not open_steps:
+        return Decision((failed,))
+    closed = (StepClosed(request_id=state.plan.request_id, step_index=index) for index in open_steps)
+    return Decision((failed, *closed), msgspec.structs.replace(state, is_closed=True))
 
 
-def _closures(state: PlanCarried) -> tuple[StepClosed, ...]:
-    return tuple(StepClosed(request_id=state.plan.request_id, step_index=index) for index in _open_steps(state))
+def _bare(verdict: StepDecided) -> StepDecided:
+    """That there was a verdict, without its votes: small, whatever was voted on."""
+    return msgspec.structs.replace(verdict, answer=None, outcome=Outcome.NO_ANSWER, tally=(), ballots=())
 
 
 def _why_no_answer(state: PlanCarried) -> RequestFailure:
@@ -245,9 +272,3 @@ def _elapsed_ms(plan: PlanMade, now_ms: int) -> float:
 
 def _orphans(verdicts: Sequence[StepDecided]) -> Rejected:
     return Rejected("$.request_id", "the id of a request that has been planned", verdicts[0].request_id)
-
-
-def _impossible(state: PlanCarried, field: str, expected: str, got: str) -> Rejected:
-    """The rejection of a group that holds the plan: its request must not be left without an end."""
-    message = f"{field}: expected {expected}, got {got}"
-    return Rejected(field, expected, got, [_failure(state, RequestFailure.INVALID, message, 0), *_closures(state)])

@@ -4,6 +4,7 @@
     2. its prompt can't be rendered    PathFailed(bad_prompt)
     3. it waits for its turn           see conclave.engine.admission
     4. it is decoded                   PathDecoded; PathFailed(prompt_too_long), (cancelled), (deadline), (engine)
+    5. it is given up                  PathFailed(engine)
 A step closed meanwhile ends 3 and 4, and frees the engine.
 """
 
@@ -16,6 +17,7 @@ from conclave import prompts
 from conclave.engine.admission import Admission, Ticket
 from conclave.engine.protocol import Decoded, DecodeRequest, Engine, EngineLost, PromptTooLong
 from conclave.prompts import Form, PromptSet, Rendered, UnknownPrompt
+from conclave.runtime.dead_letters import Cause
 from conclave.runtime.handler import Arrival
 from schemas.events import Event, PathDecoded, PathFailed, SampleRequested, StepClosed
 from schemas.ids import path_id
@@ -77,6 +79,16 @@ class Decoder:
         except UnknownPrompt as error:
             return [_failed(event, PathFailure.BAD_PROMPT, str(error), started)]
         return [await self._decode(event, form, rendered, left_s, started)]
+
+    def give_up(self, event: Event, arrival: Arrival, cause: Cause) -> Sequence[Event]:
+        """The sample's terminal event, whatever was the matter with it."""
+        assert isinstance(event, SampleRequested)
+        self._losses.pop(path_id(event.context.step_id, event.sample_index), None)
+        return [_failed(event, PathFailure.ENGINE, f"given up ({cause.reason}): {cause.message}", time.perf_counter())]
+
+    def unreadable(self, value: bytes | None, arrival: Arrival, cause: Cause) -> Sequence[Event]:
+        """Nothing: what launches samples has read each of them back before."""
+        return []
 
     async def _decode(
         self, event: SampleRequested, form: Form, rendered: Rendered, left_s: float, started: float

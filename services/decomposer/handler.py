@@ -3,23 +3,33 @@
 no id, an idempotency key elsewhere  ->  the same request under that key: equal ones come into one partition
 no id                                ->  the same request under an id of its own, to come back in its own partition
 an id that is not its record's key   ->  the same request under its id
-impossible                           ->  dead letter + RequestFailed(invalid)
 else                                 ->  PlanMade + the first wave of SampleRequested
+impossible                           ->  dead letter + RequestFailed(invalid)
+unreadable, but with an id           ->  dead letter + RequestFailed(invalid)
+given up for any other cause         ->  dead letter + RequestFailed(no_answer)
 """
 
 from collections.abc import Sequence
+from typing import Any
 
+import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from conclave.domain import planning
 from conclave.domain.policies import POLICIES
 from conclave.errors import Rejected
+from conclave.runtime.dead_letters import Cause, Reason
 from conclave.runtime.handler import Arrival
 from schemas.envelope import rfc3339
 from schemas.events import Event, ReasoningRequested, RequestFailed, WeightsPublished
-from schemas.ids import asked_at_ms, derived_request_id
+from schemas.ids import asked_at_ms, canonical_uuid, derived_request_id, is_request_id
 from schemas.values import Policy, RequestFailure
 from services.decomposer.settings import DecomposerSettings
+
+
+class _Claim(Struct):
+    request_id: Any = ""
 
 
 class Decomposer:
@@ -32,7 +42,7 @@ class Decomposer:
     async def handle(self, event: Event, arrival: Arrival) -> Sequence[Event]:
         """The plan of a request and its first samples, or the request under its own key.
 
-        Raises: Rejected for a request that can't be answered whatever is tried, with the RequestFailed that says so.
+        Raises: Rejected for a request that can't be answered whatever is tried.
         """
         if not isinstance(event, ReasoningRequested):
             raise Rejected("ce_type", "ReasoningRequested", type(event).__name__)
@@ -42,9 +52,26 @@ class Decomposer:
         if arrival.key != request_id:
             return [event]
         self._check_time(request_id, arrival)
-        plan = planning.plan(event, request_id, self._policy(event, request_id), arrival.recorded_ms)
+        plan = planning.plan(event, request_id, self._policy(event), arrival.recorded_ms)
         contexts = [planning.step_context(plan, index, {}) for index in planning.first_steps(plan)]
         return [plan, *(sample for context in contexts for sample in planning.first_wave(context))]
+
+    def give_up(self, event: Event, arrival: Arrival, cause: Cause) -> Sequence[Event]:
+        """The failure of the request."""
+        if not isinstance(event, ReasoningRequested):
+            return []
+        is_invalid = cause.reason is Reason.REJECTED
+        failure = RequestFailure.INVALID if is_invalid else RequestFailure.NO_ANSWER
+        return [RequestFailed(request_id=_request_id(event, arrival), failure=failure, message=cause.message)]
+
+    def unreadable(self, value: bytes | None, arrival: Arrival, cause: Cause) -> Sequence[Event]:
+        """The failure of the request whose id stands in the JSON or is the record's key; nothing where neither is one."""
+        claimed = (canonical_uuid(_claimed_id(value)), canonical_uuid(arrival.key))
+        request_id = next((text for text in claimed if is_request_id(text)), None)
+        if request_id is None:
+            return []
+        message = f"{cause.field}: {cause.message}" if cause.field else cause.message
+        return [RequestFailed(request_id=request_id, failure=RequestFailure.INVALID, message=message[:4096])]
 
     def request_key(self, event: Event, arrival: Arrival) -> str | None:
         """What recognises a request that is published twice; None while it is not valid and under its own key."""
@@ -58,13 +85,10 @@ class Decomposer:
 
     @staticmethod
     def _named(event: ReasoningRequested, arrival: Arrival) -> ReasoningRequested:
-        """A request without an id under its idempotency key; there, or without one, with an id.
-
-        The id derives from when and where the record lies, so that reading it again gives the same request.
-        """
+        """A request without an id under its idempotency key; there, or without one, with an id."""
         if event.idempotency_key is not None and arrival.key != event.idempotency_key:
             return event
-        return replace(event, request_id=derived_request_id(arrival.recorded_ms, arrival.coordinates))
+        return replace(event, request_id=_request_id(event, arrival))
 
     def hear(self, event: Event) -> None:
         """Keeps the newest weights of each experiment."""
@@ -78,18 +102,18 @@ class Decomposer:
         weights = self._weights.get(experiment)
         return weights.version if weights else None
 
-    def _policy(self, event: ReasoningRequested, request_id: str) -> Policy:
+    def _policy(self, event: ReasoningRequested) -> Policy:
         name = event.policy or self._settings.default_policy
         policy = POLICIES.get(name)
         if policy is None:
-            raise _invalid(request_id, "$.policy", f"one of {', '.join(POLICIES)}", name)
+            raise Rejected("$.policy", f"one of {', '.join(POLICIES)}", name)
         return policy
 
     def _check_time(self, request_id: str, arrival: Arrival) -> None:
         if not self._is_timely(request_id, arrival):
             days, ahead = self._settings.request_max_age_s / 86_400, self._settings.request_max_ahead_s / 86_400
             expected = f"a UUIDv7 made at most {days:g} days before and {ahead:g} days after its record"
-            raise _invalid(request_id, "$.request_id", expected, f"{request_id} ({_when(asked_at_ms(request_id))})")
+            raise Rejected("$.request_id", expected, f"{request_id} ({_when(asked_at_ms(request_id))})")
 
     def _is_timely(self, request_id: str, arrival: Arrival) -> bool:
         # The broker's time of the record and not the clock: a re-read must come to the same conclusion.
@@ -97,10 +121,17 @@ class Decomposer:
         return -self._settings.request_max_ahead_s <= age_s <= self._settings.request_max_age_s
 
 
-def _invalid(request_id: str, field: str, expected: str, got: str) -> Rejected:
-    message = f"{field}: expected {expected}, got {got}"[:4096]
-    failed = RequestFailed(request_id=request_id, failure=RequestFailure.INVALID, message=message)
-    return Rejected(field, expected, got, [failed])
+def _request_id(event: ReasoningRequested, arrival: Arrival) -> str:
+    """The request's own id, or one derived from when and where its record lies: reading it again gives the same request."""
+    return event.request_id or derived_request_id(arrival.recorded_ms, arrival.coordinates)
+
+
+def _claimed_id(value: bytes | None) -> str:
+    """The `request_id` of JSON that is no request; empty where there is none."""
+    try:
+        return str(msgspec.json.decode(value or b"", type=_Claim).request_id)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
 
 
 def _when(timestamp_ms: int) -> str:

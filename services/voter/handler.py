@@ -8,6 +8,7 @@ only that one decides. This is what makes joining order-free and a verdict uniqu
     whole wave in, not satisfied    next wave + carry; or StepDecided (exhausted, deadline)
     deadline + grace                StepDecided on all that is there
     closing carry, all reported     nothing: the group ends
+    given up                        StepDecided without an answer, StepClosed + a closing carry as above
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from conclave.domain.equivalence import EQUIVALENCES
 from conclave.domain.joining import Decision, Wait
 from conclave.domain.voting import VOTING_RULES
 from conclave.errors import Rejected
+from conclave.runtime.dead_letters import Cause
 from schemas.events import Event, PathDecoded, PathFailed, StepClosed, StepDecided, TallyCarried
 from schemas.values import Ballot, PathFailure, StepContext, StopReason
 from services.voter.settings import VoterSettings
@@ -75,6 +77,25 @@ class Voter:
             ballots=tuple(ballots[index] for index in sorted(ballots)),
             is_decided=any(isinstance(vote, TallyCarried) and vote.is_decided for vote in votes),
         )
+
+    def give_up(self, events: Sequence[Event], cause: Cause, now_ms: int) -> Decision:
+        """A verdict without an answer, and a closing carry of bare ballots if samples have not reported; once a step."""
+        votes = [event for event in events if isinstance(event, Vote)]
+        if not votes:
+            return Decision()
+        # They may differ in anything: a carry is our own, and among equals it must be the same one on a re-read.
+        context = min(votes, key=lambda vote: (not isinstance(vote, TallyCarried), msgspec.json.encode(vote))).context
+        reported = {ballot.sample_index for vote in votes for ballot in _ballots(vote)}
+        tally = TallyCarried(
+            context=context,
+            launched=max(vote.launched for vote in votes),
+            ballots=tuple(Ballot(sample_index=index) for index in sorted(reported)),
+            is_decided=any(isinstance(vote, TallyCarried) and vote.is_decided for vote in votes),
+        )
+        verdict = _verdict(tally, (), StopReason.EXHAUSTED, now_ms)
+        outputs = () if tally.is_decided else verdict.outputs
+        is_possible = context.deadline_ms <= now_ms + planning.MAX_DEADLINE_AHEAD_MS
+        return Decision(outputs, verdict.carry if is_possible else None)
 
     def _without_start(self, tally: TallyCarried, now_ms: int, end_ms: int) -> Wait:
         """Patience: the start may be in a carry that is still under way."""

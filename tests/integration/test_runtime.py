@@ -12,6 +12,7 @@ from conclave.domain.joining import Decision, Wait
 from conclave.errors import Fenced, LostDependency, Rejected, Retryable
 from conclave.local.servers.kafka import KafkaBroker
 from conclave.runtime.client import Client
+from conclave.runtime.dead_letters import Cause
 from conclave.runtime.handler import Arrival
 from conclave.runtime.handling import Work
 from conclave.runtime.kafka import Admin, LogReader, TransactionalProducer
@@ -47,8 +48,18 @@ async def client(broker: KafkaBroker) -> AsyncIterator[Client]:
         yield client
 
 
+class Mute:
+    """A handler that says nothing when it gives up."""
+
+    def give_up(self, event: Event, arrival: Arrival, cause: Cause) -> Sequence[Event]:
+        return []
+
+    def unreadable(self, value: bytes | None, arrival: Arrival, cause: Cause) -> Sequence[Event]:
+        return []
+
+
 @dataclass
-class Failing:
+class Failing(Mute):
     """A handler that answers each request with RequestFailed, after as many errors as the question's first word says."""
 
     calls: Counter[str] = field(default_factory=Counter)
@@ -188,7 +199,7 @@ async def test_events_of_one_key_are_handled_in_order_where_a_service_asks_for_i
     done: list[str] = []
 
     @dataclass
-    class Slow:
+    class Slow(Mute):
         tried: set[str] = field(default_factory=set)
 
         async def handle(self, event: Event, arrival: Arrival) -> Sequence[Event]:
@@ -210,7 +221,7 @@ async def test_events_of_one_key_are_handled_in_order_where_a_service_asks_for_i
 async def test_no_more_than_the_allowed_number_of_messages_is_in_flight(broker: KafkaBroker, client: Client) -> None:
     release, running_now, most = asyncio.Event(), [0], [0]
 
-    class Holding:
+    class Holding(Mute):
         async def handle(self, event: Event, arrival: Arrival) -> Sequence[Event]:
             running_now[0] += 1
             most[0] = max(most[0], running_now[0])
@@ -248,6 +259,9 @@ class Pairs:
 
     def carry(self, events: Sequence[Event]) -> Event:
         return events[0]
+
+    def give_up(self, events: Sequence[Event], cause: Cause, now_ms: int) -> Decision:
+        return Decision()
 
 
 def _plan(request: str) -> PlanMade:

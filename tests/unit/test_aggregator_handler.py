@@ -3,6 +3,7 @@ from msgspec.structs import replace
 
 from conclave.domain.joining import Decision, Wait
 from conclave.errors import Rejected
+from conclave.runtime.dead_letters import Cause, Reason, cause_of
 from conclave.testing import events as made
 from schemas import codec, flow
 from schemas.events import AnswerReached, Event, PlanCarried, RequestFailed, SampleRequested, StepClosed
@@ -123,7 +124,8 @@ def test_verdicts_without_a_plan_wait_and_are_given_up_by_request() -> None:
     assert AGGREGATOR.join([made.verdict()], made.NOW_MS) == Wait(made.NOW_MS + ORPHAN_MS)
     with pytest.raises(Rejected) as caught:
         AGGREGATOR.join([made.verdict()], made.NOW_MS + ORPHAN_MS)
-    assert (caught.value.field, caught.value.outputs) == ("$.request_id", ())
+    assert caught.value.field == "$.request_id"
+    assert AGGREGATOR.give_up([made.verdict()], cause_of(caught.value), made.NOW_MS) == Decision()
 
 
 def test_a_verdict_from_the_far_future_is_rejected_rather_than_kept_for_ever() -> None:
@@ -136,14 +138,37 @@ def test_a_verdict_on_a_step_that_was_not_launched_ends_the_request_as_invalid(s
     with pytest.raises(Rejected) as caught:
         AGGREGATOR.join([DIAMOND, made.verdict(step_index)], made.NOW_MS)
     assert caught.value.field == "$.step_index"
-    assert [type(output) for output in caught.value.outputs] == [RequestFailed, StepClosed, StepClosed]
+    ended = AGGREGATOR.give_up([DIAMOND, made.verdict(step_index)], cause_of(caught.value), made.NOW_MS)
+    assert [type(output) for output in ended.outputs] == [RequestFailed, StepClosed, StepClosed]
+    assert failure_of(ended).failure is RequestFailure.INVALID
+    assert ended.carry is not None
+    assert isinstance(AGGREGATOR.join([ended.carry, made.verdict(0)], made.NOW_MS), Wait)
+    assert decide([made.verdict(1), made.verdict(0), ended.carry]) == Decision()
+
+
+def test_a_request_is_given_up_once_whatever_comes_afterwards() -> None:
+    ended = AGGREGATOR.give_up([DIAMOND, made.verdict(0)], Cause(Reason.OUTPUT_TOO_LARGE, "big"), made.NOW_MS)
+    assert failure_of(ended).failure is RequestFailure.NO_ANSWER
+    assert ended.outputs[1:] == (StepClosed(request_id=made.REQUEST_ID, step_index=1),)
+    assert ended.carry is not None
+    again = AGGREGATOR.give_up([made.plan((), (0,)), ended.carry], Cause(Reason.REJECTED, "plans differ"), made.NOW_MS)
+    assert again.outputs == ()
+    assert again.carry == ended.carry
+
+
+def test_what_a_request_leaves_behind_when_given_up_is_small_however_large_its_votes_were() -> None:
+    big = made.verdict(0, "x" * 4096, num_votes=256)
+    ended = AGGREGATOR.give_up([DIAMOND, big], Cause(Reason.OUTPUT_TOO_LARGE, "y" * 10_000), made.NOW_MS)
+    assert ended.carry is not None
+    assert all(len(codec.encode(event)) < 10_000 for event in (*ended.outputs, ended.carry))
 
 
 def test_a_carry_of_steps_that_its_plan_does_not_have_ends_the_request_as_invalid() -> None:
     forged = PlanCarried(plan=PLAN, verdicts=(made.verdict(1, None),), launched_steps=(1,), is_closed=False)
     with pytest.raises(Rejected, match=r"\$\.launched_steps") as caught:
         AGGREGATOR.join([forged], made.NOW_MS)
-    assert isinstance(caught.value.outputs[0], RequestFailed)
+    ended = AGGREGATOR.give_up([forged], cause_of(caught.value), made.NOW_MS)
+    assert (failure_of(ended).failure, ended.carry) == (RequestFailure.INVALID, None)
 
 
 def test_plans_that_differ_are_rejected() -> None:

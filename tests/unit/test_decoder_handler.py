@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad, EngineLost, PromptTooLong
 from conclave.engine.scripted import ScriptedEngine
+from conclave.runtime.dead_letters import Cause, Reason
 from conclave.runtime.handler import Arrival
 from schemas import codec
 from schemas.events import PathDecoded, PathFailed, SampleRequested, StepClosed
@@ -175,6 +176,16 @@ async def test_a_sample_is_decoded_again_when_the_engine_was_lost_and_fails_at_t
     path = await _end(decoder, sample)
     assert isinstance(path, PathFailed)
     assert path.failure is PathFailure.ENGINE
+
+
+async def test_a_sample_that_is_given_up_ends_as_a_failed_path_that_says_why() -> None:
+    sample = _sample()
+    (path,) = Decoder(FakeEngine()).give_up(sample, _arrival(), Cause(Reason.HANDLER, "KeyError: '\0'"))
+    assert isinstance(path, PathFailed)
+    assert (path.context, path.sample_index, path.failure) == (sample.context, 0, PathFailure.ENGINE)
+    assert "handler" in path.message
+    assert "KeyError" in path.message
+    assert codec.decode("reasoning.paths", "conclave.PathFailed.v1", codec.encode(path)) == path
 
 
 async def test_text_that_neither_json_nor_postgres_can_hold_is_replaced() -> None:

@@ -3,8 +3,10 @@ from msgspec.structs import replace
 
 from conclave.domain.policies import POLICIES
 from conclave.errors import Rejected
+from conclave.runtime.dead_letters import Cause, Reason, cause_of
 from conclave.runtime.handler import Arrival
 from conclave.testing import events as made
+from schemas import codec
 from schemas.events import PlanMade, ReasoningRequested, RequestFailed, SampleRequested, WeightsPublished
 from schemas.ids import asked_at_ms, derived_request_id, is_request_id
 from schemas.values import RequestFailure
@@ -54,7 +56,7 @@ async def test_a_request_under_another_key_comes_back_under_its_id(decomposer: D
 async def test_an_unknown_policy_is_rejected_by_name_and_the_request_fails(decomposer: Decomposer) -> None:
     with pytest.raises(Rejected, match=r"\$\.policy: expected one of default, .*got 'clever'") as caught:
         await decomposer.handle(replace(REQUEST, policy="clever"), arrival())
-    (failed,) = caught.value.outputs
+    (failed,) = decomposer.give_up(replace(REQUEST, policy="clever"), arrival(), cause_of(caught.value))
     assert isinstance(failed, RequestFailed)
     assert (failed.request_id, failed.failure) == (made.REQUEST_ID, RequestFailure.INVALID)
     assert "clever" in failed.message
@@ -68,7 +70,55 @@ async def test_an_id_from_another_time_is_rejected_and_the_request_fails(
     with pytest.raises(Rejected) as caught:
         await decomposer.handle(replace(REQUEST, request_id=request_id), arrival(key=request_id))
     assert caught.value.field == "$.request_id"
-    assert [type(output) for output in caught.value.outputs] == [RequestFailed]
+    (failed,) = decomposer.give_up(
+        replace(REQUEST, request_id=request_id), arrival(key=request_id), cause_of(caught.value)
+    )
+    assert isinstance(failed, RequestFailed)
+    assert (failed.request_id, failed.failure) == (request_id, RequestFailure.INVALID)
+
+
+async def test_a_request_that_is_given_up_fails_under_the_id_that_it_has_or_would_have_got(
+    decomposer: Decomposer,
+) -> None:
+    cause = Cause(Reason.HANDLER, "ZeroDivisionError: \0 \ud800")
+    (failed,) = decomposer.give_up(REQUEST, arrival(), cause)
+    assert isinstance(failed, RequestFailed)
+    assert (failed.request_id, failed.failure) == (made.REQUEST_ID, RequestFailure.NO_ANSWER)
+    assert codec.decode("reasoning.answers", codec.versioned_type(RequestFailed), codec.encode(failed)) == failed
+    unnamed = ReasoningRequested(question="2+2?")
+    (republished,) = await decomposer.handle(unnamed, arrival(key=""))
+    (failed,) = decomposer.give_up(unnamed, arrival(key=""), cause)
+    assert isinstance(failed, RequestFailed)
+    assert isinstance(republished, ReasoningRequested)
+    assert failed.request_id == republished.request_id
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (made.REQUEST_ID, b"\xff\x00"),
+        (made.REQUEST_ID.upper(), None),
+        ("", f'{{"request_id": "{made.REQUEST_ID}", "qestion": "2+2?"}}'.encode()),
+        ("someone's own key", f'{{"request_id": "{{{made.REQUEST_ID.upper()}}}"}}'.encode()),
+        (made.REQUEST_ID, b'{"request_id": 7, "question": "2+2?"}'),
+    ],
+)
+def test_an_unreadable_request_fails_under_the_id_that_can_still_be_made_out(
+    decomposer: Decomposer, key: str, value: bytes | None
+) -> None:
+    cause = Cause(Reason.SCHEMA, "expected `str`", "$.question")
+    (failed,) = decomposer.unreadable(value, arrival(key=key), cause)
+    assert isinstance(failed, RequestFailed)
+    assert (failed.request_id, failed.failure) == (made.REQUEST_ID, RequestFailure.INVALID)
+    assert failed.message == "$.question: expected `str`"
+
+
+@pytest.mark.parametrize(
+    "value", [None, b"", b"{", b"[" * 5000, b"[]", b'{"request_id": "17"}', b'{"request_id": null}']
+)
+def test_an_unreadable_request_without_an_id_has_nobody_to_answer(decomposer: Decomposer, value: bytes | None) -> None:
+    cause = Cause(Reason.UNDECODABLE, "expected JSON")
+    assert decomposer.unreadable(value, arrival(key="k"), cause) == []
 
 
 @pytest.mark.parametrize("offset_ms", [-7 * DAY_MS, DAY_MS])

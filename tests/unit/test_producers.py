@@ -267,7 +267,7 @@ def test_the_trace_and_the_id_of_a_structured_event_are_handed_on() -> None:
     record = Written(None, value, STRUCTURED)
     assert publisher.arrival(record).event_id == "7"
     failed = RequestFailed(request_id=REQUEST_ID, failure=RequestFailure.INVALID, message="m")
-    (output,) = publisher.complete(record, (0,), [failed]).outputs
+    (output,) = publisher.outputs(record, [failed])
     assert (header(output.headers, "traceparent") or "").startswith("00-" + "a" * 32)
 
 

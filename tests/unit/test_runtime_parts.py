@@ -14,7 +14,7 @@ from conclave.runtime import dead_letters
 from conclave.runtime.attempts import Backoff
 from conclave.runtime.deduplication import Window
 from conclave.runtime.groups import Decided, Failed, Groups
-from conclave.runtime.intake import MAX_OUTPUT_BYTES, Publisher
+from conclave.runtime.intake import Publisher
 from conclave.runtime.settings import RuntimeSettings, load
 from schemas.codec import UnreadableEvent
 from schemas.envelope import Headers, header
@@ -121,6 +121,9 @@ class PairJoiner:
     def carry(self, events: Sequence[Event]) -> Event:
         return events[0]
 
+    def give_up(self, events: Sequence[Event], cause: dead_letters.Cause, now_ms: int) -> Decision:
+        return Decision()
+
 
 def _asked(group: str, question: str = "q") -> ReasoningRequested:
     return ReasoningRequested(question=question, tags={"group": group})
@@ -140,7 +143,8 @@ def test_a_decision_completes_all_that_its_group_has_read_and_nothing_else() -> 
 
 def test_a_group_that_asked_to_be_woken_is_due_once() -> None:
     groups = Groups(PairJoiner())
-    groups.join(groups.add(FakeRecord(0), _asked("a"), 0), 0)
+    groups.add(FakeRecord(0), _asked("a"), 0)
+    groups.join("a", 0)
     assert list(groups.due(99)) == []
     assert list(groups.due(100)) == ["a"]
     assert list(groups.due(100)) == []
@@ -148,7 +152,8 @@ def test_a_group_that_asked_to_be_woken_is_due_once() -> None:
 
 def test_a_group_whose_joiner_fails_is_closed_with_its_error() -> None:
     groups = Groups(PairJoiner())
-    failed = groups.join(groups.add(FakeRecord(0), _asked("a", "bad"), 0), 0)
+    groups.add(FakeRecord(0), _asked("a", "bad"), 0)
+    failed = groups.join("a", 0)
     assert isinstance(failed, Failed)
     assert isinstance(failed.error, Rejected)
     assert len(groups) == 0
@@ -171,16 +176,8 @@ def test_ids_of_outputs_are_the_same_after_a_redo_and_differ_within_one() -> Non
     request = new_request_id()
     failed = RequestFailed(request_id=request, failure=RequestFailure.INVALID, message="m")
     record = FakeRecord(headers=(("ce_id", b"cause"), ("traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01")))
-    first, again = (publisher.complete(record, (0,), [failed, failed]) for _ in range(2))
-    ids = [header(output.headers, "ce_id") for output in first.outputs]
-    assert ids == [header(output.headers, "ce_id") for output in again.outputs]
+    first, again = (publisher.outputs(record, [failed, failed]) for _ in range(2))
+    ids = [header(output.headers, "ce_id") for output in first]
+    assert ids == [header(output.headers, "ce_id") for output in again]
     assert len(set(ids)) == 2
-    assert all((header(output.headers, "traceparent") or "").startswith("00-" + "a" * 32) for output in first.outputs)
-
-
-def test_an_output_larger_than_a_record_dead_letters_its_cause() -> None:
-    publisher = Publisher("decomposer", lambda: 0)
-    huge = RequestFailed(request_id=new_request_id(), failure=RequestFailure.INVALID, message="x" * MAX_OUTPUT_BYTES)
-    completion = publisher.complete(FakeRecord(), (0,), [huge])
-    assert completion.offsets == (0,)
-    assert [dict(output.headers)["conclave-reason"] for output in completion.outputs] == [b"output_too_large"]
+    assert all((header(output.headers, "traceparent") or "").startswith("00-" + "a" * 32) for output in first)

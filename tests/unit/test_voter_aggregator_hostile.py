@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from conclave.domain.joining import Decision, Wait
 from conclave.errors import Rejected
+from conclave.runtime.dead_letters import cause_of
 from conclave.runtime.handler import Joiner
 from conclave.testing import events as made
 from schemas import codec, flow
@@ -123,7 +124,12 @@ def check(joiner: Joiner, events: list[Event], now_ms: int) -> None:
         said.append(joiner.carry(events))
     except Rejected as error:
         rejected.append(error)
-        said = list(error.outputs)
+        ended = joiner.give_up(events, cause_of(error), now_ms)
+        said = [*ended.outputs, ended.carry]
+        if ended.carry is not None:
+            joiner.join([ended.carry], now_ms)  # what is left of a group that was given up is not at fault again
+            again = joiner.give_up([*events, ended.carry], cause_of(error), now_ms)
+            assert again.outputs == (), "a group that was given up has had its end"
     assert all(error.field.startswith("$.") for error in rejected)
     for output in said:
         assert output is None or _read_back(output) == output

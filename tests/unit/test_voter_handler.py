@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from conclave.domain.joining import Decision, Wait
 from conclave.domain.policies import POLICIES
 from conclave.errors import Rejected
+from conclave.runtime.dead_letters import Cause, Reason, cause_of
 from conclave.testing import events as made
 from schemas import codec, flow
 from schemas.events import Event, SampleRequested, StepClosed, StepDecided, TallyCarried
@@ -207,8 +208,32 @@ def test_events_that_disagree_about_their_step_are_rejected_by_field(field: str,
 
 
 def test_a_deadline_that_no_request_can_have_is_rejected() -> None:
-    with pytest.raises(Rejected, match=r"\$\.context\.deadline_ms"):
-        VOTER.join(paths("4", of=made.context(deadline_ms=2**48 - 1)), made.NOW_MS)
+    impossible = paths("4", of=made.context(deadline_ms=2**48 - 1), launched=4)
+    with pytest.raises(Rejected, match=r"\$\.context\.deadline_ms") as caught:
+        VOTER.join(impossible, made.NOW_MS)
+    ended = VOTER.give_up(impossible, cause_of(caught.value), made.NOW_MS)
+    assert (verdict_of(ended).outcome, ended.carry) == (Outcome.NO_ANSWER, None)
+
+
+def test_a_step_that_is_given_up_has_a_verdict_without_answer_and_absorbs_what_still_comes() -> None:
+    events = paths("4", "4", "4", launched=5)
+    ended = VOTER.give_up(events, Cause(Reason.OUTPUT_TOO_LARGE, "big"), made.NOW_MS)
+    verdict = verdict_of(ended)
+    assert (verdict.outcome, verdict.answer, verdict.ballots, verdict.launched) == (Outcome.NO_ANSWER, None, (), 5)
+    assert isinstance(ended.outputs[1], StepClosed)
+    assert ended.carry is not None
+    late = [made.decoded(STEP, index, 5, "4") for index in (3, 4)]
+    assert isinstance(VOTER.join([late[0], ended.carry], made.NOW_MS), Wait)
+    assert decide([*late, ended.carry]) == Decision()
+    again = VOTER.give_up([late[0], ended.carry], Cause(Reason.HANDLER, "again"), made.NOW_MS)
+    assert again.outputs == ()
+    assert isinstance(again.carry, TallyCarried)
+    assert [ballot.sample_index for ballot in again.carry.ballots] == [0, 1, 2, 3]
+
+
+def test_a_step_of_which_all_is_given_up_leaves_nothing_behind() -> None:
+    ended = VOTER.give_up(paths("4", "4"), Cause(Reason.HANDLER, "a bug"), made.NOW_MS)
+    assert ([type(output) for output in ended.outputs], ended.carry) == ([StepDecided], None)
 
 
 def test_an_event_of_another_type_is_rejected() -> None:

@@ -143,10 +143,7 @@ def test_groups_end_even_when_samples_never_report(
         lost.lane.tick()
         lost.lane.drain()
     assert lost.lane.is_settled
-    has_begun = any(sample.sample_index == 0 for sample in lost.decoders.launched) and any(
-        getattr(event, "sample_index", None) == 0 for event in lost.lane.log
-    )
-    assert len(lost.verdicts) == int(has_begun)
+    assert len(lost.verdicts) == int(bool(lost.lane.log)), "a step of which anything was heard has its verdict"
 
 
 @given(endings, st.permutations(range(12)), st.lists(st.integers(0, 11), max_size=6))

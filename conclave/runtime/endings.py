@@ -1,0 +1,124 @@
+"""The law of endings, in the one place that keeps it.
+
+    What a service has read ends in exactly one completion, that is, in one transaction: in what its handler or joiner
+    makes of it, or in its dead letters together with the events by which the handler or joiner gives it up.
+
+So every sample launched has exactly one terminal event and every request accepted one answer or failure, whatever the
+cause:
+
+    a record that cannot be read                   its dead letter + Handler.unreadable
+    a handler that rejects, or fails every time    its dead letter + Handler.give_up
+    a joiner that rejects a group, or fails        the dead letters of all its records + Joiner.give_up
+    an output that breaks its own schema           as if the handler or joiner had rejected what it made it from
+    an output that is larger than a record         the same
+
+A joiner that neither decides nor waits for a time of its own is held to the law by its deadlines (services/*/handler.py).
+"""
+
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from conclave.domain.joining import Decision
+from conclave.runtime import dead_letters, metrics
+from conclave.runtime.dead_letters import Cause
+from conclave.runtime.groups import Group, records_of
+from conclave.runtime.handler import Handler, Joiner
+from conclave.runtime.intake import Publisher, Unpublishable
+from conclave.runtime.lane import Completion
+from conclave.runtime.record import Output, Record
+from schemas import flow
+from schemas.codec import UnreadableEvent
+from schemas.events import Event
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What became of records: in a word, for metrics and logs, and as the completion that makes it so."""
+
+    outcome: str
+    completion: Completion
+
+
+class Endings:
+    """The endings of all that one service reads. Pure but for its publisher's clock; see the module's docstring."""
+
+    def __init__(self, publisher: Publisher, *, handler: Handler | None = None, joiner: Joiner | None = None) -> None:
+        self._publisher, self._handler, self._joiner = publisher, handler, joiner
+
+    def handled(self, record: Record, event: Event, outputs: Sequence[Event]) -> Ending:
+        """The event has become `outputs`; or is given up, when one of them can't be published."""
+        try:
+            published = self._publisher.outputs(record, outputs)
+        except Unpublishable as error:
+            return self.failed(record, event, error.cause)
+        return Ending("handled", Completion((record.offset,), published))
+
+    def failed(self, record: Record, event: Event, cause: Cause) -> Ending:
+        """The event is given up."""
+        handler = self._handler
+        assert handler is not None
+        arrival = self._publisher.arrival(record)
+        return self._given_up([record], cause, lambda: Decision(tuple(handler.give_up(event, arrival, cause))))
+
+    def unreadable(self, record: Record, error: UnreadableEvent, *, known: Container[str] = ()) -> Ending:
+        """The record is given up; without a dead letter where another service is the topic's guardian.
+
+        `known` holds the keys of those that are being answered already: what claims to be one of them ends none.
+        """
+        cause, handler = dead_letters.cause_of(error), self._handler
+        if flow.topic_row(record.topic).guardian != self._publisher.service:
+            return Ending(cause.reason.value, Completion((record.offset,)))
+
+        def give_up() -> Decision:
+            if handler is None:
+                return Decision()
+            said = handler.unreadable(record.value, self._publisher.arrival(record), cause)
+            return Decision(tuple(event for event in said if flow.key_of(event) not in known))
+
+        return self._given_up([record], cause, give_up)
+
+    def decided(self, group: Group, decision: Decision) -> Ending:
+        """The group has had its effect; or is given up as a whole, when one of its outputs can't be published."""
+        records = records_of(group)
+        try:
+            published = self._publisher.outputs(records[0], decision.outputs, decision.carry)
+        except Unpublishable as error:
+            return self.group_failed(group, error.cause)
+        kinds = ",".join(sorted({type(event).__name__ for event in decision.outputs})) or "absorbed"
+        return Ending(kinds, Completion(group.offsets, published))
+
+    def group_failed(self, group: Group, cause: Cause) -> Ending:
+        """The whole group is given up."""
+        joiner, events, now_ms = self._joiner, group.events, self._publisher.clock_ms()
+        assert joiner is not None
+
+        def give_up() -> Decision:
+            decision = joiner.give_up(events, cause, now_ms)
+            # A carry that is itself the trouble is not carried again: the group would be given up for ever.
+            is_again = len(events) == 1 and type(decision.carry) is type(events[0])
+            return Decision(decision.outputs) if is_again else decision
+
+        return self._given_up(records_of(group), cause, give_up)
+
+    def _given_up(self, records: Sequence[Record], cause: Cause, give_up: Callable[[], Decision]) -> Ending:
+        letters = [self._publisher.dead_letter(record, cause) for record in records]
+        for record in records:
+            metrics.DEAD_LETTERS.labels(record.topic, cause.reason.value).inc()
+        offsets = tuple(record.offset for record in records)
+        return Ending(cause.reason.value, Completion(offsets, (*letters, *self._last_words(records[0], give_up))))
+
+    def _last_words(self, record: Record, give_up: Callable[[], Decision]) -> tuple[Output, ...]:
+        """What giving up publishes. A fault in it is said, and costs no more than the event at fault."""
+        try:
+            decision = give_up()
+        except Exception:
+            log.exception("give_up_failed", topic=record.topic, partition=record.partition, offset=record.offset)
+            return ()
+        published, refused = self._publisher.publishable(record, decision.outputs, decision.carry)
+        for error in refused:
+            log.error("give_up_unpublishable", topic=record.topic, offset=record.offset, error=error.cause.error)
+        return published
