@@ -30,11 +30,11 @@ from conclave.runtime.client import Client
 from conclave.runtime.kafka import LogReader
 from conclave.runtime.topics import ensure_topics
 from conclave.store.migrate import upgrade
+from conclave.testing.pipeline import Pipeline
 from schemas import codec
 from schemas.events import AnswerReached, PathDecoded, PlanMade, ReasoningRequested, RequestFailed, StepDecided
 from schemas.flow import Topic
 from schemas.ids import new_request_id
-from tests.integration.pipeline import Pipeline
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 _MODEL = _CHECKOUT / "models" / "reasoner"
@@ -59,7 +59,7 @@ async def _stack(settings: dict[str, str]) -> AsyncIterator[tuple[Pipeline, Post
         await pipeline.start()
         yield pipeline, server
     finally:
-        pipeline.stop()
+        await pipeline.stop()
         await server.stop()
         await broker.stop()
         shutil.rmtree(folder, ignore_errors=True)

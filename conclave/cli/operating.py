@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
@@ -12,11 +10,10 @@ import click
 from conclave.cli.endpoints import BOOTSTRAP, DSN, Endpoints, bootstrap_servers, find
 from conclave.cli.output import print_rows
 from conclave.errors import ConclaveError
+from conclave.local import probe
 from conclave.runtime.client import Client, TopicState
 from conclave.runtime.topics import wrong_topics
 from schemas import flow
-
-_READY_TIMEOUT_S = 3.0
 
 
 @click.command()
@@ -53,7 +50,7 @@ class Finding:
 def check(as_json: bool) -> int:
     """Check that everything is reachable and configured. Exit status 1 when something is not."""
     found = find()
-    findings = [*asyncio.run(_check_kafka(found)), *_check_postgres(found), *_check_services(found)]
+    findings = [*asyncio.run(_check_kafka(found)), *_check_postgres(found), *asyncio.run(_check_services(found))]
     if as_json:
         click.echo(json.dumps([asdict(each) for each in findings]))
     else:
@@ -90,21 +87,16 @@ def _check_postgres(found: Endpoints) -> Iterator[Finding]:
     yield Finding("migrations", revision == newest, f"at {revision or 'none'}, newest {newest}")
 
 
-def _check_services(found: Endpoints) -> Iterator[Finding]:
+async def _check_services(found: Endpoints) -> list[Finding]:
     """What each service says of itself. Those of another machine are not known here, and their own probes ask them."""
     if not found.http:
-        return
-    for name in sorted({*found.http, *(row.name for row in flow.SERVICES)}):
-        url = found.http.get(name)
-        yield Finding(name, False, "not started by this checkout's stack") if url is None else _readiness(name, url)
+        return []
+    names = sorted({*found.http, *(row.name for row in flow.SERVICES)})
+    return list(await asyncio.gather(*(_readiness(name, found.http.get(name)) for name in names)))
 
 
-def _readiness(name: str, url: str) -> Finding:
-    try:
-        with urllib.request.urlopen(f"{url}/ready", timeout=_READY_TIMEOUT_S):
-            return Finding(name, True, f"ready at {url}")
-    except urllib.error.HTTPError as error:
-        with error:
-            return Finding(name, False, f"not ready at {url}: {error.read(500).decode('utf-8', 'replace')}")
-    except (OSError, ValueError) as error:
-        return Finding(name, False, f"{url}: {error}")
+async def _readiness(name: str, url: str | None) -> Finding:
+    if url is None:
+        return Finding(name, False, "not started by this checkout's stack")
+    answer = await probe.readiness(url)
+    return Finding(name, answer.is_good, f"ready at {url}" if answer.is_good else f"not ready at {url}: {answer.body}")

@@ -4,5 +4,5 @@ Three rooms, each on the one before; `errors` is below them all.
 
 machine   launch, ports -> process: children that leave nothing behind
 servers   jars, postgres_files, server -> kafka, postgres
-the stack state -> board, plan, service, display -> keeper, stack, watchdog -> supervisor -> commands
+the stack state, probe -> board, plan, service, display -> keeper, stack, watchdog -> supervisor -> commands
 """

@@ -13,11 +13,12 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from conclave.local import probe
 from conclave.local.display import Display
 from conclave.local.errors import LocalStackError, PartDidNotStart, StackIsNotRunning
+from conclave.local.machine.ports import LOOPBACK
 from conclave.local.machine.process import log_tail
 from conclave.local.plan import Plan, model_of
-from conclave.local.service import lag_of
 from conclave.local.state import Folders, Part, PartPhase, Phase, Snapshot, is_service, is_supervised, read_snapshot
 from conclave.local.supervisor import start_detached, supervise
 
@@ -204,7 +205,7 @@ def _as_it_is(part: Part) -> Part:
 
 
 async def _lag(part: Part) -> int | None:
-    return await lag_of(part.port) if part.port and is_service(part) else None
+    return await probe.lag(f"http://{LOOPBACK}:{part.port}") if is_service(part) else None
 
 
 def _report(snapshot: Snapshot, rows: list[tuple[Part, int | None]]) -> dict[str, object]:

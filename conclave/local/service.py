@@ -1,19 +1,15 @@
-"""One service process of the stack, and what it says of itself over HTTP."""
+"""One service process of a stack."""
 
-import asyncio
 import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from prometheus_client.parser import text_string_to_metric_families
-
+from conclave.local import probe
 from conclave.local.machine.ports import LOOPBACK
 from conclave.local.machine.process import Command, Process
 
-_ANSWER_TIMEOUT_S = 3.0
 _DRAIN_TIMEOUT_S = 25.0  # the services' own limit is 15 s; an engine's shutdown may take longer
-_LAG = "conclave_lag"
 
 
 class ServiceProcess:
@@ -44,6 +40,16 @@ class ServiceProcess:
         """The process, None before the first start and after a stop."""
         return self._process
 
+    @property
+    def is_running(self) -> bool:
+        """True while the process lives."""
+        return self._process is not None and self._process.exit_status is None
+
+    @property
+    def url(self) -> str:
+        """Where it serves /live, /ready and /metrics."""
+        return f"http://{LOOPBACK}:{self.port}"
+
     async def start(self) -> None:
         """Starts the process and does not wait until it is ready."""
         self._process = Process(self._command)
@@ -60,32 +66,11 @@ class ServiceProcess:
             await self._process.kill()
             self._process = None
 
+    def send(self, signal_number: signal.Signals) -> None:
+        """Signals the process alone; nothing happens when it does not run."""
+        if self._process:
+            self._process.send(signal_number)
+
     async def is_ready(self) -> bool:
         """True when it answers that it is ready."""
-        return await get(self.port, "/ready") is not None
-
-
-async def lag_of(port: int) -> int | None:
-    """The records a service has still to read, None where it does not say."""
-    text = await get(port, "/metrics")
-    if text is None:
-        return None
-    families = text_string_to_metric_families(text)
-    samples = [sample.value for family in families if family.name == _LAG for sample in family.samples]
-    return int(sum(samples)) if samples else None
-
-
-async def get(port: int, path: str) -> str | None:
-    """The body of a 200 answer from the loopback interface, None for any other answer or none."""
-    try:
-        async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(LOOPBACK, port)
-            try:
-                writer.write(f"GET {path} HTTP/1.0\r\nHost: {LOOPBACK}\r\n\r\n".encode())
-                answer = await reader.read()
-            finally:
-                writer.close()
-    except (OSError, TimeoutError):
-        return None
-    head, _, body = answer.decode(errors="replace").partition("\r\n\r\n")
-    return body if " 200 " in head.partition("\r\n")[0] + " " else None
+        return (await probe.readiness(self.url)).is_good

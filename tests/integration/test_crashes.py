@@ -1,11 +1,9 @@
 """Nothing is lost and nothing counts twice, whatever is killed: services, the broker, the database, a frozen decoder."""
 
-import asyncio
 import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -15,12 +13,12 @@ from conclave.local.servers.kafka import KafkaBroker
 from conclave.local.servers.postgres import PostgresServer
 from conclave.runtime.client import Client
 from conclave.store.migrate import upgrade
+from conclave.testing.pipeline import SESSION_TIMEOUT_S, Pipeline, read_log
 from conclave.testing.waiting import until_async
 from schemas.events import AnswerReached, PathDecoded, PathFailed, ReasoningRequested, RequestFailed, StepDecided
 from schemas.flow import Topic
 from schemas.ids import new_request_id, path_id
 from tests.integration.conftest import finish, own_broker
-from tests.integration.pipeline import SESSION_TIMEOUT_S, Pipeline, read_log
 
 IN_FLIGHT = 32
 
@@ -53,7 +51,7 @@ async def pipeline(broker: KafkaBroker, server: PostgresServer, tmp_path: Path) 
         await pipeline.start()
         yield pipeline
     finally:
-        pipeline.stop()
+        await pipeline.stop()
 
 
 async def _publish(pipeline: Pipeline, number: int) -> list[str]:
@@ -119,10 +117,10 @@ async def test_every_request_is_answered_once_though_everything_is_killed_in_tur
     ids = await _publish(pipeline, 500)
     for name in ("decoder", "voter", "decomposer", "aggregator", "recorder"):
         victim = pipeline.services[name]
-        victim.kill()
-        victim.start()
+        await victim.kill()
+        await victim.start()
         # The next one falls while this one is back at work, not while all wait for the group.
-        await until_async(partial(asyncio.to_thread, victim.is_ready), limit_s=60, what=f"{name} back")
+        await until_async(victim.is_ready, limit_s=60, what=f"{name} back")
     await broker.kill()
     await broker.start()
     await server.kill()
@@ -137,11 +135,11 @@ async def test_every_request_is_answered_once_though_everything_is_killed_in_tur
 
 
 async def test_a_second_decoder_takes_over_what_a_killed_one_had(pipeline: Pipeline, server: PostgresServer) -> None:
-    pipeline.add("decoder", "decoder-2")
+    await pipeline.add("decoder", "decoder-2")
     await pipeline.until_ready()
     ids = await _publish(pipeline, 100)
     await until_async(lambda: _has_decoded(pipeline, 20), what="the first paths")
-    pipeline.services.pop("decoder").kill()
+    await pipeline.services.pop("decoder").kill()
     await _until_answered(pipeline, server, ids)
     await _assert_once(pipeline, server, ids)
 
@@ -149,7 +147,7 @@ async def test_a_second_decoder_takes_over_what_a_killed_one_had(pipeline: Pipel
 async def test_a_decoder_frozen_past_its_session_publishes_nothing_that_counts_twice(
     pipeline: Pipeline, server: PostgresServer
 ) -> None:
-    pipeline.add("decoder", "decoder-2")
+    await pipeline.add("decoder", "decoder-2")
     await pipeline.until_ready()
     ids = await _publish(pipeline, 200)
     await until_async(lambda: _has_decoded(pipeline, 40), what="the first paths")
@@ -159,9 +157,7 @@ async def test_a_decoder_frozen_past_its_session_publishes_nothing_that_counts_t
     await until_async(lambda: _is_past(thawed_at), what="the session's end")
     await _until_answered(pipeline, server, ids)
     frozen.send(signal.SIGCONT)
-    await until_async(
-        lambda: asyncio.to_thread(frozen.is_ready), limit_s=60, what="the thawed decoder back in its group"
-    )
+    await until_async(frozen.is_ready, limit_s=60, what="the thawed decoder back in its group")
     more = await _publish(pipeline, 50)
     await _until_answered(pipeline, server, more)
     await _assert_once(pipeline, server, ids + more)

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from conclave.local.servers.kafka import KafkaBroker
 from conclave.runtime.client import Client
 from conclave.runtime.record import Output
+from conclave.testing.pipeline import Pipeline
 from conclave.testing.waiting import until_async
 from schemas import codec, flow
 from schemas.codec import UnreadableEvent
@@ -23,7 +24,6 @@ from schemas.flow import Topic
 from schemas.ids import derived_request_id, new_request_id
 from tests.drawn import EVENTS, document
 from tests.integration.conftest import own_broker
-from tests.integration.pipeline import Pipeline
 
 NUMBER = 1000
 ATTACKED = (Topic.REQUESTS, Topic.STEPS, Topic.SAMPLES, Topic.PATHS, Topic.ANSWERS, Topic.FEEDBACK)
@@ -45,7 +45,7 @@ async def pipeline(broker: KafkaBroker, fresh_database: str, tmp_path: Path) -> 
         await pipeline.start()
         yield pipeline
     finally:
-        pipeline.stop()
+        await pipeline.stop()
 
 
 def _handmade() -> list[Output]:
@@ -222,4 +222,4 @@ async def test_a_thousand_hostile_events_are_all_dead_lettered_by_name_and_stop_
                     break
     for service in pipeline.services.values():
         assert service.is_running
-        assert service.is_ready(), f"{service.name} at {rfc3339(int(time.time() * 1000))}"
+        assert await service.is_ready(), f"{service.name} at {rfc3339(int(time.time() * 1000))}"

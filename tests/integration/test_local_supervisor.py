@@ -21,7 +21,7 @@ from conclave.local.keeper import Keeper
 from conclave.local.machine.ports import LOOPBACK, free_port
 from conclave.local.machine.process import Mark
 from conclave.local.servers.jars import ensure_jars, locked_jars
-from conclave.local.service import ServiceProcess, lag_of
+from conclave.local.service import ServiceProcess
 from conclave.local.state import Folders, Part, PartPhase, Snapshot, read_snapshot, write_snapshot
 
 _DEADLINE_S = 60.0
@@ -126,20 +126,6 @@ async def test_readiness_is_what_the_service_says_over_http(folders: Folders) ->
         answer["status"] = 200
         await _until_async(lambda: board.part(service.name).phase is PartPhase.READY, "the service to be ready")
         watching.cancel()
-
-
-async def test_lag_is_the_sum_over_partitions_and_unknown_where_no_one_answers() -> None:
-    gauges = [
-        b"# TYPE conclave_lag gauge",
-        b'conclave_lag{p="0"} 3',
-        b'conclave_lag{p="1"} 4',
-        b"# TYPE x gauge",
-        b"x 9",
-        b"",
-    ]
-    with _http({"/metrics": lambda: (200, b"\n".join(gauges))}) as port:
-        assert await lag_of(port) == 7
-    assert await lag_of(free_port()) is None
 
 
 def test_the_watchdog_ends_what_a_dead_service_had_started(folders: Folders) -> None:

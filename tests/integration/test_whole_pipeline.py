@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from conclave.local.servers.kafka import KafkaBroker
+from conclave.testing.pipeline import Pipeline
 from conclave.testing.waiting import until
 from tests.integration.conftest import own_broker
-from tests.integration.pipeline import Pipeline
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -37,13 +37,10 @@ async def pipeline(broker: KafkaBroker, fresh_database: str, tmp_path: Path) -> 
     }
     pipeline = Pipeline(broker, fresh_database, tmp_path, settings)
     try:
-        for name in ("decomposer", "decoder", "voter", "aggregator", "recorder"):
-            pipeline.add(name)
-        for name, service in pipeline.services.items():
-            await until(service.is_ready, limit_s=400, what=f"readiness of {name} ({service.log})")
+        await pipeline.start(limit_s=400)
         yield pipeline
     finally:
-        pipeline.stop()
+        await pipeline.stop()
 
 
 def _conclave(pipeline: Pipeline, *arguments: str) -> subprocess.CompletedProcess[str]:
