@@ -24,7 +24,6 @@ UUID7_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f
 # As producers write one, which `canonical_uuid` reads: in capitals, in braces, without dashes, after urn:uuid:.
 _WRITTEN = "[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?7[0-9a-fA-F]{3}-?[89abAB][0-9a-fA-F]{3}-?[0-9a-fA-F]{12}"
 WRITTEN_UUID7_PATTERN = rf"^(?:(?:[uU][rR][nN]:[uU][uU][iI][dD]:)?{_WRITTEN}|\{{{_WRITTEN}\}})$"
-STEP_ID_PATTERN = UUID7_PATTERN.removesuffix("$") + "/[0-9]{1,3}$"
 
 _is_uuid7: Callable[[str], re.Match[str] | None] = re.compile(UUID7_PATTERN).fullmatch
 _is_written_uuid7: Callable[[str], re.Match[str] | None] = re.compile(WRITTEN_UUID7_PATTERN).fullmatch

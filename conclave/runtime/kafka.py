@@ -100,10 +100,6 @@ class GroupConsumer:
         """The next record polled of `tp` is the one at `offset`. What was prefetched before is dropped."""
         self._consumer.seek(TopicPartition(*tp), offset)
 
-    def assignment(self) -> frozenset[Tp]:
-        """The partitions that this member holds, as far as it knows."""
-        return frozenset(Tp(*tp) for tp in self._consumer.assignment())
-
     def membership(self) -> Membership:
         """This member's id and generation."""
         coordinator = self._consumer._coordinator

@@ -31,11 +31,11 @@ log = structlog.get_logger(__name__)
 class Store(Protocol):
     """Where a sink writes. All methods raise LostDependency while the store is away."""
 
-    async def claim(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    async def claim(self, wanted: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """Takes the partitions over from whoever held them; the offset at which each goes on."""
         ...
 
-    async def record(self, batch: Sequence[RecordedEvent], offsets: Mapping[tuple[str, int], int]) -> int:
+    async def write(self, batch: Sequence[RecordedEvent], offsets: Mapping[tuple[str, int], int]) -> int:
         """Rows written with the offsets, in one transaction. Raises: Fenced when a partition was claimed by another."""
         ...
 
@@ -171,7 +171,7 @@ class Sink:
     ) -> int:
         """Rows written. A batch that the store can't take is halved until the event at fault stands alone."""
         try:
-            return await self._store.record(batch, positions)
+            return await self._store.write(batch, positions)
         except (LostDependency, Fenced):
             raise
         except Exception as error:
@@ -179,7 +179,7 @@ class Sink:
                 for event in batch:
                     record = records[f"{event.topic}/{event.partition}/{event.offset}"]
                     await self._give_up(record, error)
-                return await self._store.record([], positions)
+                return await self._store.write([], positions)
             half = len(batch) // 2
             # Only the second half's transaction moves the offsets: a crash between redoes the first, which is idempotent.
             return await self._record(batch[:half], {}, records) + await self._record(batch[half:], positions, records)

@@ -1,4 +1,4 @@
-"""What people ask of the record: a request's whole trace, the latest requests, cost by policy."""
+"""What `conclave trace` asks of the record. For anything else there are the views (docs/reference/record.md)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -31,16 +31,6 @@ async def request_trace(dsn: str, request_id: str) -> dict[str, list[Record]]:
     Raises: LostDependency.
     """
     return {name: await _query(dsn, query, {"id": request_id}) for name, query in _TRACE.items()}
-
-
-async def recent_requests(dsn: str, limit: int = 20) -> list[Record]:
-    """The latest requests, newest first. Raises: LostDependency."""
-    return await _query(dsn, "SELECT * FROM request_summary ORDER BY asked_at DESC LIMIT :limit", {"limit": limit})
-
-
-async def cost_by_policy(dsn: str) -> list[Record]:
-    """The view policy_cost. Raises: LostDependency."""
-    return await _query(dsn, "SELECT * FROM policy_cost ORDER BY policy, arm", {})
 
 
 async def _query(dsn: str, query: str, values: Record) -> list[Record]:

@@ -74,11 +74,6 @@ class Store:
         await partitions.drop_before(self._engine, oldest)
         self._days = {day for day in self._days if day >= oldest}
 
-    async def ping(self) -> None:
-        """Returns when the server answers. Raises: LostDependency."""
-        async with lost_when_away(), self._engine.connect() as connection:
-            await connection.execute(text("SELECT 1"))
-
     async def _ensure_days(self, rows: Rows) -> None:
         days = {row[1].date() for table in rows.values() for row in table} - self._days
         if not days:

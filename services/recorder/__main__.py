@@ -10,7 +10,6 @@ from conclave.runtime.process import Parts, main
 from conclave.runtime.settings import RuntimeSettings, load
 from conclave.runtime.sink import Sink
 from conclave.store.store import Store
-from services.recorder.handler import Recorder
 from services.recorder.settings import RecorderSettings
 
 
@@ -20,7 +19,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     own = load(RecorderSettings)
     store = Store(own.postgres_dsn, ahead_days=own.partitions_ahead_days, retention_days=own.retention_days)
     try:
-        yield Parts(Sink("recorder", settings, Recorder(store), dependencies, Kafka(settings.bootstrap_servers)))
+        yield Parts(Sink("recorder", settings, store, dependencies, Kafka(settings.bootstrap_servers)))
     finally:
         await store.close()
 

@@ -207,5 +207,5 @@ def test_a_database_is_brought_to_the_newest_revision_and_a_second_time_changes_
 async def test_a_server_that_is_away_is_a_lost_dependency() -> None:
     store = Store("postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(LostDependency):
-        await store.ping()
+        await store.claim([("reasoning.paths", 0)])
     await store.close()
