@@ -1,0 +1,47 @@
+"""docs/operations.md tells an operator of every setting that there is, and of none that there isn't."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic_settings import BaseSettings
+
+from conclave.prepare import PrepareSettings
+from conclave.runtime.settings import RuntimeSettings
+from services.aggregator.settings import AggregatorSettings
+from services.decoder.settings import DecoderSettings
+from services.decomposer.settings import DecomposerSettings
+from services.recorder.settings import RecorderSettings
+from services.voter.settings import VoterSettings
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+_SETTINGS: dict[str, type[BaseSettings]] = {
+    "all": RuntimeSettings,
+    "decomposer": DecomposerSettings,
+    "decoder": DecoderSettings,
+    "voter": VoterSettings,
+    "aggregator": AggregatorSettings,
+    "recorder": RecorderSettings,
+    "conclave prepare": PrepareSettings,
+}
+
+
+def _told() -> set[str]:
+    """The names in the first column of the table of settings."""
+    text = (_CHECKOUT / "docs" / "operations.md").read_text()
+    table = text[text.index("| setting") :].partition("\n\n")[0]
+    return {name for row in table.splitlines()[2:] for name in re.findall(r"`([A-Z_]+)`", row.split("|")[1])}
+
+
+def test_every_service_has_its_settings_here() -> None:
+    services = {folder.parent.name for folder in (_CHECKOUT / "services").glob("*/settings.py")}
+    assert services == set(_SETTINGS) - {"all", "conclave prepare"}
+
+
+@pytest.mark.parametrize("owner", _SETTINGS)
+def test_every_setting_is_told_of(owner: str) -> None:
+    assert {name.upper() for name in _SETTINGS[owner].model_fields} <= _told()
+
+
+def test_nothing_is_told_of_that_is_no_setting() -> None:
+    assert _told() <= {name.upper() for settings in _SETTINGS.values() for name in settings.model_fields}
