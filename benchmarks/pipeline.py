@@ -56,10 +56,9 @@ async def _stack(settings: dict[str, str]) -> AsyncIterator[tuple[Pipeline, Post
         broker, server.dsn(), folder, {"CONCLAVE_LOG_LEVEL": "warning", "CONCLAVE_SCRIPTED_JOURNAL": "", **settings}
     )
     try:
-        await pipeline.start()
-        yield pipeline, server
+        async with pipeline.running():
+            yield pipeline, server
     finally:
-        await pipeline.stop()
         await server.stop()
         await broker.stop()
         shutil.rmtree(folder, ignore_errors=True)

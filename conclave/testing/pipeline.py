@@ -4,9 +4,11 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from conclave.local.machine.ports import free_port
 from conclave.local.servers.kafka import KafkaBroker
@@ -66,11 +68,16 @@ class Pipeline:
         await service.start()
         return service
 
-    async def start(self, *, limit_s: float = 90.0) -> None:
-        """Every service once, until all are ready."""
-        for row in flow.SERVICES:
-            await self.add(row.name)
-        await self.until_ready(limit_s=limit_s)
+    @asynccontextmanager
+    async def running(self, *, limit_s: float = 90.0) -> AsyncIterator[Self]:
+        """Every service once, all ready; whatever runs at the end is stopped."""
+        try:
+            for row in flow.SERVICES:
+                await self.add(row.name)
+            await self.until_ready(limit_s=limit_s)
+            yield self
+        finally:
+            await self.stop()
 
     async def until_ready(self, *, limit_s: float = 90.0) -> None:
         """Returns when every service says that it is ready. Raises: AssertionError."""

@@ -46,12 +46,8 @@ def server(session_dir: Path) -> Iterator[PostgresServer]:
 async def pipeline(broker: KafkaBroker, server: PostgresServer, tmp_path: Path) -> AsyncIterator[Pipeline]:
     """Every service once, on the scripted engine, with few messages in flight."""
     settings = {"CONCLAVE_MAX_IN_FLIGHT": str(IN_FLIGHT), "CONCLAVE_SCRIPTED_LATENCY_MS": "40"}
-    pipeline = Pipeline(broker, server.dsn(), tmp_path, settings)
-    try:
-        await pipeline.start()
+    async with Pipeline(broker, server.dsn(), tmp_path, settings).running() as pipeline:
         yield pipeline
-    finally:
-        await pipeline.stop()
 
 
 async def _publish(pipeline: Pipeline, number: int) -> list[str]:

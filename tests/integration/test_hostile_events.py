@@ -40,12 +40,9 @@ def broker(session_dir: Path, jars_dir: Path) -> Iterator[KafkaBroker]:
 async def pipeline(broker: KafkaBroker, fresh_database: str, tmp_path: Path) -> AsyncIterator[Pipeline]:
     """Every service once; groups that can never be whole are given up after two seconds."""
     patience = {"CONCLAVE_VOTER_ORPHAN_S": "2", "CONCLAVE_VOTER_GRACE_S": "0.5", "CONCLAVE_AGGREGATOR_ORPHAN_S": "2"}
-    pipeline = Pipeline(broker, fresh_database, tmp_path, {"CONCLAVE_SCRIPTED_LATENCY_MS": "1", **patience})
-    try:
-        await pipeline.start()
+    settings = {"CONCLAVE_SCRIPTED_LATENCY_MS": "1", **patience}
+    async with Pipeline(broker, fresh_database, tmp_path, settings).running() as pipeline:
         yield pipeline
-    finally:
-        await pipeline.stop()
 
 
 def _handmade() -> list[Output]:

@@ -35,12 +35,8 @@ async def pipeline(broker: KafkaBroker, fresh_database: str, tmp_path: Path) -> 
         "VLLM_CPU_OMP_THREADS_BIND": str((os.cpu_count() or 1) - 1),
         "VLLM_CPU_KVCACHE_SPACE": "1",
     }
-    pipeline = Pipeline(broker, fresh_database, tmp_path, settings)
-    try:
-        await pipeline.start(limit_s=400)
+    async with Pipeline(broker, fresh_database, tmp_path, settings).running(limit_s=400) as pipeline:
         yield pipeline
-    finally:
-        await pipeline.stop()
 
 
 def _conclave(pipeline: Pipeline, *arguments: str) -> subprocess.CompletedProcess[str]:
