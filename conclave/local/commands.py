@@ -35,11 +35,10 @@ _PIPED_WIDTH = 240
 @click.option("--scale", metavar="SERVICE=N", multiple=True, help="Run N processes of a service. May be repeated.")
 @click.option(
     "--engine",
-    type=click.Choice(["vllm", "openai", "scripted"]),
     default="vllm",
     envvar="CONCLAVE_ENGINE",
     show_default=True,
-    help="What decodes. openai: any such server, named by CONCLAVE_OPENAI_BASE_URL.",
+    help="What decodes: vllm, openai (any such server, named by CONCLAVE_OPENAI_BASE_URL), scripted, or one of your own.",
 )
 @click.option("--model", envvar="CONCLAVE_MODEL", help="A folder, or the name on a server.  [default: models/reasoner]")
 def up(foreground: bool, only: str, scale: tuple[str, ...], engine: str, model: str | None) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from conclave.engine import ENGINES
+from conclave.extensions import SETTING, load_extensions, named_in
 from conclave.local.errors import LocalStackError, PartMissing
 from conclave.local.state import checkout_folder
 from schemas.flow import SERVICES, ServiceRow
@@ -51,15 +53,21 @@ class Plan:
         return [Replica(row, index, count) for row, count in counts for index in range(count)]
 
     def check(self) -> None:
-        """Raises: LocalStackError for a part that does not exist, PartMissing for an absent model or engine."""
+        """Raises: LocalStackError for a part or an engine that does not exist, PartMissing for an absent model."""
         known = {KAFKA, POSTGRES, *(row.name for row in SERVICES)}
         if unknown := (self.only | set(self.replicas)) - known:
             raise LocalStackError(f"No part is called {', '.join(sorted(unknown))}. Parts: {', '.join(sorted(known))}.")
-        needs_model = any(replica.row.needs_model for replica in self.service_replicas())
-        if needs_model and self.engine == "vllm":
+        if any(replica.row.needs_model for replica in self.service_replicas()):
             self._check_engine()
 
     def _check_engine(self) -> None:
+        load_extensions(named_in(os.environ.get(SETTING, "")))
+        if self.engine not in ENGINES:
+            raise LocalStackError(f"No engine is called {self.engine}. Engines: {', '.join(ENGINES)}.")
+        if self.engine == "vllm":
+            self._check_vllm()
+
+    def _check_vllm(self) -> None:
         if importlib.util.find_spec("vllm") is None:
             raise PartMissing("vLLM", "Run `make setup`, or choose another engine with --engine.")
         folder = Path(self.model)

@@ -12,6 +12,7 @@ from typing import Protocol
 import structlog
 
 from conclave.errors import Misconfigured
+from conclave.extensions import load_extensions
 from conclave.runtime import logs
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.broadcast import BroadcastReader
@@ -50,6 +51,7 @@ def main(name: str, compose: Compose) -> int:
     try:
         settings = load(RuntimeSettings)
         logs.configure(service=name, level=settings.log_level, log_format=settings.log_format)
+        load_extensions(settings.extensions)
         asyncio.run(_run(name, settings, compose))
     except Misconfigured as error:
         sys.stderr.write(f"{name}: {error}\n")

@@ -2,10 +2,11 @@
 
 from typing import Annotated, TypeVar
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from conclave.errors import Misconfigured, WrongSetting
+from conclave.extensions import named_in
 
 S = TypeVar("S", bound=BaseSettings)
 PREFIX = "CONCLAVE_"
@@ -31,8 +32,16 @@ class RuntimeSettings(BaseSettings):
     carry_after_s: Annotated[
         float, Field(gt=0, description="an open group this old is carried when the span is half full")
     ] = 5.0
+    extensions: Annotated[
+        tuple[str, ...], NoDecode, Field(description="modules to import first, separated by commas")
+    ] = ()
     log_level: str = "info"
     log_format: Annotated[str, Field(pattern="^(json|console)$")] = "json"
+
+    @field_validator("extensions", mode="before")
+    @classmethod
+    def _split(cls, names: object) -> object:
+        return named_in(names) if isinstance(names, str) else names
 
 
 def load(settings: type[S]) -> S:

@@ -1,12 +1,12 @@
 """The decoder's settings."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from conclave.engine import EngineOptions
+from conclave.engine import ENGINES, EngineOptions
 from conclave.runtime.settings import PREFIX
 
 
@@ -15,7 +15,7 @@ class DecoderSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
-    engine: Literal["vllm", "openai", "scripted"] = "vllm"
+    engine: Annotated[str, Field(description="a row of conclave.engine.ENGINES")] = "vllm"
     model: Annotated[str, Field(min_length=1, description="folder or Hugging Face id; the model's name on a server")]
     max_running: Annotated[int, Field(ge=1, le=65_536, description="sequences that the engine runs at once")] = 64
     kv_cache_use_limit: Annotated[float, Field(gt=0, le=1, description="of the KV cache: nothing new above it")] = 0.95
@@ -26,6 +26,13 @@ class DecoderSettings(BaseSettings):
     scripted_latency_ms: Annotated[float, Field(ge=0)] = 5.0
     scripted_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.7
     scripted_journal: str = ""
+
+    @field_validator("engine")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in ENGINES:
+            raise ValueError(f"one of {', '.join(ENGINES)}")
+        return name
 
     def options(self) -> EngineOptions:
         """What the engine is made from."""

@@ -101,6 +101,12 @@ def test_an_unknown_part_is_named_along_with_the_known_ones() -> None:
         Plan(only=frozenset({"kafka", "zookeeper"})).check()
 
 
+def test_an_unknown_engine_is_named_along_with_the_known_ones() -> None:
+    with pytest.raises(LocalStackError, match=r"No engine is called abacus.*vllm, openai, scripted"):
+        Plan(engine="abacus").check()
+    Plan(only=frozenset({"kafka"}), engine="abacus").check()
+
+
 def test_a_missing_model_is_named_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(PartMissing, match=r"make train"):
         Plan(model=str(tmp_path / "none")).check()
