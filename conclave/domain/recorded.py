@@ -17,3 +17,4 @@ class RecordedEvent:
     offset: int
     recorded_ms: int
     traceparent: str | None
+    event_source: str = ""  # the CloudEvents source, within which `event_id` is unique

@@ -199,6 +199,7 @@ class Sink:
             offset=record.offset,
             recorded_ms=record.timestamp,
             traceparent=attribute(record, "traceparent"),
+            event_source=attribute(record, "ce_source") or "",
         )
 
     async def _give_up(self, record: Record, error: Exception) -> None:

@@ -1,8 +1,10 @@
 """Events to rows: a tuple a row, in the column order of its table. Pure."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -54,20 +56,29 @@ TABLES: dict[str, tuple[str, ...]] = {
         "policy", "num_paths", "tokens_in", "tokens_out", "elapsed_ms",
     ),
     "answer_payloads": ("request_id", "asked_at", "message", "steps", "tally"),
-    "feedback": ("request_id", "asked_at", "event_id", "given_at", "reward", "source"),
-    "feedback_payloads": ("request_id", "asked_at", "event_id", "right_answer", "comment"),
+    "feedback": ("request_id", "asked_at", "event_id", "given_at", "reward", "source", "event_source"),
+    "feedback_payloads": ("request_id", "asked_at", "event_id", "right_answer", "comment", "event_source"),
 }  # fmt: skip
 
 _MAX_INT = 2**31 - 1
+_MAX_KEY_CHARS = 256  # of a text in a key: two of them, four bytes a character, fit into an index row
+_NUL_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # after an even number of backslashes, or none, it is an escape
+
+Days = tuple[date, date]
+ALL_DAYS: Days = (date.min, date.max)
 
 
-def rows_of(batch: Iterable[RecordedEvent]) -> Rows:
-    """The rows of a batch, by table. What is no fact of its own (carries, requests not yet under their key) has none."""
+def rows_of(batch: Iterable[RecordedEvent], days: Days = ALL_DAYS) -> Rows:
+    """The rows of a batch, by table. What is no fact of its own (carries, requests not yet under their key) has none.
+
+    `days` are the first and the last that may have partitions. A request and a failure whose id is of another time lie under
+    the day that they were recorded on.
+    """
     rows: Rows = defaultdict(list)
     for each in batch:
         match each.event:
             case ReasoningRequested():
-                _request(rows, each, each.event)
+                _request(rows, each, each.event, days)
             case PlanMade():
                 _plan(rows, each, each.event)
             case PathDecoded() | PathFailed():
@@ -77,7 +88,7 @@ def rows_of(batch: Iterable[RecordedEvent]) -> Rows:
             case AnswerReached():
                 _answer(rows, each, each.event)
             case RequestFailed():
-                _failure(rows, each, each.event)
+                _failure(rows, each, each.event, days)
             case FeedbackGiven():
                 _feedback(rows, each, each.event)
             case _:
@@ -95,11 +106,11 @@ def moment(timestamp_ms: int) -> datetime:
     return datetime.fromtimestamp(min(timestamp_ms, 253_402_300_799_000) / 1000, UTC)
 
 
-def _request(rows: Rows, each: RecordedEvent, event: ReasoningRequested) -> None:
+def _request(rows: Rows, each: RecordedEvent, event: ReasoningRequested, days: Days) -> None:
     # The decomposer publishes a request without an id, or under another key, again under its own.
     if event.request_id is None or each.key != event.request_id:
         return
-    key = (event.request_id, asked_at(event.request_id))
+    key = (event.request_id, _asked_within(days, event.request_id, each))
     traceparent = _clean(each.traceparent)
     rows["requests"].append(
         (*key, moment(each.recorded_ms), event.policy, event.max_samples, event.deadline_s, traceparent)
@@ -165,8 +176,8 @@ def _answer(rows: Rows, each: RecordedEvent, event: AnswerReached) -> None:
     rows["answer_payloads"].append((*key, None, _json(event.steps), _json(event.tally)))
 
 
-def _failure(rows: Rows, each: RecordedEvent, event: RequestFailed) -> None:
-    key = (event.request_id, asked_at(event.request_id))
+def _failure(rows: Rows, each: RecordedEvent, event: RequestFailed, days: Days) -> None:
+    key = (event.request_id, _asked_within(days, event.request_id, each))
     cost = (event.num_paths, event.tokens_in, event.tokens_out, event.elapsed_ms)
     reached = (event.failure.value, None, None, None, None)
     rows["answers"].append((*key, moment(each.recorded_ms), *reached, None, None, None, *cost))
@@ -174,9 +185,27 @@ def _failure(rows: Rows, each: RecordedEvent, event: RequestFailed) -> None:
 
 
 def _feedback(rows: Rows, each: RecordedEvent, event: FeedbackGiven) -> None:
-    key = (event.request_id, asked_at(event.request_id), _clean(each.event_id))
-    rows["feedback"].append((*key, moment(each.recorded_ms), event.reward, _clean(event.source)))
-    rows["feedback_payloads"].append((*key, _clean(event.right_answer), _clean(event.comment)))
+    key = (event.request_id, asked_at(event.request_id), _key_text(each.event_id))
+    source = _key_text(each.event_source)
+    rows["feedback"].append((*key, moment(each.recorded_ms), event.reward, _clean(event.source), source))
+    rows["feedback_payloads"].append((*key, _clean(event.right_answer), _clean(event.comment), source))
+
+
+def _asked_within(days: Days, request_id: str, each: RecordedEvent) -> datetime:
+    """When a request was asked; for an id that claims a time without a partition, the start of the day of its record.
+
+    The start, so that a request, its failure and what repeats them on that day meet under one key.
+    """
+    asked = asked_at(request_id)
+    if days[0] <= asked.date() <= days[1]:
+        return asked
+    return datetime.combine(moment(each.recorded_ms).date(), time.min, UTC)
+
+
+def _key_text(text: str) -> str:
+    """A text as part of a key: a digest in place of a long one."""
+    text = _clean(text) or ""
+    return text if len(text) <= _MAX_KEY_CHARS else f"sha256:{sha256(text.encode()).hexdigest()}"
 
 
 def _clean(text: str | None) -> str | None:
@@ -187,4 +216,6 @@ def _clean(text: str | None) -> str | None:
 
 
 def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode().replace("\\u0000", "\\ufffd")
+    """JSON as PostgreSQL can hold it: no escaped NUL. The six characters of that escape in a text are left as they are."""
+    text = msgspec.json.encode(value).decode()
+    return _NUL_ESCAPE.sub(r"\1\\ufffd", text) if "\\u0000" in text else text

@@ -17,7 +17,7 @@ from conclave.domain.recorded import RecordedEvent
 from conclave.errors import Fenced, Rejected
 from conclave.store import partitions
 from conclave.store.connection import lost_when_away, make_engine
-from conclave.store.rows import TABLES, Row, Rows, rows_of
+from conclave.store.rows import TABLES, Days, Row, Rows, rows_of
 
 Position = tuple[str, int]
 
@@ -58,8 +58,9 @@ class Store:
 
     async def write(self, batch: Sequence[RecordedEvent], offsets: Mapping[Position, int]) -> int:
         """Rows that were new. Raises: Fenced, LostDependency, Rejected for a request whose day can have no partition."""
-        rows = rows_of(batch)
-        await self._ensure_days(rows)  # 1
+        days = self._days_allowed()
+        rows = rows_of(batch, days)
+        await self._ensure_days(rows, days)  # 1
         async with lost_when_away(), self._engine.begin() as connection:
             await self._move(connection, offsets)  # 2
             return await _insert(connection, rows)
@@ -74,12 +75,16 @@ class Store:
         await partitions.drop_before(self._engine, oldest)
         self._days = {day for day in self._days if day >= oldest}
 
-    async def _ensure_days(self, rows: Rows) -> None:
+    def _days_allowed(self) -> Days:
+        """The first and the last day that may have partitions."""
+        today = datetime.now(UTC).date()
+        return today - timedelta(days=self._retention_days), today + timedelta(days=max(2, self._ahead_days))
+
+    async def _ensure_days(self, rows: Rows, allowed: Days) -> None:
         days = {row[1].date() for table in rows.values() for row in table} - self._days
         if not days:
             return
-        today = datetime.now(UTC).date()
-        first, last = today - timedelta(days=self._retention_days), today + timedelta(days=max(2, self._ahead_days))
+        first, last = allowed
         outside = sorted(day for day in days if not first <= day <= last)
         if outside:
             raise Rejected("$.request_id", f"a UUIDv7 made between {first} and {last}", str(outside[0]))

@@ -1,18 +1,33 @@
 """The record on a real server: idempotence, fencing, partitions, views and who may see what."""
 
+import asyncio
 import time
+import uuid
 from datetime import UTC, date, datetime, timedelta
 
 import asyncpg
 import pytest
+from alembic import command
+from sqlalchemy import Connection
 
 from conclave.domain.recorded import RecordedEvent
 from conclave.errors import Fenced, LostDependency, Rejected
-from conclave.store import partitions, queries
+from conclave.local.servers.postgres import PostgresServer
+from conclave.store import migrate, partitions, queries
 from conclave.store.migrate import current, upgrade
 from conclave.store.rows import TABLES
 from conclave.store.store import Store
-from schemas.events import AnswerReached, Event, PathDecoded, PathFailed, PlanMade, ReasoningRequested, StepDecided
+from schemas.events import (
+    AnswerReached,
+    Event,
+    FeedbackGiven,
+    PathDecoded,
+    PathFailed,
+    PlanMade,
+    ReasoningRequested,
+    RequestFailed,
+    StepDecided,
+)
 from schemas.ids import derived_request_id, new_request_id
 from schemas.values import (
     Ballot,
@@ -20,6 +35,7 @@ from schemas.values import (
     Outcome,
     PathFailure,
     Policy,
+    RequestFailure,
     Route,
     Step,
     StepAnswer,
@@ -188,6 +204,110 @@ async def test_an_analyst_reads_every_view_and_no_table(store: Store, fresh_data
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await connection.execute("CREATE TABLE mine (x int)")
     await connection.close()
+
+
+async def test_an_analyst_is_bounded_in_time_space_and_connections_and_makes_nothing(
+    postgres: PostgresServer, fresh_database: str
+) -> None:
+    """P06, on a database that was migrated and not copied: a copy has no rights on the database of its own."""
+    name, login = f"analysts_{uuid.uuid4().hex[:8]}", f"ann_{uuid.uuid4().hex[:8]}"
+    admin = await asyncpg.connect(postgres.dsn())
+    await admin.execute(f"CREATE DATABASE {name}")
+    await asyncio.to_thread(upgrade, postgres.dsn(name))
+    await admin.execute(f"CREATE ROLE {login} LOGIN PASSWORD 'p'")
+    owner = await asyncpg.connect(postgres.dsn(name))
+    await owner.execute(f"CALL admit_analyst('{login}')")
+    ann = await asyncpg.connect(postgres.dsn(name), user=login, password="p")
+    try:
+        limits = {"statement_timeout": "1min", "idle_in_transaction_session_timeout": "1min", "temp_file_limit": "1GB"}
+        for setting, value in limits.items():
+            assert await ann.fetchval(f"SHOW {setting}") == value
+        settings = "SELECT unnest(rolconfig) FROM pg_roles WHERE rolname = 'analyst'"
+        assert "statement_timeout=60s" in {row[0] for row in await owner.fetch(settings)}
+        assert await owner.fetchval("SELECT rolconnlimit FROM pg_roles WHERE rolname = $1", login) == 10
+        await ann.fetch("SELECT * FROM request_summary")
+        await ann.execute("SET statement_timeout = '100ms'")
+        with pytest.raises(asyncpg.QueryCanceledError):
+            await ann.execute("SELECT count(*) FROM generate_series(1, 1000000000000)")
+        await ann.execute("SET default_transaction_read_only = off")
+        refused = ("CREATE TEMP TABLE mine (x int)", "SELECT lo_create(0)", "CREATE TABLE mine (x int)",
+                   "SELECT lo_from_bytea(0, 'x')", "SET temp_file_limit = -1", "CALL admit_analyst('postgres')")  # fmt: skip
+        for statement in refused:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await ann.execute(statement)
+    finally:
+        await ann.close()
+        await owner.close()
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await admin.execute(f"DROP ROLE {login}")
+        await admin.close()
+
+
+async def test_feedback_of_two_sources_with_one_id_is_two_and_the_later_of_one_source_holds(
+    store: Store, fresh_database: str
+) -> None:
+    """F02, F04 and F05."""
+    request, now_ms = str(new_request_id()), int(time.time() * 1000)
+
+    def given(reward: float, source: str, event_id: str, after_ms: int, event_source: str) -> RecordedEvent:
+        event = FeedbackGiven(request_id=request, reward=reward, source=source)
+        return RecordedEvent(event, event_id, request, "t", 0, 0, now_ms + after_ms, None, event_source)
+
+    batch = [
+        given(1.0, "ann", "1", 0, "/shop/web"),
+        given(1.0, "ann", "1", 1, "/shop/web"),  # redelivered
+        given(0.0, "bob", "1", 2, "/shop/mobile"),
+        given(0.0, "ann", "2", 3, "/shop/web"),  # ann has changed her mind
+        given(0.5, "cid", "x" * 8000, 4, "/" + "y" * 8000),
+    ]
+    await store.write(batch, {})
+    rows = (await queries.request_trace(fresh_database, request))["feedback"]
+    assert [(row["source"], row["reward"], row["is_latest"]) for row in rows] == [
+        ("ann", 1.0, False), ("bob", 0.0, True), ("ann", 0.0, True), ("cid", 0.5, True),
+    ]  # fmt: skip
+
+
+async def test_a_request_of_1970_and_its_failure_have_their_rows(store: Store, fresh_database: str) -> None:
+    for timestamp_ms in (0, int(datetime(2500, 1, 1, tzinfo=UTC).timestamp() * 1000), 2**48 - 1):
+        request = str(derived_request_id(timestamp_ms, "a"))
+        failed = RequestFailed(request_id=request, failure=RequestFailure.INVALID, message="$.request_id: too old")
+        batch = [_recorded(ReasoningRequested(question="q", request_id=request)), _recorded(failed)]
+        assert await store.write(batch, {}) == 4
+        assert await store.write(batch, {}) == 0
+        (row,) = (await queries.request_trace(fresh_database, request))["request"]
+        assert (row["failure"], row["question"]) == ("invalid", "q")
+        connection = await asyncpg.connect(fresh_database)
+        found = await connection.fetchrow("SELECT * FROM failed_requests WHERE request_id = $1", uuid.UUID(request))
+        await connection.close()
+        assert found is not None
+        assert (found["message"], found["question"]) == ("$.request_id: too old", "q")
+
+
+def _downgrade(dsn: str, revision: str) -> None:
+    def down(connection: Connection) -> None:
+        config = migrate._config()
+        config.attributes["connection"] = connection
+        command.downgrade(config, revision)
+
+    migrate._in_a_loop_of_its_own(migrate._run(dsn, down))
+
+
+def test_migrations_go_down_and_up_again_with_rows_in_the_tables(fresh_database: str) -> None:
+    store = Store(fresh_database)
+    request, now_ms = str(new_request_id()), int(time.time() * 1000)
+    opinion = FeedbackGiven(request_id=request, reward=1.0)
+    batch = [RecordedEvent(opinion, "1", request, "t", 0, 0, now_ms, None, source) for source in ("/a", "/b")]
+
+    async def write() -> None:
+        await store.maintain(now_ms)
+        await store.write(batch, {})
+        await store.close()
+
+    asyncio.run(write())
+    _downgrade(fresh_database, "0001")
+    upgrade(fresh_database)
+    feedback = asyncio.run(queries.request_trace(fresh_database, request))["feedback"]
+    assert [row["reward"] for row in feedback] == [1.0]
 
 
 async def test_columns_of_the_record_are_those_that_rows_are_made_for(fresh_database: str) -> None:
