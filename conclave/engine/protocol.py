@@ -10,7 +10,10 @@ from schemas.values import FinishReason
 
 @dataclass(frozen=True, slots=True)
 class DecodeRequest:
-    """One path to decode. `sample_id` is for logs and for engines that must be repeatable; it seeds nothing in a model."""
+    """One turn of a path to decode. Messages whose last one is the assistant's are gone on from; only what is new is decoded.
+
+    `sample_id` is for logs and for engines that must be repeatable; it seeds nothing in a model.
+    """
 
     sample_id: str
     messages: tuple[Message, ...]

@@ -49,7 +49,7 @@ class ScriptedEngine:
     async def decode(self, request: DecodeRequest) -> Decoded:
         """The scripted path of this prompt and sample."""
         started = time.perf_counter()
-        prompt = request.messages[-1].content
+        prompt = next(message.content for message in reversed(request.messages) if message.role == "user")
         rng = random.Random(f"{prompt}\0{request.sample_id}")
         right = random.Random(prompt).randrange(1000)
         answer = right if rng.random() < self._accuracy else right + rng.randint(1, 3)

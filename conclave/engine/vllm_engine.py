@@ -172,15 +172,28 @@ class VllmEngine:
                 os.kill(pid, signal.SIGKILL)
 
     def _tokens(self, messages: tuple[Message, ...]) -> list[int]:
-        """The prompt's token ids. A step's samples share their prompt, so it is tokenised once."""
+        """The prompt's token ids. A step's samples share their prompt, so it is tokenised once.
+
+        A path that is gone on from stands after the generation prompt as it was said: chat templates trim or rewrite an
+        assistant's message, and then neither the model nor the prefix cache would see what was decoded. Each is its own
+        path's, so none is remembered.
+        """
+        if messages[-1].role == "assistant":
+            return self._encoded(self._prompt(messages[:-1]) + messages[-1].content)
         found = self._prompts.get(messages)
         if found is None:
-            chat = [{"role": message.role, "content": message.content} for message in messages]
-            text = self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-            found = self._prompts[messages] = list(self._tokenizer.encode(text, add_special_tokens=False))
+            found = self._prompts[messages] = self._encoded(self._prompt(messages))
             while len(self._prompts) > _CACHED_PROMPTS:
                 self._prompts.popitem(last=False)
         return found
+
+    def _prompt(self, messages: tuple[Message, ...]) -> str:
+        chat = [{"role": message.role, "content": message.content} for message in messages]
+        text: str = self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        return text
+
+    def _encoded(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     def _stat_logger(self, vllm_config: Any, engine_index: int = 0) -> StatLoggerBase:
         return _LoadReporter(self._heard)

@@ -89,6 +89,27 @@ async def test_a_prompt_too_long_is_refused_with_both_lengths(engine: Engine) ->
     assert caught.value.num_tokens > caught.value.limit == 1023
 
 
+async def test_a_path_is_gone_on_from_what_it_said_and_a_tools_result(engine: Engine) -> None:
+    asked = "There are 70 pens in Ron's box. Then Ron gets 4 times as many. How many pens does Ron have now?\nUse calculate."
+    question = Message("user", asked)
+    begun = DecodeRequest("tool", (question,), stop=(")",), temperature=0.0)
+    first = await engine.decode(begun)
+    assert first.text == "calculate(70*4"
+    # What stands there counts, whatever the model would have said: no newline is trimmed, no new turn begins.
+    said = Message("assistant", first.text + ")=281\n")
+    second = await engine.decode(replace(begun, messages=(question, said)))
+    assert second.text == "Answer: 281"
+    assert (second.tokens_in or 0) > (first.tokens_in or 0) + (first.tokens_out or 0)
+
+
+async def test_conversations_leave_the_remembered_prompts_alone(engine: Engine) -> None:
+    await engine.decode(_request(5, max_tokens=1))
+    remembered = list(engine._prompts)  # type: ignore[attr-defined]
+    going_on = (*_request(5).messages, Message("assistant", "a 5+"))
+    await engine.decode(replace(_request(5, max_tokens=1), messages=going_on))
+    assert list(engine._prompts) == remembered  # type: ignore[attr-defined]
+
+
 async def test_a_dead_engine_core_is_replaced_and_decodes_again(engine: Engine) -> None:
     # By name: nothing but the decoder and this test may import the module.
     module = importlib.import_module("conclave.engine.vllm_engine")
