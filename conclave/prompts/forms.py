@@ -74,8 +74,9 @@ class ToolUse:
 
     def called_in(self, text: str) -> Call | None:
         """The call at the end of `text`, if there is one."""
-        found = self.call.search(text[-_MAX_CALL_CHARS:])
-        return None if found is None else Call(self.tool, found["argument"])
+        tail = text[-_MAX_CALL_CHARS:]
+        calls = [found for found in self.call.finditer(tail) if found.end() == len(tail)]
+        return Call(self.tool, calls[0]["argument"]) if calls else None
 
     def observation(self, result: str) -> str:
         """What follows the call in the text."""
@@ -118,10 +119,10 @@ class Form:
                 return str(found[-1]).strip() or None
         return None
 
-    def read(self, text: str) -> Reading:
-        """What a completion comes to for those who asked, and the tool that it calls at its end. Never fails."""
+    def read(self, text: str, so_far: str = "") -> Reading:
+        """What a completion that went on from `so_far` comes to, and the tool that it calls at its end. Never fails."""
         call = None if self.tool_use is None else self.tool_use.called_in(text)
-        return Reading(self._meant(self.extract_answer(text)), call)
+        return Reading(self._meant(self.extract_answer(so_far + text)), call)
 
     def _meant(self, answer: str | None) -> str | None:
         if answer is None:

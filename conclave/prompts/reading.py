@@ -136,7 +136,7 @@ def _asked(row: _Row) -> tuple[str, ...]:
 def _form(name: str, row: _Row) -> Form:
     use = None
     if row.tool is not None and row.call is not None and row.observe is not None:
-        use = ToolUse(row.tool, re.compile(rf"(?:{row.call})\Z"), row.observe)
+        use = ToolUse(row.tool, re.compile(row.call), row.observe)
     return Form(
         name=name,
         user=row.user,

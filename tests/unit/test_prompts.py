@@ -109,6 +109,19 @@ def test_what_is_no_call_at_the_end_of_a_text_calls_nothing(text: str) -> None:
     assert prompts.load("reasoner-v3").form("tool").read(text).call is None
 
 
+def test_a_call_is_looked_for_in_what_was_said_last_and_an_answer_in_all_of_it() -> None:
+    form = prompts.load("reasoner-v3").form("tool")
+    assert form.read("\nAnswer: 2", so_far="calculate(1+1").call is None
+    assert form.read("2", so_far="Answer: ").answer == "2"
+
+
+def test_a_pattern_may_set_its_own_flags(tmp_path: Path) -> None:
+    text = _TOOL_KEYS.replace("c(?P<argument>.)", "(?s)C(?P<argument>.*)$")
+    (tmp_path / "mine.toml").write_text(f"[forms.a]\n{text}")
+    form = prompts.available(tmp_path, tools=TOOLS)["mine"].form("a")
+    assert form.read("C1+\n1").call == Call("calculator", "1+\n1")
+
+
 def test_a_path_is_gone_on_from_what_it_said() -> None:
     rendered = prompts.load("reasoner-v3").form("tool").render({"question": "q"}, so_far="calculate(1+1)=2\n")
     assert [message.role for message in rendered.messages] == ["user", "assistant"]

@@ -1,6 +1,8 @@
 """Tools answer anything, at once; the calculator's answers are exact."""
 
+import asyncio
 import random
+import threading
 import time
 from fractions import Fraction
 
@@ -10,6 +12,8 @@ from hypothesis import strategies as st
 
 from conclave.tools import TOOLS
 from conclave.tools.calculator import MAX_CHARS, calculate, calculate_whole
+from conclave.tools.toolbox import Toolbox
+from schemas.values import Call
 
 _LIMIT_S = 0.25  # of an answer; the longest takes a tenth of it, on a busy machine too
 _HOSTILE = [
@@ -131,3 +135,43 @@ def _tree(rng: random.Random, size: int) -> tuple[str, Fraction | None]:
     sign = rng.choice("+-*/")
     text = f"({left}) {sign} ({right})"
     return text, None if a is None or b is None or (sign == "/" and not b) else _OPERATORS[sign](a, b)
+
+
+async def test_a_toolbox_answers_whatever_its_tools_do_and_waits_for_none_of_them() -> None:
+    may_end = threading.Event()
+
+    def hangs(argument: str) -> str:
+        may_end.wait(60)
+        return "late"
+
+    def fails(argument: str) -> str:
+        raise ZeroDivisionError("a tool of someone's own")
+
+    toolbox = Toolbox({**TOOLS, "hangs": hangs, "fails": fails, "shouts": lambda text: text * 10_000}, limit_s=0.05)
+    assert await toolbox.answer(Call("calculator", "17-6")) == "11"
+    assert await toolbox.answer(Call("fails", "")) == "error: fails failed"
+    assert await toolbox.answer(Call("none", "")) == "error: there is no tool none"
+    assert len(await toolbox.answer(Call("shouts", "hey"))) == 4096
+    hung = await asyncio.gather(*(toolbox.answer(Call("hangs", "")) for _ in range(70)))
+    assert set(hung) == {"error: hangs took more than 0.05 s"}
+    assert await toolbox.answer(Call("calculator", "1+1")) == "error: calculator took more than 0.05 s", (
+        "all threads hang"
+    )
+    may_end.set()
+    async with asyncio.timeout(5):
+        while await toolbox.answer(Call("calculator", "1+1")) != "2":
+            await asyncio.sleep(0)
+
+
+async def test_a_call_that_is_cut_leaves_nothing_behind() -> None:
+    toolbox = Toolbox()
+    tasks = [asyncio.create_task(toolbox.answer(Call("calculator", "1+1"))) for _ in range(300)]
+    await asyncio.sleep(0)
+    for task in tasks[::2]:
+        task.cancel()
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(end, asyncio.CancelledError) for end in ends[::2])
+    assert set(ends[1::2]) == {"2"}
+    async with asyncio.timeout(5):
+        while await toolbox.answer(Call("calculator", "1+1")) != "2":
+            await asyncio.sleep(0)
