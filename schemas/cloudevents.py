@@ -6,7 +6,7 @@ Read by turning such a record into what it would be in binary mode, so that noth
 import base64
 import binascii
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -53,12 +53,8 @@ def binary_mode(headers: Headers, value: bytes) -> tuple[Headers, bytes]:
         raise msgspec.ValidationError(f"Expected `object` with `specversion`, got `{type(document).__name__}`")
     if document.get("specversion") != "1.0":
         raise _wrong("specversion", "`1.0`", document.get("specversion"))
-    attributes = {f"ce_{name}": _text(document, name) for name in _ATTRIBUTES}
-    attributes |= {name: _text(document, name) for name in _TRACE_CONTEXT}
-    attributes["content-type"] = CONTENT_TYPE
-    given = tuple((name, text.encode()) for name, text in attributes.items() if text is not None)
-    kept = tuple(pair for pair in headers if pair[0].lower() not in dict(given))
-    return kept + given, _payload(document, value)
+    attributes = {name: text for name in (*_ATTRIBUTES, *_TRACE_CONTEXT) if (text := _text(document, name)) is not None}
+    return _with_attributes(headers, attributes), _payload(document, value)
 
 
 def attribute_headers(headers: Headers, value: bytes | None) -> Headers:
@@ -66,9 +62,12 @@ def attribute_headers(headers: Headers, value: bytes | None) -> Headers:
     if value is None or not is_structured(headers, value):
         return headers
     try:
-        return binary_mode(headers, value)[0]
+        document = msgspec.json.decode(value.removeprefix(producers.BYTE_ORDER_MARK))
     except (ValueError, RecursionError):
         return headers
+    if not isinstance(document, dict):
+        return headers
+    return _with_attributes(headers, {name: text for name, text in document.items() if isinstance(text, str)})
 
 
 def idempotency_key(headers: Headers) -> str | None:
@@ -102,6 +101,14 @@ def structured_schema(schema: dict[str, Any], types: Iterable[str]) -> dict[str,
 def _content_type(headers: Headers) -> str:
     names = [name for name, _ in headers if name.lower() == "content-type"]
     return (header(headers, names[-1]) or "").lower() if names else ""
+
+
+def _with_attributes(headers: Headers, attributes: Mapping[str, str]) -> Headers:
+    given = {f"ce_{name}": attributes[name] for name in _ATTRIBUTES if attributes.get(name)}
+    given |= {name: attributes[name] for name in _TRACE_CONTEXT if attributes.get(name)}
+    given["content-type"] = CONTENT_TYPE
+    kept = tuple(pair for pair in headers if pair[0].lower() not in given)
+    return kept + tuple((name, text.encode()) for name, text in given.items())
 
 
 def _has_specversion(value: bytes) -> bool:

@@ -9,6 +9,7 @@ In `value`, `key` and `headers`, <id> stands for a fresh request id, <ID> for it
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from schemas.codec import Defect
@@ -25,13 +26,22 @@ class Answered:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Told(StrEnum):
+    """Under which id a RequestFailed(invalid) goes out along with a dead letter."""
+
+    NOBODY = "nobody"
+    OWN = "under <id>"
+    ITS_OWN = "under the id that it names"
+    ANOTHER = "under an id made for it, with its key or CloudEvents id in the message"
+
+
 @dataclass(frozen=True)
 class Dead:
-    """A dead letter that names `field`; with `is_told`, a RequestFailed(invalid) under <id> too."""
+    """A dead letter that names `field`, and who is told."""
 
     field: str
     reason: Defect | str = Defect.SCHEMA
-    is_told: bool = False
+    told: Told = Told.NOBODY
 
 
 @dataclass(frozen=True)
@@ -51,12 +61,10 @@ class Shape:
         def put(text: bytes | None) -> bytes | None:
             if text is None:
                 return None
-            for token, spelled in (
-                (b"<id>", request_id),
-                (b"<ID>", request_id.upper()),
-                (b"<id32>", request_id.replace("-", "")),
-            ):
-                text = text.replace(token, spelled.encode())
+            spellings = {"<id>": request_id, "<ID>": request_id.upper(), "<id32>": request_id.replace("-", "")}
+            for token, spelled in spellings.items():
+                for encoding in ("utf-8", "utf-16-le"):
+                    text = text.replace(token.encode(encoding), spelled.encode(encoding))
             return text
 
         headers = tuple((name, put(each) or each) for name, each in self.headers)
@@ -107,13 +115,13 @@ SHAPES: tuple[Shape, ...] = (
     Shape("question null", _json(question=None), Dead("$.question")),
     Shape("a tag null", _json(tags={"k": None}), Dead("$.tags[...]")),
     Shape("the value null", b"null", Dead("$")),
-    Shape("no value: a tombstone", None, NOT_JSON, b"customer-17"),  # K09
+    Shape("no value: a tombstone", None, Dead("$", Defect.UNDECODABLE, Told.ANOTHER), b"customer-17"),  # K09
 
     # -- numbers
     Shape("1.0 samples", b'{"question": "q", "max_samples": 1.0}', Answered(fields={"max_samples": 1})),  # K04
     Shape("1e1 samples", b'{"question": "q", "max_samples": 1e1}', Answered(fields={"max_samples": 10})),
     Shape("1.5 samples", _json(max_samples=1.5), Dead("$.max_samples")),
-    Shape("samples as text", _json(max_samples="1", request_id="<id>"), Dead("$.max_samples", is_told=True), b"<id>"),  # K01
+    Shape("samples as text", _json(max_samples="1", request_id="<id>"), Dead("$.max_samples", told=Told.OWN), b"<id>"),  # K01
     Shape("samples true", _json(max_samples=True), Dead("$.max_samples")),
     Shape("no samples", _json(max_samples=0), Dead("$.max_samples")),
     Shape("257 samples", _json(max_samples=257), Dead("$.max_samples")),
@@ -139,13 +147,13 @@ SHAPES: tuple[Shape, ...] = (
     Shape("an id as a URN", _json(request_id="urn:uuid:<id>"), OWN, b"urn:uuid:<id>"),
     Shape("an id as a URN in capitals", _json(request_id="URN:UUID:<ID>"), OWN),
     Shape("an id with half its braces", _json(request_id="{<id>"), Dead("$.request_id")),
-    Shape("an id with a line break", _json(request_id="<id>\n"), Dead("$.request_id", is_told=True), b"<id>"),
+    Shape("an id with a line break", _json(request_id="<id>\n"), Dead("$.request_id", told=Told.OWN), b"<id>"),
     Shape("an id of version 4", _json(request_id="7d1f6c0e-3b0a-4c5e-9d55-2f6a1b0c4d5e"), Dead("$.request_id")),
     Shape("the nil id", _json(request_id="00000000-0000-0000-0000-000000000000"), Dead("$.request_id")),
     Shape("an id of no characters", _json(request_id=""), Dead("$.request_id")),
     Shape("a number as id", _json(request_id=17), Dead("$.request_id")),
     Shape("an id of 1970", _json(request_id="00000000-0000-7000-8000-000000000000"),
-          Dead("$.request_id", "rejected"), b"00000000-0000-7000-8000-000000000000"),  # P08
+          Dead("$.request_id", "rejected", Told.ITS_OWN), b"00000000-0000-7000-8000-000000000000"),  # P08
 
     # -- idempotency keys
     Shape("an idempotency key", _json(idempotency_key="order 17"), OK, b"order 17"),
@@ -191,6 +199,16 @@ SHAPES: tuple[Shape, ...] = (
     Shape("a text", b'"What is 2 + 3?"', Dead("$")),
     Shape("a list of requests", b"[" + _json() + b"]", Dead("$")),
     Shape("JSON inside a text", json.dumps(json.dumps({"question": Q})).encode(), Dead("$")),
+    Shape("half a document with an id", b'{"request_id": "<id>", "question": "q', Dead("$", Defect.UNDECODABLE, Told.OWN)),
+    Shape("an id in UTF-16", json.dumps({"question": Q, "request_id": "<id>"}).encode("utf-16"),
+          Dead("$", Defect.UNDECODABLE, Told.OWN)),
+    Shape("half a document under an id", b'{"question": "q', Dead("$", Defect.UNDECODABLE, Told.OWN), b"<id>"),
+    Shape("half a document under an id in JSON quotes", b'{"question": "q', Dead("$", Defect.UNDECODABLE, Told.OWN), b'"<ID>"'),
+    Shape("half a document under another key", b'{"question": "q', Dead("$", Defect.UNDECODABLE, Told.ANOTHER), b"order 17"),
+    Shape("no question, with CloudEvents source and id", b"{}", Dead("$.question", told=Told.ANOTHER),
+          headers=(("ce_id", b"1"), ("ce_source", b"/shop/web"))),
+    Shape("no question, with a subject", b"{}", Dead("$.question", told=Told.OWN), headers=(("ce_subject", b"<id>"),)),
+    Shape("no question, with the id as CloudEvents id", b"{}", Dead("$.question", told=Told.OWN), headers=(("ce_id", b"<ID>"),)),
     Shape("100,000 nested lists", b'{"question": ' + b"[" * 100_000, NOT_JSON),  # K14
     Shape("a registry's wrapper", json.dumps({"schema": {}, "payload": {"question": Q}}).encode(), Dead("$.schema")),  # K08
     Shape("a mistyped field", _json(polcy="default"), Dead("$.polcy")),
@@ -201,7 +219,7 @@ SHAPES: tuple[Shape, ...] = (
     Shape("a question of no width", _json(question="\u200b\u2060\ufeff"), Dead("$.question")),  # K15
     Shape("a question of fillers", _json(question="\u3164\u2800\u115f\u00ad\ufe0f"), Dead("$.question")),
     Shape("a question with joiners", _json(question="👩\u200d🍳?"), OK),
-    Shape("an unknown policy", _json(policy="clever", request_id="<id>"), Dead("$.policy", "rejected", is_told=True), b"<id>"),
+    Shape("an unknown policy", _json(policy="clever", request_id="<id>"), Dead("$.policy", "rejected", told=Told.OWN), b"<id>"),
     Shape("a policy in capitals", _json(policy="DEFAULT"), Dead("$.policy")),
 
     # -- a key twice
@@ -244,22 +262,22 @@ SHAPES: tuple[Shape, ...] = (
     Shape("structured mode, nulls and 1.0 inside", _event({"question": Q, "max_samples": 2.0, "tags": None}),
           Answered(fields={"max_samples": 2}), headers=STRUCTURED),
     Shape("structured mode, samples as text", _event({"question": Q, "max_samples": "1", "request_id": "<id>"}),
-          Dead("$.data.max_samples", is_told=True), b"<id>", STRUCTURED),
+          Dead("$.data.max_samples", told=Told.OWN), b"<id>", STRUCTURED),
     Shape("structured mode, a field twice inside", _event().replace(b'"question"', b'"question": "a", "question"', 1),
-          Dead("$.data.question"), headers=STRUCTURED),
-    Shape("structured mode, an attribute twice", _event().replace(b'"id"', b'"id": "1", "id"', 1), Dead("$.id"),
+          Dead("$.data.question", told=Told.OWN), headers=STRUCTURED),
+    Shape("structured mode, an attribute twice", _event().replace(b'"id"', b'"id": "1", "id"', 1), Dead("$.id", told=Told.OWN),
           headers=STRUCTURED),
-    Shape("structured mode, no data", _event().replace(b'"data"', b'"datum"'), Dead("$.data"), headers=STRUCTURED),
-    Shape("structured mode, data and base64", _event(data_base64="e30="), Dead("$.data_base64"), headers=STRUCTURED),
-    Shape("structured mode, no base64", _event(data_base64="%%").replace(b'"data"', b'"datum"'), Dead("$.data_base64"),
-          headers=STRUCTURED),
-    Shape("structured mode, data as text", _event(json.dumps({"question": Q})), Dead("$.data"), headers=STRUCTURED),
-    Shape("structured mode, data in XML", _event("<q/>", datacontenttype="application/xml"), Dead("$.datacontenttype"),
-          headers=STRUCTURED),
-    Shape("structured mode, version 0.3", _event(specversion="0.3"), Dead("$.specversion"), headers=STRUCTURED),
+    Shape("structured mode, no data", _event().replace(b'"data"', b'"datum"'), Dead("$.data", told=Told.OWN), headers=STRUCTURED),
+    Shape("structured mode, data and base64", _event(data_base64="e30="), Dead("$.data_base64", told=Told.OWN), headers=STRUCTURED),
+    Shape("structured mode, no base64", _event(data_base64="%%").replace(b'"data"', b'"datum"'),
+          Dead("$.data_base64", told=Told.OWN), headers=STRUCTURED),
+    Shape("structured mode, data as text", _event(json.dumps({"question": Q})), Dead("$.data", told=Told.OWN), headers=STRUCTURED),
+    Shape("structured mode, data in XML", _event("<q/>", datacontenttype="application/xml"),
+          Dead("$.datacontenttype", told=Told.OWN), headers=STRUCTURED),
+    Shape("structured mode, version 0.3", _event(specversion="0.3"), Dead("$.specversion", told=Told.OWN), headers=STRUCTURED),
     Shape("structured mode, no version", _json(), Dead("$.specversion"), headers=STRUCTURED),
     Shape("structured mode, a number as id", _event(id=17), Dead("$.id"), headers=STRUCTURED),
-    Shape("structured mode, another's type", _event(type="com.example.Other"), Dead("$.type", Defect.UNKNOWN_TYPE),
+    Shape("structured mode, another's type", _event(type="com.example.Other"), Dead("$.type", Defect.UNKNOWN_TYPE, told=Told.OWN),
           headers=STRUCTURED),
     Shape("structured mode, a list", b"[" + _event() + b"]", Dead("$"), headers=STRUCTURED),
     Shape("a batch of CloudEvents", b"[" + _event() + b"]", Dead("$"),

@@ -21,6 +21,8 @@ class Arrival:
     recorded_ms: int  # the record's timestamp
     now_ms: int
     coordinates: str  # topic/partition/offset, for ids that must be the same on a re-read
+    source: str = ""  # CloudEvents attributes, "" when not given
+    subject: str = ""
 
 
 class Handler(Protocol):

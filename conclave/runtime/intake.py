@@ -43,8 +43,16 @@ class Publisher:
 
     def arrival(self, record: Record) -> Arrival:
         """How the record came."""
-        key = (record.key or b"").decode("utf-8", "replace")
-        return Arrival(event_id(record), key, record.timestamp, self.clock_ms(), coordinates(record))
+        headers = cloudevents.attribute_headers(record.headers, record.value)
+        return Arrival(
+            event_id=header(headers, "ce_id") or coordinates(record),
+            key=(record.key or b"").decode("utf-8", "replace"),
+            recorded_ms=record.timestamp,
+            now_ms=self.clock_ms(),
+            coordinates=coordinates(record),
+            source=header(headers, "ce_source") or "",
+            subject=header(headers, "ce_subject") or "",
+        )
 
     def outputs(self, cause: Record, events: Iterable[Event], carry: Event | None = None) -> tuple[Output, ...]:
         """The records that publish `events`, and `carry` to the cause's own partition.
@@ -78,7 +86,7 @@ class Publisher:
             output = output_of(
                 event,
                 service=self.service,
-                event_id=derived_event_id(self.service, event_id(cause), kind, index),
+                event_id=derived_event_id(self.service, _identity(cause), kind, index),
                 parent=attribute(cause, "traceparent"),
                 now_ms=self.clock_ms(),
                 partition=partition,
@@ -98,6 +106,12 @@ class Publisher:
 def event_id(record: Record) -> str:
     """The CloudEvents id of a record; its coordinates where a producer set none."""
     return attribute(record, "ce_id") or coordinates(record)
+
+
+def _identity(record: Record) -> str:
+    """What tells a record from all others: its id, which is unique within its source, and for Conclave's own everywhere."""
+    source = attribute(record, "ce_source") or ""
+    return event_id(record) if not source or source.startswith("/conclave/") else f"{source} {event_id(record)}"
 
 
 def attribute(record: Record, name: str) -> str | None:

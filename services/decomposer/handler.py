@@ -5,15 +5,12 @@ no id                                ->  the same request under an id of its own
 an id that is not its record's key   ->  the same request under its id
 else                                 ->  PlanMade + the first wave of SampleRequested
 impossible                           ->  dead letter + RequestFailed(invalid)
-unreadable, but with an id           ->  dead letter + RequestFailed(invalid)
+unreadable, with a key or an id      ->  dead letter + RequestFailed(invalid)
 given up for any other cause         ->  dead letter + RequestFailed(no_answer)
 """
 
 from collections.abc import Sequence
-from typing import Any
 
-import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
 from conclave.domain import planning
@@ -23,13 +20,10 @@ from conclave.runtime.dead_letters import Cause, Reason
 from conclave.runtime.handler import Arrival
 from schemas.envelope import rfc3339
 from schemas.events import Event, ReasoningRequested, RequestFailed, WeightsPublished
-from schemas.ids import asked_at_ms, canonical_uuid, derived_request_id, is_request_id
+from schemas.ids import asked_at_ms, derived_request_id
 from schemas.values import Policy, RequestFailure
+from services.decomposer.claims import claimed_request_id, record_named
 from services.decomposer.settings import DecomposerSettings
-
-
-class _Claim(Struct):
-    request_id: Any = ""
 
 
 class Decomposer:
@@ -65,12 +59,11 @@ class Decomposer:
         return [RequestFailed(request_id=_request_id(event, arrival), failure=failure, message=cause.message)]
 
     def unreadable(self, value: bytes | None, arrival: Arrival, cause: Cause) -> Sequence[Event]:
-        """The failure of the request whose id stands in the JSON or is the record's key; nothing where neither is one."""
-        claimed = (canonical_uuid(_claimed_id(value)), canonical_uuid(arrival.key))
-        request_id = next((text for text in claimed if is_request_id(text)), None)
+        """The failure of the request that a record with a key or an id would have been; nothing for any other record."""
+        request_id = claimed_request_id(value, arrival)
         if request_id is None:
             return []
-        message = f"{cause.field}: {cause.message}" if cause.field else cause.message
+        message = f"{cause.field}: {cause.message}; in {record_named(arrival)}".removeprefix(": ")
         return [RequestFailed(request_id=request_id, failure=RequestFailure.INVALID, message=message[:4096])]
 
     def request_key(self, event: Event, arrival: Arrival) -> str | None:
@@ -124,14 +117,6 @@ class Decomposer:
 def _request_id(event: ReasoningRequested, arrival: Arrival) -> str:
     """The request's own id, or one derived from when and where its record lies: reading it again gives the same request."""
     return event.request_id or derived_request_id(arrival.recorded_ms, arrival.coordinates)
-
-
-def _claimed_id(value: bytes | None) -> str:
-    """The `request_id` of JSON that is no request; empty where there is none."""
-    try:
-        return str(msgspec.json.decode(value or b"", type=_Claim).request_id)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return ""
 
 
 def _when(timestamp_ms: int) -> str:

@@ -110,15 +110,18 @@ def test_an_unreadable_request_fails_under_the_id_that_can_still_be_made_out(
     (failed,) = decomposer.unreadable(value, arrival(key=key), cause)
     assert isinstance(failed, RequestFailed)
     assert (failed.request_id, failed.failure) == (made.REQUEST_ID, RequestFailure.INVALID)
-    assert failed.message == "$.question: expected `str`"
+    assert failed.message.startswith("$.question: expected `str`; in the record reasoning.requests/0/42")
 
 
 @pytest.mark.parametrize(
     "value", [None, b"", b"{", b"[" * 5000, b"[]", b'{"request_id": "17"}', b'{"request_id": null}']
 )
-def test_an_unreadable_request_without_an_id_has_nobody_to_answer(decomposer: Decomposer, value: bytes | None) -> None:
+def test_an_unreadable_request_without_key_and_id_has_nobody_to_answer(
+    decomposer: Decomposer, value: bytes | None
+) -> None:
     cause = Cause(Reason.UNDECODABLE, "expected JSON")
-    assert decomposer.unreadable(value, arrival(key="k"), cause) == []
+    nameless = Arrival("reasoning.requests/0/42", "", made.NOW_MS, made.NOW_MS, "reasoning.requests/0/42")
+    assert decomposer.unreadable(value, nameless, cause) == []
 
 
 @pytest.mark.parametrize("offset_ms", [-7 * DAY_MS, DAY_MS])

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 
 from conclave.cli.publishing import _read as read_lines
 from conclave.errors import Rejected
+from conclave.runtime.dead_letters import Cause, Reason, cause_of
 from conclave.runtime.handler import Arrival
 from conclave.runtime.intake import Publisher
 from conclave.runtime.record import Output, output_of
@@ -30,7 +31,7 @@ from schemas.values import RequestFailure, is_blank
 from services.decomposer.handler import Decomposer
 from services.decomposer.settings import DecomposerSettings
 from tests.drawn import request_ids
-from tests.producer_shapes import SHAPES, STRUCTURED, Answered, Dead, Shape
+from tests.producer_shapes import SHAPES, STRUCTURED, Answered, Dead, Shape, Told
 
 REQUEST_ID = made.REQUEST_ID
 
@@ -97,6 +98,39 @@ async def test_a_shape_gives_what_the_table_says(shape: Shape) -> None:
             error: Any = caught.value
             found = error.defect if isinstance(error, UnreadableEvent) else "rejected"
             assert (error.field, found) == (field, reason), str(error)
+
+
+@pytest.mark.parametrize("shape", [each for each in SHAPES if isinstance(each.end, Dead)], ids=lambda shape: shape.name)
+def test_the_producer_of_what_is_refused_is_told_where_it_left_something_to_be_found_by(shape: Shape) -> None:
+    key, value, headers = shape.bytes_with(REQUEST_ID)
+    decomposer, publisher = Decomposer(DecomposerSettings()), Publisher("decomposer", lambda: made.NOW_MS)
+    record = Written(key, value, headers)
+    arrival = publisher.arrival(record)
+    assert isinstance(shape.end, Dead)
+    try:
+        told = decomposer.give_up(publisher.read(record), arrival, Cause(Reason.REJECTED, "$.policy: expected another"))
+    except UnreadableEvent as error:
+        told = decomposer.unreadable(value, arrival, cause_of(error))
+    published, refused = publisher.publishable(record, told)
+    assert not refused
+    match shape.end.told:
+        case Told.NOBODY:
+            assert not published
+        case Told.OWN:
+            (failed,) = told
+            assert isinstance(failed, RequestFailed)
+            assert (failed.request_id, failed.failure) == (REQUEST_ID, RequestFailure.INVALID)
+            assert shape.end.field in failed.message
+        case Told.ITS_OWN:
+            (failed,) = told
+            assert isinstance(failed, RequestFailed)
+            assert failed.request_id == (key or b"").decode()
+        case Told.ANOTHER:
+            (failed,) = told
+            assert isinstance(failed, RequestFailed)
+            assert failed.request_id == derived_request_id(made.NOW_MS, "reasoning.requests/0/0")
+            named = (key or b"").decode() or dict(headers)["ce_id"].decode()
+            assert repr(named) in failed.message
 
 
 # What a parsed document does not show: a key twice, 1e999, the content type; and Python's `$` matches before a line break.
