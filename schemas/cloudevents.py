@@ -52,7 +52,7 @@ def binary_mode(headers: Headers, value: bytes) -> tuple[Headers, bytes]:
     if not isinstance(document, dict):
         raise msgspec.ValidationError(f"Expected `object` with `specversion`, got `{type(document).__name__}`")
     if document.get("specversion") != "1.0":
-        raise _wrong("specversion", "`1.0`", document.get("specversion"))
+        raise _wrong("specversion", '`"1.0"`', document.get("specversion"))
     attributes = {name: text for name in (*_ATTRIBUTES, *_TRACE_CONTEXT) if (text := _text(document, name)) is not None}
     return _with_attributes(headers, attributes), _payload(document, value)
 
@@ -129,7 +129,7 @@ def _text(document: dict[str, Any], name: str) -> str | None:
 def _payload(document: dict[str, Any], value: bytes) -> bytes:
     content_type, encoded = _text(document, "datacontenttype"), document.get("data_base64")
     if content_type is not None and _JSON_CONTENT_TYPE.fullmatch(content_type) is None:
-        raise _wrong("datacontenttype", f"`{CONTENT_TYPE}`", content_type)
+        raise _wrong("datacontenttype", f'`"{CONTENT_TYPE}"`', content_type)
     if encoded is None:
         if document.get("data") is None:
             raise _wrong("data", "`object`", None)
@@ -143,5 +143,5 @@ def _payload(document: dict[str, Any], value: bytes) -> bytes:
 
 
 def _wrong(name: str, expected: str, got: object) -> msgspec.ValidationError:
-    shown = "null" if got is None else f"`{str(got)[:100].replace('`', '?')}`"
-    return msgspec.ValidationError(f"Expected {expected}, got {shown} - at `$.{name}`")
+    shown = msgspec.json.encode(got).decode()[:100].replace("`", "?")
+    return msgspec.ValidationError(f"Expected {expected}, got `{shown}` - at `$.{name}`")

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Collection
 from contextlib import nullcontext
 
 import click
@@ -19,6 +20,10 @@ from schemas.events import AnswerReached, ReasoningRequested, RequestFailed
 from schemas.flow import Topic
 from schemas.ids import new_request_id
 from schemas.values import Outcome
+
+# The model that ships answers everything with a number, and has no way to say that it can't know.
+_SHIPPED_MODEL = "reasoner"
+_SHIPPED_LIMITS = "the small model that ships: arithmetic word problems only, anything else gets nonsense"
 
 _GRACE_S = 30.0  # beyond the deadline: the services tell of a missed one a little after it
 
@@ -40,14 +45,17 @@ def ask(question: str, policy: str | None, max_samples: int | None, deadline_s: 
     """Ask a QUESTION and watch it being answered. Exit status 0: answered, 1: not, 2: a question that can't be asked."""
     request = _request(question, policy, max_samples, deadline_s)
     shown = console()
-    result = asyncio.run(_ask(bootstrap_servers(), request, live_on=None if as_json else shown))
+    progress = asyncio.run(_ask(bootstrap_servers(), request, live_on=None if as_json else shown))
+    result = progress.result
     if result is None:
         waited = f"{deadline_s + _GRACE_S:.0f} s"
         raise click.ClickException(f"no answer to {request.request_id} within {waited}: see `conclave check`")
     if as_json:
         click.echo(msgspec.json.encode(result))
+        if _SHIPPED_MODEL in progress.models:
+            click.echo(_models(progress.models), err=True)
     else:
-        _print(shown, result)
+        _print(shown, result, progress.models)
     return 0 if isinstance(result, AnswerReached) else 1
 
 
@@ -59,10 +67,8 @@ def _request(question: str, policy: str | None, max_samples: int | None, deadlin
         raise click.UsageError(str(error)) from None
 
 
-async def _ask(
-    servers: str, request: ReasoningRequested, *, live_on: Console | None
-) -> AnswerReached | RequestFailed | None:
-    """What ended the request; None when nothing did in time."""
+async def _ask(servers: str, request: ReasoningRequested, *, live_on: Console | None) -> Progress:
+    """What came of the request; without a result when nothing ended it in time."""
     progress = Progress(str(request.request_id))
     # On a terminal only: what is piped gets the answer and nothing else.
     is_live = live_on is not None and live_on.is_terminal
@@ -79,8 +85,8 @@ async def _ask(
                         if progress.result is not None:
                             break
             except TimeoutError:
-                return None
-    return progress.result
+                return progress
+    return progress
 
 
 def _view(progress: Progress, elapsed_s: float) -> Group:
@@ -103,7 +109,13 @@ def _standing(step: StepProgress) -> str:
     return f"decided: {step.verdict.answer} ({step.verdict.stop_reason.value}, {step.verdict.confidence:.3f})"
 
 
-def _print(where: Console, result: AnswerReached | RequestFailed) -> None:
+def _models(models: Collection[str]) -> str:
+    """Which models answered, in one line, and what to expect of the one that ships."""
+    names = ", ".join(f"{name} ({_SHIPPED_LIMITS})" if name == _SHIPPED_MODEL else name for name in sorted(models))
+    return f"model      {in_one_line(names)}"
+
+
+def _print(where: Console, result: AnswerReached | RequestFailed, models: Collection[str]) -> None:
     if isinstance(result, RequestFailed):
         where.print(Text(f"no answer  {result.failure.value}: {in_one_line(result.message)}"))
     else:
@@ -115,4 +127,6 @@ def _print(where: Console, result: AnswerReached | RequestFailed) -> None:
     tokens = f"{result.tokens_in} + {result.tokens_out} tokens"
     policy = f", policy {result.policy}" if isinstance(result, AnswerReached) else ""
     where.print(Text(f"cost       {result.num_paths} paths, {tokens}, {result.elapsed_ms:.0f} ms{policy}"))
+    if models:
+        where.print(Text(_models(models)))
     where.print(Text(f"request    {result.request_id}"))

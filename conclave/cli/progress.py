@@ -46,6 +46,7 @@ class Progress:
     request_id: str
     plan: PlanMade | None = None
     steps: dict[int, StepProgress] = field(default_factory=dict)
+    models: set[str] = field(default_factory=set)  # that decoded its paths
     result: AnswerReached | RequestFailed | None = None
 
     def hear(self, event: Event) -> bool:
@@ -53,6 +54,8 @@ class Progress:
         match event:
             case PathDecoded() | PathFailed() if event.context.request_id == self.request_id:
                 self._step(event.context.step_index).add(event)
+                if isinstance(event, PathDecoded):
+                    self.models.add(event.model)
             case PlanMade() if event.request_id == self.request_id:
                 self.plan = event
             case StepDecided() if event.request_id == self.request_id:
