@@ -89,8 +89,12 @@ class StopReason(StrEnum):
 class FinishReason(StrEnum):
     """Why the engine stopped generating a path."""
 
-    STOP = "stop"
-    LENGTH = "length"
+    STOP = "stop"  # the model ended it, or a stop string did
+    LENGTH = "length"  # it was cut at its limit
+    TOOL_CALLS = "tool_calls"  # the model asks for a tool
+    CONTENT_FILTER = "content_filter"  # the server kept the rest back
+    ABORT = "abort"  # the server gave it up
+    NONE = "none"  # a reason that is not known here
 
 
 class PathFailure(StrEnum):
@@ -100,6 +104,9 @@ class PathFailure(StrEnum):
     DEADLINE = "deadline"
     PROMPT_TOO_LONG = "prompt_too_long"
     BAD_PROMPT = "bad_prompt"  # unknown prompt set or form, or a field that the form needs is missing
+    BAD_REQUEST = "bad_request"  # the model server will not take such a path, whoever asks
+    CONTENT_FILTERED = "content_filtered"  # a content filter, or the model itself, refused it
+    NOTHING_SENT = "nothing_sent"  # the model server answered without a word
     ENGINE = "engine"  # the engine failed on it repeatedly
 
 

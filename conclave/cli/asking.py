@@ -12,9 +12,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from conclave.cli.endpoints import bootstrap_servers
+from conclave.cli.endpoints import bootstrap_servers, find
 from conclave.cli.output import console, in_one_line, printable
 from conclave.cli.progress import Progress, StepProgress, tally_text
+from conclave.cli.readiness import showing_trouble
 from conclave.runtime.client import Client
 from schemas.events import AnswerReached, ReasoningRequested, RequestFailed
 from schemas.flow import Topic
@@ -73,12 +74,19 @@ async def _ask(servers: str, request: ReasoningRequested, *, live_on: Console | 
     # On a terminal only: what is piped gets the answer and nothing else.
     is_live = live_on is not None and live_on.is_terminal
     display = Live(console=live_on, transient=True, refresh_per_second=8) if is_live else nullcontext()
+
+    def show(line: str) -> None:
+        if live_on is not None and is_live:
+            live_on.print(Text(line))
+        else:
+            click.echo(line, err=True)
+
     async with Client(servers) as client, client.follow(Topic.STEPS, Topic.PATHS, Topic.ANSWERS) as events:
         started = time.monotonic()
         await client.publish(request)
         with display as live:
             try:
-                async with asyncio.timeout(request.deadline_s + _GRACE_S):
+                async with asyncio.timeout(request.deadline_s + _GRACE_S), showing_trouble(find(), show):
                     async for _, event in events:
                         if progress.hear(event) and live is not None:
                             live.update(_view(progress, time.monotonic() - started))

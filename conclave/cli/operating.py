@@ -9,8 +9,8 @@ import click
 
 from conclave.cli.endpoints import BOOTSTRAP, DSN, Endpoints, bootstrap_servers, find
 from conclave.cli.output import print_rows
+from conclave.cli.readiness import not_ready
 from conclave.errors import ConclaveError
-from conclave.local import probe
 from conclave.runtime.client import Client, TopicState
 from conclave.runtime.topics import wrong_topics
 from schemas import flow
@@ -98,5 +98,5 @@ async def _check_services(found: Endpoints) -> list[Finding]:
 async def _readiness(name: str, url: str | None) -> Finding:
     if url is None:
         return Finding(name, False, "not started by this checkout's stack")
-    answer = await probe.readiness(url)
-    return Finding(name, answer.is_good, f"ready at {url}" if answer.is_good else f"not ready at {url}: {answer.body}")
+    reason = await not_ready(url)
+    return Finding(name, reason is None, reason or f"ready at {url}")

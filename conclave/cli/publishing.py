@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -11,14 +11,16 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
-from conclave.cli.endpoints import bootstrap_servers
+from conclave.cli.endpoints import bootstrap_servers, find
 from conclave.cli.output import in_one_line
 from conclave.cli.progress import tally_text
+from conclave.cli.readiness import Shown, showing_trouble
 from conclave.domain.equivalence import are_same
 from conclave.runtime.client import Client
 from schemas import producers
-from schemas.events import AnswerReached, ReasoningRequested, RequestFailed
+from schemas.events import AnswerReached, Event, ReasoningRequested, RequestFailed
 from schemas.flow import Topic
 from schemas.ids import new_request_id
 
@@ -120,16 +122,26 @@ async def _publish(servers: str, lines: Sequence[Line], *, wait: bool) -> tuple[
             await client.publish_many([line.request for line in lines[begin : begin + _BATCH]])
         with _bar() as bar:
             task = bar.add_task("answered", total=len(wanted))
-            while wait and len(results) < len(wanted):
-                try:
-                    async with asyncio.timeout(_SILENCE_S):
-                        _, event = await anext(events)
-                except TimeoutError:
-                    raise _silence(len(wanted) - len(results)) from None
-                if isinstance(event, AnswerReached | RequestFailed) and event.request_id in wanted:
-                    results[event.request_id] = event
-                    bar.update(task, completed=len(results))
+            async with showing_trouble(find(), lambda line: bar.console.print(Text(line))) as trouble:
+                while wait and len(results) < len(wanted):
+                    event = await _next(events, trouble, num_missing=len(wanted) - len(results))
+                    if isinstance(event, AnswerReached | RequestFailed) and event.request_id in wanted:
+                        results[event.request_id] = event
+                        bar.update(task, completed=len(results))
     return results, clock.time() - started
+
+
+async def _next(events: AsyncIterator[tuple[str, Event]], trouble: Shown, *, num_missing: int) -> Event:
+    """The next event. Raises: click.ClickException after a long silence that nothing explains."""
+    coming = asyncio.ensure_future(anext(events))
+    try:
+        while not (await asyncio.wait({coming}, timeout=_SILENCE_S))[0]:
+            if trouble.reason is None:
+                raise _silence(num_missing)
+            # Said already; what waits is answered after all, or fails at its deadline.
+        return coming.result()[1]
+    finally:
+        coming.cancel()
 
 
 def _silence(num_missing: int) -> click.ClickException:

@@ -1,8 +1,9 @@
 """Model engines behind one protocol. `ENGINES` names them; what is heavy to import waits inside its factory."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from conclave.engine.breaker import Pace
 from conclave.engine.protocol import Engine
 
 
@@ -16,6 +17,7 @@ class EngineOptions:
     max_model_len: int | None = None
     openai_base_url: str = ""
     openai_api_key: str = ""
+    pace: Pace = field(default_factory=Pace)
     scripted_latency_ms: float = 5.0
     scripted_accuracy: float = 0.7
     scripted_journal: str = ""
@@ -31,7 +33,11 @@ def _openai(options: EngineOptions) -> Engine:
     from conclave.engine.openai_engine import OpenAIEngine
 
     return OpenAIEngine(
-        options.model, options.openai_base_url, api_key=options.openai_api_key, max_running=options.max_running
+        options.model,
+        options.openai_base_url,
+        api_key=options.openai_api_key,
+        max_running=options.max_running,
+        pace=options.pace,
     )
 
 

@@ -1,35 +1,107 @@
-"""Any OpenAI-compatible server, by chat completions; `vllm serve` is one."""
+"""Any OpenAI-compatible server, by chat completions; `vllm serve` is one.
 
-import re
+A decode goes on until there is a path, or an error that no patience mends: what will pass is waited out (see
+conclave.engine.server_errors for which is which, and conclave.engine.breaker for how), so its caller bounds it in time.
+
+Of the HTTP library beneath the `openai` client nothing is used: the client's 2nd and 3rd major versions have different ones.
+"""
+
+import asyncio
+import math
+import random
 import time
-from collections.abc import Iterable
-from typing import cast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from openai import (
-    APIConnectionError,
-    APIStatusError,
-    AsyncOpenAI,
-    BadRequestError,
-    InternalServerError,
-    RateLimitError,
-    omit,
+import structlog
+from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, Timeout
+
+from conclave.engine import metrics
+from conclave.engine.breaker import Breaker, Call, Pace
+from conclave.engine.chat_stream import Chat, Events, StreamFailed, error_in
+from conclave.engine.dialect import Dialect, learn
+from conclave.engine.prompt_lengths import lengths
+from conclave.engine.protocol import (
+    ContentFiltered,
+    Decoded,
+    DecodeRequest,
+    EngineLoad,
+    NothingSent,
+    PromptTooLong,
+    RequestRefused,
 )
-from openai.types.chat import ChatCompletionMessageParam
-
-from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad, EngineLost, PromptTooLong
-from conclave.errors import Retryable
+from conclave.engine.server_errors import BASE_URL, Remedy, Seen, ServerError, row_of
+from conclave.engine.told_pauses import spent_limit_s, told_pause_s
+from conclave.engine.trouble import Listener, Trouble, ignore
+from conclave.prompts import Message
 from schemas.values import FinishReason
 
-_TOO_LONG = ("maximum context length", "context_length_exceeded", "too long", "max_model_len")
+_CONNECT_S = 10.0
+_START_S = 20.0  # for the one call that tries server, key and model at start
+_LONGEST_OWN_PAUSE_S = 30.0
+_MAX_BODY_BYTES = 8 << 20
+_MAX_SPENT_S = 60.0  # a rate limit that is spent is waited for so long without being refused first
+
+FINISH_REASONS: Mapping[str, FinishReason] = {
+    "stop": FinishReason.STOP,
+    "eos": FinishReason.STOP,
+    "eos_token": FinishReason.STOP,
+    "end_turn": FinishReason.STOP,
+    "stop_sequence": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+    "max_tokens": FinishReason.LENGTH,
+    "model_length": FinishReason.LENGTH,
+    "tool_calls": FinishReason.TOOL_CALLS,
+    "function_call": FinishReason.TOOL_CALLS,
+    "content_filter": FinishReason.CONTENT_FILTER,
+    "safety": FinishReason.CONTENT_FILTER,
+    "abort": FinishReason.ABORT,
+    "aborted": FinishReason.ABORT,
+}
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What became of one call: a chat that has ended, or an error."""
+
+    chat: Chat
+    queued_ms: float
+    first_token_ms: float | None
+    error: ServerError | None
 
 
 class OpenAIEngine:
-    """Streams each completion, so that a cancelled one is aborted on the server and the first token's time is known."""
+    """Streams each completion, so that a cancelled one is aborted on the server and the first token's time is known.
 
-    def __init__(self, model: str, base_url: str, *, api_key: str = "", max_running: int = 64) -> None:
-        self._model, self._max_running = model, max_running
-        self._client = AsyncOpenAI(base_url=base_url, api_key=api_key or "none", max_retries=0)
-        self._running = 0
+    A `client` that is given lends its connections, and is closed by whoever made it.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str,
+        *,
+        api_key: str = "",
+        max_running: int = 64,
+        pace: Pace | None = None,
+        client: AsyncOpenAI | None = None,
+    ) -> None:
+        self._model, self._max_running, self._base_url = model, max_running, base_url
+        self._pace = pace or Pace()
+        key = api_key or "none"
+        self._is_lent = client is not None
+        self._client = (client or AsyncOpenAI(base_url=base_url, api_key=key)).with_options(
+            base_url=base_url,
+            api_key=key,
+            max_retries=0,
+            timeout=Timeout(self._pace.silence_s, connect=_CONNECT_S),
+        )
+        self._breaker = Breaker(max_running=max_running, pace=self._pace, try_once=self._try_once)
+        self._dialect = Dialect()
+        self._rng = random.Random()
 
     @property
     def name(self) -> str:
@@ -46,82 +118,270 @@ class OpenAIEngine:
         """As set: the server's own limit is not known."""
         return self._max_running
 
-    async def start(self) -> None:
-        """Asks the server for its models once; a server that is away is waited for by the decodes."""
+    async def start(self, hear: Listener = ignore) -> None:
+        """Tries server, key and model once, with a path of one token; what is wrong is told to `hear`, and waited for."""
+        self._breaker.listen(hear)
+        try:
+            async with asyncio.timeout(_START_S):
+                await self._try_once(Call(asyncio.get_running_loop().time(), is_trial=True))
+        except TimeoutError:
+            log.warning("model_server_slow", why=f"no answer to a path of one token within {_START_S:.0f} s")
 
     async def stop(self) -> None:
         """Closes the connections."""
-        await self._client.close()
+        await self._breaker.stop()
+        if not self._is_lent:
+            await self._client.close()
 
     def load(self) -> EngineLoad:
         """What this client has under way."""
-        return EngineLoad(self._running, 0, 0.0)
+        return EngineLoad(self._breaker.num_running, self._breaker.num_waiting, 0.0)
+
+    def trouble(self) -> Trouble | None:
+        """What keeps it from decoding."""
+        return self._breaker.trouble()
 
     async def decode(self, request: DecodeRequest) -> Decoded:
-        """One path. Raises: PromptTooLong, EngineLost; Retryable when the server is too busy."""
-        self._running += 1
-        try:
-            return await self._stream(request)
-        except BadRequestError as error:
-            if any(each in str(error).lower() for each in _TOO_LONG):
-                raise _too_long(str(error)) from error
-            raise Retryable("the model server", str(error)[:500]) from error
-        except (APIConnectionError, InternalServerError) as error:
-            raise EngineLost(str(error)[:500]) from error
-        except (RateLimitError, APIStatusError) as error:
-            raise Retryable("the model server", str(error)[:500]) from error
-        finally:
-            self._running -= 1
-
-    async def _stream(self, request: DecodeRequest) -> Decoded:
+        """One path, however long it takes. Raises: PromptTooLong, ContentFiltered, NothingSent, RequestRefused."""
         started = time.perf_counter()
-        first_token_ms: float | None = None
-        texts: list[str] = []
-        logprobs: list[float] = []
-        finish, tokens_in, tokens_out = FinishReason.STOP, 0, 0
-        messages = [cast(ChatCompletionMessageParam, {"role": m.role, "content": m.content}) for m in request.messages]
-        stream = await self._client.chat.completions.create(
-            model=self._model,
-            messages=messages,
-            temperature=request.temperature,
-            top_p=request.top_p,
-            max_tokens=request.max_tokens,
-            stop=list(request.stop) or omit,
-            logprobs=True,
-            stream=True,
-            stream_options={"include_usage": True},
-        )
-        async with stream:
-            async for chunk in stream:
-                if chunk.usage is not None:
-                    tokens_in, tokens_out = chunk.usage.prompt_tokens, chunk.usage.completion_tokens
-                for choice in chunk.choices:
-                    if choice.delta.content:
-                        first_token_ms = first_token_ms or (time.perf_counter() - started) * 1000
-                        texts.append(choice.delta.content)
-                    if choice.logprobs is not None:
-                        logprobs += _finite(entry.logprob for entry in choice.logprobs.content or ())
-                    if choice.finish_reason == "length":
-                        finish = FinishReason.LENGTH
-        total_ms = (time.perf_counter() - started) * 1000
-        return Decoded(
-            text="".join(texts),
-            finish_reason=finish,
-            tokens_in=tokens_in,
-            tokens_out=tokens_out,
-            mean_logprob=sum(logprobs) / len(logprobs) if logprobs else None,
-            min_logprob=min(logprobs, default=None),
-            queued_ms=0.0,  # the server does not say
-            first_token_ms=total_ms if first_token_ms is None else first_token_ms,
-            total_ms=total_ms,
-        )
+        num_failures = 0
+        while True:
+            async with self._breaker.call() as call:
+                dialect = self._dialect
+                attempt = await self._attempt(dialect, request, call, started)
+                if attempt.error is None:
+                    metrics.CALLS.labels("answered").inc()
+                    return _decoded(attempt, started)
+                remedy = self._react(attempt, dialect, request, call)
+            if remedy is Remedy.COME_AGAIN:
+                num_failures += 1
+                await asyncio.sleep(self._own_pause_s(num_failures))
+
+    # -- what to do about an error ------------------------------------------------------------------------------------
+
+    def _react(self, attempt: Attempt, dialect: Dialect, request: DecodeRequest, call: Call) -> Remedy:
+        """Tells the breaker, learns, or raises; returns what is left to do for the caller."""
+        error = attempt.error
+        assert error is not None
+        row = row_of(error)
+        remedy = row.remedy
+        if remedy is Remedy.ADAPT and not self._learn(dialect, error):
+            remedy = Remedy.BAD_REQUEST
+        if remedy is Remedy.COME_AGAIN and error.pause_s is not None:
+            remedy = Remedy.SLOW_DOWN
+        metrics.CALLS.labels(remedy.value).inc()
+        log.debug("model_call_failed", sample=request.sample_id, remedy=remedy.value, error=str(error))
+        match remedy:
+            case Remedy.COME_AGAIN:
+                self._breaker.failed(call, str(error))
+            case Remedy.SLOW_DOWN:
+                self._breaker.slow_down(call, str(error), error.pause_s)
+            case Remedy.WAIT_UNTIL_BACK:
+                self._breaker.is_away(call, self._unreachable(error), error.pause_s)
+            case Remedy.MEND_SETTING:
+                self._breaker.bar(call, str(error), row.setting)
+            case Remedy.ADAPT:
+                self._breaker.answered(call)
+            case Remedy.PROMPT_TOO_LONG:
+                self._breaker.answered(call)
+                found = lengths(error.words)
+                raise PromptTooLong(found.prompt, found.limit, found.answer, said=str(error))
+            case Remedy.CONTENT_FILTERED:
+                self._breaker.answered(call)
+                raise ContentFiltered(str(error))
+            case Remedy.BAD_REQUEST:
+                self._breaker.answered(call)
+                raise RequestRefused(str(error))
+        return remedy
+
+    def _unreachable(self, error: ServerError) -> str:
+        return f"{self._base_url} ({BASE_URL}): {error}" if error.seen is Seen.NO_CONNECTION else str(error)
+
+    def _learn(self, used: Dialect, error: ServerError) -> bool:
+        """True when the call may be made again in another way. Calls that ran at the same time teach the same thing."""
+        if learn(used, error) is None:
+            return False
+        learned = learn(self._dialect, error) if self._dialect == used else None
+        if learned is not None:
+            self._dialect = learned
+            log.warning("model_server_dialect", refused=str(error), differences=learned.differences())
+        return self._dialect != used
+
+    def _own_pause_s(self, num_failures: int) -> float:
+        longest = min(_LONGEST_OWN_PAUSE_S, self._pace.shortest_pause_s * 2.0 ** min(num_failures, 30))
+        return longest * self._rng.uniform(0.5, 1.0)
+
+    async def _try_once(self, call: Call) -> None:
+        """One path of one token, to see whether server, key and model do."""
+        request = DecodeRequest("trial", (Message("user", "Hi"),), max_tokens=1)
+        for _ in range(len(Dialect.__slots__) + 2):  # a dialect is learnt word by word
+            dialect = self._dialect
+            attempt = await self._attempt(dialect, request, call, time.perf_counter())
+            if attempt.error is None:
+                self._breaker.answered(call)
+                return
+            try:
+                remedy = self._react(attempt, dialect, request, call)
+            except (PromptTooLong, ContentFiltered, RequestRefused):
+                return  # it is there, and would take another path
+            if remedy is not Remedy.ADAPT:
+                return
+
+    # -- one call -----------------------------------------------------------------------------------------------------
+
+    async def _attempt(self, dialect: Dialect, request: DecodeRequest, call: Call, started: float) -> Attempt:
+        """One call, read to its end or to an error."""
+        queued_ms = (time.perf_counter() - started) * 1000
+        reading = _Reading(Chat(dialect.untold_stops(request)), started)
+        error: ServerError | None = None
+        try:
+            await self._read(dialect.arguments(self._model, request), reading, call)
+        except StreamFailed as failed:
+            error = failed.error
+        except APIStatusError as refused:
+            error = _status_error(refused)
+        except APITimeoutError:
+            error = ServerError(Seen.CUT_SHORT, f"no answer within {self._pace.silence_s:g} s")
+        except APIConnectionError as lost:
+            error = ServerError(Seen.NO_CONNECTION, _chain(lost))
+        except Exception as broke:  # noqa: BLE001  the HTTP library's own errors pass through while a stream is read
+            if not reading.chat.is_whole:
+                error = ServerError(Seen.CUT_SHORT, f"the stream broke off: {_chain(broke)}")
+        if error is None and not reading.chat.is_whole:
+            error = reading.unfinished()
+        return Attempt(reading.chat, queued_ms, reading.first_token_ms, error)
+
+    async def _read(self, arguments: dict[str, Any], reading: "_Reading", call: Call) -> None:
+        completions = self._client.chat.completions.with_streaming_response
+        async with completions.create(**arguments) as response:
+            self._obey_limits(response.headers)
+            kind = response.headers.get("content-type", "").lower()
+            if "json" in kind or "html" in kind:
+                reading.body(await _bounded(response.iter_bytes()), kind)
+            else:
+                async for data in response.iter_bytes():
+                    reading.feed(data)
+                    if reading.chat.is_alive and not call.is_taken:
+                        self._breaker.took(call)
+                    if reading.is_over:
+                        break
+                else:
+                    reading.end()
+            self._breaker.took(call)
+
+    def _obey_limits(self, headers: Mapping[str, str]) -> None:
+        """Pauses before the server has to refuse, where it says that nothing remains of a rate limit."""
+        spent_s = spent_limit_s(headers, now_s=time.time())
+        if spent_s:
+            self._breaker.rest(min(spent_s, _MAX_SPENT_S), "its rate limit is spent")
 
 
-def _too_long(message: str) -> PromptTooLong:
-    """The error with the lengths that servers state, in whatever words: the limit is the smaller number, 0 if unknown."""
-    numbers = sorted({int(each) for each in re.findall(r"\d{2,9}", message.split(" - ")[-1])})
-    return PromptTooLong(numbers[-1], numbers[0]) if len(numbers) >= 2 else PromptTooLong(0, 0)
+class _Reading:
+    """A stream as it is read, with what only its bytes and its times tell."""
+
+    def __init__(self, chat: Chat, started: float) -> None:
+        self.chat, self._started = chat, started
+        self._events = Events()
+        self._begin = b""
+        self.first_token_ms: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """True once nothing that may still come counts. After a finish reason the usage may."""
+        return self.chat.is_ended or (self.chat.finish_reason == "stop" and bool(self.chat.stops))
+
+    def feed(self, data: bytes) -> None:
+        """Takes bytes of the stream in. Raises: StreamFailed."""
+        if len(self._begin) < 1000:
+            self._begin += data[:1000]
+        for name, event in self._events.feed(data):
+            self._take(name, event)
+
+    def end(self) -> None:
+        """Takes the stream's end in. Raises: StreamFailed."""
+        for name, event in self._events.end():
+            self._take(name, event)
+
+    def body(self, data: bytes, kind: str) -> None:
+        """Takes an answer in that is no stream. Raises: StreamFailed."""
+        if "html" in kind:
+            page = " ".join(data[:500].decode("utf-8", "replace").split())
+            raise StreamFailed(ServerError(Seen.NO_STREAM, f"a page of {kind} in place of a completion: {page}"))
+        self.chat.body(data)
+        self.first_token_ms = (time.perf_counter() - self._started) * 1000
+
+    def unfinished(self) -> ServerError:
+        """Why a stream that has ended is none, or not whole."""
+        if self.chat.is_alive:
+            return ServerError(Seen.CUT_SHORT, "the stream ended without a finish reason")
+        begin = " ".join(self._begin[:300].decode("utf-8", "replace").split())
+        return ServerError(Seen.NO_STREAM, f"no stream of a completion: {begin or 'an empty body'}")
+
+    def _take(self, name: str, event: bytes) -> None:
+        self.chat.event(name, event)
+        if self.first_token_ms is None and (self.chat.texts or self.chat.thoughts):
+            self.first_token_ms = (time.perf_counter() - self._started) * 1000
 
 
-def _finite(logprobs: Iterable[float]) -> list[float]:
-    return [min(0.0, max(-100.0, each)) for each in logprobs]
+def _decoded(attempt: Attempt, started: float) -> Decoded:
+    """The path of a chat that has ended. Raises: ContentFiltered, NothingSent."""
+    chat = attempt.chat
+    total_ms = (time.perf_counter() - started) * 1000
+    if chat.refusals and not chat.texts:
+        raise ContentFiltered("the model refuses: " + "".join(chat.refusals))
+    finish = finish_reason_of(chat)
+    if not chat.texts and not chat.thoughts:
+        if finish is FinishReason.CONTENT_FILTER:
+            raise ContentFiltered("the server's content filter left nothing of the answer")
+        if finish in (FinishReason.STOP, FinishReason.LENGTH):
+            raise NothingSent(chat.tokens_in, chat.tokens_out, chat.finish_reason)
+    return Decoded(
+        text=chat.text,
+        reasoning=chat.thought,
+        finish_reason=finish,
+        tokens_in=chat.tokens_in,
+        tokens_out=chat.tokens_out,
+        mean_logprob=math.fsum(chat.logprobs) / len(chat.logprobs) if chat.logprobs else None,
+        min_logprob=min(chat.logprobs, default=None),
+        queued_ms=attempt.queued_ms,
+        first_token_ms=total_ms if attempt.first_token_ms is None else attempt.first_token_ms,
+        total_ms=total_ms,
+    )
+
+
+def finish_reason_of(chat: Chat) -> FinishReason:
+    """Why generation ended. A stream that is ended by [DONE] and names no reason has come to its end by itself."""
+    if chat.finish_reason is None:
+        return FinishReason.STOP
+    return FINISH_REASONS.get(chat.finish_reason.lower(), FinishReason.NONE)
+
+
+def _status_error(error: APIStatusError) -> ServerError:
+    """The error in an answer's status, body and headers."""
+    said = error_in(error.body, is_error=True, status=error.status_code) if error.body else None
+    pause_s = told_pause_s(error.response.headers, now_s=time.time())
+    if said is None:
+        return ServerError(Seen.STATUS, error.message[:4000], error.status_code, pause_s=pause_s)
+    return ServerError(Seen.STATUS, said.message, error.status_code, said.code, said.param, pause_s)
+
+
+async def _bounded(parts: Any) -> bytes:
+    """A body. Raises: StreamFailed for one that is too large to be an answer."""
+    body = b""
+    async for part in parts:
+        body += part
+        if len(body) > _MAX_BODY_BYTES:
+            raise StreamFailed(ServerError(Seen.NO_STREAM, f"a body of more than {_MAX_BODY_BYTES} bytes"))
+    return body
+
+
+def _chain(error: BaseException) -> str:
+    """An error and what caused it, in one line: the client's own says only that there was no connection."""
+    lines: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None and len(lines) < 4:
+        line = str(cause) or type(cause).__name__
+        if line not in lines:
+            lines.append(line)
+        cause = cause.__cause__ or cause.__context__
+    return ": ".join(lines)[:500]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from conclave.engine.trouble import Listener, Trouble, ignore
 from conclave.errors import ConclaveError, LostDependency
 from conclave.prompts import Message
 from schemas.values import FinishReason
@@ -25,17 +26,19 @@ class DecodeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """One decoded path, with what it cost. Log probabilities are of the generated tokens, natural, None if unknown."""
+    """One decoded path, with what it cost; None where the engine does not say. Log probabilities are of the generated tokens,
+    natural. `reasoning` is what the engine told apart from the text as the model's thought."""
 
     text: str
     finish_reason: FinishReason
-    tokens_in: int
-    tokens_out: int
+    tokens_in: int | None
+    tokens_out: int | None
     mean_logprob: float | None
     min_logprob: float | None
     queued_ms: float
     first_token_ms: float
     total_ms: float
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +51,74 @@ class EngineLoad:
 
 
 class EngineLost(LostDependency):
-    """The engine died or can't be reached; it is being restarted. The sample is to be decoded again."""
+    """The engine died while it decoded this path; it is being restarted. The sample is to be decoded again."""
 
     def __init__(self, why: str) -> None:
         super().__init__("engine", why)
 
 
-@dataclass(eq=False)
-class PromptTooLong(ConclaveError):
-    """A prompt that the model has no room for."""
+class PathFault(ConclaveError):
+    """Why this path can't be decoded, however often it is tried. The engine is well."""
 
-    num_tokens: int
-    limit: int
+
+@dataclass(eq=False)
+class PromptTooLong(PathFault):
+    """A prompt that the model has no room for, in tokens; None where a server gave no figure, and `said` what it said.
+
+    `answer` is what was asked for besides the prompt, where only both together are too long.
+    """
+
+    num_tokens: int | None
+    limit: int | None
+    answer: int | None = None
+    said: str = ""
 
     def __str__(self) -> str:
+        if self.limit is None:
+            return f"the prompt is longer than the model takes: {self.said}"
+        if self.num_tokens is None:
+            return f"the prompt is longer than the model takes, {self.limit} tokens with its answer: {self.said}"
+        if self.answer and self.num_tokens < self.limit:
+            both = f"{self.num_tokens} tokens and an answer of up to {self.answer} are {self.num_tokens + self.answer}"
+            return f"the prompt's {both}; the model takes {self.limit}"
         return f"the prompt has {self.num_tokens} tokens; the model takes {self.limit} with at least one of answer"
+
+
+@dataclass(eq=False)
+class RequestRefused(PathFault):
+    """A path that the server will not take as it is asked for, and nobody knows how else to ask."""
+
+    said: str
+
+    def __str__(self) -> str:
+        return f"the model server refuses it: {self.said}"
+
+
+@dataclass(eq=False)
+class ContentFiltered(PathFault):
+    """A path that a content filter, or the model itself, refuses."""
+
+    said: str
+
+    def __str__(self) -> str:
+        return self.said
+
+
+@dataclass(eq=False)
+class NothingSent(PathFault):
+    """A path that ended without a word; what it cost all the same, None where unknown."""
+
+    tokens_in: int | None
+    tokens_out: int | None
+    finish_reason: str | None
+
+    def __str__(self) -> str:
+        cost = f"{_figure(self.tokens_in)} + {_figure(self.tokens_out)} tokens"
+        return f"the server sent nothing: no text, finish reason {self.finish_reason or 'none'}, {cost}"
+
+
+def _figure(count: int | None) -> str:
+    return "unknown" if count is None else str(count)
 
 
 class Engine(Protocol):
@@ -83,8 +139,8 @@ class Engine(Protocol):
         """So many sequences it runs at once."""
         ...
 
-    async def start(self) -> None:
-        """Returns once paths can be decoded."""
+    async def start(self, hear: Listener = ignore) -> None:
+        """Returns once paths can be decoded, or once `hear` has been told why not. What comes later is told to it too."""
         ...
 
     async def stop(self) -> None:
@@ -92,7 +148,11 @@ class Engine(Protocol):
         ...
 
     async def decode(self, request: DecodeRequest) -> Decoded:
-        """One path. Raises: PromptTooLong, EngineLost."""
+        """One path, however long it takes: what will pass is waited out. Raises: PathFault; EngineLost when it died over it."""
+        ...
+
+    def trouble(self) -> Trouble | None:
+        """What keeps it from decoding now; None when nothing does."""
         ...
 
     def load(self) -> EngineLoad:

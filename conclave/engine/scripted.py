@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad
+from conclave.engine.trouble import Listener, Trouble, ignore
 from schemas.values import FinishReason
 
 
@@ -40,7 +41,7 @@ class ScriptedEngine:
         """As set."""
         return self._max_running
 
-    async def start(self) -> None:
+    async def start(self, hear: Listener = ignore) -> None:
         """Nothing to start."""
 
     async def stop(self) -> None:
@@ -81,3 +82,7 @@ class ScriptedEngine:
     def load(self) -> EngineLoad:
         """What runs now; a script has no cache to fill."""
         return EngineLoad(self._running, 0, 0.0)
+
+    def trouble(self) -> Trouble | None:
+        """Never any."""
+        return None

@@ -1,7 +1,8 @@
 """vLLM's AsyncLLM in this process (its engine core in a child). The only module that knows vLLM.
 
-A dead engine core is replaced: whoever notices first closes the old one and starts another with backoff, everyone else gets
-EngineLost and comes again. Only final outputs are fetched, so a path costs this process one wake-up, not one a token.
+A dead engine core is replaced: whoever notices first closes the old one and starts another with backoff, everyone whose path
+it took with it gets EngineLost, and everyone else waits. Only final outputs are fetched, so a path costs this process one
+wake-up, not one a token.
 """
 
 import asyncio
@@ -34,6 +35,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad, EngineLost, PromptTooLong
+from conclave.engine.trouble import Listener, Trouble, TroubleKind, ignore
 from conclave.prompts import Message
 from schemas.values import FinishReason
 
@@ -53,6 +55,7 @@ class VllmEngine:
         self._limit = 0
         self._load = EngineLoad(0, 0, 0.0)
         self._restarting: asyncio.Task[None] | None = None
+        self._hear: Listener = ignore
         self._prompts: OrderedDict[tuple[Message, ...], list[int]] = OrderedDict()
 
     @property
@@ -74,8 +77,18 @@ class VllmEngine:
         """As of the engine core's latest step."""
         return self._load
 
-    async def start(self) -> None:
+    def trouble(self) -> Trouble | None:
+        """That the engine core is being started again."""
+        return (
+            Trouble(TroubleKind.AWAY, "the engine core died and is being started again") if self._restarting else None
+        )
+
+    async def start(self, hear: Listener = ignore) -> None:
         """Loads the model and starts the engine core: 20 to 45 s on two cores. Raises: what vLLM raises."""
+        self._hear = hear
+        await self._start()
+
+    async def _start(self) -> None:
         started = time.monotonic()
         args = AsyncEngineArgs(
             model=self._model,
@@ -104,8 +117,8 @@ class VllmEngine:
         await self._shut_down()
 
     async def decode(self, request: DecodeRequest) -> Decoded:
-        """One path. Raises: PromptTooLong; EngineLost when the engine died, now or before, and is being restarted."""
-        llm = self._alive()
+        """One path, once the engine runs. Raises: PromptTooLong; EngineLost when the engine died over it."""
+        llm = await self._alive()
         tokens = self._tokens(request.messages)
         if len(tokens) >= self._limit:
             raise PromptTooLong(len(tokens), self._limit - 1)
@@ -130,18 +143,22 @@ class VllmEngine:
             raise EngineLost("the engine ended a request without output")
         return _decoded(output, total_ms=(time.perf_counter() - started) * 1000)
 
-    def _alive(self) -> AsyncLLM:
-        if self._llm is None or self._restarting is not None:
-            raise EngineLost("the engine is starting")
-        if self._llm.errored:
-            self._restart()
-            raise EngineLost("the engine core died")
-        return self._llm
+    async def _alive(self) -> AsyncLLM:
+        """The engine core, waited for while it is being started again."""
+        while True:
+            if self._llm is not None and self._restarting is None:
+                if not self._llm.errored:
+                    return self._llm
+                self._restart()
+            if self._restarting is None:
+                raise EngineLost("the engine was never started, or has been stopped")
+            await asyncio.wait({self._restarting})
 
     def _restart(self) -> None:
         if self._restarting is None:
             log.warning("engine_lost", model=self.model)
             self._restarting = asyncio.create_task(self._start_again(), name="restart engine")
+            self._hear(self.trouble())
 
     async def _start_again(self) -> None:
         backoff_s = 0.5
@@ -149,7 +166,8 @@ class VllmEngine:
             while True:
                 await self._shut_down()
                 try:
-                    await self.start()
+                    await self._start()
+                    self._hear(None)
                     return
                 except Exception as error:  # noqa: BLE001  whatever keeps it from starting may pass
                     log.warning("engine_start_failed", error=repr(error)[:500])

@@ -1,6 +1,7 @@
 """How often a message is tried, how long between, and what is said once of a dependency that is away."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -27,23 +28,24 @@ class Backoff:
 class Dependencies:
     """Which dependencies are away: said once when one goes and once when it is back."""
 
-    _away: set[str] = field(default_factory=set)
+    _away: dict[str, str] = field(default_factory=dict)
 
     @property
-    def away(self) -> frozenset[str]:
-        """The names of those away."""
-        return frozenset(self._away)
+    def away(self) -> Mapping[str, str]:
+        """The names of those away, and why."""
+        return dict(self._away)
 
     def lost(self, name: str, why: str) -> None:
         """Notes that `name` is away."""
         metrics.UP.labels(name).set(0)
-        if name not in self._away:
-            self._away.add(name)
-            log.warning("dependency_lost", dependency=name, why=why[:300])
+        is_news = name not in self._away
+        self._away[name] = why[:500]
+        if is_news:
+            log.warning("dependency_lost", dependency=name, why=why[:500])
 
     def back(self, name: str) -> None:
         """Notes that `name` answers."""
         metrics.UP.labels(name).set(1)
         if name in self._away:
-            self._away.discard(name)
+            del self._away[name]
             log.warning("dependency_back", dependency=name)

@@ -31,6 +31,7 @@ class Work:
     joiner: Joiner | None = None
     is_ordered: bool = False  # of `handler`: the next event of a key starts when the previous one is finished
     request_key: RequestKey | None = None  # ids by which an event published twice is recognised
+    may_take: Callable[[], bool] = lambda: True  # False while `handler` could do nothing with more events
 
 
 class Handling:
@@ -59,6 +60,8 @@ class Handling:
     @property
     def room(self) -> int:
         """How many more may be taken now."""
+        if not self._work.may_take():
+            return 0
         return self._settings.max_in_flight - self.num_running
 
     def take(self, tasks: asyncio.TaskGroup, lane: Lane, record: Record, event: Event) -> None:

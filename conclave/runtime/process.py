@@ -117,9 +117,9 @@ async def _compose_and_run(
         extra.append(tasks.create_task(_probe_kafka(settings, dependencies), name="probe"))
 
         def status() -> dict[str, object]:
-            away = sorted(dependencies.away)
+            away = dependencies.away
             is_ready = parts.consumer.is_ready and not away and (reader is None or reader.is_caught_up)
-            return {"ready": is_ready, "away": away, **parts.status()}
+            return {"ready": is_ready, "away": sorted(away), "why": away, **parts.status()}
 
         ready["consumer"] = ready["status"] = status
         stopper = tasks.create_task(_stop_when(stopping, parts.consumer.stop), name="stopper")

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from conclave import prompts
 from conclave.engine import ENGINES
+from conclave.engine.trouble import Trouble
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.handling import Work
 from conclave.runtime.kafka import Kafka
@@ -23,10 +24,23 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     own = load(DecoderSettings)
     prompt_sets = prompts.available(own.prompts_dir, tools=TOOLS)
     engine = ENGINES[own.engine](own.options())
-    await engine.start()
+
+    def hear(trouble: Trouble | None) -> None:
+        if trouble is None:
+            dependencies.back("engine")
+        else:
+            dependencies.lost("engine", str(trouble))
+
+    await engine.start(hear)
     try:
         decoder = Decoder(engine, kv_cache_use_limit=own.kv_cache_use_limit, prompt_sets=prompt_sets)
-        service = Service("decoder", settings, Work(handler=decoder), dependencies, Kafka(settings.bootstrap_servers))
+        service = Service(
+            "decoder",
+            settings,
+            Work(handler=decoder, may_take=decoder.may_take),
+            dependencies,
+            Kafka(settings.bootstrap_servers),
+        )
         yield Parts(service, listener=decoder, status=decoder.status)
     finally:
         await engine.stop()

@@ -3,29 +3,51 @@
     1. closed, or past its deadline    PathFailed at once
     2. its prompt can't be rendered    PathFailed(bad_prompt)
     3. it waits for its turn           see conclave.engine.admission
-    4. it is decoded                   PathDecoded; PathFailed(prompt_too_long), (cancelled), (deadline), (engine)
+    4. it is decoded                   PathDecoded; PathFailed, by a fault of the path (FAULTS), or (engine)
     5. it is given up                  PathFailed(engine)
-A step closed meanwhile ends 3 and 4, and frees the engine.
+A step closed meanwhile ends 3 and 4, and frees the engine. So does the deadline: until then a path waits for an engine that is
+away, and no attempt is counted. While it is away nothing more is taken (`may_take`).
 """
 
 import asyncio
+import contextlib
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from typing import assert_never
+
+from msgspec.structs import replace
 
 from conclave import prompts
 from conclave.engine.admission import Admission, Ticket
-from conclave.engine.protocol import Decoded, DecodeRequest, Engine, EngineLost, PromptTooLong
+from conclave.engine.protocol import (
+    ContentFiltered,
+    Decoded,
+    DecodeRequest,
+    Engine,
+    EngineLost,
+    NothingSent,
+    PathFault,
+    PromptTooLong,
+    RequestRefused,
+)
 from conclave.prompts import Form, PromptSet, Rendered, UnknownPrompt
 from conclave.runtime.dead_letters import Cause
 from conclave.runtime.handler import Arrival
 from schemas.events import Event, PathDecoded, PathFailed, SampleRequested, StepClosed
 from schemas.ids import path_id
-from schemas.values import MAX_TEXT_CHARS, PathFailure
+from schemas.values import MAX_TEXT_CHARS, FinishReason, PathFailure
 
 _REMEMBERED_STEPS = 100_000
 _MAX_ANSWER_CHARS = 4096
 _MAX_LOSSES = 3
+
+FAULTS: Mapping[type[PathFault], PathFailure] = {
+    PromptTooLong: PathFailure.PROMPT_TOO_LONG,
+    RequestRefused: PathFailure.BAD_REQUEST,
+    ContentFiltered: PathFailure.CONTENT_FILTERED,
+    NothingSent: PathFailure.NOTHING_SENT,
+}
 
 
 class Decoder:
@@ -43,12 +65,17 @@ class Decoder:
         self._turns: dict[Ticket, asyncio.Future[None]] = {}
         self._closed: OrderedDict[str, None] = OrderedDict()
         self._decoding: dict[str, set[asyncio.Task[Decoded]]] = {}
-        self._losses: Counter[str] = Counter()
+
+    def may_take(self) -> bool:
+        """False while the engine is away, barred or pausing: more samples could only wait here."""
+        trouble = self._engine.trouble()
+        return trouble is None or not trouble.keeps_from_taking
 
     def status(self) -> dict[str, object]:
         """What /ready says of the engine."""
-        load = self._engine.load()
+        load, trouble = self._engine.load(), self._engine.trouble()
         return {
+            "engine_trouble": None if trouble is None else str(trouble),
             "engine_running": load.running,
             "engine_waiting": self._admission.num_waiting,
             "kv_cache_use": load.kv_cache_use,
@@ -65,7 +92,7 @@ class Decoder:
             task.cancel()
 
     async def handle(self, event: Event, arrival: Arrival) -> Sequence[Event]:
-        """The one terminal event of a sample. Raises: EngineLost to have it decoded again once the engine is back."""
+        """The one terminal event of a sample."""
         assert isinstance(event, SampleRequested)
         started = time.perf_counter()
         left_s = (event.context.deadline_ms - arrival.now_ms) / 1000
@@ -83,7 +110,6 @@ class Decoder:
     def give_up(self, event: Event, arrival: Arrival, cause: Cause) -> Sequence[Event]:
         """The sample's terminal event, whatever was the matter with it."""
         assert isinstance(event, SampleRequested)
-        self._losses.pop(path_id(event.context.step_id, event.sample_index), None)
         return [_failed(event, PathFailure.ENGINE, f"given up ({cause.reason}): {cause.message}", time.perf_counter())]
 
     def unreadable(self, value: bytes | None, arrival: Arrival, cause: Cause) -> Sequence[Event]:
@@ -96,31 +122,27 @@ class Decoder:
         sample_id = path_id(event.context.step_id, event.sample_index)
         try:
             decoded = await self._cancellable(event, self._request(event, rendered, sample_id), left_s)
-        except PromptTooLong as error:
-            return _failed(event, PathFailure.PROMPT_TOO_LONG, str(error), started)
+        except PathFault as fault:
+            return _faulty(event, fault, started)
         except TimeoutError:
-            return _failed(event, PathFailure.DEADLINE, f"not decoded within its last {left_s:.1f} s", started)
+            trouble = self._engine.trouble()
+            why = "" if trouble is None else f": {trouble}"
+            return _failed(event, PathFailure.DEADLINE, f"not decoded within its last {left_s:.1f} s{why}", started)
         except EngineLost as error:
-            self._losses[sample_id] += error.why != "the engine is starting"
-            if self._losses[sample_id] < _MAX_LOSSES:
-                raise
-            del self._losses[sample_id]
-            return _failed(
-                event, PathFailure.ENGINE, f"the engine was lost {_MAX_LOSSES} times while decoding it", started
-            )
+            message = f"the engine was lost {_MAX_LOSSES} times while decoding it: {error.why}"
+            return _failed(event, PathFailure.ENGINE, message, started)
         except asyncio.CancelledError:
             # Our own task being cancelled (a partition lost, a shutdown) is not for the handler to turn into an event.
             task = asyncio.current_task()
             if event.context.step_id not in self._closed or (task is not None and task.cancelling()):
                 raise
             return _failed(event, PathFailure.CANCELLED, "its step was decided without it", started)
-        self._losses.pop(sample_id, None)
         return _path(event, form, decoded, self._engine)
 
     async def _cancellable(self, event: SampleRequested, request: DecodeRequest, left_s: float) -> Decoded:
         """The decoded path; ends early with CancelledError when the step is closed, TimeoutError at its deadline."""
         step = event.context.step_id
-        task = asyncio.create_task(self._in_turn(step, request), name=request.sample_id)
+        task = asyncio.create_task(self._until_decoded(step, request), name=request.sample_id)
         self._decoding.setdefault(step, set()).add(task)
         try:
             async with asyncio.timeout(left_s):
@@ -130,6 +152,13 @@ class Decoder:
             tasks.discard(task)
             if not tasks:
                 del self._decoding[step]
+
+    async def _until_decoded(self, step: str, request: DecodeRequest) -> Decoded:
+        """The path, decoded again where the engine died over it. Raises: EngineLost at the third time."""
+        for _ in range(_MAX_LOSSES - 1):
+            with contextlib.suppress(EngineLost):
+                return await self._in_turn(step, request)
+        return await self._in_turn(step, request)
 
     async def _in_turn(self, step: str, request: DecodeRequest) -> Decoded:
         ticket = self._admission.enter(step)
@@ -180,7 +209,7 @@ def storable(text: str) -> str:
 
 def _path(event: SampleRequested, form: Form, decoded: Decoded, engine: Engine) -> PathDecoded:
     text = storable(decoded.text)
-    answer = form.extract_answer(text)
+    answer = _answer(form, text, decoded.finish_reason)
     return PathDecoded(
         context=event.context,
         sample_index=event.sample_index,
@@ -188,8 +217,8 @@ def _path(event: SampleRequested, form: Form, decoded: Decoded, engine: Engine) 
         text=text,
         answer=answer if answer is not None and len(answer) <= _MAX_ANSWER_CHARS else None,
         finish_reason=decoded.finish_reason,
-        tokens_in=decoded.tokens_in,
-        tokens_out=decoded.tokens_out,
+        tokens_in=decoded.tokens_in or 0,
+        tokens_out=decoded.tokens_out or 0,
         mean_logprob=decoded.mean_logprob,
         min_logprob=decoded.min_logprob,
         queued_ms=decoded.queued_ms,
@@ -198,6 +227,27 @@ def _path(event: SampleRequested, form: Form, decoded: Decoded, engine: Engine) 
         model=engine.model,
         engine=engine.name,
     )
+
+
+def _answer(form: Form, text: str, finish: FinishReason) -> str | None:
+    """The answer that counts: of a text that came to its end, or of the lines that were whole when it was cut."""
+    match finish:
+        case FinishReason.STOP:
+            return form.extract_answer(text)
+        case FinishReason.LENGTH:
+            return form.extract_answer(text.rpartition("\n")[0])
+        case FinishReason.TOOL_CALLS | FinishReason.CONTENT_FILTER | FinishReason.ABORT | FinishReason.NONE:
+            return None
+        case _:
+            assert_never(finish)
+
+
+def _faulty(event: SampleRequested, fault: PathFault, started: float) -> PathFailed:
+    """The failure of a path that is itself at fault, with what it cost all the same."""
+    failed = _failed(event, FAULTS[type(fault)], str(fault), started)
+    if isinstance(fault, NothingSent):
+        return replace(failed, tokens_in=fault.tokens_in or 0, tokens_out=fault.tokens_out or 0)
+    return failed
 
 
 def _failed(event: SampleRequested, failure: PathFailure, message: str, started: float) -> PathFailed:

@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from conclave.engine import ENGINES, EngineOptions
+from conclave.engine.breaker import Pace
 from conclave.runtime.settings import PREFIX
 
 
@@ -23,6 +24,22 @@ class DecoderSettings(BaseSettings):
     prompts_dir: Annotated[Path | None, Field(description="folder of prompt sets besides those that ship")] = None
     openai_base_url: str = ""
     openai_api_key: SecretStr = SecretStr("")
+    server_pause_s: Annotated[
+        float,
+        Field(gt=0, le=60, description="shortest pause before a model server that is away or busy is called again"),
+    ] = 0.1
+    server_max_pause_s: Annotated[float, Field(gt=0, le=3600, description="longest such pause")] = 5.0
+    server_recheck_s: Annotated[
+        float, Field(gt=0, le=86_400, description="longest pause while a setting or an account is at fault")
+    ] = 30.0
+    server_max_told_pause_s: Annotated[
+        float,
+        Field(gt=0, le=86_400, description="of Retry-After and rate limits: called again after this at the latest"),
+    ] = 300.0
+    server_silence_s: Annotated[
+        float,
+        Field(gt=0, le=86_400, description="a call of the model server that hears nothing for so long comes again"),
+    ] = 300.0
     scripted_latency_ms: Annotated[float, Field(ge=0)] = 5.0
     scripted_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.7
     scripted_journal: str = ""
@@ -43,6 +60,13 @@ class DecoderSettings(BaseSettings):
             max_model_len=self.max_model_len,
             openai_base_url=self.openai_base_url,
             openai_api_key=self.openai_api_key.get_secret_value(),
+            pace=Pace(
+                shortest_pause_s=self.server_pause_s,
+                longest_pause_s=self.server_max_pause_s,
+                longest_recheck_s=self.server_recheck_s,
+                longest_told_s=self.server_max_told_pause_s,
+                silence_s=self.server_silence_s,
+            ),
             scripted_latency_ms=self.scripted_latency_ms,
             scripted_accuracy=self.scripted_accuracy,
             scripted_journal=self.scripted_journal,

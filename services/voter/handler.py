@@ -31,7 +31,9 @@ _EQUIVALENCE = EQUIVALENCES["short_answer"]
 Vote = PathDecoded | PathFailed | TallyCarried
 
 # After these another sample would end the same way: the prompt is at fault, or someone has closed the step.
-_FUTILE = frozenset({PathFailure.PROMPT_TOO_LONG, PathFailure.BAD_PROMPT, PathFailure.CANCELLED})
+_FUTILE = frozenset(
+    {PathFailure.PROMPT_TOO_LONG, PathFailure.BAD_PROMPT, PathFailure.BAD_REQUEST, PathFailure.CANCELLED}
+)
 
 
 class Voter:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from conclave.engine import ENGINES, EngineOptions
-from conclave.engine.protocol import DecodeRequest, Engine, EngineLost, PromptTooLong
+from conclave.engine.protocol import DecodeRequest, Engine, PromptTooLong
 from conclave.local.machine.ports import free_port
 from conclave.prompts import Message
 from conclave.testing.waiting import until_async
@@ -102,6 +102,8 @@ def _request(text: str, *, max_tokens: int = 40) -> DecodeRequest:
 async def test_a_path_from_a_server_has_text_and_figures(engine: Engine) -> None:
     decoded = await engine.decode(_request("Tom has 12 apples. Tom buys 7 more. How many apples does Tom have now?"))
     assert decoded.text
+    assert decoded.tokens_in is not None
+    assert decoded.tokens_out is not None
     assert decoded.tokens_in > 10
     assert 0 < decoded.tokens_out <= 40
     assert decoded.mean_logprob is not None
@@ -113,7 +115,7 @@ async def test_a_path_from_a_server_has_text_and_figures(engine: Engine) -> None
 async def test_a_prompt_too_long_for_the_server_is_named_as_such(engine: Engine) -> None:
     with pytest.raises(PromptTooLong) as caught:
         await engine.decode(_request("apples " * CONTEXT))
-    assert caught.value.limit > 0
+    assert caught.value.limit == CONTEXT
 
 
 async def test_cancelled_paths_are_aborted_on_the_server(engine: Engine, server: str) -> None:
@@ -129,13 +131,6 @@ async def test_cancelled_paths_are_aborted_on_the_server(engine: Engine, server:
     finished = await _total(server, "request_success_total", but='finished_reason="abort"') - before
     assert all(task.cancelled() for task in tasks), [task for task in tasks if not task.cancelled()]
     assert finished == 0, "paths that nobody waits for were decoded to their end"
-
-
-async def test_a_server_that_is_away_is_a_lost_engine() -> None:
-    engine = ENGINES["openai"](EngineOptions(model="m", openai_base_url=f"http://127.0.0.1:{free_port()}/v1"))
-    with pytest.raises(EngineLost):
-        await engine.decode(_request("anyone there?"))
-    await engine.stop()
 
 
 async def _is_decoding(server: str) -> bool:

@@ -52,6 +52,8 @@ def _request(number: int, *, max_tokens: int = 60) -> DecodeRequest:
 async def test_a_path_has_text_and_sane_figures(engine: Engine) -> None:
     decoded = await engine.decode(_request(5))
     assert decoded.text
+    assert decoded.tokens_in is not None
+    assert decoded.tokens_out is not None
     assert decoded.tokens_in > 10
     assert 0 < decoded.tokens_out <= 60
     assert decoded.mean_logprob is not None
@@ -86,7 +88,9 @@ async def test_cancelling_frees_the_engine(engine: Engine) -> None:
 async def test_a_prompt_too_long_is_refused_with_both_lengths(engine: Engine) -> None:
     with pytest.raises(PromptTooLong) as caught:
         await engine.decode(DecodeRequest("long", (Message("user", "apples " * 3000),)))
-    assert caught.value.num_tokens > caught.value.limit == 1023
+    assert caught.value.limit == 1023
+    assert caught.value.num_tokens is not None
+    assert caught.value.num_tokens > 1023
 
 
 async def test_a_path_is_gone_on_from_what_it_said_and_a_tools_result(engine: Engine) -> None:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad, EngineLost, PromptTooLong
 from conclave.engine.scripted import ScriptedEngine
+from conclave.engine.trouble import Listener, Trouble, TroubleKind, ignore
 from conclave.runtime.dead_letters import Cause, Reason
 from conclave.runtime.handler import Arrival
 from schemas import codec
@@ -35,9 +36,14 @@ class FakeEngine:
     model: str = "none"
     started: int = 0
     running: int = 0
+    in_trouble: Trouble | None = None
 
-    async def start(self) -> None:
+    async def start(self, hear: Listener = ignore) -> None:
         """Nothing to do."""
+
+    def trouble(self) -> Trouble | None:
+        """What it is told to have."""
+        return self.in_trouble
 
     async def stop(self) -> None:
         """Nothing to do."""
@@ -163,19 +169,36 @@ async def test_a_sample_still_decoding_at_its_deadline_is_given_up() -> None:
     assert engine.running == 0
 
 
-async def test_a_sample_is_decoded_again_when_the_engine_was_lost_and_fails_at_the_third_loss() -> None:
-    decoder, sample = Decoder(FakeEngine([EngineLost("died"), DECODED])), _sample()
-    with pytest.raises(EngineLost):
-        await decoder.handle(sample, _arrival())
-    assert isinstance(await _end(decoder, sample), PathDecoded)
-    losses: list[Decoded | Exception] = [*[EngineLost("the engine is starting")] * 5, *[EngineLost("died")] * 3]
-    decoder = Decoder(FakeEngine(losses))
-    for _ in range(7):
-        with pytest.raises(EngineLost):
-            await decoder.handle(sample, _arrival())
-    path = await _end(decoder, sample)
+async def test_a_sample_is_decoded_again_when_the_engine_died_over_it_and_fails_at_the_third_time() -> None:
+    assert isinstance(
+        await _end(Decoder(FakeEngine([EngineLost("died"), EngineLost("died"), DECODED])), _sample()), PathDecoded
+    )
+    engine = FakeEngine([EngineLost("died")])
+    path = await _end(Decoder(engine), _sample())
     assert isinstance(path, PathFailed)
     assert path.failure is PathFailure.ENGINE
+    assert "died" in path.message
+    assert (engine.started, engine.running) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "takes"), [(None, True), *((kind, kind is TroubleKind.UNSTEADY) for kind in TroubleKind)]
+)
+async def test_nothing_is_taken_while_the_engine_is_in_trouble(trouble: TroubleKind | None, takes: bool) -> None:
+    engine = FakeEngine(in_trouble=None if trouble is None else Trouble(trouble, "why"))
+    assert Decoder(engine).may_take() is takes
+
+
+async def test_a_sample_that_waited_in_vain_says_what_for() -> None:
+    engine = FakeEngine(
+        is_held=True, in_trouble=Trouble(TroubleKind.BARRED, "401 wrong key", "CONCLAVE_OPENAI_API_KEY")
+    )
+    path = await _end(Decoder(engine), _sample(left_ms=50))
+    assert isinstance(path, PathFailed)
+    assert (path.failure, "look at CONCLAVE_OPENAI_API_KEY: 401 wrong key" in path.message) == (
+        PathFailure.DEADLINE,
+        True,
+    )
 
 
 async def test_a_sample_that_is_given_up_ends_as_a_failed_path_that_says_why() -> None:

@@ -163,7 +163,10 @@ def test_past_the_deadline_no_further_wave_is_launched() -> None:
     assert (verdict.stop_reason, verdict.answer) == (StopReason.DEADLINE, "4")
 
 
-@pytest.mark.parametrize("failure", [PathFailure.PROMPT_TOO_LONG, PathFailure.BAD_PROMPT, PathFailure.CANCELLED])
+@pytest.mark.parametrize(
+    "failure",
+    [PathFailure.PROMPT_TOO_LONG, PathFailure.BAD_PROMPT, PathFailure.BAD_REQUEST, PathFailure.CANCELLED],
+)
 def test_no_wave_follows_when_every_further_sample_would_fail_the_same_way(failure: PathFailure) -> None:
     decision = decide([made.failed(STEP, index, 4, failure) for index in range(4)])
     assert (verdict_of(decision).outcome, len(decision.outputs)) == (Outcome.NO_ANSWER, 1)
