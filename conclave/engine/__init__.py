@@ -17,6 +17,7 @@ class EngineOptions:
     max_model_len: int | None = None
     openai_base_url: str = ""
     openai_api_key: str = ""
+    openai_server: str = ""
     pace: Pace = field(default_factory=Pace)
     scripted_latency_ms: float = 5.0
     scripted_accuracy: float = 0.7
@@ -37,6 +38,7 @@ def _openai(options: EngineOptions) -> Engine:
         options.openai_base_url,
         api_key=options.openai_api_key,
         max_running=options.max_running,
+        server=options.openai_server,
         pace=options.pace,
     )
 

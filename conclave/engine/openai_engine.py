@@ -15,9 +15,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, Timeout
+from openai import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    AsyncOpenAI,
+    AuthenticationError,
+    InternalServerError,
+    PermissionDeniedError,
+    RateLimitError,
+    Timeout,
+)
 
-from conclave.engine import metrics
+from conclave.engine import continuation, metrics
 from conclave.engine.breaker import Breaker, Call, Pace
 from conclave.engine.chat_stream import Chat, Events, StreamFailed, error_in
 from conclave.engine.dialect import Dialect, learn
@@ -86,6 +96,7 @@ class OpenAIEngine:
         *,
         api_key: str = "",
         max_running: int = 64,
+        server: str = "",
         pace: Pace | None = None,
         client: AsyncOpenAI | None = None,
     ) -> None:
@@ -101,6 +112,7 @@ class OpenAIEngine:
         )
         self._breaker = Breaker(max_running=max_running, pace=self._pace, try_once=self._try_once)
         self._dialect = Dialect()
+        self._server: str | None = server or None  # its kind, asked for when a path is first gone on from
         self._rng = random.Random()
 
     @property
@@ -142,9 +154,11 @@ class OpenAIEngine:
         return self._breaker.trouble()
 
     async def decode(self, request: DecodeRequest) -> Decoded:
-        """One path, however long it takes. Raises: PromptTooLong, ContentFiltered, NothingSent, RequestRefused."""
+        """One path, however long it takes. Raises: PromptTooLong, ContentFiltered, NothingSent, RequestRefused, CannotGoOn."""
         started = time.perf_counter()
         num_failures = 0
+        if continuation.is_gone_on(request) and self._server is None:
+            await self._look_at_server()
         while True:
             async with self._breaker.call() as call:
                 dialect = self._dialect
@@ -156,6 +170,23 @@ class OpenAIEngine:
             if remedy is Remedy.COME_AGAIN:
                 num_failures += 1
                 await asyncio.sleep(self._own_pause_s(num_failures))
+
+    async def _look_at_server(self) -> None:
+        """Finds out what kind of server it is, by the models that it lists, once it answers."""
+        num_failures = 0
+        while True:
+            try:
+                models = await self._client.models.list()
+                self._server = continuation.server_among({model.owned_by for model in models.data})
+                return
+            except (APIConnectionError, InternalServerError, RateLimitError):
+                num_failures += 1
+                await asyncio.sleep(self._own_pause_s(num_failures))
+            except Exception as error:  # noqa: BLE001  whatever else it says to this is no list of models
+                log.warning("model_server_kind_unknown", error=repr(error)[:500])
+                if not isinstance(error, AuthenticationError | PermissionDeniedError):
+                    self._server = ""
+                return
 
     # -- what to do about an error ------------------------------------------------------------------------------------
 
@@ -232,10 +263,11 @@ class OpenAIEngine:
     async def _attempt(self, dialect: Dialect, request: DecodeRequest, call: Call, started: float) -> Attempt:
         """One call, read to its end or to an error."""
         queued_ms = (time.perf_counter() - started) * 1000
+        arguments = dialect.arguments(self._model, request) | continuation.words(self._server or "", request)
         reading = _Reading(Chat(dialect.untold_stops(request)), started)
         error: ServerError | None = None
         try:
-            await self._read(dialect.arguments(self._model, request), reading, call)
+            await self._read(arguments, reading, call)
         except StreamFailed as failed:
             error = failed.error
         except APIStatusError as refused:

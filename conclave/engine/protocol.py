@@ -95,6 +95,19 @@ class RequestRefused(PathFault):
 
 
 @dataclass(eq=False)
+class CannotGoOn(PathFault):
+    """A path that calls tools, on a server that is not known to go on from what was said."""
+
+    known: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            "the model server is not known to go on from what a path has said, as paths with tools must; "
+            f"if it is one of {', '.join(self.known)}, say so by CONCLAVE_OPENAI_SERVER"
+        )
+
+
+@dataclass(eq=False)
 class ContentFiltered(PathFault):
     """A path that a content filter, or the model itself, refuses."""
 

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from conclave import prompts
 from conclave.engine.admission import Admission, Ticket
 from conclave.engine.protocol import (
+    CannotGoOn,
     ContentFiltered,
     Decoded,
     DecodeRequest,
@@ -45,6 +46,7 @@ _MAX_LOSSES = 3
 FAULTS: Mapping[type[PathFault], PathFailure] = {
     PromptTooLong: PathFailure.PROMPT_TOO_LONG,
     RequestRefused: PathFailure.BAD_REQUEST,
+    CannotGoOn: PathFailure.BAD_PROMPT,
     ContentFiltered: PathFailure.CONTENT_FILTERED,
     NothingSent: PathFailure.NOTHING_SENT,
 }

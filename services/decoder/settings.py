@@ -1,7 +1,7 @@
 """The decoder's settings."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -24,6 +24,10 @@ class DecoderSettings(BaseSettings):
     prompts_dir: Annotated[Path | None, Field(description="folder of prompt sets besides those that ship")] = None
     openai_base_url: str = ""
     openai_api_key: SecretStr = SecretStr("")
+    openai_server: Annotated[
+        Literal["", "vllm", "sglang", "llamacpp"],
+        Field(description="what kind of server it is, for paths with tools; default: as the models that it lists say"),
+    ] = ""
     server_pause_s: Annotated[
         float,
         Field(gt=0, le=60, description="shortest pause before a model server that is away or busy is called again"),
@@ -60,6 +64,7 @@ class DecoderSettings(BaseSettings):
             max_model_len=self.max_model_len,
             openai_base_url=self.openai_base_url,
             openai_api_key=self.openai_api_key.get_secret_value(),
+            openai_server=self.openai_server,
             pace=Pace(
                 shortest_pause_s=self.server_pause_s,
                 longest_pause_s=self.server_max_pause_s,
