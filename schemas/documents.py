@@ -65,7 +65,7 @@ def asyncapi(version: str) -> dict[str, Any]:
         },
         "defaultContentType": CONTENT_TYPE,
         "channels": {row.topic.value: _channel(row) for row in flow.TOPICS},
-        "operations": {name: operation for row in flow.SERVICES for name, operation in _operations(row)},
+        "operations": {name: operation for row in flow.SERVICES.values() for name, operation in _operations(row)},
         "components": {
             "messages": {
                 name: message
@@ -153,7 +153,7 @@ def diagram() -> str:
     lines = ["flowchart LR", "  producers([producers]) --> requests"]
     for row in flow.TOPICS:
         lines.append(f"  {_node(row.topic)}[/{row.topic.value}/]")
-    for service in flow.SERVICES:
+    for service in flow.SERVICES.values():
         lines += [f"  {_node(topic)} --> {service.name}" for topic in service.consumes]
         lines += [f"  {_node(topic)} -.-> {service.name}" for topic in service.broadcasts]
         for topic in dict.fromkeys(flow.topic_of(event) for event in service.emits):

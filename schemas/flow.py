@@ -72,10 +72,16 @@ class ServiceRow(Struct, frozen=True):
     broadcasts: tuple[Topic, ...] = ()
     needs_postgres: bool = False
     needs_model: bool = False
+    package: str = "services"  # that its module is in; an operator's own may be in none
+
+    @property
+    def module(self) -> str:
+        """What `python -m` runs."""
+        return f"{self.package}.{self.name}".lstrip(".")
 
 
 # fmt: off
-SERVICES: tuple[ServiceRow, ...] = (
+SERVICES: dict[str, ServiceRow] = {row.name: row for row in (
     ServiceRow("decomposer", (Topic.REQUESTS,), (e.PlanMade, e.SampleRequested, e.RequestFailed, e.ReasoningRequested)),
     ServiceRow("decoder",    (Topic.SAMPLES,),  (e.PathDecoded, e.PathFailed),
                broadcasts=(Topic.CONTROL,), needs_model=True),
@@ -84,12 +90,11 @@ SERVICES: tuple[ServiceRow, ...] = (
                (e.AnswerReached, e.RequestFailed, e.SampleRequested, e.StepClosed, e.PlanCarried)),
     ServiceRow("recorder",   (Topic.REQUESTS, Topic.STEPS, Topic.PATHS, Topic.ANSWERS, Topic.FEEDBACK), (),
                needs_postgres=True),
-)
+)}
 # fmt: on
 
 _ROW_OF: dict[Topic, TopicRow] = {row.topic: row for row in TOPICS}
 _TOPIC_OF: dict[type[e.Event], Topic] = {event: row.topic for row in TOPICS for event in row.events}
-_SERVICE_OF: dict[str, ServiceRow] = {row.name: row for row in SERVICES}
 
 
 def topic_row(topic: str) -> TopicRow:
@@ -104,7 +109,7 @@ def topic_of(event: type[e.Event]) -> Topic:
 
 def service_row(name: str) -> ServiceRow:
     """The row of a service. Raises: KeyError for a name that is no service of the pipeline."""
-    return _SERVICE_OF[name]
+    return SERVICES[name]
 
 
 def dead_letter_topic(topic: str) -> str:

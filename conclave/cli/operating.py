@@ -91,7 +91,7 @@ async def _check_services(found: Endpoints) -> list[Finding]:
     """What each service says of itself. Those of another machine are not known here, and their own probes ask them."""
     if not found.http:
         return []
-    names = sorted({*found.http, *(row.name for row in flow.SERVICES)})
+    names = sorted({*found.http, *flow.SERVICES})
     return list(await asyncio.gather(*(_readiness(name, found.http.get(name)) for name in names)))
 
 

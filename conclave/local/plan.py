@@ -48,20 +48,20 @@ class Plan:
 
     def service_replicas(self) -> list[Replica]:
         """Every service process, in the order of the flow."""
-        rows = [row for row in SERVICES if self.has(row.name)]
+        rows = [row for row in SERVICES.values() if self.has(row.name)]
         counts = [(row, self.replicas.get(row.name, 1)) for row in rows]
         return [Replica(row, index, count) for row, count in counts for index in range(count)]
 
     def check(self) -> None:
         """Raises: LocalStackError for a part or an engine that does not exist, PartMissing for an absent model."""
-        known = {KAFKA, POSTGRES, *(row.name for row in SERVICES)}
+        load_extensions(named_in(os.environ.get(SETTING, "")))
+        known = {KAFKA, POSTGRES, *SERVICES}
         if unknown := (self.only | set(self.replicas)) - known:
             raise LocalStackError(f"No part is called {', '.join(sorted(unknown))}. Parts: {', '.join(sorted(known))}.")
         if any(replica.row.needs_model for replica in self.service_replicas()):
             self._check_engine()
 
     def _check_engine(self) -> None:
-        load_extensions(named_in(os.environ.get(SETTING, "")))
         if self.engine not in ENGINES:
             raise LocalStackError(f"No engine is called {self.engine}. Engines: {', '.join(ENGINES)}.")
         if self.engine == "vllm":

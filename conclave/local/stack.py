@@ -141,7 +141,7 @@ class Stack:
         )
         return ServiceProcess(
             replica.name,
-            f"services.{replica.row.name}",
+            replica.row.module,
             port=port,
             environment=environment,
             log_path=self._folders.log(replica.name),

@@ -58,7 +58,7 @@ class Pipeline:
         port = free_port(avoid=frozenset(each.port for each in self.services.values()))
         service = ServiceProcess(
             label or name,
-            f"services.{name}",
+            flow.service_row(name).module,
             port=port,
             environment=environment | {"CONCLAVE_HTTP_PORT": str(port)},
             log_path=self.folder / f"{label or name}.log",
@@ -72,8 +72,8 @@ class Pipeline:
     async def running(self, *, limit_s: float = 90.0) -> AsyncIterator[Self]:
         """Every service once, all ready; whatever runs at the end is stopped."""
         try:
-            for row in flow.SERVICES:
-                await self.add(row.name)
+            for name in flow.SERVICES:
+                await self.add(name)
             await self.until_ready(limit_s=limit_s)
             yield self
         finally:

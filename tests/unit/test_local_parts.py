@@ -80,7 +80,7 @@ def test_decoders_share_all_cores_but_the_first(
 
 
 def test_a_service_gets_the_settings_it_needs_and_no_secret_that_it_does_not() -> None:
-    for row in SERVICES:
+    for row in SERVICES.values():
         environment = environment_of(
             Replica(row, 0, 1), Plan(engine="scripted"), bootstrap_servers="h:1", dsn="postgresql://secret", port=7
         )
