@@ -71,7 +71,7 @@ def stale() -> list[str]:
 def broken() -> list[str]:
     """A line for each way in which the events break a reader of a released schema, or can no longer be read.
 
-    An event whose major version was raised (schemas.codec.VERSIONS) is a new event: its readers know it by its type. The
+    An event whose major version was raised (its VERSION) is a new event: its readers know it by its type. The
     versions before stay readable (schemas.upcasts), each line that was recorded of them.
     """
     return [
@@ -89,7 +89,7 @@ def _broken_schema(path: Path) -> list[str]:
         return []
     is_facing = codec.is_producer_facing(event)
     found = breaks(json.loads(path.read_text()), documents.json_schema(event), is_producer_facing=is_facing)
-    return [f"{path.stem}: {each} (raise its version in schemas/codec.py)" for each in found]
+    return [f"{path.stem}: {each} (raise its VERSION in schemas/events.py)" for each in found]
 
 
 def _unreadable_lines(path: Path) -> list[str]:

@@ -8,31 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import cache
-from typing import get_args
 
 import msgspec
 from msgspec.structs import replace
 
 from schemas import cloudevents, flow, producers
-from schemas import events as e
 from schemas.envelope import Headers, header, parse_type, type_name
-from schemas.events import Event
+from schemas.events import Event, ReasoningRequested
 from schemas.upcasts import Way, way_from
 
-EVENT_TYPES: dict[str, type[Event]] = {event.__name__: event for event in get_args(Event)}
-
-# An event's major version, where it is no longer 1. A breaking change to a released version raises it, with an upcast.
-VERSIONS: dict[type[Event], int] = {
-    e.PlanMade: 2,
-    e.SampleRequested: 2,
-    e.PathDecoded: 2,
-    e.PathFailed: 2,
-    e.TallyCarried: 2,
-    e.StepDecided: 2,
-    e.PlanCarried: 2,
-    e.AnswerReached: 2,
-    e.RequestFailed: 2,
-}
+EVENT_TYPES: dict[str, type[Event]] = {event.__name__: event for row in flow.TOPICS for event in row.events}
 
 _PATH = re.compile(r" - at `(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"field `(?P<field>[^`]*)`")
@@ -64,7 +49,7 @@ def encode(event: Event) -> bytes:
 
 def version_of(event_type: type[Event]) -> int:
     """The major version of an event that this code writes."""
-    return VERSIONS.get(event_type, 1)
+    return event_type.VERSION
 
 
 def versioned_type(event_type: type[Event]) -> str:
@@ -92,7 +77,7 @@ def read(topic: str, headers: Headers, value: bytes | None) -> Event:
         except UnreadableEvent as error:
             field = "$.type" if error.field == "ce_type" else f"$.data{error.field.removeprefix('$')}"
             raise UnreadableEvent(error.defect, field, error.message) from None
-    if isinstance(event, e.ReasoningRequested) and event.request_id is None and event.idempotency_key is None:
+    if isinstance(event, ReasoningRequested) and event.request_id is None and event.idempotency_key is None:
         return replace(event, idempotency_key=cloudevents.idempotency_key(headers))
     return event
 

@@ -5,7 +5,7 @@ there, most likely a typing mistake; all others come from Conclave's services, w
 that a newer service may add one.
 """
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
 
@@ -24,10 +24,10 @@ from schemas.values import (
     Outcome,
     PathFailure,
     Policy,
+    PolicyReference,
     Probability,
     Question,
     RequestFailure,
-    Route,
     SampleCount,
     SampleIndex,
     ShortText,
@@ -35,16 +35,26 @@ from schemas.values import (
     StepAnswer,
     StepContext,
     StepIndex,
-    StopReason,
     TallyRow,
     Text,
     TimestampMs,
     Uuid7,
+    Verdict,
     is_blank,
 )
 
 
-class ReasoningRequested(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Event(Struct, frozen=True, kw_only=True):
+    """What all events are. An event is a class here, and a row of `schemas.flow.TOPICS` that says where it lies.
+
+    VERSION is its major version: a breaking change to a released one raises it, with a row in schemas.upcasts. The record's
+    key is the attribute that its topic's row names: `request_id`, `step_id` or `experiment`.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+
+class ReasoningRequested(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A question to reason about. Only `question` is required.
 
     `request_id` makes publishing idempotent: the same id published twice is answered once, and the record's key should be
@@ -57,7 +67,10 @@ class ReasoningRequested(Struct, frozen=True, kw_only=True, forbid_unknown_field
     idempotency_key: Annotated[
         IdempotencyKey | None, Meta(description="recognises a request without request_id that is published twice")
     ] = None
-    policy: Annotated[Name | None, Meta(description="name of a reasoning policy; default: the service's choice")] = None
+    policy: Annotated[
+        PolicyReference | None,
+        Meta(description="name of a reasoning policy, or name@version; default: the service's choice"),
+    ] = None
     max_samples: Annotated[SampleCount | None, Meta(description="paths to decode per step at most")] = None
     deadline_s: Annotated[float, Meta(gt=0.0, le=86_400.0, description="seconds until the answer is worthless")] = 600.0
     tags: Annotated[dict[Label, Label], Meta(max_length=16, description="stored with the request, for analysts")] = {}
@@ -67,43 +80,48 @@ class ReasoningRequested(Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError("`question` must hold more than white space - at `$.question`")
 
 
-class PlanMade(Struct, frozen=True, kw_only=True):
-    """How a request will be reasoned about: its route, its policy, and its steps as a directed acyclic graph."""
+class PlanMade(Event, frozen=True, kw_only=True):
+    """How a request will be reasoned about: its policy, and the steps that its strategy asks first."""
+
+    VERSION: ClassVar[int] = 2
 
     request_id: Uuid7
     question: Question
-    route: Route
     arm: Name
     propensity: Annotated[float, Meta(gt=0.0, le=1.0)]  # probability with which this arm was picked
     policy: Policy
     steps: Annotated[tuple[Step, ...], Meta(min_length=1, max_length=MAX_STEPS)]
     deadline_ms: TimestampMs
+    max_samples: SampleCount | None = None  # the request's own limit for the votes of its steps
+    reasons: Annotated[dict[Label, Label], Meta(max_length=16)] = {}  # what spoke for this policy
+    weights_version: Count | None = None  # of the weights that the arm was drawn by
 
     def __post_init__(self) -> None:
-        # A step may depend only on steps before it: that excludes cycles, self-references and unknown steps at once.
-        for position, step in enumerate(self.steps):
-            if step.index != position:
-                raise ValueError(f"`index` must be {position}, got {step.index} - at `$.steps[{position}].index`")
-            unknown = [index for index in step.depends_on if index >= position]
-            if unknown:
-                raise ValueError(
-                    f"a step depends on earlier steps only, got {unknown} - at `$.steps[{position}].depends_on`"
-                )
+        _check_steps(self.steps, first=0, at="$.steps")
 
 
-class SampleRequested(Struct, frozen=True, kw_only=True):
+class SampleRequested(Event, frozen=True, kw_only=True):
     """One path to decode. `launched` counts the step's samples up to and including this one's wave."""
+
+    VERSION: ClassVar[int] = 2
 
     context: StepContext
     sample_index: SampleIndex
     launched: SampleCount
 
+    @property
+    def step_id(self) -> StepId:
+        """The step that it belongs to."""
+        return self.context.step_id
+
     def __post_init__(self) -> None:
         _check_launched(self.sample_index, self.launched)
 
 
-class PathDecoded(Struct, frozen=True, kw_only=True):
+class PathDecoded(Event, frozen=True, kw_only=True):
     """A decoded path: what the model said, the answer found in it, and what it cost."""
+
+    VERSION: ClassVar[int] = 2
 
     context: StepContext
     sample_index: SampleIndex
@@ -113,20 +131,28 @@ class PathDecoded(Struct, frozen=True, kw_only=True):
     finish_reason: FinishReason
     tokens_in: Count
     tokens_out: Count
-    mean_logprob: LogProbability | None  # of the generated tokens; None when the engine reports none
+    mean_logprob: LogProbability | None  # of the tokens of the turn that gave the answer; None: the engine reports none
     min_logprob: LogProbability | None
     queued_ms: DurationMs  # from the decoder's admission to the engine's start
     first_token_ms: DurationMs  # from the decoder's admission to the first token
     total_ms: DurationMs
     model: Label
     engine: Label
+    probability: Probability | None = None  # that the answer is right, as the path itself states it
+
+    @property
+    def step_id(self) -> StepId:
+        """The step that it belongs to."""
+        return self.context.step_id
 
     def __post_init__(self) -> None:
         _check_launched(self.sample_index, self.launched)
 
 
-class PathFailed(Struct, frozen=True, kw_only=True):
+class PathFailed(Event, frozen=True, kw_only=True):
     """The other way for a sample to end: it failed or was cancelled."""
+
+    VERSION: ClassVar[int] = 2
 
     context: StepContext
     sample_index: SampleIndex
@@ -137,21 +163,33 @@ class PathFailed(Struct, frozen=True, kw_only=True):
     tokens_out: Count = 0  # generated before the end came
     total_ms: DurationMs = 0.0
 
+    @property
+    def step_id(self) -> StepId:
+        """The step that it belongs to."""
+        return self.context.step_id
+
     def __post_init__(self) -> None:
         _check_launched(self.sample_index, self.launched)
 
 
-class TallyCarried(Struct, frozen=True, kw_only=True):
+class TallyCarried(Event, frozen=True, kw_only=True):
     """The voter's carry: all that a step's vote has seen so far, addressed to itself.
 
     `ballots` holds one ballot for each sample that has ended, failed ones too. Once `is_decided`, it only waits for the
     samples that have not reported yet.
     """
 
+    VERSION: ClassVar[int] = 2
+
     context: StepContext
     launched: SampleCount
     ballots: Annotated[tuple[Ballot, ...], Meta(max_length=MAX_SAMPLES)]
     is_decided: bool
+
+    @property
+    def step_id(self) -> StepId:
+        """The step that it belongs to."""
+        return self.context.step_id
 
     def __post_init__(self) -> None:
         indexes = {ballot.sample_index for ballot in self.ballots}
@@ -161,8 +199,10 @@ class TallyCarried(Struct, frozen=True, kw_only=True):
             raise ValueError(f"a ballot's sample was never launched (`launched` is {self.launched}) - at `$.ballots`")
 
 
-class StepClosed(Struct, frozen=True, kw_only=True):
+class StepClosed(Event, frozen=True, kw_only=True):
     """A step needs no more samples: every decoder cancels those it still runs."""
+
+    VERSION: ClassVar[int] = 2
 
     request_id: Uuid7
     step_index: StepIndex
@@ -173,56 +213,85 @@ class StepClosed(Struct, frozen=True, kw_only=True):
         return step_id(self.request_id, self.step_index)
 
 
-class StepDecided(Struct, frozen=True, kw_only=True):
+class StepDecided(Event, frozen=True, kw_only=True):
     """The verdict on a step: the answer that won, how clearly, and every ballot that was counted."""
+
+    VERSION: ClassVar[int] = 2
 
     request_id: Uuid7
     step_index: StepIndex
     outcome: Outcome
-    stop_reason: StopReason
+    stop_reason: Name  # see StopReason; "recalled" where no path was decoded
     answer: ShortText | None  # None only with Outcome.NO_ANSWER
-    confidence: Probability  # that the leader would stay the leader, as the stopping rule sees it
+    confidence: Probability  # that the answer is right, by the rule that its ask names, and recalibrated
     margin: Probability  # share of the winner's weight minus the runner-up's
     agreement: Probability  # share of the winner's weight
     entropy: Annotated[float, Meta(ge=0.0)]  # of the answers' shares, in bits
     tally: Annotated[tuple[TallyRow, ...], Meta(max_length=MAX_SAMPLES)]  # heaviest first
     ballots: Annotated[tuple[Ballot, ...], Meta(max_length=MAX_SAMPLES)]  # in launch order, those counted
-    launched: SampleCount
+    launched: Annotated[int, Meta(ge=0, le=MAX_SAMPLES)]
     arm: Name
     policy: Name
     decided_ms: TimestampMs
 
 
-class PlanCarried(Struct, frozen=True, kw_only=True):
-    """The aggregator's carry: the plan, and the verdicts on its steps so far. Once `is_closed`, it only absorbs late ones."""
+class ThoughtCarried(Event, frozen=True, kw_only=True):
+    """The aggregator's carry: the plan, the steps added since, and the verdicts so far.
+
+    Once `is_closed`, the request has ended, and it only absorbs verdicts that come late.
+    """
+
+    VERSION: ClassVar[int] = 2
 
     plan: PlanMade
-    verdicts: Annotated[tuple[StepDecided, ...], Meta(max_length=MAX_STEPS)]
-    launched_steps: Annotated[tuple[StepIndex, ...], Meta(max_length=MAX_STEPS)]
+    grown: Annotated[tuple[Step, ...], Meta(max_length=MAX_STEPS)]  # numbered on from the plan's
+    verdicts: Annotated[tuple[Verdict, ...], Meta(max_length=MAX_STEPS)]
     is_closed: bool
 
+    @property
+    def request_id(self) -> str:
+        """The request that is thought about."""
+        return self.plan.request_id
 
-class AnswerReached(Struct, frozen=True, kw_only=True):
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All steps that were asked, by index."""
+        return (*self.plan.steps, *self.grown)
+
+    def __post_init__(self) -> None:
+        _check_steps(self.grown, first=len(self.plan.steps), at="$.grown")
+        asked = len(self.plan.steps) + len(self.grown)
+        unknown = [verdict.step_index for verdict in self.verdicts if verdict.step_index >= asked]
+        if unknown:
+            raise ValueError(f"a verdict on a step that was never asked, got {unknown} of {asked} - at `$.verdicts`")
+
+
+class AnswerReached(Event, frozen=True, kw_only=True):
     """The answer to a request. `outcome` TIE marks one that another answer equalled."""
+
+    VERSION: ClassVar[int] = 2
 
     request_id: Uuid7
     answer: ShortText
     outcome: Outcome
     confidence: Probability
     margin: Probability
-    route: Route
+    strategy: Name
     arm: Name
     policy: Name
-    steps: Annotated[tuple[StepAnswer, ...], Meta(max_length=MAX_STEPS)]
-    tally: Annotated[tuple[TallyRow, ...], Meta(max_length=MAX_SAMPLES)]  # of the last step
+    answered_by: StepIndex  # the step whose answer this is
+    steps: Annotated[tuple[StepAnswer, ...], Meta(max_length=MAX_STEPS)]  # those decided
+    tally: Annotated[tuple[TallyRow, ...], Meta(max_length=MAX_SAMPLES)]  # of that step, the heaviest answers
     num_paths: Count  # decoded, in all steps
     tokens_in: Count
     tokens_out: Count
     elapsed_ms: DurationMs  # since the request was asked
 
 
-class RequestFailed(Struct, frozen=True, kw_only=True):
+class RequestFailed(Event, frozen=True, kw_only=True):
     """A request that ends without an answer, and why."""
+
+    VERSION: ClassVar[int] = 2
 
     request_id: Uuid7
     failure: RequestFailure
@@ -233,7 +302,7 @@ class RequestFailed(Struct, frozen=True, kw_only=True):
     elapsed_ms: DurationMs = 0.0
 
 
-class FeedbackGiven(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class FeedbackGiven(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What someone thinks of an answer: a reward, the right answer, or both."""
 
     request_id: Uuid7
@@ -247,7 +316,7 @@ class FeedbackGiven(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ValueError("`reward` or `right_answer` must be given - at `$.reward`")
 
 
-class WeightsPublished(Struct, frozen=True, kw_only=True):
+class WeightsPublished(Event, frozen=True, kw_only=True):
     """What feedback has taught: how an experiment's traffic is shared among its arms."""
 
     experiment: Name
@@ -259,23 +328,16 @@ class WeightsPublished(Struct, frozen=True, kw_only=True):
             raise ValueError("`allocation` must add up to 1 - at `$.allocation`")
 
 
-Event = (
-    ReasoningRequested
-    | PlanMade
-    | SampleRequested
-    | PathDecoded
-    | PathFailed
-    | TallyCarried
-    | StepClosed
-    | StepDecided
-    | PlanCarried
-    | AnswerReached
-    | RequestFailed
-    | FeedbackGiven
-    | WeightsPublished
-)
-
-
 def _check_launched(sample_index: int, launched: int) -> None:
     if sample_index >= launched:
         raise ValueError(f"`launched` must be above `sample_index` {sample_index}, got {launched} - at `$.launched`")
+
+
+def _check_steps(steps: tuple[Step, ...], *, first: int, at: str) -> None:
+    """Steps are numbered on, and lean on earlier ones only: no cycles, no self-references, no unknown steps."""
+    for place, step in enumerate(steps):
+        if step.index != first + place:
+            raise ValueError(f"`index` must be {first + place}, got {step.index} - at `{at}[{place}].index`")
+        unknown = [index for index in step.depends_on if index >= step.index]
+        if unknown:
+            raise ValueError(f"a step depends on earlier steps only, got {unknown} - at `{at}[{place}].depends_on`")

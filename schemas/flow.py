@@ -25,7 +25,7 @@ class Topic(StrEnum):
 
 
 class Key(StrEnum):
-    """What a topic's records are keyed by."""
+    """What a topic's records are keyed by: the attribute of its events."""
 
     REQUEST = "request_id"
     STEP = "step_id"
@@ -48,7 +48,7 @@ class TopicRow(Struct, frozen=True):
 # fmt: off
 TOPICS: tuple[TopicRow, ...] = (
     TopicRow(Topic.REQUESTS, Key.REQUEST, (e.ReasoningRequested,), "decomposer", is_stamped_by_broker=True),
-    TopicRow(Topic.STEPS,    Key.REQUEST, (e.PlanMade, e.StepDecided, e.PlanCarried), "aggregator"),
+    TopicRow(Topic.STEPS,    Key.REQUEST, (e.PlanMade, e.StepDecided, e.ThoughtCarried), "aggregator"),
     TopicRow(Topic.SAMPLES,  Key.STEP,    (e.SampleRequested,), "decoder"),
     TopicRow(Topic.PATHS,    Key.STEP,    (e.PathDecoded, e.PathFailed, e.TallyCarried), "voter"),
     TopicRow(Topic.ANSWERS,  Key.REQUEST, (e.AnswerReached, e.RequestFailed), "recorder"),
@@ -87,7 +87,7 @@ SERVICES: dict[str, ServiceRow] = {row.name: row for row in (
                broadcasts=(Topic.CONTROL,), needs_model=True),
     ServiceRow("voter",      (Topic.PATHS,),    (e.StepDecided, e.SampleRequested, e.StepClosed, e.TallyCarried)),
     ServiceRow("aggregator", (Topic.STEPS,),
-               (e.AnswerReached, e.RequestFailed, e.SampleRequested, e.StepClosed, e.PlanCarried)),
+               (e.AnswerReached, e.RequestFailed, e.SampleRequested, e.StepClosed, e.ThoughtCarried)),
     ServiceRow("recorder",   (Topic.REQUESTS, Topic.STEPS, Topic.PATHS, Topic.ANSWERS, Topic.FEEDBACK), (),
                needs_postgres=True),
 )}
@@ -122,22 +122,12 @@ def key_of(event: e.Event) -> str:
 
     Raises: ValueError for a ReasoningRequested with neither request id nor idempotency key: it has no key yet.
     """
-    match event:
-        case e.SampleRequested() | e.PathDecoded() | e.PathFailed() | e.TallyCarried():
-            return event.context.step_id
-        case e.StepClosed():
-            return event.step_id
-        case e.PlanCarried():
-            return event.plan.request_id
-        case e.WeightsPublished():
-            return event.experiment
-        case e.ReasoningRequested():
-            key = event.request_id or event.idempotency_key
-            if not key:
-                raise ValueError("a request without `request_id` and `idempotency_key` has no key")
-            return key
-        case _:
-            return event.request_id
+    key: str | None = getattr(event, topic_row(topic_of(type(event))).key.value)
+    if key is None and isinstance(event, e.ReasoningRequested):
+        key = event.idempotency_key
+    if not key:
+        raise ValueError("a request without `request_id` and `idempotency_key` has no key")
+    return key
 
 
 def subject_of(event: e.Event) -> str:

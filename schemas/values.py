@@ -1,4 +1,8 @@
-"""Values that events carry: closed sets, and the frozen structs that travel inside several events."""
+"""Values that events carry: closed sets, and the frozen structs that travel inside several events.
+
+What is chosen among things that will grow (strategies, programs, rules) is a `Name` here, and a row of a table there: a new
+row changes no event. The decomposer, the only door, takes no name that its tables lack.
+"""
 
 import re
 from collections.abc import Callable
@@ -12,7 +16,8 @@ from schemas.ids import UUID7_PATTERN, StepId, step_id
 MAX_QUESTION_CHARS = 16_384
 MAX_TEXT_CHARS = 262_144
 MAX_SAMPLES = 256
-MAX_STEPS = 32
+MAX_STEPS = 64
+MAX_ASKS = 16
 
 # PostgreSQL stores no NUL in text, and a NUL in a question is never meant.
 _NO_NUL = r"^[^\u0000]*$"
@@ -32,6 +37,8 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT_CHARS)]
 ShortText = Annotated[str, Meta(max_length=4096, pattern=_NO_NUL)]
 Label = Annotated[str, Meta(max_length=256, pattern=_NO_NUL)]
 IdempotencyKey = Annotated[str, Meta(min_length=1, max_length=256, pattern=_NO_NUL)]
+PolicyReference = Annotated[str, Meta(max_length=80)]  # no pattern: an unknown name is refused at the door, by name
+PolicyVersion = Annotated[int, Meta(ge=1, le=1_000_000)]
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 SampleIndex = Annotated[int, Meta(ge=0, lt=MAX_SAMPLES)]
@@ -47,29 +54,6 @@ def is_blank(text: str) -> bool:
     return _is_blank(text) is not None
 
 
-class Route(StrEnum):
-    """How much thought a question gets."""
-
-    DIRECT = "direct"  # one short answer
-    EXPLICIT = "explicit"  # split, sample, vote, aggregate
-    CONTEMPLATIVE = "contemplative"  # inner rounds of reflection
-
-
-class VotingRule(StrEnum):
-    """How ballots become a winner; conclave.domain.voting holds one function a member."""
-
-    MAJORITY = "majority"
-
-
-class StoppingRule(StrEnum):
-    """When enough samples have been drawn; conclave.domain.stopping holds one function a member."""
-
-    FIXED = "fixed"
-    ADAPTIVE_CONSISTENCY = "adaptive_consistency"
-    EARLY_STOPPING = "early_stopping"
-    AHEAD_BY_K = "ahead_by_k"
-
-
 class Outcome(StrEnum):
     """What a vote came to."""
 
@@ -79,7 +63,7 @@ class Outcome(StrEnum):
 
 
 class StopReason(StrEnum):
-    """Why a step's sampling ended."""
+    """Why a step's sampling ended, as the voter says it; in a verdict it is a name."""
 
     CONFIDENT = "confident"  # the stopping rule is satisfied
     EXHAUSTED = "exhausted"  # max_samples have reported
@@ -118,48 +102,96 @@ class RequestFailure(StrEnum):
     DEADLINE = "deadline"
 
 
-class Policy(Struct, frozen=True, kw_only=True):
-    """A reasoning policy: everything that decides how a step is sampled, voted on and stopped.
+Params = Annotated[dict[Name, float], Meta(max_length=32)]
 
-    It travels whole in the events, so that a sample is decoded by the policy that launched it, whatever was deployed since.
+
+class Ask(Struct, frozen=True, kw_only=True):
+    """How one kind of question is put and decided: the prompt, the sampling, and the vote.
+
+    It travels in each sample of its steps, so that a sample is decoded and counted by the rules that launched it, whatever
+    was deployed since.
+    """
+
+    form: Name
+    program: Name = "once"  # conclave.domain.programs: how a path goes on after its first turn
+    max_turns: Annotated[int, Meta(ge=1, le=64)] = 1
+    tools: Annotated[tuple[Name, ...], Meta(max_length=16)] = ()  # that a path may call
+    temperature: Annotated[float, Meta(ge=0.0, le=5.0)] = 0.8
+    top_p: Annotated[float, Meta(gt=0.0, le=1.0)] = 1.0
+    max_tokens: Annotated[int, Meta(ge=1, le=131_072, description="of one turn")] = 256
+    max_samples: SampleCount = 16
+    stopping: Name = "adaptive_consistency"
+    voting: Name = "majority"
+    equivalence: Name = "short_answer"
+    weighing: Name = "alike"
+    confidence: Name = "lead"
+    # What a confidence of 0, … 1 turned out to be worth, at even distances; () leaves it as it is.
+    calibration: Annotated[tuple[Probability, ...], Meta(max_length=101)] = ()
+    params: Params = {}  # of its rules: window, lead, stop_confidence, …
+
+    def __post_init__(self) -> None:
+        if len(self.calibration) == 1:
+            raise ValueError("`calibration` must have no points or at least two - at `$.calibration`")
+
+
+class Budget(Struct, frozen=True, kw_only=True):
+    """What a request may cost at most, beyond its deadline."""
+
+    max_steps: Annotated[int, Meta(ge=1, le=MAX_STEPS)] = 16
+    max_tokens: Annotated[Count | None, Meta(description="generated, over all paths that were counted")] = None
+
+
+class Policy(Struct, frozen=True, kw_only=True):
+    """A reasoning policy: a strategy, how it puts each kind of question, and what it may spend.
+
+    It travels whole in the plan. `digest` is of all the rest: an edited policy is another one, whatever its name.
     """
 
     name: Name
+    version: PolicyVersion = 1
+    digest: Label = ""
     prompt_set: Name
-    form: Name = "chain_of_thought"
-    voting: VotingRule = VotingRule.MAJORITY
-    stopping: StoppingRule = StoppingRule.ADAPTIVE_CONSISTENCY
-    stop_confidence: Probability = 0.95
-    window: SampleCount = 5  # of early_stopping: so many equal answers in a row
-    lead: SampleCount = 3  # of ahead_by_k
-    max_samples: SampleCount = 16
-    temperature: Annotated[float, Meta(ge=0.0, le=5.0)] = 0.8
-    top_p: Annotated[float, Meta(gt=0.0, le=1.0)] = 1.0
-    max_tokens: Annotated[int, Meta(ge=1, le=131_072)] = 256
+    strategy: Name = "vote"
+    params: Params = {}  # of the strategy: floor, rounds, width, …
+    asks: Annotated[dict[Name, Ask], Meta(min_length=1, max_length=MAX_ASKS)]
+    budget: Budget = Budget()
 
 
 class Step(Struct, frozen=True, kw_only=True):
-    """One node of a plan: a question of its own, and the steps whose answers it needs."""
+    """A question of its own inside a request. It exists once it can be asked, so its fields are filled."""
 
     index: StepIndex
-    question: Question
-    depends_on: Annotated[tuple[StepIndex, ...], Meta(max_length=MAX_STEPS)] = ()
+    ask: Name = "whole"  # the entry of the policy's asks by which it is put
+    fields: Annotated[dict[Name, Question], Meta(max_length=16)]  # what the prompt form is filled with: question, …
+    mark: Label = ""  # the strategy's own name for it: "#3", "round 2", "1.2.1"
+    depends_on: Annotated[tuple[StepIndex, ...], Meta(max_length=MAX_STEPS)] = ()  # whose answers are in the fields
+    why: Label = ""  # what made the strategy ask it, for who reads the trace
 
 
 class StepContext(Struct, frozen=True, kw_only=True):
-    """All that decoder and voter need to know of a step: it travels in each of its samples and paths."""
+    """All that decoder and voter need to know of a step: it travels in each of its samples and paths.
+
+    Services hand it on, and an older one drops a field that it does not know. So a new field has a default, and only the
+    decomposer, deployed last, brings another value into the pipeline.
+    """
 
     request_id: Uuid7
-    step_index: StepIndex
-    policy: Policy
-    fields: Annotated[dict[str, Question], Meta(max_length=16)]  # what the prompt form is filled with: question, …
+    step: Step
+    ask: Ask
+    prompt_set: Name
+    policy: Name
     deadline_ms: TimestampMs
     arm: Name = "default"
 
     @property
+    def step_index(self) -> int:
+        """The step's place among those of its request."""
+        return self.step.index
+
+    @property
     def step_id(self) -> StepId:
         """The id of the step, the Kafka key of its samples and paths."""
-        return step_id(self.request_id, self.step_index)
+        return step_id(self.request_id, self.step.index)
 
 
 class Call(Struct, frozen=True):
@@ -193,7 +225,8 @@ class Ballot(Struct, frozen=True, kw_only=True):
 
     sample_index: SampleIndex
     answer: ShortText | None = None
-    weight: Annotated[float, Meta(ge=0.0)] = 1.0
+    weight: Annotated[float, Meta(ge=0.0, description="0: it was not counted")] = 1.0
+    probability: Probability | None = None  # that the answer is right, as the path states it
     tally_row: SampleIndex | None = None
     failure: PathFailure | None = None
     tokens_in: Count = 0
@@ -212,10 +245,27 @@ class TallyRow(Struct, frozen=True, kw_only=True):
     weight: Annotated[float, Meta(ge=0.0)]
 
 
+class Verdict(Struct, frozen=True, kw_only=True):
+    """What a step came to, as a strategy sees it: a StepDecided without its ballots, and with the heaviest answers only."""
+
+    step_index: StepIndex
+    outcome: Outcome
+    stop_reason: Name
+    answer: ShortText | None
+    confidence: Probability
+    margin: Probability
+    tally: Annotated[tuple[TallyRow, ...], Meta(max_length=8)]  # the heaviest first
+    num_paths: Count
+    tokens_in: Count
+    tokens_out: Count
+    decided_ms: TimestampMs
+
+
 class StepAnswer(Struct, frozen=True, kw_only=True):
     """One step's part in a request's answer."""
 
     step_index: StepIndex
+    mark: Label = ""
     outcome: Outcome
     answer: ShortText | None
     confidence: Probability

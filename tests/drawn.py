@@ -10,7 +10,6 @@ from schemas.events import (
     FeedbackGiven,
     PathDecoded,
     PathFailed,
-    PlanCarried,
     PlanMade,
     ReasoningRequested,
     RequestFailed,
@@ -18,6 +17,7 @@ from schemas.events import (
     StepClosed,
     StepDecided,
     TallyCarried,
+    ThoughtCarried,
     WeightsPublished,
 )
 from schemas.ids import derived_request_id
@@ -33,26 +33,58 @@ counts = st.integers(0, 10_000)
 durations = st.floats(0, 1e6)
 logprobs = st.none() | st.floats(-100, 0)
 
-policies = st.builds(
-    v.Policy,
-    name=names,
-    prompt_set=names,
+params = st.dictionaries(names, st.floats(-1e9, 1e9), max_size=3)
+asks = st.builds(
+    v.Ask,
     form=names,
-    stopping=st.sampled_from(v.StoppingRule),
-    stop_confidence=shares,
-    window=st.integers(1, 256),
-    lead=st.integers(1, 256),
+    program=names,
+    max_turns=st.integers(1, 64),
+    tools=st.lists(names, max_size=2).map(tuple),
+    stopping=names,
+    voting=names,
+    equivalence=names,
+    weighing=names,
+    confidence=names,
+    calibration=st.just(()) | st.lists(shares, min_size=2, max_size=11).map(tuple),
+    params=params,
     max_samples=st.integers(1, 256),
     temperature=st.floats(0, 5),
     top_p=st.floats(0.01, 1),
     max_tokens=st.integers(1, 131_072),
 )
+policies = st.builds(
+    v.Policy,
+    name=names,
+    version=st.integers(1, 1_000),
+    digest=texts,
+    prompt_set=names,
+    strategy=names,
+    params=params,
+    asks=st.dictionaries(names, asks, min_size=1, max_size=2),
+    budget=st.builds(v.Budget, max_steps=st.integers(1, 64), max_tokens=st.none() | counts),
+)
+
+
+def steps_from(first: int) -> st.SearchStrategy[v.Step]:
+    """The step of that index, leaning on any before it."""
+    return st.builds(
+        v.Step,
+        index=st.just(first),
+        ask=names,
+        fields=st.dictionaries(names, questions, max_size=3),
+        mark=texts,
+        depends_on=st.sets(st.integers(0, first - 1)).map(tuple) if first else st.just(()),
+        why=texts,
+    )
+
+
 contexts = st.builds(
     v.StepContext,
     request_id=request_ids,
-    step_index=st.integers(0, 31),
-    policy=policies,
-    fields=st.dictionaries(names, questions, max_size=3),
+    step=st.integers(0, 63).flatmap(steps_from),
+    ask=asks,
+    prompt_set=names,
+    policy=names,
     deadline_ms=_times,
     arm=names,
 )
@@ -61,6 +93,7 @@ ballots = st.builds(
     sample_index=st.integers(0, 15),
     answer=answers,
     weight=durations,
+    probability=st.none() | shares,
     failure=st.none() | st.sampled_from(v.PathFailure),
     tokens_in=counts,
     tokens_out=counts,
@@ -68,19 +101,7 @@ ballots = st.builds(
 )
 unique_ballots = st.lists(ballots, max_size=8, unique_by=lambda ballot: ballot.sample_index).map(tuple)
 tallies = st.lists(st.builds(v.TallyRow, answer=texts, votes=counts, weight=durations), max_size=4).map(tuple)
-steps = st.integers(1, 4).flatmap(
-    lambda number: st.tuples(
-        *(
-            st.builds(
-                v.Step,
-                index=st.just(i),
-                question=questions,
-                depends_on=st.sets(st.integers(0, i - 1)).map(tuple) if i else st.just(()),
-            )
-            for i in range(number)
-        )
-    )
-)
+steps = st.integers(1, 4).flatmap(lambda number: st.tuples(*map(steps_from, range(number))))
 _samples = {"context": contexts, "sample_index": st.integers(0, 15), "launched": st.integers(16, 256)}
 
 plans = st.builds(
@@ -92,11 +113,15 @@ plans = st.builds(
     policy=policies,
     steps=steps,
     deadline_ms=_times,
+    max_samples=st.none() | st.integers(1, 256),
+    reasons=st.dictionaries(texts, texts, max_size=2),
+    weights_version=st.none() | counts,
 )
 verdicts = st.builds(
     StepDecided,
     request_id=request_ids,
-    step_index=st.integers(0, 31),
+    step_index=st.integers(0, 63),
+    stop_reason=names,
     answer=answers,
     confidence=shares,
     margin=shares,
@@ -104,11 +129,29 @@ verdicts = st.builds(
     entropy=st.floats(0, 8),
     tally=tallies,
     ballots=unique_ballots,
-    launched=st.integers(1, 256),
+    launched=st.integers(0, 256),
     arm=names,
     policy=names,
     decided_ms=_times,
 )
+
+
+def carried(num_steps: int) -> st.SearchStrategy[v.Verdict]:
+    """A verdict, as it is carried, on one of so many steps."""
+    return st.builds(
+        v.Verdict,
+        step_index=st.integers(0, num_steps - 1),
+        stop_reason=names,
+        answer=answers,
+        confidence=shares,
+        margin=shares,
+        tally=tallies,
+        num_paths=counts,
+        tokens_in=counts,
+        tokens_out=counts,
+        decided_ms=_times,
+    )
+
 
 EVENTS: dict[type, st.SearchStrategy[Event]] = {
     ReasoningRequested: st.builds(
@@ -137,6 +180,7 @@ EVENTS: dict[type, st.SearchStrategy[Event]] = {
         total_ms=durations,
         model=texts,
         engine=texts,
+        probability=st.none() | shares,
     ),
     PathFailed: st.builds(
         PathFailed, **_samples, message=texts, tokens_in=counts, tokens_out=counts, total_ms=durations
@@ -144,14 +188,14 @@ EVENTS: dict[type, st.SearchStrategy[Event]] = {
     TallyCarried: st.builds(
         TallyCarried, context=contexts, launched=st.integers(16, 256), ballots=unique_ballots, is_decided=st.booleans()
     ),
-    StepClosed: st.builds(StepClosed, request_id=request_ids, step_index=st.integers(0, 31)),
+    StepClosed: st.builds(StepClosed, request_id=request_ids, step_index=st.integers(0, 63)),
     StepDecided: verdicts,
-    PlanCarried: plans.flatmap(
+    ThoughtCarried: plans.flatmap(
         lambda plan: st.builds(
-            PlanCarried,
+            ThoughtCarried,
             plan=st.just(plan),
-            verdicts=st.lists(verdicts, max_size=3).map(tuple),
-            launched_steps=st.just((0,)),
+            grown=st.just(()) | st.tuples(steps_from(len(plan.steps)), steps_from(len(plan.steps) + 1)),
+            verdicts=st.lists(carried(len(plan.steps)), max_size=3).map(tuple),
             is_closed=st.booleans(),
         )
     ),
@@ -161,8 +205,10 @@ EVENTS: dict[type, st.SearchStrategy[Event]] = {
         answer=texts,
         confidence=shares,
         margin=shares,
+        strategy=names,
         arm=names,
         policy=names,
+        answered_by=st.integers(0, 63),
         tally=tallies,
         num_paths=counts,
         tokens_in=counts,
@@ -170,7 +216,12 @@ EVENTS: dict[type, st.SearchStrategy[Event]] = {
         elapsed_ms=durations,
         steps=st.lists(
             st.builds(
-                v.StepAnswer, step_index=st.integers(0, 31), answer=answers, confidence=shares, num_samples=counts
+                v.StepAnswer,
+                step_index=st.integers(0, 63),
+                mark=texts,
+                answer=answers,
+                confidence=shares,
+                num_samples=counts,
             ),
             max_size=3,
         ).map(tuple),

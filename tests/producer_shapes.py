@@ -220,7 +220,7 @@ SHAPES: tuple[Shape, ...] = (
     Shape("a question of fillers", _json(question="\u3164\u2800\u115f\u00ad\ufe0f"), Dead("$.question")),
     Shape("a question with joiners", _json(question="👩\u200d🍳?"), OK),
     Shape("an unknown policy", _json(policy="clever", request_id="<id>"), Dead("$.policy", "rejected", told=Told.OWN), b"<id>"),
-    Shape("a policy in capitals", _json(policy="DEFAULT"), Dead("$.policy")),
+    Shape("a policy in capitals", _json(policy="DEFAULT", request_id="<id>"), Dead("$.policy", "rejected", told=Told.OWN), b"<id>"),
 
     # -- a key twice
     Shape("the question twice", b'{"question": "a", "question": "b"}', Dead("$.question")),

@@ -17,6 +17,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("conclave.cli.asking", "ask"),
     "publish": ("conclave.cli.publishing", "publish"),
     "trace": ("conclave.cli.tracing", "trace"),
+    "policies": ("conclave.cli.policies", "policies"),
     "topics": ("conclave.cli.operating", "topics"),
     "prepare": ("conclave.prepare", "prepare"),
     "check": ("conclave.cli.operating", "check"),

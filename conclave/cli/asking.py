@@ -99,7 +99,7 @@ async def _ask(servers: str, request: ReasoningRequested, *, live_on: Console | 
 
 def _view(progress: Progress, elapsed_s: float) -> Group:
     plan = progress.plan
-    doing = f"{plan.route.value}, {len(plan.steps)} step(s), policy {plan.policy.name}" if plan else "asked"
+    doing = f"{plan.policy.strategy}, policy {plan.policy.name}" if plan else "asked"
     table = Table.grid(padding=(0, 2))
     for index, step in sorted(progress.steps.items()):
         table.add_row(Text(f"step {index}"), Text(_paths(step)), Text(in_one_line(_standing(step))))
@@ -114,7 +114,7 @@ def _paths(step: StepProgress) -> str:
 def _standing(step: StepProgress) -> str:
     if step.verdict is None:
         return tally_text(step.votes())
-    return f"decided: {step.verdict.answer} ({step.verdict.stop_reason.value}, {step.verdict.confidence:.3f})"
+    return f"decided: {step.verdict.answer} ({step.verdict.stop_reason}, {step.verdict.confidence:.3f})"
 
 
 def _models(models: Collection[str]) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -36,40 +37,69 @@ def trace(request_id: str, full: bool, as_json: bool) -> int:
 
 
 def _tree(found: dict[str, list[dict[str, Any]]], *, full: bool) -> Tree:
+    """The request with its answer, its steps each under the first that it leans on, their paths, and feedback."""
     request = found["request"][0]
     tree = Tree(Text(printable(f"{request['question']}")))
-    answer = request["answer"] if request["failure"] is None else f"failed: {request['failure']}"
-    cost = (
-        f"{request['num_paths']} paths, {request['tokens_out']} tokens, {request['elapsed_ms'] or 0:.0f} ms"
-        if request["answered_at"]
-        else "not answered yet"
-    )
-    tree.add(
-        Text(in_one_line(f"answer {answer}") + f"  (policy {request['policy']}, route {request['route']}, {cost})")
-    )
+    tree.add(Text(_answer(request, found["steps"])))
     flips = {(flip["step_index"], flip["sample_index"]) for flip in found["flips"]}
+    leant_on = _leant_on(request, found["steps"])
+    branches: dict[int, Tree] = {}
     for step in found["steps"]:
-        branch = tree.add(Text(printable(_step(step))))
+        parent = branches.get(step["depends_on"][0], tree) if step["depends_on"] else tree
+        style = "" if step["step_index"] in leant_on else "dim"
+        branch = branches[step["step_index"]] = parent.add(Text(printable(_step(step)), style=style))
         for path in found["paths"]:
             if path["step_index"] == step["step_index"]:
                 is_flip = (path["step_index"], path["sample_index"]) in flips
-                branch.add(Text(printable(_path(path, is_flip=is_flip, full=full))))
+                branch.add(Text(printable(_path(path, is_flip=is_flip, full=full)), style=style))
     for given in found["feedback"]:
         said = f"feedback from {given['source']}: reward {given['reward']} {given['comment'] or ''}"
         tree.add(Text(in_one_line(said)))
     return tree
 
 
+def _answer(request: dict[str, Any], steps: Sequence[dict[str, Any]]) -> str:
+    answer = request["answer"] if request["failure"] is None else f"failed: {request['failure']}"
+    how = f"policy {request['policy']}, {request['strategy']}"
+    if not request["answered_at"]:
+        return f"not answered yet  ({how})"
+    by = next((step for step in steps if step["step_index"] == request["answered_by"]), None)
+    if by and len(steps) > 1:
+        how += f", answered by {by['mark'] or 'step ' + str(by['step_index'])}, {len(steps)} steps"
+    cost = f"{request['num_paths']} paths, {request['tokens_out']} tokens, {request['elapsed_ms'] or 0:.0f} ms"
+    return f"{in_one_line(f'answer {answer}')}  ({in_one_line(f'{how}, {cost}')})"
+
+
+def _leant_on(request: dict[str, Any], steps: Sequence[dict[str, Any]]) -> set[int]:
+    """The steps that the answer leans on, itself among them; all of them where there is no answer yet."""
+    by_index = {step["step_index"]: step for step in steps}
+    if request["answered_by"] is None:
+        return set(by_index)
+    found: set[int] = set()
+    waiting = [request["answered_by"]]
+    while waiting:
+        index = waiting.pop()
+        if index in by_index and index not in found:
+            found.add(index)
+            waiting += by_index[index]["depends_on"]
+    return found
+
+
 def _step(step: dict[str, Any]) -> str:
     head = f"step {step['step_index']}"
-    if step["depends_on"]:
-        head += " after " + ", ".join(str(each) for each in step["depends_on"])
+    if step["mark"]:
+        head += f" [{step['mark']}]"
+    head += f" {step['ask']}"
+    if len(step["depends_on"]) > 1:
+        head += " with " + ", ".join(str(each) for each in step["depends_on"][1:])
+    asked = in_one_line(step["question"] or "") + (f"  because: {step['why']}" if step["why"] else "")
     if step["outcome"] is None:
-        return f"{head}: undecided: {step['question']}"
+        return f"{head}: undecided: {asked}"
     figures = (
         f"confidence {step['confidence']:.3f}, agreement {step['agreement']:.2f}, entropy {step['entropy']:.2f} bits"
     )
-    return f"{head}: {step['answer']} ({step['outcome']}, {step['stop_reason']}; {figures}): {step['question']}"
+    said = in_one_line(step["answer"] or "no answer")
+    return f"{head}: {said} ({step['outcome']}, {step['stop_reason']}; {figures}): {asked}"
 
 
 def _path(path: dict[str, Any], *, is_flip: bool, full: bool) -> str:

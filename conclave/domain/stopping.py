@@ -1,4 +1,4 @@
-"""When enough samples have been drawn: `STOPPING_RULES`, a function a rule.
+"""When enough samples have been drawn: `STOPPING_RULES`, a row a rule.
 
 A rule reads the labels of samples 0..n-1 in launch order, that is, the clusters of their answers ("": a sample without
 an answer, which costs and never votes). It says how many more samples it needs *at least*, that is, if all of them agreed
@@ -7,38 +7,55 @@ with the leader; 0 means satisfied. So it can't be satisfied any earlier, and a 
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from math import comb
 
 from conclave.domain.equivalence import Equivalence
-from schemas.values import MAX_SAMPLES, Policy, StoppingRule
+from conclave.domain.params import Param, Params, number, whole_number
+from schemas.values import MAX_SAMPLES, Ask
 
 Labels = Sequence[str]
 
+_STOP_CONFIDENCE: Params = {"stop_confidence": Param(0.95, 0.0, 1.0)}
+_WINDOW: Params = {"window": Param(5, 1, MAX_SAMPLES, is_whole=True)}
+_LEAD: Params = {"lead": Param(3, 1, MAX_SAMPLES, is_whole=True)}
 
-def fixed(labels: Labels, policy: Policy) -> int:
+
+@dataclass(frozen=True, slots=True)
+class StoppingRule:
+    """A row of `STOPPING_RULES`. `num_deciding` says how many of the last votes decide once the rule is satisfied: all, or
+    those that satisfied it."""
+
+    num_needed: Callable[[Labels, Ask], int]
+    params: Params = field(default_factory=dict)
+    num_deciding: Callable[[Ask], int] | None = None
+
+
+def fixed(labels: Labels, ask: Ask) -> int:
     """Never satisfied: sampling ends when `max_samples` have reported."""
-    return max(1, policy.max_samples - len(labels))
+    return max(1, ask.max_samples - len(labels))
 
 
-def adaptive_consistency(labels: Labels, policy: Policy) -> int:
+def adaptive_consistency(labels: Labels, ask: Ask) -> int:
     """Satisfied once the leader stays ahead of the runner-up with probability `stop_confidence`.
 
     The Beta criterion of Adaptive-Consistency, arXiv 2305.11860, section 3.
     """
     leader, runner_up = top_two(labels)
+    wanted = number(ask.params, _STOP_CONFIDENCE, "stop_confidence")
     for more in range(0 if leader else 1, MAX_SAMPLES):
-        if leader_confidence(leader + more, runner_up) >= policy.stop_confidence:
+        if leader_confidence(leader + more, runner_up) >= wanted:
             return more
     return MAX_SAMPLES
 
 
-def early_stopping(labels: Labels, policy: Policy) -> int:
+def early_stopping(labels: Labels, ask: Ask) -> int:
     """Satisfied when a whole window agrees: samples are taken `window` at a time, one after the other.
 
     ESC, arXiv 2401.10480, algorithm 1. A sample without an answer breaks its window.
     """
-    width = policy.window
+    width = window(ask)
     num_open = len(labels) % width
     if labels and num_open == 0 and _agree(labels[-width:]):
         return 0
@@ -46,39 +63,44 @@ def early_stopping(labels: Labels, policy: Policy) -> int:
     return width - num_open if not open_window or _agree(open_window) else 2 * width - num_open
 
 
-def ahead_by_k(labels: Labels, policy: Policy) -> int:
+def window(ask: Ask) -> int:
+    """The width of early stopping's windows; its answer is that of the one that agrees, whatever was said before."""
+    return whole_number(ask.params, _WINDOW, "window")
+
+
+def ahead_by_k(labels: Labels, ask: Ask) -> int:
     """Satisfied once the leader has `lead` votes more than the runner-up."""
     leader, runner_up = top_two(labels)
-    return max(0, policy.lead - (leader - runner_up))
+    return max(0, whole_number(ask.params, _LEAD, "lead") - (leader - runner_up))
 
 
-STOPPING_RULES: dict[StoppingRule, Callable[[Labels, Policy], int]] = {
-    StoppingRule.FIXED: fixed,
-    StoppingRule.ADAPTIVE_CONSISTENCY: adaptive_consistency,
-    StoppingRule.EARLY_STOPPING: early_stopping,
-    StoppingRule.AHEAD_BY_K: ahead_by_k,
+STOPPING_RULES: dict[str, StoppingRule] = {
+    "fixed": StoppingRule(fixed),
+    "adaptive_consistency": StoppingRule(adaptive_consistency, _STOP_CONFIDENCE),
+    "early_stopping": StoppingRule(early_stopping, _WINDOW, num_deciding=window),
+    "ahead_by_k": StoppingRule(ahead_by_k, _LEAD),
 }
 
 
-def num_needed(labels: Labels, policy: Policy) -> int:
-    """How many more samples the policy's rule needs at least; 0 when it is satisfied."""
-    return STOPPING_RULES[policy.stopping](labels, policy)
+def num_needed(labels: Labels, ask: Ask) -> int:
+    """How many more samples the ask's rule needs at least; 0 when it is satisfied."""
+    return STOPPING_RULES[ask.stopping].num_needed(labels, ask)
 
 
-def next_wave(labels: Labels, policy: Policy) -> int:
+def next_wave(labels: Labels, ask: Ask) -> int:
     """How many samples to launch now that all of `labels` are in: the deficit, within `max_samples`."""
-    return max(0, min(num_needed(labels, policy), policy.max_samples - len(labels)))
+    return max(0, min(num_needed(labels, ask), ask.max_samples - len(labels)))
 
 
-def shortest_stop(answers: Sequence[str], policy: Policy, equivalence: Equivalence) -> int | None:
-    """Length of the shortest prefix that satisfies the policy's rule; None when none does.
+def shortest_stop(answers: Sequence[str], ask: Ask, equivalence: Equivalence) -> int | None:
+    """Length of the shortest prefix that satisfies the ask's rule; None when none does.
 
     Each prefix is judged by its own answers ("" of a sample that gave none). It jumps from wave to wave, as a rule can't be
     satisfied before its deficit is met.
     """
     length = 0
     while length <= len(answers):
-        needed = num_needed(equivalence(answers[:length]), policy)
+        needed = num_needed(equivalence(answers[:length]), ask)
         if needed == 0:
             return length
         length += needed

@@ -8,13 +8,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from schemas.values import Ballot, Outcome, TallyRow, VotingRule
+from schemas.values import Ask, Ballot, Outcome, TallyRow
 
 _MAX_WEIGHT = 1e6  # so that a forged weight overflows no sum
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
+class Result:
     """What a vote came to. `tally` is heaviest first, and among equals the answer launched earliest comes first."""
 
     outcome: Outcome
@@ -26,22 +26,22 @@ class Count:
     rows: tuple[int | None, ...]  # of each ballot, the row of the tally that it counts for
 
 
-def majority(ballots: Sequence[Ballot], labels: Sequence[str]) -> Count:
+def majority(ballots: Sequence[Ballot], labels: Sequence[str], ask: Ask) -> Result:
     """The answer with the most weight; of several with the same, the one whose first vote was launched earliest.
 
     Self-consistency, arXiv 2203.11171. `ballots` are in launch order; `labels` are their answers' clusters, "" of one that
-    says nothing.
+    says nothing. Equal weights make it the plain vote, others the weighted one.
     """
     tally, rows = tally_of(ballots, labels)
     total = sum(row.weight for row in tally)
     if not total:
-        return Count(Outcome.NO_ANSWER, None, 0.0, 0.0, 0.0, tally, rows)
+        return Result(Outcome.NO_ANSWER, None, 0.0, 0.0, 0.0, tally, rows)
     shares = [row.weight / total for row in tally]
     runner_up = shares[1] if len(shares) > 1 else 0.0
     is_tie = len(tally) > 1 and tally[0].weight == tally[1].weight
     outcome = Outcome.TIE if is_tie else Outcome.MAJORITY
     entropy = max(0.0, -sum(share * math.log2(share) for share in shares if share))
-    return Count(outcome, tally[0].answer, shares[0] - runner_up, shares[0], entropy, tally, rows)
+    return Result(outcome, tally[0].answer, shares[0] - runner_up, shares[0], entropy, tally, rows)
 
 
 def tally_of(ballots: Sequence[Ballot], labels: Sequence[str]) -> tuple[tuple[TallyRow, ...], tuple[int | None, ...]]:
@@ -61,6 +61,8 @@ def tally_of(ballots: Sequence[Ballot], labels: Sequence[str]) -> tuple[tuple[Ta
     return tally, tuple(row_of.get(label) for label in labels)
 
 
-VOTING_RULES: dict[VotingRule, Callable[[Sequence[Ballot], Sequence[str]], Count]] = {
-    VotingRule.MAJORITY: majority,
+VotingRule = Callable[[Sequence[Ballot], Sequence[str], Ask], Result]
+
+VOTING_RULES: dict[str, VotingRule] = {
+    "majority": majority,
 }

@@ -12,7 +12,8 @@ Record = dict[str, Any]
 _TRACE = {
     "request": "SELECT * FROM request_summary WHERE request_id = :id",
     "steps": """
-        SELECT s.step_index, s.depends_on, p.question, v.outcome, v.stop_reason, v.answer, v.confidence, v.margin, v.agreement,
+        SELECT s.step_index, s.ask, s.mark, s.depends_on, p.question, p.fields, p.why, v.outcome, v.stop_reason,
+               v.answer, v.confidence, v.margin, v.agreement,
                v.entropy, v.launched, t.tally
         FROM steps s
         LEFT JOIN step_payloads p USING (asked_at, request_id, step_index)

@@ -21,7 +21,7 @@ from schemas.events import (
     StepDecided,
 )
 from schemas.ids import asked_at_ms
-from schemas.values import Ballot
+from schemas.values import Ballot, Step
 
 Row = tuple[Any, ...]
 Rows = dict[str, list[Row]]
@@ -31,20 +31,21 @@ TABLES: dict[str, tuple[str, ...]] = {
     "requests": ("request_id", "asked_at", "recorded_at", "policy", "max_samples", "deadline_s", "traceparent"),
     "request_payloads": ("request_id", "asked_at", "question", "tags"),
     "plans": (
-        "request_id", "asked_at", "planned_at", "route", "arm", "propensity", "policy", "num_steps", "deadline_at",
+        "request_id", "asked_at", "planned_at", "strategy", "arm", "propensity", "policy", "num_steps", "deadline_at",
+        "policy_digest", "weights_version",
     ),
-    "plan_payloads": ("request_id", "asked_at", "policy"),
-    "steps": ("request_id", "asked_at", "step_index", "depends_on"),
-    "step_payloads": ("request_id", "asked_at", "step_index", "question"),
+    "plan_payloads": ("request_id", "asked_at", "reasons"),
+    "steps": ("request_id", "asked_at", "step_index", "depends_on", "ask", "mark"),
+    "step_payloads": ("request_id", "asked_at", "step_index", "question", "fields", "why"),
     "paths": (
         "request_id", "asked_at", "step_index", "sample_index", "recorded_at", "launched", "failure", "answer",
         "finish_reason", "tokens_in", "tokens_out", "mean_logprob", "min_logprob", "queued_ms", "first_token_ms",
-        "total_ms", "model", "engine", "policy", "arm",
+        "total_ms", "model", "engine", "policy", "arm", "probability",
     ),
     "path_payloads": ("request_id", "asked_at", "step_index", "sample_index", "text"),
     "ballots": (
         "request_id", "asked_at", "step_index", "sample_index", "answer", "weight", "failure", "tokens_in", "tokens_out",
-        "mean_logprob",
+        "mean_logprob", "probability",
     ),
     "verdicts": (
         "request_id", "asked_at", "step_index", "decided_at", "outcome", "stop_reason", "answer", "confidence", "margin",
@@ -52,13 +53,16 @@ TABLES: dict[str, tuple[str, ...]] = {
     ),
     "verdict_payloads": ("request_id", "asked_at", "step_index", "tally"),
     "answers": (
-        "request_id", "asked_at", "answered_at", "failure", "outcome", "answer", "confidence", "margin", "route", "arm",
-        "policy", "num_paths", "tokens_in", "tokens_out", "elapsed_ms",
+        "request_id", "asked_at", "answered_at", "failure", "outcome", "answer", "confidence", "margin", "strategy", "arm",
+        "policy", "num_paths", "tokens_in", "tokens_out", "elapsed_ms", "answered_by",
     ),
     "answer_payloads": ("request_id", "asked_at", "message", "steps", "tally"),
     "feedback": ("request_id", "asked_at", "event_id", "given_at", "reward", "source", "event_source"),
     "feedback_payloads": ("request_id", "asked_at", "event_id", "right_answer", "comment", "event_source"),
 }  # fmt: skip
+
+# What belongs to no request, and is kept for ever: policies, once each by digest.
+SHARED_TABLES: dict[str, tuple[str, ...]] = {"policies": ("digest", "name", "version", "recorded_at", "policy")}
 
 _MAX_INT = 2**31 - 1
 _MAX_KEY_CHARS = 256  # of a text in a key: two of them, four bytes a character, fit into an index row
@@ -113,42 +117,55 @@ def _request(rows: Rows, each: RecordedEvent, event: ReasoningRequested, days: D
     key = (event.request_id, _asked_within(days, event.request_id, each))
     traceparent = _clean(each.traceparent)
     rows["requests"].append(
-        (*key, moment(each.recorded_ms), event.policy, event.max_samples, event.deadline_s, traceparent)
+        (*key, moment(each.recorded_ms), _clean(event.policy), event.max_samples, event.deadline_s, traceparent)
     )
     rows["request_payloads"].append((*key, _clean(event.question), _json(event.tags)))
 
 
 def _plan(rows: Rows, each: RecordedEvent, event: PlanMade) -> None:
     key = (event.request_id, asked_at(event.request_id))
-    planned = (moment(each.recorded_ms), event.route.value, event.arm, event.propensity, event.policy.name)
-    rows["plans"].append((*key, *planned, len(event.steps), moment(event.deadline_ms)))
-    rows["plan_payloads"].append((*key, _json(event.policy)))
+    policy, recorded_at = event.policy, moment(each.recorded_ms)
+    planned = (recorded_at, policy.strategy, event.arm, event.propensity, policy.name, len(event.steps))
+    by = (_clean(policy.digest), event.weights_version)
+    rows["plans"].append((*key, *planned, moment(event.deadline_ms), *by))
+    rows["plan_payloads"].append((*key, _json(event.reasons)))
+    if policy.digest:  # plans of version 1 had none
+        rows["policies"].append((_clean(policy.digest), policy.name, policy.version, recorded_at, _json(policy)))
     for step in event.steps:
-        rows["steps"].append((*key, step.index, list(step.depends_on)))
-        rows["step_payloads"].append((*key, step.index, _clean(step.question)))
+        _step(rows, event.request_id, step)
+
+
+def _step(rows: Rows, request_id: str, step: Step) -> None:
+    """A step travels with its plan or, where it was added later, in the end of each of its samples."""
+    key = (request_id, asked_at(request_id), step.index)
+    if rows["steps"] and rows["steps"][-1][:3] == key:
+        return  # paths of a step come together: one row a batch will do
+    rows["steps"].append((*key, list(step.depends_on), step.ask, _clean(step.mark)))
+    rows["step_payloads"].append((*key, _clean(step.fields.get("question")), _json(step.fields), _clean(step.why)))
 
 
 def _path(rows: Rows, each: RecordedEvent, event: PathDecoded | PathFailed) -> None:
     context = event.context
     key = (context.request_id, asked_at(context.request_id), context.step_index, event.sample_index)
-    by = (context.policy.name, context.arm)
+    _step(rows, context.request_id, context.step)
+    by = (context.policy, context.arm)
     tokens = (min(event.tokens_in, _MAX_INT), min(event.tokens_out, _MAX_INT))
     if isinstance(event, PathFailed):
         figures: Row = (event.failure.value, None, None, *tokens, None, None, None, None, event.total_ms, None, None)
-        text = event.message
+        text, probability = event.message, None
     else:
         spent = (event.queued_ms, event.first_token_ms, event.total_ms)
         logprobs = (event.mean_logprob, event.min_logprob)
         said = (None, _clean(event.answer), event.finish_reason.value)
         figures = (*said, *tokens, *logprobs, *spent, _clean(event.model), _clean(event.engine))
-        text = event.text
-    rows["paths"].append((*key, moment(each.recorded_ms), event.launched, *figures, *by))
+        text, probability = event.text, event.probability
+    rows["paths"].append((*key, moment(each.recorded_ms), event.launched, *figures, *by, probability))
     rows["path_payloads"].append((*key, _clean(text)))
 
 
 def _verdict(rows: Rows, event: StepDecided) -> None:
     key = (event.request_id, asked_at(event.request_id), event.step_index)
-    reached = (event.outcome.value, event.stop_reason.value, _clean(event.answer))
+    reached = (event.outcome.value, event.stop_reason, _clean(event.answer))
     clarity = (event.confidence, event.margin, event.agreement, event.entropy)
     rows["verdicts"].append(
         (*key, moment(event.decided_ms), *reached, *clarity, event.launched, event.policy, event.arm)
@@ -157,8 +174,9 @@ def _verdict(rows: Rows, event: StepDecided) -> None:
     for ballot in event.ballots:
         failure = ballot.failure.value if ballot.failure else None
         tokens = (min(ballot.tokens_in, _MAX_INT), min(ballot.tokens_out, _MAX_INT))
-        cast = (_clean(_counted_for(event, ballot)), ballot.weight, failure, *tokens, ballot.mean_logprob)
-        rows["ballots"].append((*key, ballot.sample_index, *cast))
+        cast = (_clean(_counted_for(event, ballot)), ballot.weight, failure, *tokens)
+        stated = (ballot.mean_logprob, ballot.probability)
+        rows["ballots"].append((*key, ballot.sample_index, *cast, *stated))
 
 
 def _counted_for(event: StepDecided, ballot: Ballot) -> str | None:
@@ -170,9 +188,9 @@ def _counted_for(event: StepDecided, ballot: Ballot) -> str | None:
 def _answer(rows: Rows, each: RecordedEvent, event: AnswerReached) -> None:
     key = (event.request_id, asked_at(event.request_id))
     reached = (None, event.outcome.value, _clean(event.answer), event.confidence, event.margin)
-    by = (event.route.value, event.arm, event.policy)
+    by = (event.strategy, event.arm, event.policy)
     cost = (event.num_paths, event.tokens_in, event.tokens_out, event.elapsed_ms)
-    rows["answers"].append((*key, moment(each.recorded_ms), *reached, *by, *cost))
+    rows["answers"].append((*key, moment(each.recorded_ms), *reached, *by, *cost, event.answered_by))
     rows["answer_payloads"].append((*key, None, _json(event.steps), _json(event.tally)))
 
 
@@ -180,7 +198,7 @@ def _failure(rows: Rows, each: RecordedEvent, event: RequestFailed, days: Days) 
     key = (event.request_id, _asked_within(days, event.request_id, each))
     cost = (event.num_paths, event.tokens_in, event.tokens_out, event.elapsed_ms)
     reached = (event.failure.value, None, None, None, None)
-    rows["answers"].append((*key, moment(each.recorded_ms), *reached, None, None, None, *cost))
+    rows["answers"].append((*key, moment(each.recorded_ms), *reached, None, None, None, *cost, None))
     rows["answer_payloads"].append((*key, _clean(event.message), "[]", "[]"))
 
 

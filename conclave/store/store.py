@@ -17,7 +17,7 @@ from conclave.domain.recorded import RecordedEvent
 from conclave.errors import Fenced, Rejected
 from conclave.store import partitions
 from conclave.store.connection import lost_when_away, make_engine
-from conclave.store.rows import TABLES, Days, Row, Rows, rows_of
+from conclave.store.rows import SHARED_TABLES, TABLES, Days, Row, Rows, rows_of
 
 Position = tuple[str, int]
 
@@ -81,7 +81,7 @@ class Store:
         return today - timedelta(days=self._retention_days), today + timedelta(days=max(2, self._ahead_days))
 
     async def _ensure_days(self, rows: Rows, allowed: Days) -> None:
-        days = {row[1].date() for table in rows.values() for row in table} - self._days
+        days = {row[1].date() for table in TABLES for row in rows.get(table, ())} - self._days
         if not days:
             return
         first, last = allowed
@@ -105,7 +105,7 @@ async def _insert(connection: AsyncConnection, rows: Rows) -> int:
     raw = (await connection.get_raw_connection()).driver_connection
     assert raw is not None
     num_new = 0
-    for table, columns in TABLES.items():
+    for table, columns in (TABLES | SHARED_TABLES).items():
         records: list[Row] = rows.get(table, [])
         if not records:
             continue

@@ -1,16 +1,21 @@
 """Events for tests, with everything that a test does not care about filled in."""
 
-from conclave.domain.policies import POLICIES
+from msgspec.structs import replace
+
+from conclave.domain import thinking
 from conclave.domain.stopping import leader_confidence
+from conclave.domain.strategies import STRATEGIES
+from conclave.domain.thought import Conclude, Grow, Strategy, Thought, surest
+from conclave.policies import shipped
 from schemas.events import PathDecoded, PathFailed, PlanMade, StepDecided
 from schemas.ids import derived_request_id
 from schemas.values import (
+    Ask,
     Ballot,
     FinishReason,
     Outcome,
     PathFailure,
     Policy,
-    Route,
     Step,
     StepContext,
     StopReason,
@@ -22,13 +27,28 @@ DEADLINE_MS = NOW_MS + 600_000
 REQUEST_ID = derived_request_id(NOW_MS - 50, "tests")
 
 
-def context(policy: Policy = POLICIES["default"], **changes: object) -> StepContext:
-    """A step's context; `changes` replace any of its fields."""
+def policy(name: str = "default") -> Policy:
+    """A policy that ships."""
+    found = shipped().find(name)
+    assert found is not None, name
+    return found
+
+
+def ask(name: str = "default", **changes: object) -> Ask:
+    """How a policy that ships puts the whole question; `changes` replace any of its fields."""
+    return replace(policy(name).asks["whole"], **changes)
+
+
+def context(of: Ask | None = None, **changes: object) -> StepContext:
+    """A step's context; `changes` replace any of its fields, and any of its step's."""
+    step: dict[str, object] = {"index": 0, "fields": {"question": "2+2?"}}
+    step |= {name: changes.pop(name) for name in Step.__struct_fields__ if name in changes and name != "ask"}
     values: dict[str, object] = {
         "request_id": REQUEST_ID,
-        "step_index": 0,
-        "policy": policy,
-        "fields": {"question": "2+2?"},
+        "step": Step(**step),  # type: ignore[arg-type]
+        "ask": ask() if of is None else of,
+        "prompt_set": "reasoner-v3",
+        "policy": "default",
         "deadline_ms": DEADLINE_MS,
     }
     return StepContext(**(values | changes))  # type: ignore[arg-type]
@@ -60,21 +80,41 @@ def failed(of: StepContext, sample_index: int, launched: int, failure: PathFailu
     return PathFailed(context=of, sample_index=sample_index, launched=launched, failure=failure, message="no luck")
 
 
-def plan(*depends_on: tuple[int, ...], policy: Policy = POLICIES["default"]) -> PlanMade:
-    """A plan with a step for each entry, which says what the step depends on."""
-    steps = tuple(
-        Step(index=index, question=f"part {index}?", depends_on=on) for index, on in enumerate(depends_on or ((),))
-    )
+def plan(num_steps: int = 1, of: Policy | None = None) -> PlanMade:
+    """A plan that asks so many steps at once."""
     return PlanMade(
         request_id=REQUEST_ID,
         question="all of it?",
-        route=Route.EXPLICIT,
         arm="default",
         propensity=1.0,
-        policy=policy,
-        steps=steps,
+        policy=of or policy(),
+        steps=tuple(Step(index=index, fields={"question": f"part {index}?"}) for index in range(num_steps)),
         deadline_ms=DEADLINE_MS,
     )
+
+
+def policy_of(strategy: str, **changes: object) -> Policy:
+    """A policy of any strategy, whose asks are all put alike; `changes` replace any of its fields."""
+    asks = {name: Ask(form=name) for name in STRATEGIES[strategy].asks}
+    values: dict[str, object] = {"name": "made", "prompt_set": "reasoner-v3", "strategy": strategy, "asks": asks}
+    return Policy(**(values | changes))  # type: ignore[arg-type]
+
+
+def endless(told: str) -> Strategy:
+    """A strategy that asks one step after the other, each of which is told `told`, until it must end."""
+
+    def think(thought: Thought) -> Grow | Conclude:
+        if thought.must_end:
+            return surest(thought)
+        index = len(thought.steps)
+        return Grow((Step(index=index, fields={"question": "and now?", "earlier": told}),))
+
+    return Strategy(think, asks={"whole": ("question",)})
+
+
+def opened(of: Policy) -> PlanMade:
+    """The plan that a policy's strategy opens with."""
+    return replace(plan(of=of), steps=thinking.opening("all of it?", of))
 
 
 def verdict(step_index: int = 0, answer: str | None = "4", *, num_votes: int = 4, **changes: object) -> StepDecided:
@@ -84,7 +124,7 @@ def verdict(step_index: int = 0, answer: str | None = "4", *, num_votes: int = 4
         "request_id": REQUEST_ID,
         "step_index": step_index,
         "outcome": Outcome.MAJORITY if answer else Outcome.NO_ANSWER,
-        "stop_reason": StopReason.CONFIDENT if answer else StopReason.EXHAUSTED,
+        "stop_reason": (StopReason.CONFIDENT if answer else StopReason.EXHAUSTED).value,
         "answer": answer,
         "confidence": leader_confidence(num_votes, 0) if answer else 0.0,
         "margin": 1.0 if answer else 0.0,

@@ -10,7 +10,7 @@ from conclave.runtime.kafka import Kafka
 from conclave.runtime.process import Parts, main
 from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings, load
-from services.aggregator.handler import Aggregator
+from services.aggregator.joiner import Aggregator
 from services.aggregator.settings import AggregatorSettings
 
 

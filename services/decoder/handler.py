@@ -103,8 +103,8 @@ class Decoder:
         if left_s <= 0:
             return [_failed(event, PathFailure.DEADLINE, "its deadline had passed before it started", started)]
         try:
-            form = prompts.load(event.context.policy.prompt_set, self._prompt_sets).form(event.context.policy.form)
-            rendered = form.render(event.context.fields)
+            form = prompts.load(event.context.prompt_set, self._prompt_sets).form(event.context.ask.form)
+            rendered = form.render(event.context.step.fields)
         except UnknownPrompt as error:
             return [_failed(event, PathFailure.BAD_PROMPT, str(error), started)]
         return [await self._decode(event, form, rendered, left_s, started)]
@@ -193,14 +193,14 @@ class Decoder:
 
     @staticmethod
     def _request(event: SampleRequested, rendered: Rendered, sample_id: str) -> DecodeRequest:
-        policy = event.context.policy
+        ask = event.context.ask
         return DecodeRequest(
             sample_id=sample_id,
             messages=rendered.messages,
             stop=rendered.stop,
-            temperature=policy.temperature,
-            top_p=policy.top_p,
-            max_tokens=policy.max_tokens,
+            temperature=ask.temperature,
+            top_p=ask.top_p,
+            max_tokens=ask.max_tokens,
         )
 
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from conclave.domain import planning
-from conclave.domain.policies import POLICIES
 from conclave.errors import Rejected
+from conclave.policies.current import CurrentPolicies
 from conclave.runtime.dead_letters import Cause, Reason
 from conclave.runtime.handler import Arrival
 from schemas.envelope import rfc3339
@@ -29,8 +29,8 @@ from services.decomposer.settings import DecomposerSettings
 class Decomposer:
     """Handler of `reasoning.requests`, and listener to `reasoning.weights`."""
 
-    def __init__(self, settings: DecomposerSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: DecomposerSettings, policies: CurrentPolicies) -> None:
+        self._settings, self._policies = settings, policies
         self._weights: dict[str, WeightsPublished] = {}
 
     async def handle(self, event: Event, arrival: Arrival) -> Sequence[Event]:
@@ -47,7 +47,7 @@ class Decomposer:
             return [event]
         self._check_time(request_id, arrival)
         plan = planning.plan(event, request_id, self._policy(event), arrival.recorded_ms)
-        contexts = [planning.step_context(plan, index, {}) for index in planning.first_steps(plan)]
+        contexts = [planning.step_context(plan, step) for step in plan.steps]
         return [plan, *(sample for context in contexts for sample in planning.first_wave(context))]
 
     def give_up(self, event: Event, arrival: Arrival, cause: Cause) -> Sequence[Event]:
@@ -68,7 +68,7 @@ class Decomposer:
 
     def request_key(self, event: Event, arrival: Arrival) -> str | None:
         """What recognises a request that is published twice; None while it is not valid and under its own key."""
-        if not isinstance(event, ReasoningRequested) or not (event.policy is None or event.policy in POLICIES):
+        if not isinstance(event, ReasoningRequested) or self._policies.find(event.policy) is None:
             return None
         if event.request_id is None:
             key = event.idempotency_key
@@ -96,10 +96,10 @@ class Decomposer:
         return weights.version if weights else None
 
     def _policy(self, event: ReasoningRequested) -> Policy:
-        name = event.policy or self._settings.default_policy
-        policy = POLICIES.get(name)
+        policy = self._policies.find(event.policy)
         if policy is None:
-            raise Rejected("$.policy", f"one of {', '.join(POLICIES)}", name)
+            expected = f"one of {', '.join(self._policies.names)}, or one with its version, as default@1"
+            raise Rejected("$.policy", expected, str(event.policy))
         return policy
 
     def _check_time(self, request_id: str, arrival: Arrival) -> None:

@@ -1,11 +1,11 @@
 """The decomposer's settings."""
 
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from conclave.domain.policies import POLICIES
 from conclave.runtime.settings import PREFIX
 
 _DAY_S = 86_400.0
@@ -17,12 +17,7 @@ class DecomposerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     default_policy: Annotated[str, Field(description="for requests that name none")] = "default"
+    prompts_dir: Annotated[Path | None, Field(description="folder of prompt sets besides those that ship")] = None
+    policies_dir: Annotated[Path | None, Field(description="folder of policies besides those that ship")] = None
     request_max_age_s: Annotated[float, Field(gt=0, description="of the time inside a request id")] = 7 * _DAY_S
     request_max_ahead_s: Annotated[float, Field(gt=0, description="of the time inside a request id")] = _DAY_S
-
-    @field_validator("default_policy")
-    @classmethod
-    def _is_known(cls, name: str) -> str:
-        if name not in POLICIES:
-            raise ValueError(f"one of {', '.join(POLICIES)}")
-        return name

@@ -10,7 +10,7 @@ from conclave.runtime.kafka import Kafka
 from conclave.runtime.process import Parts, main
 from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings, load
-from services.voter.handler import Voter
+from services.voter.joiner import Voter
 from services.voter.settings import VoterSettings
 
 

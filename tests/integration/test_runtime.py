@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from conclave.domain.joining import Decision, Wait
 from conclave.errors import Fenced, LostDependency, Rejected, Retryable
@@ -19,12 +20,13 @@ from conclave.runtime.kafka import Admin, LogReader, TransactionalProducer
 from conclave.runtime.record import Output, Tp
 from conclave.runtime.topics import ensure_topics
 from conclave.runtime.transaction import transact
+from conclave.testing import events as made
 from conclave.testing.waiting import until, until_async
 from schemas.envelope import header
 from schemas.events import AnswerReached, Event, PlanMade, ReasoningRequested, RequestFailed, StepDecided
 from schemas.flow import Topic
 from schemas.ids import new_request_id
-from schemas.values import Outcome, Policy, RequestFailure, Route, Step, StopReason
+from schemas.values import Outcome, RequestFailure, StopReason
 from tests.integration.conftest import finish
 from tests.integration.services_in_process import running
 
@@ -265,18 +267,7 @@ class Pairs:
 
 
 def _plan(request: str) -> PlanMade:
-    policy = Policy(name="p", prompt_set="s")
-    steps = (Step(index=0, question="q"),)
-    return PlanMade(
-        request_id=request,
-        question="q",
-        route=Route.EXPLICIT,
-        arm="a",
-        propensity=1.0,
-        policy=policy,
-        steps=steps,
-        deadline_ms=0,
-    )
+    return replace(made.plan(), request_id=request)
 
 
 def _verdict(request: str) -> StepDecided:

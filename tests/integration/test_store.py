@@ -6,8 +6,10 @@ import uuid
 from datetime import UTC, date, datetime, timedelta
 
 import asyncpg
+import msgspec
 import pytest
 from alembic import command
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from conclave.domain.recorded import RecordedEvent
@@ -15,8 +17,10 @@ from conclave.errors import Fenced, LostDependency, Rejected
 from conclave.local.servers.postgres import PostgresServer
 from conclave.store import migrate, partitions, queries
 from conclave.store.migrate import current, upgrade
-from conclave.store.rows import TABLES
+from conclave.store.rows import SHARED_TABLES, TABLES
 from conclave.store.store import Store
+from conclave.testing import events as made
+from schemas import flow
 from schemas.events import (
     AnswerReached,
     Event,
@@ -36,25 +40,23 @@ from schemas.values import (
     PathFailure,
     Policy,
     RequestFailure,
-    Route,
     Step,
     StepAnswer,
-    StepContext,
     StopReason,
     TallyRow,
 )
 
-POLICY = Policy(name="default", prompt_set="reasoner-v3")
+POLICY = made.policy()
 PATHS = "reasoning.paths"
 
 
 def _recorded(event: Event, offset: int = 0, topic: str = PATHS) -> RecordedEvent:
-    key = getattr(event, "request_id", None) or event.context.request_id  # type: ignore[union-attr]
+    key = flow.subject_of(event)
     return RecordedEvent(event, f"id-{offset}", key, topic, 0, offset, int(time.time() * 1000), None)
 
 
 def _path(request: str, sample_index: int, answer: str | None, text: str = "so it is") -> PathDecoded:
-    context = StepContext(request_id=request, step_index=0, policy=POLICY, fields={"question": "q"}, deadline_ms=0)
+    context = made.context(request_id=request, deadline_ms=0)
     return PathDecoded(
         context=context,
         sample_index=sample_index,
@@ -79,8 +81,8 @@ def _trace(request: str, answers: str) -> list[Event]:
     ballots = tuple(Ballot(sample_index=i, answer=answer) for i, answer in enumerate(answers))
     tally = (TallyRow(answer=answers[-1], votes=answers.count(answers[-1]), weight=1.0),)
     plan = PlanMade(
-        request_id=request, question="q\u00e9?", route=Route.EXPLICIT, arm="default", propensity=1.0, policy=POLICY,
-        steps=(Step(index=0, question="q"),), deadline_ms=int(time.time() * 1000),
+        request_id=request, question="q\u00e9?", arm="default", propensity=1.0, policy=POLICY,
+        steps=(Step(index=0, fields={"question": "q"}),), deadline_ms=int(time.time() * 1000),
     )  # fmt: skip
     verdict = StepDecided(
         request_id=request, step_index=0, outcome=Outcome.MAJORITY, stop_reason=StopReason.CONFIDENT, answer=answers[-1],
@@ -88,8 +90,9 @@ def _trace(request: str, answers: str) -> list[Event]:
         arm="default", policy="default", decided_ms=int(time.time() * 1000),
     )  # fmt: skip
     answer = AnswerReached(
-        request_id=request, answer=answers[-1], outcome=Outcome.MAJORITY, confidence=0.9, margin=0.5, route=Route.EXPLICIT,
-        arm="default", policy="default", tally=tally, num_paths=len(answers), tokens_in=10, tokens_out=20, elapsed_ms=30.0,
+        request_id=request, answer=answers[-1], outcome=Outcome.MAJORITY, confidence=0.9, margin=0.5, strategy="vote",
+        answered_by=0, arm="default", policy="default", tally=tally, num_paths=len(answers), tokens_in=10, tokens_out=20,
+        elapsed_ms=30.0,
         steps=(StepAnswer(step_index=0, outcome=Outcome.MAJORITY, answer="a", confidence=0.9, num_samples=3),),
     )  # fmt: skip
     asked = ReasoningRequested(question="q\u00e9?", request_id=request, tags={"team": "a"})
@@ -154,7 +157,7 @@ async def test_a_request_from_years_away_is_rejected_by_name_and_last_weeks_gets
 ) -> None:
     now_ms = int(time.time() * 1000)
     week_ago = str(derived_request_id(now_ms - 7 * 86_400_000, "a"))
-    assert await store.write([_recorded(_path(week_ago, 0, "a"))], {}) == 2
+    assert await store.write([_recorded(_path(week_ago, 0, "a"))], {}) == 4  # its step, too
     for timestamp_ms in (0, now_ms + 400 * 86_400_000, 2**48 - 1):
         with pytest.raises(Rejected) as caught:
             await store.write([_recorded(_path(str(derived_request_id(timestamp_ms, "a")), 0, "a"))], {})
@@ -198,7 +201,7 @@ async def test_an_analyst_reads_every_view_and_no_table(store: Store, fresh_data
     for view in views:
         await connection.fetch(f"SELECT * FROM {view}")
     assert await connection.fetchval("SELECT requests FROM policy_cost") == 1
-    for table in (*TABLES, "consumer_offsets"):
+    for table in (*TABLES, *SHARED_TABLES, "consumer_offsets"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.fetch(f"SELECT * FROM {table}")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -312,7 +315,7 @@ def test_migrations_go_down_and_up_again_with_rows_in_the_tables(fresh_database:
 
 async def test_columns_of_the_record_are_those_that_rows_are_made_for(fresh_database: str) -> None:
     connection = await asyncpg.connect(fresh_database)
-    for table, columns in TABLES.items():
+    for table, columns in (TABLES | SHARED_TABLES).items():
         query = "SELECT column_name FROM information_schema.columns WHERE table_name = $1 ORDER BY ordinal_position"
         assert tuple(row[0] for row in await connection.fetch(query, table)) == columns
     await connection.close()
@@ -329,3 +332,32 @@ async def test_a_server_that_is_away_is_a_lost_dependency() -> None:
     with pytest.raises(LostDependency):
         await store.claim([("reasoning.paths", 0)])
     await store.close()
+
+
+async def test_a_step_that_was_added_is_recorded_from_the_ends_of_its_samples(
+    store: Store, fresh_database: str
+) -> None:
+    request = str(new_request_id())
+    step = Step(
+        index=3, ask="sub_question", fields={"question": "b?", "earlier": "#1 = 3"}, mark="#2", depends_on=(1,), why="w"
+    )
+    path = replace(_path(request, 0, "a"), context=replace(made.context(request_id=request), step=step))
+    failed = PathFailed(context=path.context, sample_index=1, launched=2, failure=PathFailure.ENGINE, message="m")
+    await store.write([_recorded(event) for event in (path, failed, path)], {})
+    (found,) = (await queries.request_trace(fresh_database, request))["steps"]
+    assert {name: found[name] for name in ("step_index", "ask", "mark", "depends_on", "question", "why")} == {
+        "step_index": 3, "ask": "sub_question", "mark": "#2", "depends_on": [1], "question": "b?", "why": "w",
+    }  # fmt: skip
+    assert found["fields"] == {"question": "b?", "earlier": "#1 = 3"}
+
+
+async def test_a_policy_is_stored_once_whatever_uses_it(store: Store, fresh_database: str) -> None:
+    for _ in range(3):
+        await store.write([_recorded(event) for event in _trace(str(new_request_id()), "aab")], {})
+    connection = await asyncpg.connect(fresh_database)
+    row = await connection.fetchrow("SELECT name, version, policy FROM policies WHERE digest = $1", POLICY.digest)
+    assert row is not None
+    assert (row["name"], row["version"]) == ("default", 1)
+    assert msgspec.json.decode(row["policy"], type=Policy) == POLICY
+    assert await connection.fetchval("SELECT count(*) FROM plans WHERE policy_digest = $1", POLICY.digest) == 3
+    await connection.close()

@@ -1,16 +1,23 @@
-"""The laws of joining, for the aggregator: neither order, nor crashes, nor carries change what comes out."""
+"""The laws of the aggregator over every strategy, whatever its steps come to: neither order, nor crashes, nor carries change
+what comes out; every request ends once; every carry fits a record."""
 
 from dataclasses import dataclass, field
 
+import hypothesis.strategies as st
+import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from conclave.domain import planning
+from conclave.domain import bounds, planning, thinking
+from conclave.domain.strategies import STRATEGIES
+from conclave.domain.thought import Conclude, Thought
+from conclave.runtime.intake import MAX_OUTPUT_BYTES
 from conclave.testing import events as made
 from conclave.testing.lane import SimulatedLane, run
+from schemas import codec, flow
 from schemas.codec import encode
-from schemas.events import AnswerReached, Event, PlanMade, RequestFailed, SampleRequested, StepClosed
-from services.aggregator.handler import Aggregator
+from schemas.events import AnswerReached, Event, RequestFailed, SampleRequested, StepClosed, StepDecided
+from schemas.values import MAX_STEPS, Ask, Budget, Policy, Step, Verdict
+from services.aggregator.joiner import Aggregator
 from services.aggregator.settings import AggregatorSettings
 
 AGGREGATOR = Aggregator(AggregatorSettings(aggregator_grace_s=5.0, aggregator_orphan_s=7200.0))
@@ -19,23 +26,38 @@ AT_THE_END_MS = AFTER_GRACE_MS + 7_200_000
 
 MOVES = ["report", "report", "read", "read", "flush", "crash", "carry", "tick"]
 moves = st.lists(st.tuples(st.sampled_from(MOVES), st.integers(0, 31)), max_size=60)
-answers = st.lists(st.sampled_from(["3", "4", "5"]), min_size=6, max_size=6)
-answers_or_none = st.lists(st.sampled_from(["3", "4", None]), min_size=6, max_size=6)
+
+# What steps come to: answers, plans that can be followed and plans that cannot, and what is neither.
+TEXTS = [
+    "4", "5", "4.0", "", " ", "#", "none", "Answer: 4", "\u0001" * 4096, "ß" * 4096, "9" * 4096,
+    "1: how many?", "1: a?\n2 needs 1: b #1?", "1: a?\n2: b?\n3 needs 1 2: c?\n4 needs 3: d?",
+    "2 needs 1: b?\n1: a?", "3 needs 7: a?", "1: a?\n1: b?", "1: a?\n\n2: b?", "0: a?", "999 needs 999: a?",
+    "\n".join(f"{n}: part {n}?" for n in range(1, 70)), "\n".join(f"{n} needs {n - 1}: part {n}?" for n in range(1, 13)),
+]  # fmt: skip
+outcomes = st.tuples(st.sampled_from(TEXTS) | st.none(), st.sampled_from([0.0, 0.4, 0.9, 1.0]))
+comings = st.lists(outcomes, min_size=8, max_size=8)
 
 
 @st.composite
-def plans(draw: st.DrawFn) -> PlanMade:
-    """Any directed acyclic graph of up to six steps."""
-    num_steps = draw(st.integers(1, 6))
-    subsets = [draw(st.sets(st.integers(0, index - 1))) if index else set() for index in range(num_steps)]
-    return made.plan(*(tuple(sorted(subset)) for subset in subsets))
+def policies(draw: st.DrawFn) -> Policy:
+    """A policy for any strategy, with any budget and parameters within and beyond their ranges."""
+    name = draw(st.sampled_from(sorted(STRATEGIES)))
+    strategy = STRATEGIES[name]
+    return Policy(
+        name="drawn",
+        prompt_set="any",
+        strategy=name,
+        params={each: draw(st.sampled_from([0.0, 0.5, 2.0, 5.0, 1e9])) for each in strategy.params},
+        asks={each: Ask(form=each, stopping="fixed", max_samples=draw(st.integers(1, 3))) for each in strategy.asks},
+        budget=Budget(max_steps=draw(st.integers(1, 8) | st.just(MAX_STEPS)), max_tokens=draw(st.none() | st.just(60))),
+    )
 
 
 @dataclass
 class Voters:
     """Those who owe a verdict on each step that was launched."""
 
-    answers: list[str | None]
+    comings: list[tuple[str | None, float]]
     owed: list[int] = field(default_factory=list)
     launched: list[tuple[int, int]] = field(default_factory=list)
 
@@ -45,10 +67,13 @@ class Voters:
             if output.sample_index == 0:
                 self.owed.append(output.context.step_index)
 
+    def verdict(self, step_index: int) -> StepDecided:
+        answer, confidence = self.comings[step_index % len(self.comings)]
+        return made.verdict(step_index, answer or None, confidence=confidence if answer else 0.0)
+
     def report(self, lane: SimulatedLane, choice: int) -> None:
         if self.owed:
-            step_index = self.owed.pop(choice % len(self.owed))
-            lane.log.append(made.verdict(step_index, self.answers[step_index]))
+            lane.log.append(self.verdict(self.owed.pop(choice % len(self.owed))))
 
 
 @dataclass
@@ -73,59 +98,64 @@ class Scene:
     def ends(self) -> list[Event]:
         return [output for output in self.lane.outputs if isinstance(output, AnswerReached | RequestFailed)]
 
-    def check_launches(self) -> None:
+    def check(self) -> None:
+        """What holds of any scene that is over."""
+        assert len(self.ends) == 1
+        assert self.lane.is_settled
+        assert self.lane.rejections == []
         assert len(set(self.voters.launched)) == len(self.voters.launched), "no sample is launched twice"
+        for event in (*self.lane.log, *self.lane.outputs):
+            value = encode(event)
+            assert len(value) < MAX_OUTPUT_BYTES
+            assert codec.decode(flow.topic_of(type(event)), codec.versioned_type(type(event)), value) == event
 
 
-def scene(plan: PlanMade, answers: list[str | None]) -> Scene:
+def scene(policy: Policy, comings: list[tuple[str | None, float]]) -> Scene:
     """A request as its decomposer leaves it: planned, and the first steps launched."""
-    voters = Voters(answers)
-    for index in planning.first_steps(plan):
-        for sample in planning.first_wave(planning.step_context(plan, index, {})):
+    voters, plan = Voters(comings), made.opened(policy)
+    for step in plan.steps:
+        for sample in planning.first_wave(planning.step_context(plan, step)):
             voters.hear(sample)
     return Scene(SimulatedLane(AGGREGATOR, voters.hear, made.NOW_MS, log=[plan]), voters)
 
 
-@given(plans(), answers, moves)
-@settings(max_examples=400, deadline=None)
+@given(policies(), comings, moves)
+@settings(max_examples=200, deadline=None)
 def test_order_crashes_and_carries_change_no_effect(
-    plan: PlanMade, answers: list[str | None], moves: list[tuple[str, int]]
+    policy: Policy, comings: list[tuple[str | None, float]], moves: list[tuple[str, int]]
 ) -> None:
-    calm, wild = scene(plan, answers), scene(plan, answers)
+    calm, wild = scene(policy, comings), scene(policy, comings)
     calm.finish()
     wild.play(moves)
     wild.finish()
-    assert {index for index, _ in wild.voters.launched} == {step.index for step in plan.steps}
-    assert [type(end) for end in wild.ends] == [AnswerReached]
-    assert not any(isinstance(output, StepClosed) for output in wild.lane.outputs)
     assert wild.effects == calm.effects
-    assert wild.lane.is_settled
-    assert wild.lane.rejections == []
+    assert not any(isinstance(output, StepClosed) for output in wild.lane.outputs)
+    wild.check()
 
 
-@given(plans(), answers_or_none, moves, moves)
-@settings(max_examples=300, deadline=None)
-def test_every_request_ends_once_with_or_without_answers_and_whenever_its_deadline_comes(
-    plan: PlanMade, answers: list[str | None], before: list[tuple[str, int]], after: list[tuple[str, int]]
+@given(policies(), comings, moves, moves)
+@settings(max_examples=150, deadline=None)
+def test_every_request_ends_once_whenever_its_deadline_comes(
+    policy: Policy,
+    comings: list[tuple[str | None, float]],
+    before: list[tuple[str, int]],
+    after: list[tuple[str, int]],
 ) -> None:
-    late = scene(plan, answers)
+    late = scene(policy, comings)
     late.play(before)
     late.lane.now_ms = AFTER_GRACE_MS
     late.lane.tick()
     late.play(after)
     late.finish()
-    assert len(late.ends) == 1
-    assert late.lane.is_settled
-    assert late.lane.rejections == []
-    late.check_launches()
+    late.check()
 
 
-@given(plans(), answers_or_none, moves)
-@settings(max_examples=200, deadline=None)
+@given(policies(), comings, moves)
+@settings(max_examples=100, deadline=None)
 def test_groups_end_even_when_verdicts_never_come(
-    plan: PlanMade, answers: list[str | None], moves: list[tuple[str, int]]
+    policy: Policy, comings: list[tuple[str | None, float]], moves: list[tuple[str, int]]
 ) -> None:
-    lost = scene(plan, answers)
+    lost = scene(policy, comings)
     lost.play(moves)
     lost.voters.owed.clear()
     lost.lane.drain()
@@ -133,6 +163,88 @@ def test_groups_end_even_when_verdicts_never_come(
         lost.lane.now_ms = now_ms
         lost.lane.tick()
         lost.lane.drain()
-    assert lost.lane.is_settled
-    assert len(lost.ends) == 1
-    lost.check_launches()
+    lost.check()
+
+
+@st.composite
+def thoughts(draw: st.DrawFn) -> tuple[str, Thought]:
+    """A strategy, and a thought that it has come to by itself: asked again and again, with any verdicts."""
+    name = draw(st.sampled_from(sorted(STRATEGIES)))
+    strategy = STRATEGIES[name]
+    params = {each: draw(st.sampled_from([0.0, 0.5, 3.0, 1e9])) for each in strategy.params}
+    steps: tuple[Step, ...] = ()
+    verdicts: dict[int, Verdict] = {}
+    for _ in range(draw(st.integers(0, 5))):
+        move = strategy.think(Thought("all of it?", params, steps, verdicts, must_end=False))
+        if isinstance(move, Conclude):
+            break
+        steps += move.steps
+        for step in move.steps:
+            answer, confidence = draw(outcomes)
+            decided = made.verdict(step.index, answer or None, confidence=confidence if answer else 0.0)
+            verdicts[step.index] = thinking.verdict_of(decided)
+    return name, Thought("all of it?", params, steps, verdicts, must_end=False)
+
+
+@given(thoughts(), st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_strategy_that_must_end_ends_on_an_answered_step_or_on_none(
+    drawn: tuple[str, Thought], data: st.DataObject
+) -> None:
+    name, thought = drawn
+    heard = {index: verdict for index, verdict in thought.verdicts.items() if data.draw(st.booleans())}
+    move = STRATEGIES[name].think(Thought(thought.question, thought.params, thought.steps, heard, must_end=True))
+    assert isinstance(move, Conclude)
+    assert move.step is None or heard[move.step].answer
+    assert 0.0 <= move.confidence <= 1.0
+
+
+@given(thoughts())
+@settings(max_examples=200, deadline=None)
+def test_a_strategy_that_grows_numbers_its_steps_on_leans_on_decided_ones_and_says_the_same_again(
+    drawn: tuple[str, Thought],
+) -> None:
+    name, thought = drawn
+    strategy = STRATEGIES[name]
+    move = strategy.think(thought)
+    assert strategy.think(thought) == move
+    if isinstance(move, Conclude):
+        assert move.step is None or thought.answer(move.step)
+        return
+    assert [step.index for step in move.steps] == [*range(len(thought.steps), len(thought.steps) + len(move.steps))]
+    for step in move.steps:
+        assert all(index in thought.verdicts for index in step.depends_on)
+        assert set(strategy.asks[step.ask]) <= set(step.fields)
+        context = made.context(
+            **{name: getattr(step, name) for name in ("index", "fields", "mark", "depends_on", "why")}
+        )
+        sample = SampleRequested(context=context, sample_index=0, launched=1)
+        assert codec.decode("reasoning.samples", codec.versioned_type(SampleRequested), encode(sample)) == sample
+
+
+@pytest.mark.parametrize("text", ["a" * 4096, "é" * 4096, "漢" * 4096, "\u0001" * 4096, "😀" * 4096])
+def test_a_thought_of_64_steps_with_the_longest_answers_is_carried_anywhere_and_ends(text: str) -> None:
+    answer = text[:-2] + "{:02}"
+    plan = made.plan(MAX_STEPS)
+    events: list[Event] = [plan, *(made.verdict(n, answer.format(n), num_votes=16) for n in range(MAX_STEPS))]
+    for cut in (1, 21, 42, MAX_STEPS):
+        assert len(encode(AGGREGATOR.carry(events[: cut + 1]))) <= bounds.MAX_THOUGHT_BYTES
+    whole = SimulatedLane(AGGREGATOR, lambda _: None, made.NOW_MS, log=events)
+    whole.drain()
+    (end,) = whole.outputs
+    assert isinstance(end, AnswerReached)
+    assert len(encode(end)) < MAX_OUTPUT_BYTES
+    assert (end.answer == answer.format(0)) is (bounds.size(answer.format(0)) <= bounds.MAX_ANSWER_BYTES)
+
+
+@pytest.mark.parametrize("character", ["a", "漢", "\u0001"])
+def test_a_strategy_that_would_grow_beyond_a_record_must_end_and_says_its_best(
+    character: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(STRATEGIES, "vote", made.endless(character * 4096))
+    greedy = scene(made.policy_of("vote", budget=Budget(max_steps=MAX_STEPS)), [(character * 4096, 0.5)])
+    greedy.finish()
+    greedy.check()
+    (end,) = greedy.ends
+    assert isinstance(end, AnswerReached)
+    assert 16 <= len(end.steps) <= MAX_STEPS

@@ -16,7 +16,7 @@ from conclave.runtime.handler import Arrival
 from schemas import codec
 from schemas.events import PathDecoded, PathFailed, SampleRequested, StepClosed
 from schemas.ids import new_request_id
-from schemas.values import FinishReason, PathFailure, Policy, StepContext
+from schemas.values import Ask, FinishReason, PathFailure, Step, StepContext
 from services.decoder.handler import Decoder, storable
 
 DECODED = Decoded(
@@ -72,12 +72,15 @@ def _arrival() -> Arrival:
     return Arrival("id", "key", now_ms, now_ms, "reasoning.samples/0/0")
 
 
-def _sample(*, left_ms: int = 60_000, fields: dict[str, str] | None = None, **policy: str) -> SampleRequested:
+def _sample(
+    *, left_ms: int = 60_000, fields: dict[str, str] | None = None, prompt_set: str = "reasoner-v3", **ask: str
+) -> SampleRequested:
     context = StepContext(
         request_id=new_request_id(),
-        step_index=0,
-        policy=replace(Policy(name="default", prompt_set="reasoner-v3"), **policy),
-        fields={"question": "1+1?"} if fields is None else fields,
+        step=Step(index=0, fields={"question": "1+1?"} if fields is None else fields),
+        ask=replace(Ask(form="chain_of_thought"), **ask),
+        prompt_set=prompt_set,
+        policy="default",
         deadline_ms=int(time.time() * 1000) + left_ms,
     )
     return SampleRequested(context=context, sample_index=0, launched=1)
@@ -208,7 +211,7 @@ async def test_a_sample_that_is_given_up_ends_as_a_failed_path_that_says_why() -
     assert (path.context, path.sample_index, path.failure) == (sample.context, 0, PathFailure.ENGINE)
     assert "handler" in path.message
     assert "KeyError" in path.message
-    assert codec.decode("reasoning.paths", "conclave.PathFailed.v1", codec.encode(path)) == path
+    assert codec.decode("reasoning.paths", codec.versioned_type(PathFailed), codec.encode(path)) == path
 
 
 async def test_text_that_neither_json_nor_postgres_can_hold_is_replaced() -> None:

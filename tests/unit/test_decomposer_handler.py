@@ -1,8 +1,8 @@
 import pytest
 from msgspec.structs import replace
 
-from conclave.domain.policies import POLICIES
-from conclave.errors import Rejected
+from conclave.errors import Misconfigured, Rejected
+from conclave.policies.current import CurrentPolicies
 from conclave.runtime.dead_letters import Cause, Reason, cause_of
 from conclave.runtime.handler import Arrival
 from conclave.testing import events as made
@@ -23,15 +23,17 @@ def arrival(key: str = made.REQUEST_ID, recorded_ms: int = made.NOW_MS) -> Arriv
 
 @pytest.fixture
 def decomposer() -> Decomposer:
-    return Decomposer(DecomposerSettings())
+    return Decomposer(DecomposerSettings(), CurrentPolicies("default"))
 
 
 async def test_a_request_becomes_its_plan_and_the_first_wave(decomposer: Decomposer) -> None:
     plan, *samples = await decomposer.handle(REQUEST, arrival())
     assert isinstance(plan, PlanMade)
-    assert (plan.policy, plan.deadline_ms) == (POLICIES["default"], made.NOW_MS + 600_000)
+    assert (plan.policy, plan.deadline_ms) == (made.policy(), made.NOW_MS + 600_000)
     assert [sample.sample_index for sample in samples if isinstance(sample, SampleRequested)] == [0, 1, 2, 3]
-    assert {sample.context.fields["question"] for sample in samples if isinstance(sample, SampleRequested)} == {"2+2?"}
+    assert {sample.context.step.fields["question"] for sample in samples if isinstance(sample, SampleRequested)} == {
+        "2+2?"
+    }
 
 
 async def test_a_request_without_an_id_comes_back_under_one_that_is_the_same_on_a_re_read(
@@ -54,7 +56,7 @@ async def test_a_request_under_another_key_comes_back_under_its_id(decomposer: D
 
 
 async def test_an_unknown_policy_is_rejected_by_name_and_the_request_fails(decomposer: Decomposer) -> None:
-    with pytest.raises(Rejected, match=r"\$\.policy: expected one of default, .*got 'clever'") as caught:
+    with pytest.raises(Rejected, match=r"\$\.policy: expected one of .*default, .*got 'clever'") as caught:
         await decomposer.handle(replace(REQUEST, policy="clever"), arrival())
     (failed,) = decomposer.give_up(replace(REQUEST, policy="clever"), arrival(), cause_of(caught.value))
     assert isinstance(failed, RequestFailed)
@@ -155,7 +157,21 @@ def test_the_newest_weights_heard_are_kept(decomposer: Decomposer) -> None:
     assert decomposer.weights_version("ab") == 3
 
 
-def test_an_unknown_default_policy_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CONCLAVE_DEFAULT_POLICY", "clever")
-    with pytest.raises(ValueError, match="one of default"):
-        DecomposerSettings()
+@pytest.mark.parametrize("reference", ["default", "default@1"])
+async def test_a_policy_may_be_named_with_its_version(decomposer: Decomposer, reference: str) -> None:
+    plan = (await decomposer.handle(replace(REQUEST, policy=reference), arrival()))[0]
+    assert isinstance(plan, PlanMade)
+    assert (plan.policy.name, plan.policy.version) == ("default", 1)
+
+
+@pytest.mark.parametrize(
+    "reference", ["default@2", "default@", "default@1@1", "default@x", "@1", "", "default@" + "9" * 60]
+)
+async def test_a_version_that_there_is_not_is_refused(decomposer: Decomposer, reference: str) -> None:
+    with pytest.raises(Rejected, match=r"\$\.policy"):
+        await decomposer.handle(replace(REQUEST, policy=reference), arrival())
+
+
+def test_an_unknown_default_policy_is_a_wrong_setting() -> None:
+    with pytest.raises(Misconfigured, match=r"CONCLAVE_DEFAULT_POLICY: expected .*default.*, got 'clever'"):
+        CurrentPolicies("clever")

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conclave.domain import voting
-from conclave.domain.voting import VOTING_RULES, Count
-from schemas.values import Ballot, Outcome, PathFailure, VotingRule
+from conclave.domain.voting import Result
+from schemas.values import Ask, Ballot, Outcome, PathFailure
 
 answers = st.lists(st.sampled_from(["a", "b", "c", None]), max_size=40)
 
@@ -16,13 +16,9 @@ def ballots(*answers: str | None) -> list[Ballot]:
     return [Ballot(sample_index=index, answer=answer) for index, answer in enumerate(answers)]
 
 
-def majority(cast: Sequence[Ballot]) -> Count:
+def majority(cast: Sequence[Ballot]) -> Result:
     """The vote when answers are the same only if their texts are."""
-    return voting.majority(cast, [ballot.answer or "" for ballot in cast])
-
-
-def test_every_voting_rule_has_its_function() -> None:
-    assert set(VOTING_RULES) == set(VotingRule)
+    return voting.majority(cast, [ballot.answer or "" for ballot in cast], Ask(form="any"))
 
 
 def test_the_answer_with_most_votes_wins_with_its_margin_agreement_and_entropy() -> None:
@@ -60,7 +56,7 @@ def test_weight_and_not_the_number_of_votes_decides() -> None:
 
 def test_labels_are_counted_and_the_first_in_launch_order_of_a_cluster_says_what_it_is_called() -> None:
     cast = ballots("Paris", "...", "paris.", None, "PARIS", "Rome")
-    count = voting.majority(cast, ["paris", "", "paris", "", "paris", "rome"])
+    count = voting.majority(cast, ["paris", "", "paris", "", "paris", "rome"], Ask(form="any"))
     assert (count.answer, [(row.answer, row.votes) for row in count.tally]) == ("Paris", [("Paris", 3), ("Rome", 1)])
     assert count.rows == (0, None, 0, None, 0, 1)
 

@@ -26,7 +26,7 @@ from conclave.testing import events as made
 from conclave.testing.waiting import until
 from schemas import codec
 from schemas.events import PathDecoded, PathFailed, SampleRequested
-from schemas.values import FinishReason, PathFailure, Policy
+from schemas.values import Ask, FinishReason, PathFailure
 from services.decoder.handler import Decoder
 from tests.misbehaving_server import (
     GOOD,
@@ -47,7 +47,7 @@ from tests.misbehaving_server import (
 )
 
 PACE = Pace(shortest_pause_s=0.005, longest_pause_s=0.02, longest_recheck_s=0.02, longest_told_s=2.0, silence_s=0.2)
-POLICY = Policy(name="default", prompt_set="instruct-v1", max_tokens=2048)
+ASK = Ask(form="chain_of_thought", max_tokens=2048)
 
 
 @dataclass(frozen=True)
@@ -384,9 +384,11 @@ async def served(
         await server.stop()
 
 
-def sample(*, left_s: float = 600.0, index: int = 0, **policy: str) -> SampleRequested:
+def sample(*, left_s: float = 600.0, index: int = 0, **ask: str) -> SampleRequested:
     """A sample of a question with the answer 42."""
-    context = made.context(replace(POLICY, **policy), deadline_ms=round((time.time() + left_s) * 1000))
+    context = made.context(
+        replace(ASK, **ask), prompt_set="instruct-v1", deadline_ms=round((time.time() + left_s) * 1000)
+    )
     return SampleRequested(context=context, sample_index=index, launched=index + 1)
 
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 
 from conclave.cli.publishing import _read as read_lines
 from conclave.errors import Rejected
+from conclave.policies.current import CurrentPolicies
 from conclave.runtime.dead_letters import Cause, Reason, cause_of
 from conclave.runtime.handler import Arrival
 from conclave.runtime.intake import Publisher
@@ -56,6 +57,10 @@ PLAIN: dict[type[Event], Any] = {
 WRAPPED = jsonschema.Draft202012Validator(documents.structured_schema(ReasoningRequested))
 
 
+def _decomposer() -> Decomposer:
+    return Decomposer(DecomposerSettings(), CurrentPolicies("default"))
+
+
 def _published(record: Written, events: Iterable[Event]) -> list[Output]:
     return [
         output_of(event, service="decomposer", event_id=f"{record.offset}", parent=None, now_ms=made.NOW_MS)
@@ -67,7 +72,7 @@ async def _way_of(
     key: bytes | None, headers: Headers, value: bytes | None
 ) -> tuple[list[ReasoningRequested], PlanMade]:
     """The request each time that it is read, until it is planned; hops go through bytes as in the log."""
-    decomposer, publisher = Decomposer(DecomposerSettings()), Publisher("decomposer", lambda: made.NOW_MS)
+    decomposer, publisher = _decomposer(), Publisher("decomposer", lambda: made.NOW_MS)
     seen = []
     for offset in range(4):
         record = Written(key, value, headers, offset)
@@ -103,7 +108,7 @@ async def test_a_shape_gives_what_the_table_says(shape: Shape) -> None:
 @pytest.mark.parametrize("shape", [each for each in SHAPES if isinstance(each.end, Dead)], ids=lambda shape: shape.name)
 def test_the_producer_of_what_is_refused_is_told_where_it_left_something_to_be_found_by(shape: Shape) -> None:
     key, value, headers = shape.bytes_with(REQUEST_ID)
-    decomposer, publisher = Decomposer(DecomposerSettings()), Publisher("decomposer", lambda: made.NOW_MS)
+    decomposer, publisher = _decomposer(), Publisher("decomposer", lambda: made.NOW_MS)
     record = Written(key, value, headers)
     arrival = publisher.arrival(record)
     assert isinstance(shape.end, Dead)
@@ -228,7 +233,7 @@ async def test_equal_source_and_id_in_either_mode_are_one_request_whatever_else_
         Written(None, b'{"question": "q"}', binary),
         Written(b"k", wrapped, STRUCTURED, offset=9, partition=1, timestamp=made.NOW_MS + 86_400_000),
     ]
-    decomposer, publisher = Decomposer(DecomposerSettings()), Publisher("decomposer", lambda: made.NOW_MS)
+    decomposer, publisher = _decomposer(), Publisher("decomposer", lambda: made.NOW_MS)
     arrived: list[Output] = []
     for record in records:
         event = publisher.read(record)
@@ -263,7 +268,10 @@ def test_a_request_id_or_a_key_of_its_own_goes_before_source_and_id() -> None:
 
 
 async def test_a_request_under_its_idempotency_key_gets_one_id_from_where_it_lies() -> None:
-    decomposer, event = Decomposer(DecomposerSettings()), ReasoningRequested(question="q", idempotency_key="order 17")
+    decomposer, event = (
+        _decomposer(),
+        ReasoningRequested(question="q", idempotency_key="order 17"),
+    )
     arrival = Arrival("event", "order 17", made.NOW_MS, made.NOW_MS + 7, "reasoning.requests/0/42")
     (first,), (again,) = await decomposer.handle(event, arrival), await decomposer.handle(event, arrival)
     assert isinstance(first, ReasoningRequested)
@@ -289,7 +297,7 @@ def test_a_reward_may_be_true_or_false_and_nothing_else_of_text() -> None:
 def test_what_services_write_to_each_other_is_read_without_tolerance() -> None:
     value = json.dumps({"request_id": REQUEST_ID.upper(), "step_index": 0}).encode()
     with pytest.raises(UnreadableEvent):
-        codec.decode("reasoning.control", "conclave.StepClosed.v1", value)
+        codec.decode("reasoning.control", "conclave.StepClosed.v2", value)
 
 
 def test_the_trace_and_the_id_of_a_structured_event_are_handed_on() -> None:

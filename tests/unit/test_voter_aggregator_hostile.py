@@ -7,26 +7,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from conclave.domain import thinking
+from conclave.domain.confidence import CONFIDENCES
 from conclave.domain.joining import Decision, Wait
+from conclave.domain.stopping import STOPPING_RULES
+from conclave.domain.strategies import STRATEGIES
+from conclave.domain.weighing import WEIGHINGS
 from conclave.errors import Rejected
 from conclave.runtime.dead_letters import cause_of
 from conclave.runtime.handler import Joiner
 from conclave.testing import events as made
 from schemas import codec, flow
-from schemas.events import Event, PlanCarried, PlanMade, StepDecided, TallyCarried
+from schemas.events import Event, PlanMade, StepDecided, TallyCarried, ThoughtCarried
 from schemas.values import (
     MAX_SAMPLES,
+    Ask,
     Ballot,
+    Budget,
     Outcome,
     PathFailure,
-    Policy,
+    Step,
     StepContext,
-    StoppingRule,
     StopReason,
 )
-from services.aggregator.handler import Aggregator
+from services.aggregator.joiner import Aggregator
 from services.aggregator.settings import AggregatorSettings
-from services.voter.handler import Voter
+from services.voter.joiner import Voter
 from services.voter.settings import VoterSettings
 
 VOTER = Voter(VoterSettings())
@@ -36,22 +42,28 @@ times = st.sampled_from([0, 1, made.NOW_MS - 1, made.DEADLINE_MS, made.DEADLINE_
 texts = st.sampled_from(
     ["4", "", " ", "$", "\\boxed{", "%", "ß" * 4096, "9" * 4096, "1/0", "\ud7ff\U0010ffff"]
 ) | st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
-policies = st.builds(
-    Policy,
-    name=st.just("drawn"),
-    prompt_set=st.just("any"),
-    stopping=st.sampled_from(StoppingRule),
-    stop_confidence=st.sampled_from([0.0, 0.95, 1.0]),
-    window=st.sampled_from([1, 5, MAX_SAMPLES]),
-    lead=st.sampled_from([1, MAX_SAMPLES]),
+numbers = st.sampled_from([0.0, 0.5, 1.0, 5.0, -1.0, 1e308])
+params = st.dictionaries(
+    st.sampled_from(["window", "lead", "stop_confidence", "floor", "rounds", "max_parts"]), numbers
+)
+asks = st.builds(
+    Ask,
+    form=st.just("any"),
+    stopping=st.sampled_from([*STOPPING_RULES, "of-tomorrow"]),
+    weighing=st.sampled_from([*WEIGHINGS, "of-tomorrow"]),
+    confidence=st.sampled_from([*CONFIDENCES, "of-tomorrow"]),
+    calibration=st.sampled_from([(), (0.0, 1.0), (1.0, 0.0, 0.5)]),
+    params=params,
     max_samples=st.sampled_from([1, 4, MAX_SAMPLES]),
 )
-contexts = st.builds(made.context, policies, deadline_ms=times)
+contexts = st.builds(made.context, asks, deadline_ms=times)
 ballots = st.builds(
     Ballot,
     sample_index=st.integers(0, 5),
     answer=st.none() | texts,
     weight=st.sampled_from([0.0, 1e-300, 1.0, 1e308]),
+    probability=st.none() | st.sampled_from([0.0, 1.0]),
+    mean_logprob=st.none() | st.sampled_from([0.0, -1e308]),
     failure=st.none() | st.sampled_from(PathFailure),
     tokens_in=st.sampled_from([0, 2**53]),
 )
@@ -74,20 +86,34 @@ def votes(draw: st.DrawFn, contexts: Sequence[StepContext]) -> Event:
 
 verdicts = st.builds(
     made.verdict,
-    st.sampled_from([0, 1, 2, 31]),
+    st.sampled_from([0, 1, 2, 63]),
     st.none() | texts,
     num_votes=st.integers(1, 3),
     outcome=st.sampled_from(Outcome),
-    stop_reason=st.sampled_from(StopReason),
+    stop_reason=st.sampled_from([*StopReason, "recalled"]),
     confidence=st.sampled_from([0.0, 1.0]),
     ballots=ballot_lists,
     decided_ms=times,
 )
-plans = st.builds(
-    lambda plan, deadline_ms: replace(plan, deadline_ms=deadline_ms),
-    st.sampled_from([made.plan(), made.plan((), (0,)), made.plan((), (), (0, 1), (2,))]),
-    times,
+policies = st.builds(
+    lambda name, params, asks, budget: made.policy_of(
+        name, params=params, asks=dict.fromkeys(STRATEGIES[name].asks, asks), budget=budget
+    ),
+    st.sampled_from(sorted(STRATEGIES)),
+    params,
+    asks,
+    st.builds(Budget, max_steps=st.sampled_from([1, 3, 64]), max_tokens=st.sampled_from([None, 0, 2**53])),
 )
+plans = st.builds(
+    lambda num_steps, policy, deadline_ms, max_samples: replace(
+        made.plan(num_steps, policy), deadline_ms=deadline_ms, max_samples=max_samples
+    ),
+    st.sampled_from([1, 2, 4]),
+    policies | st.just(replace(made.policy(), strategy="of-tomorrow")),
+    times,
+    st.sampled_from([None, 1, MAX_SAMPLES]),
+)
+carried = st.builds(thinking.verdict_of, verdicts)
 
 
 @st.composite
@@ -99,12 +125,13 @@ def parts(draw: st.DrawFn, plans: Sequence[PlanMade]) -> Event:
         case 1:
             return draw(verdicts)
         case _:
-            return PlanCarried(
-                plan=plan,
-                verdicts=tuple(draw(st.lists(verdicts, max_size=3))),
-                launched_steps=tuple(draw(st.lists(st.integers(0, 31), max_size=4))),
-                is_closed=draw(st.booleans()),
-            )
+            first = len(plan.steps)
+            grown = [
+                Step(index=first + place, ask=draw(st.sampled_from([*plan.policy.asks, "whole"])), mark=mark, fields={})
+                for place, mark in enumerate(draw(st.lists(st.sampled_from(["", "#1", "#x", "whole"]), max_size=3)))
+            ]
+            known = [each for each in draw(st.lists(carried, max_size=3)) if each.step_index < first + len(grown)]
+            return ThoughtCarried(plan=plan, grown=tuple(grown), verdicts=tuple(known), is_closed=draw(st.booleans()))
 
 
 def check(joiner: Joiner, events: list[Event], now_ms: int) -> None:
@@ -157,10 +184,7 @@ def test_the_aggregator_survives_any_plans_verdicts_and_carries(
 
 @pytest.mark.parametrize("num_steps", [1, 32])
 def test_a_vote_of_the_greatest_size_is_joined_in_time(num_steps: int) -> None:
-    policy = Policy(
-        name="most", prompt_set="any", stopping=StoppingRule.ADAPTIVE_CONSISTENCY, stop_confidence=1.0, max_samples=256
-    )
-    context = made.context(policy)
+    context = made.context(made.ask(params={"stop_confidence": 1.0}, max_samples=256))
     events: list[Event] = [made.decoded(context, index, 256, f"{index % num_steps}") for index in range(256)]
     outcome = VOTER.join(events, made.NOW_MS)
     assert isinstance(outcome, Decision)

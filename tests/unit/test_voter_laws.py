@@ -5,16 +5,19 @@ from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from conclave.domain import planning
-from conclave.domain.stopping import next_wave
+from conclave.domain.confidence import CONFIDENCES
+from conclave.domain.equivalence import EQUIVALENCES
+from conclave.domain.stopping import STOPPING_RULES, next_wave
+from conclave.domain.voting import VOTING_RULES
+from conclave.domain.weighing import WEIGHINGS
 from conclave.testing import events as made
 from conclave.testing.lane import SimulatedLane, run
 from schemas.codec import encode
 from schemas.events import Event, SampleRequested, StepClosed, StepDecided
-from schemas.values import PathFailure, Policy, StepContext, StoppingRule
-from services.voter.handler import Voter
+from schemas.values import Ask, PathFailure, StepContext
+from services.voter.joiner import Voter
 from services.voter.settings import VoterSettings
 
 VOTER = Voter(VoterSettings(voter_grace_s=2.0, voter_orphan_s=3600.0))
@@ -23,13 +26,15 @@ AT_THE_END_MS = made.DEADLINE_MS + 3_600_000
 
 MOVES = ["report", "report", "read", "read", "flush", "crash", "carry", "tick"]
 moves = st.lists(st.tuples(st.sampled_from(MOVES), st.integers(0, 31)), max_size=60)
-policies = st.builds(
-    Policy,
-    name=st.just("drawn"),
-    prompt_set=st.just("reasoner-v3"),
-    stopping=st.sampled_from(StoppingRule),
-    window=st.integers(1, 4),
-    lead=st.integers(1, 3),
+asks = st.builds(
+    Ask,
+    form=st.just("chain_of_thought"),
+    stopping=st.sampled_from(sorted(STOPPING_RULES)),
+    voting=st.sampled_from(sorted(VOTING_RULES)),
+    equivalence=st.sampled_from(sorted(EQUIVALENCES)),
+    weighing=st.sampled_from(sorted(WEIGHINGS)),
+    confidence=st.sampled_from(sorted(CONFIDENCES)),
+    params=st.fixed_dictionaries({"window": st.integers(1, 4).map(float), "lead": st.integers(1, 3).map(float)}),
     max_samples=st.integers(1, 12),
 )
 # What each sample comes to; the engine's failures among the answers.
@@ -85,22 +90,22 @@ class Scene:
         assert sorted(indexes) == list(range(len(indexes))), "each sample is launched once, without a gap"
 
 
-def scene(policy: Policy, endings: list[str | PathFailure | None], num_first: int | None = None) -> Scene:
+def scene(ask: Ask, endings: list[str | PathFailure | None], num_first: int | None = None) -> Scene:
     """A step whose first wave (the deficit, or `num_first` samples) has just been launched."""
-    context: StepContext = made.context(policy)
+    context: StepContext = made.context(ask)
     decoders = Decoders(endings)
-    for sample in planning.wave(context, 0, num_first or next_wave((), policy)):
+    for sample in planning.wave(context, 0, num_first or next_wave((), ask)):
         decoders.hear(sample)
     return Scene(SimulatedLane(VOTER, decoders.hear, made.NOW_MS), decoders)
 
 
-@given(policies, endings, st.booleans(), moves)
+@given(asks, endings, st.booleans(), moves)
 @settings(max_examples=400, deadline=None)
 def test_order_crashes_and_carries_change_no_effect(
-    policy: Policy, endings: list[str | PathFailure | None], is_all_at_once: bool, moves: list[tuple[str, int]]
+    ask: Ask, endings: list[str | PathFailure | None], is_all_at_once: bool, moves: list[tuple[str, int]]
 ) -> None:
-    num_first = policy.max_samples if is_all_at_once else None
-    calm, wild = scene(policy, endings, num_first), scene(policy, endings, num_first)
+    num_first = ask.max_samples if is_all_at_once else None
+    calm, wild = scene(ask, endings, num_first), scene(ask, endings, num_first)
     calm.finish()
     wild.play(moves)
     wild.finish()
@@ -112,12 +117,12 @@ def test_order_crashes_and_carries_change_no_effect(
     wild.check_launches()
 
 
-@given(policies, endings, moves, moves)
+@given(asks, endings, moves, moves)
 @settings(max_examples=300, deadline=None)
 def test_a_deadline_at_any_moment_gives_one_verdict_and_every_group_ends(
-    policy: Policy, endings: list[str | PathFailure | None], before: list[tuple[str, int]], after: list[tuple[str, int]]
+    ask: Ask, endings: list[str | PathFailure | None], before: list[tuple[str, int]], after: list[tuple[str, int]]
 ) -> None:
-    late = scene(policy, endings)
+    late = scene(ask, endings)
     late.play(before)
     late.lane.now_ms = AFTER_GRACE_MS
     late.lane.tick()
@@ -129,12 +134,12 @@ def test_a_deadline_at_any_moment_gives_one_verdict_and_every_group_ends(
     late.check_launches()
 
 
-@given(policies, endings, moves)
+@given(asks, endings, moves)
 @settings(max_examples=200, deadline=None)
 def test_groups_end_even_when_samples_never_report(
-    policy: Policy, endings: list[str | PathFailure | None], moves: list[tuple[str, int]]
+    ask: Ask, endings: list[str | PathFailure | None], moves: list[tuple[str, int]]
 ) -> None:
-    lost = scene(policy, endings)
+    lost = scene(ask, endings)
     lost.play(moves)
     lost.decoders.owed.clear()
     lost.finish()
@@ -150,7 +155,7 @@ def test_groups_end_even_when_samples_never_report(
 def test_a_carry_of_carries_holds_what_one_carry_of_all_would(
     endings: list[str | PathFailure | None], order: list[int], cuts: list[int]
 ) -> None:
-    whole = scene(replace(made.context().policy, stopping=StoppingRule.FIXED, max_samples=12), endings)
+    whole = scene(made.ask(stopping="fixed", max_samples=12), endings)
     for _ in range(12):
         whole.decoders.report(whole.lane, 0)
     events = [whole.lane.log[index] for index in order]

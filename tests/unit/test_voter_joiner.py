@@ -1,18 +1,20 @@
 import itertools
+import math
 
 import pytest
 from msgspec import structs
 from msgspec.structs import replace
 
 from conclave.domain.joining import Decision, Wait
-from conclave.domain.policies import POLICIES
+from conclave.domain.stopping import leader_confidence
 from conclave.errors import Rejected
 from conclave.runtime.dead_letters import Cause, Reason, cause_of
+from conclave.runtime.intake import MAX_OUTPUT_BYTES
 from conclave.testing import events as made
 from schemas import codec, flow
 from schemas.events import Event, SampleRequested, StepClosed, StepDecided, TallyCarried
-from schemas.values import Ballot, Outcome, PathFailure, Policy, StepContext, StoppingRule, StopReason
-from services.voter.handler import Voter
+from schemas.values import Ask, Ballot, Outcome, PathFailure, StepContext, StopReason, TallyRow
+from services.voter.joiner import Voter
 from services.voter.settings import VoterSettings
 
 VOTER = Voter(VoterSettings(voter_grace_s=2.0, voter_orphan_s=3600.0))
@@ -52,7 +54,7 @@ def test_a_unanimous_first_wave_is_the_verdict_and_the_group_ends() -> None:
 
 @pytest.mark.parametrize("answer", ["12/25", "02134", "3.10", "McDonald's", "Paris", "Straße"])
 def test_the_answer_comes_back_as_the_first_path_of_the_winning_cluster_wrote_it(answer: str) -> None:
-    context = made.context(POLICIES["fixed-8"])
+    context = made.context(made.ask("fixed-8"))
     others = ["  " + answer + ". "] * 5
     events = paths("0", None, answer, *others, of=context)
     verdict = verdict_of(decide(events[::-1]))
@@ -98,7 +100,7 @@ def test_failed_samples_are_no_votes_but_have_reported() -> None:
 
 
 def test_when_the_rule_is_never_satisfied_the_vote_ends_with_max_samples_and_a_tie_is_an_outcome() -> None:
-    context = made.context(replace(POLICIES["default"], max_samples=4))
+    context = made.context(made.ask(max_samples=4))
     verdict = verdict_of(decide(paths("5", "4", "4", "5", of=context)))
     assert (verdict.outcome, verdict.stop_reason, verdict.answer, verdict.margin) == (
         Outcome.TIE,
@@ -109,15 +111,15 @@ def test_when_the_rule_is_never_satisfied_the_vote_ends_with_max_samples_and_a_t
 
 
 def test_a_vote_in_which_every_path_is_silent_is_decided_without_an_answer() -> None:
-    context = made.context(POLICIES["single"])
+    context = made.context(made.ask("single"))
     verdict = verdict_of(decide(paths("...", of=context)))
     assert (verdict.outcome, verdict.answer, verdict.confidence, verdict.tally) == (Outcome.NO_ANSWER, None, 0.0, ())
 
 
 def test_a_fixed_number_of_samples_is_waited_for_and_then_exhausted() -> None:
-    context = made.context(POLICIES["fixed-8"])
+    context = made.context(made.ask("fixed-8"))
     assert isinstance(VOTER.join(paths(*["4"] * 7, of=context, launched=8), made.NOW_MS), Wait)
-    assert verdict_of(decide(paths(*["4"] * 8, of=context))).stop_reason is StopReason.EXHAUSTED
+    assert verdict_of(decide(paths(*["4"] * 8, of=context))).stop_reason == StopReason.EXHAUSTED
 
 
 def test_a_rule_satisfied_before_all_have_reported_closes_the_step_and_carries_on_until_they_have() -> None:
@@ -182,7 +184,7 @@ def test_a_sample_that_is_there_twice_counts_once_and_always_the_same_way() -> N
     twice = [*paths("4", "4", "4", "4"), made.decoded(STEP, 3, 4, "5")]
     assert isinstance(VOTER.join([*paths("4", "4", launched=4), *paths("4", "4", launched=4)], made.NOW_MS), Wait)
     assert decide(twice) == decide(twice[::-1])
-    assert sum(row.votes for row in verdict_of(decide(twice + twice)).tally) <= 7
+    assert sum(row.votes for row in verdict_of(decide(twice + twice)).tally) == 4
 
 
 def test_a_sample_of_an_earlier_wave_that_comes_again_does_not_undo_the_later_one() -> None:
@@ -197,8 +199,8 @@ def test_a_sample_of_an_earlier_wave_that_comes_again_does_not_undo_the_later_on
 @pytest.mark.parametrize(
     ("field", "forged"),
     [
-        ("policy", replace(POLICIES["default"], temperature=1.0)),
-        ("fields", {"question": "3+3?"}),
+        ("ask", made.ask(temperature=1.0)),
+        ("step", made.context(fields={"question": "3+3?"}).step),
         ("deadline_ms", made.DEADLINE_MS + 1),
         ("arm", "other"),
     ],
@@ -245,14 +247,81 @@ def test_an_event_of_another_type_is_rejected() -> None:
 
 
 def test_more_samples_than_the_policy_allows_are_an_end_and_not_a_crash() -> None:
-    context = made.context(Policy(name="two", prompt_set="reasoner-v3", stopping=StoppingRule.FIXED, max_samples=2))
-    assert verdict_of(decide(paths("4", "5", "4", of=context))).stop_reason is StopReason.EXHAUSTED
+    context = made.context(made.ask(stopping="fixed", max_samples=2))
+    assert verdict_of(decide(paths("4", "5", "4", of=context))).stop_reason == StopReason.EXHAUSTED
 
 
-def test_a_ballot_without_weight_in_a_forged_carry_is_no_crash() -> None:
+def test_what_a_forged_carry_says_of_weights_counts_for_nothing() -> None:
     ballots = tuple(Ballot(sample_index=index, answer="4", weight=0.0) for index in range(4))
     forged = TallyCarried(context=STEP, launched=4, ballots=ballots, is_decided=False)
-    assert verdict_of(decide([forged])).outcome is Outcome.NO_ANSWER
+    assert verdict_of(decide([forged])).tally == (TallyRow(answer="4", votes=4, weight=4.0),)
+
+
+def test_early_stopping_answers_with_its_unanimous_window_and_not_with_the_overall_majority() -> None:
+    context = made.context(made.ask("early-stopping", params={"window": 2}))
+    verdict = verdict_of(decide(paths("5", "4", "5", "6", "5", "7", "4", "4", of=context)))
+    assert (verdict.answer, verdict.stop_reason, verdict.margin, verdict.agreement) == ("4", "confident", 1.0, 1.0)
+    assert [ballot.weight for ballot in verdict.ballots] == [0, 0, 0, 0, 0, 0, 1, 1]
+    assert [(row.answer, row.votes, row.weight) for row in verdict.tally[:2]] == [("4", 3, 2.0), ("5", 3, 0.0)]
+    assert verdict.confidence == leader_confidence(2, 0)
+
+
+def test_early_stopping_without_any_unanimous_window_answers_with_the_majority() -> None:
+    context = made.context(made.ask("early-stopping", params={"window": 2}, max_samples=4))
+    verdict = verdict_of(decide(paths("4", "5", "4", "6", of=context)))
+    assert (verdict.answer, verdict.stop_reason, verdict.agreement) == ("4", "exhausted", 0.5)
+
+
+def test_a_verdict_is_as_sure_as_its_ask_says() -> None:
+    stated = [
+        replace(path, probability=share) for path, share in zip(paths("4", "4", "5"), (0.9, 0.7, 1.0), strict=True)
+    ]
+    figures = {}
+    for way in ("lead", "share", "stated", "likelihood"):
+        context = made.context(made.ask("fixed-8", max_samples=3, confidence=way))
+        figures[way] = verdict_of(decide([replace(path, context=context) for path in stated])).confidence
+    assert figures == {
+        "lead": leader_confidence(2, 1),
+        "share": pytest.approx(2 / 3),
+        "stated": pytest.approx(0.8),
+        "likelihood": pytest.approx(math.exp(-0.25)),
+    }
+
+
+def test_a_confidence_is_recalibrated_by_the_table_that_its_ask_carries() -> None:
+    context = made.context(made.ask("fixed-8", max_samples=4, confidence="share", calibration=(0.0, 0.2, 1.0)))
+    assert verdict_of(decide(paths("4", "4", "4", "5", of=context))).confidence == pytest.approx(0.6)
+
+
+def test_ballots_weigh_as_their_ask_says() -> None:
+    context = made.context(made.ask("fixed-8", max_samples=3, weighing="stated"))
+    of = paths("4", "4", "5", of=context)
+    stated = [replace(path, probability=share) for path, share in zip(of, (0.2, 0.3, 0.9), strict=True)]
+    verdict = verdict_of(decide(stated))
+    assert (verdict.answer, [ballot.weight for ballot in verdict.ballots]) == ("5", [0.2, 0.3, 0.9])
+
+
+@pytest.mark.parametrize("field", ["stopping", "voting", "equivalence", "weighing", "confidence"])
+def test_a_rule_that_is_not_known_here_is_waited_for_and_at_the_end_there_is_no_answer(field: str) -> None:
+    of = made.context(made.ask(**{field: "of-tomorrow"}))
+    events = paths("4", "4", "4", "4", of=of)
+    assert VOTER.join(events, made.NOW_MS) == Wait(made.DEADLINE_MS + GRACE_MS)
+    assert VOTER.carry(events).ballots[0].answer == "4"
+    verdict = verdict_of(decide(events, made.DEADLINE_MS + GRACE_MS))
+    assert (verdict.outcome, verdict.stop_reason, len(verdict.ballots)) == (Outcome.NO_ANSWER, "deadline", 4)
+
+
+@pytest.mark.parametrize("ask", [made.ask("fixed-16"), made.ask("fixed-16", max_samples=256)])
+@pytest.mark.parametrize("character", ["a", "é", "漢", "\u0001"])
+def test_a_vote_on_the_longest_answers_fits_a_record_and_unlike_answers_stay_unlike(ask: Ask, character: str) -> None:
+    of = made.context(ask, fields={"question": "?" * 16_384})
+    answers = [character * 4093 + f"{index:03}" for index in range(ask.max_samples)]
+    carry = VOTER.carry(paths(*answers, of=of))
+    verdict = verdict_of(decide([carry]))
+    assert len({ballot.answer for ballot in carry.ballots}) == ask.max_samples
+    assert len(verdict.tally) == ask.max_samples
+    assert max(len(codec.encode(event)) for event in (carry, verdict)) < MAX_OUTPUT_BYTES
+    assert VOTER.carry([carry]) == carry
 
 
 def test_what_the_voter_says_can_be_read_back_from_its_topics() -> None:

@@ -7,6 +7,7 @@ only that one decides. This is what makes joining order-free and a verdict uniqu
     rule satisfied on a prefix      StepDecided, and StepClosed + a closing carry if samples have not reported
     whole wave in, not satisfied    next wave + carry; or StepDecided (exhausted, deadline)
     deadline + grace                StepDecided on all that is there
+    a rule that is not known here   patience: a newer voter may come; at deadline + grace, StepDecided without an answer
     closing carry, all reported     nothing: the group ends
     given up                        StepDecided without an answer, StepClosed + a closing carry as above
 """
@@ -16,17 +17,14 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
-from conclave.domain import planning, stopping
-from conclave.domain.equivalence import EQUIVALENCES
+from conclave.domain import bounds, counting, planning
+from conclave.domain.counting import Counted
 from conclave.domain.joining import Decision, Wait
-from conclave.domain.voting import VOTING_RULES
 from conclave.errors import Rejected
 from conclave.runtime.dead_letters import Cause
 from schemas.events import Event, PathDecoded, PathFailed, StepClosed, StepDecided, TallyCarried
-from schemas.values import Ballot, PathFailure, StepContext, StopReason
+from schemas.values import Ask, Ballot, PathFailure, StepContext, StopReason
 from services.voter.settings import VoterSettings
-
-_EQUIVALENCE = EQUIVALENCES["short_answer"]
 
 Vote = PathDecoded | PathFailed | TallyCarried
 
@@ -34,6 +32,9 @@ Vote = PathDecoded | PathFailed | TallyCarried
 _FUTILE = frozenset(
     {PathFailure.PROMPT_TOO_LONG, PathFailure.BAD_PROMPT, PathFailure.BAD_REQUEST, PathFailure.CANCELLED}
 )
+
+# What makes contexts of one step differ when nobody forges them.
+_OLDER_RELAY = "a service older than the others may have dropped a field: is the decomposer deployed last?"
 
 
 class Voter:
@@ -94,7 +95,7 @@ class Voter:
             ballots=tuple(Ballot(sample_index=index) for index in sorted(reported)),
             is_decided=any(isinstance(vote, TallyCarried) and vote.is_decided for vote in votes),
         )
-        verdict = _verdict(tally, (), StopReason.EXHAUSTED, now_ms)
+        verdict = _decided(tally, counting.uncounted(()), StopReason.EXHAUSTED, now_ms)
         outputs = () if tally.is_decided else verdict.outputs
         is_possible = context.deadline_ms <= now_ms + planning.MAX_DEADLINE_AHEAD_MS
         return Decision(outputs, verdict.carry if is_possible else None)
@@ -107,18 +108,20 @@ class Voter:
         raise Rejected("$.sample_index", f"sample 0 of step {tally.context.step_id} before its deadline", got)
 
     def _judge(self, tally: TallyCarried, now_ms: int) -> Decision | Wait:
-        policy, deadline_ms = tally.context.policy, tally.context.deadline_ms
+        ask, deadline_ms = tally.context.ask, tally.context.deadline_ms
+        late_ms = deadline_ms + self._grace_ms
+        if counting.unknown_rule(ask):
+            return _uncounted(tally, now_ms) if now_ms >= late_ms else Wait(late_ms)
         in_order = _without_gap(tally.ballots)
-        answers = [ballot.answer or "" for ballot in in_order]
-        length = stopping.shortest_stop(answers, policy, _EQUIVALENCE)
+        length = counting.stop(in_order, ask)
         if length is not None:
             return _verdict(tally, in_order[:length], StopReason.CONFIDENT, now_ms)
         if len(in_order) < tally.launched:
-            if now_ms < deadline_ms + self._grace_ms:
-                return Wait(deadline_ms + self._grace_ms)
+            if now_ms < late_ms:
+                return Wait(late_ms)
             # What has not reported by now counts as what decoders report at a deadline: a failure, which has no vote.
             return _verdict(tally, tally.ballots, StopReason.DEADLINE, now_ms)
-        num_more = stopping.next_wave(_EQUIVALENCE(answers), policy)
+        num_more = counting.deficit(in_order, ask)
         if num_more and now_ms >= deadline_ms:
             return _verdict(tally, in_order, StopReason.DEADLINE, now_ms)
         if not num_more or any(ballot.failure in _FUTILE for ballot in in_order):
@@ -142,7 +145,7 @@ def _agreed(votes: Sequence[Vote]) -> StepContext:
         for field in StepContext.__struct_fields__:
             mine, other = getattr(context, field), getattr(vote.context, field)
             if mine != other:
-                expected = f"the same in all events of step {context.step_id}"
+                expected = f"the same in all events of step {context.step_id} ({_OLDER_RELAY})"
                 raise Rejected(f"$.context.{field}", expected, f"{mine} and {other}")
     return context
 
@@ -150,17 +153,17 @@ def _agreed(votes: Sequence[Vote]) -> StepContext:
 def _ballots(vote: Vote) -> Sequence[Ballot]:
     match vote:
         case TallyCarried():
-            return vote.ballots
+            return [_within_bounds(ballot, vote.context.ask) for ballot in vote.ballots]
         case PathDecoded():
-            return (
-                Ballot(
-                    sample_index=vote.sample_index,
-                    answer=vote.answer,
-                    tokens_in=vote.tokens_in,
-                    tokens_out=vote.tokens_out,
-                    mean_logprob=vote.mean_logprob,
-                ),
+            cast = Ballot(
+                sample_index=vote.sample_index,
+                answer=vote.answer,
+                probability=vote.probability,
+                tokens_in=vote.tokens_in,
+                tokens_out=vote.tokens_out,
+                mean_logprob=vote.mean_logprob,
             )
+            return (_within_bounds(cast, vote.context.ask),)
         case PathFailed():
             return (
                 Ballot(
@@ -172,6 +175,12 @@ def _ballots(vote: Vote) -> Sequence[Ballot]:
             )
 
 
+def _within_bounds(ballot: Ballot, ask: Ask) -> Ballot:
+    """The ballot with its answer as long as a vote of its ask has room for, so that any carry of the vote fits a record."""
+    answer = bounds.cut_ballot(ballot.answer, ask) if ballot.answer else None
+    return ballot if answer == ballot.answer else replace(ballot, answer=answer)
+
+
 def _without_gap(ballots: Sequence[Ballot]) -> Sequence[Ballot]:
     """The ballots of samples 0..k, all of which have reported."""
     for position, ballot in enumerate(ballots):
@@ -180,26 +189,32 @@ def _without_gap(ballots: Sequence[Ballot]) -> Sequence[Ballot]:
     return ballots
 
 
-def _verdict(tally: TallyCarried, counted: Sequence[Ballot], reason: StopReason, now_ms: int) -> Decision:
-    context = tally.context
-    labels = _EQUIVALENCE([ballot.answer or "" for ballot in counted])
-    count = VOTING_RULES[context.policy.voting](counted, labels)
-    ballots = [replace(ballot, tally_row=row) for ballot, row in zip(counted, count.rows, strict=True)]
+def _verdict(tally: TallyCarried, ballots: Sequence[Ballot], reason: StopReason, now_ms: int) -> Decision:
+    counted = counting.count(ballots, tally.context.ask, is_satisfied=reason is StopReason.CONFIDENT)
+    return _decided(tally, counted, reason, now_ms)
+
+
+def _uncounted(tally: TallyCarried, now_ms: int) -> Decision:
+    return _decided(tally, counting.uncounted(tally.ballots), StopReason.DEADLINE, now_ms)
+
+
+def _decided(tally: TallyCarried, counted: Counted, reason: StopReason, now_ms: int) -> Decision:
+    context, result = tally.context, counted.result
     decided = StepDecided(
         request_id=context.request_id,
         step_index=context.step_index,
-        outcome=count.outcome,
-        stop_reason=reason,
-        answer=count.answer,
-        confidence=stopping.leader_confidence(*stopping.top_two(labels)),
-        margin=count.margin,
-        agreement=count.agreement,
-        entropy=count.entropy,
-        tally=count.tally,
-        ballots=tuple(ballots),
+        outcome=result.outcome,
+        stop_reason=reason.value,
+        answer=result.answer,
+        confidence=counted.confidence,
+        margin=result.margin,
+        agreement=result.agreement,
+        entropy=result.entropy,
+        tally=result.tally,
+        ballots=counted.ballots,
         launched=tally.launched,
         arm=context.arm,
-        policy=context.policy.name,
+        policy=context.policy,
         decided_ms=now_ms,
     )
     if len(tally.ballots) == tally.launched:

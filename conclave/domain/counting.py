@@ -1,0 +1,68 @@
+"""A step's vote by the rules that its ask names: answers into clusters, ballots weighed, a winner, and how sure it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from conclave.domain.confidence import CONFIDENCES, calibrated
+from conclave.domain.equivalence import EQUIVALENCES
+from conclave.domain.stopping import STOPPING_RULES, next_wave, shortest_stop
+from conclave.domain.voting import VOTING_RULES, Result
+from conclave.domain.weighing import WEIGHINGS
+from schemas.values import Ask, Ballot, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a vote came to, how sure it is, and its ballots as they were counted: weighed, each with its row of the tally."""
+
+    result: Result
+    confidence: float
+    ballots: tuple[Ballot, ...]
+
+
+def unknown_rule(ask: Ask) -> str | None:
+    """The first rule that an ask names and no table has, as `stopping 'x'`; None when all are known."""
+    named = (
+        ("stopping", ask.stopping, STOPPING_RULES),
+        ("voting", ask.voting, VOTING_RULES),
+        ("equivalence", ask.equivalence, EQUIVALENCES),
+        ("weighing", ask.weighing, WEIGHINGS),
+        ("confidence", ask.confidence, CONFIDENCES),
+    )
+    return next((f"{kind} {name!r}" for kind, name, table in named if name not in table), None)
+
+
+def stop(ballots: Sequence[Ballot], ask: Ask) -> int | None:
+    """How many of the ballots, in launch order, satisfy the stopping rule first; None when none do."""
+    return shortest_stop(_answers(ballots), ask, EQUIVALENCES[ask.equivalence])
+
+
+def deficit(ballots: Sequence[Ballot], ask: Ask) -> int:
+    """How many samples to launch now that all of `ballots` are in; 0 when the rule is satisfied or no more are allowed."""
+    return next_wave(EQUIVALENCES[ask.equivalence](_answers(ballots)), ask)
+
+
+def count(ballots: Sequence[Ballot], ask: Ask, *, is_satisfied: bool) -> Counted:
+    """The vote of `ballots`, in launch order. Where a satisfied rule says that only the last decide, the others weigh 0."""
+    num_deciding = STOPPING_RULES[ask.stopping].num_deciding
+    first = len(ballots) - num_deciding(ask) if is_satisfied and num_deciding else 0
+    weigh = WEIGHINGS[ask.weighing]
+    weighed = [replace(each, weight=weigh(each, ask) if at >= first else 0.0) for at, each in enumerate(ballots)]
+    labels = EQUIVALENCES[ask.equivalence](_answers(weighed))
+    result = VOTING_RULES[ask.voting](weighed, labels, ask)
+    counted = tuple(replace(each, tally_row=row) for each, row in zip(weighed, result.rows, strict=True))
+    if result.outcome is Outcome.NO_ANSWER:
+        return Counted(result, 0.0, counted)
+    sure = CONFIDENCES[ask.confidence](result, counted, ask)
+    return Counted(result, min(max(calibrated(sure, ask.calibration), 0.0), 1.0), counted)
+
+
+def uncounted(ballots: Sequence[Ballot]) -> Counted:
+    """The vote that comes to no answer: nobody here knows the rules by which its ballots would count."""
+    return Counted(Result(Outcome.NO_ANSWER, None, 0.0, 0.0, 0.0, (), (None,) * len(ballots)), 0.0, tuple(ballots))
+
+
+def _answers(ballots: Sequence[Ballot]) -> list[str]:
+    return [ballot.answer or "" for ballot in ballots]

@@ -1,0 +1,183 @@
+"""A request's thought as the aggregator carries it: folded from events in any order, asked for its next move, and ended."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from conclave.domain import bounds
+from conclave.domain.strategies import STRATEGIES
+from conclave.domain.thought import Conclude, Grow, Strategy, Thought
+from conclave.errors import Rejected
+from schemas.events import PlanMade, StepDecided, ThoughtCarried
+from schemas.values import Outcome, PathFailure, Policy, Step, StopReason, TallyRow, Verdict
+
+Part = PlanMade | StepDecided | ThoughtCarried
+
+_MAX_COUNT = 2**53  # what an event can hold: forged ballots must not make a sum that nobody can read
+
+
+def opening(question: str, policy: Policy) -> tuple[Step, ...]:
+    """The steps that a policy's strategy asks first. Raises: Rejected when it asks none within its budget."""
+    empty = Thought(question, policy.params, (), {}, must_end=False)
+    move = STRATEGIES[policy.strategy].think(empty)
+    if isinstance(move, Grow) and _is_sound(move.steps, 0, policy):
+        return move.steps
+    raise Rejected("$.question", f"one that strategy {policy.strategy} can open with", question[:100])
+
+
+def folded(parts: Sequence[Part]) -> ThoughtCarried | None:
+    """All parts in one, whatever their order; None when the plan is not among them.
+
+    Raises: Rejected when they don't fit each other.
+    """
+    states = [_as_state(part) for part in parts if not isinstance(part, StepDecided)]
+    if not states:
+        return None
+    state = _latest(states)
+    for each in states:
+        if each.plan != state.plan or each.grown != state.grown[: len(each.grown)]:
+            raise Rejected("$.plan", "one plan for a request, and steps added to it", "several that differ")
+    verdicts = _verdicts(states, parts)
+    if verdicts and max(verdicts) >= len(state.steps):
+        raise Rejected("$.step_index", f"one of the {len(state.steps)} steps that were asked", str(max(verdicts)))
+    return _with_verdicts(state, verdicts, states)
+
+
+def salvaged(parts: Sequence[Part]) -> ThoughtCarried | None:
+    """What is left of parts that don't fit each other, always the same in whatever order; None without any plan.
+
+    A carry is the aggregator's own, so it comes before a plan.
+    """
+    states = [_as_state(part) for part in parts if not isinstance(part, StepDecided)]
+    if not states:
+        return None
+    own = [part for part in parts if isinstance(part, ThoughtCarried)]
+    state = _latest(own or states)
+    known = {index: verdict for index, verdict in _verdicts(states, parts).items() if index < len(state.steps)}
+    return _with_verdicts(state, known, states)
+
+
+def verdict_of(decided: StepDecided) -> Verdict:
+    """A verdict as it is carried: without ballots, its words within bounds."""
+    ballots = decided.ballots
+    is_late = decided.answer is None and any(ballot.failure is PathFailure.DEADLINE for ballot in ballots)
+    return Verdict(
+        step_index=decided.step_index,
+        outcome=decided.outcome,
+        stop_reason=StopReason.DEADLINE if is_late else decided.stop_reason,
+        answer=None if decided.answer is None else bounds.cut(decided.answer, bounds.MAX_ANSWER_BYTES),
+        confidence=decided.confidence,
+        margin=decided.margin,
+        tally=tuple(_brief(row) for row in decided.tally[: bounds.MAX_TALLY_ROWS]),
+        num_paths=sum(ballot.failure is None for ballot in ballots),
+        tokens_in=min(sum(ballot.tokens_in for ballot in ballots), _MAX_COUNT),
+        tokens_out=min(sum(ballot.tokens_out for ballot in ballots), _MAX_COUNT),
+        decided_ms=decided.decided_ms,
+    )
+
+
+def precedence(verdict: Verdict | StepDecided) -> tuple[int, bytes]:
+    """What of several verdicts on a step comes first: the earliest, and among equals always the same one."""
+    return verdict.decided_ms, msgspec.json.encode(verdict)
+
+
+def open_steps(state: ThoughtCarried) -> tuple[int, ...]:
+    """The steps that were asked and have no verdict yet."""
+    decided = {verdict.step_index for verdict in state.verdicts}
+    return tuple(step.index for step in state.steps if step.index not in decided)
+
+
+def strategy_of(state: ThoughtCarried) -> Strategy | None:
+    """The strategy that a plan names; None when this code has none of that name."""
+    return STRATEGIES.get(state.plan.policy.strategy)
+
+
+def next_move(state: ThoughtCarried, strategy: Strategy, *, must_end: bool) -> ThoughtCarried | Conclude:
+    """The thought with the steps that its strategy asks next, or its end.
+
+    What would go beyond the policy's budget, or could not be carried, is asked again with `must_end`.
+    """
+    if not must_end and not _is_spent(state):
+        move = strategy.think(_thought(state, must_end=False))
+        if isinstance(move, Conclude):
+            return _sound_end(state, move)
+        if _is_sound(move.steps, len(state.steps), state.plan.policy):
+            grown = replace(state, grown=(*state.grown, *move.steps))
+            reserve = len(open_steps(grown)) * bounds.MAX_VERDICT_BYTES
+            if bounds.size(grown) + reserve <= bounds.MAX_THOUGHT_BYTES:
+                return grown
+    end = strategy.think(_thought(state, must_end=True))
+    return _sound_end(state, end) if isinstance(end, Conclude) else Conclude(None)
+
+
+def closed(state: ThoughtCarried) -> ThoughtCarried:
+    """What is remembered of a request that has ended: which of its steps have spoken, and none of their words."""
+    bare = (replace(each, answer=None, outcome=Outcome.NO_ANSWER, tally=()) for each in state.verdicts)
+    return replace(state, verdicts=tuple(bare), is_closed=True)
+
+
+def _thought(state: ThoughtCarried, *, must_end: bool) -> Thought:
+    verdicts: Mapping[int, Verdict] = {verdict.step_index: verdict for verdict in state.verdicts}
+    return Thought(state.plan.question, state.plan.policy.params, state.steps, verdicts, must_end)
+
+
+def _is_spent(state: ThoughtCarried) -> bool:
+    """True when the tokens of the policy's budget are used up."""
+    max_tokens = state.plan.policy.budget.max_tokens
+    return max_tokens is not None and sum(verdict.tokens_out for verdict in state.verdicts) >= max_tokens
+
+
+def _is_sound(steps: Sequence[Step], num_asked: int, policy: Policy) -> bool:
+    """True for steps that may be asked: at least one, numbered on, leaning on asked ones, by known asks, within the budget."""
+    return 0 < len(steps) <= policy.budget.max_steps - num_asked and all(
+        step.index == num_asked + place
+        and all(index < num_asked for index in step.depends_on)
+        and step.ask in policy.asks
+        and bounds.size(step) <= bounds.MAX_STEP_BYTES
+        for place, step in enumerate(steps)
+    )
+
+
+def _sound_end(state: ThoughtCarried, end: Conclude) -> Conclude:
+    """The end as it may be told: on a step that has an answer, with a confidence within 0 and 1."""
+    answered = {verdict.step_index for verdict in state.verdicts if verdict.answer is not None}
+    return Conclude(end.step, min(max(end.confidence, 0.0), 1.0)) if end.step in answered else Conclude(None)
+
+
+def _as_state(part: PlanMade | ThoughtCarried) -> ThoughtCarried:
+    if isinstance(part, ThoughtCarried):
+        return part
+    return ThoughtCarried(plan=part, grown=(), verdicts=(), is_closed=False)
+
+
+def _latest(states: Sequence[ThoughtCarried]) -> ThoughtCarried:
+    """The state with the most steps, always the same one of several."""
+    return max(states, key=lambda each: (len(each.grown), msgspec.json.encode(each)))
+
+
+def _verdicts(states: Sequence[ThoughtCarried], parts: Sequence[Part]) -> dict[int, Verdict]:
+    """One verdict a step. What a carry holds has been acted upon already, so it comes before one that repeats it."""
+    carried = (verdict for each in states for verdict in each.verdicts)
+    fresh = (verdict_of(part) for part in parts if isinstance(part, StepDecided))
+    return {each.step_index: each for each in (*_first_of_each(fresh), *_first_of_each(carried))}
+
+
+def _with_verdicts(
+    state: ThoughtCarried, verdicts: Mapping[int, Verdict], states: Sequence[ThoughtCarried]
+) -> ThoughtCarried:
+    in_order = tuple(verdicts[index] for index in sorted(verdicts))
+    return replace(state, verdicts=in_order, is_closed=any(each.is_closed for each in states))
+
+
+def _first_of_each(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """One verdict a step, whatever the order."""
+    firsts: dict[int, Verdict] = {}
+    for verdict in verdicts:
+        known = firsts.setdefault(verdict.step_index, verdict)
+        firsts[verdict.step_index] = min(known, verdict, key=precedence)
+    return list(firsts.values())
+
+
+def _brief(row: TallyRow) -> TallyRow:
+    return replace(row, answer=bounds.cut(row.answer, bounds.MAX_TALLY_ANSWER_BYTES))

@@ -1,0 +1,95 @@
+"""A policy against everything that it names: strategies, rules, programs, tools, prompt forms, fields and parameters."""
+
+from collections.abc import Collection, Iterator, Mapping
+
+from conclave.domain import thinking
+from conclave.domain.confidence import CONFIDENCES
+from conclave.domain.equivalence import EQUIVALENCES
+from conclave.domain.params import Params
+from conclave.domain.programs import PROGRAMS
+from conclave.domain.stopping import STOPPING_RULES
+from conclave.domain.strategies import STRATEGIES
+from conclave.domain.thought import Strategy
+from conclave.domain.voting import VOTING_RULES
+from conclave.domain.weighing import WEIGHINGS
+from conclave.errors import Rejected
+from conclave.policies.reading import Problem, Read
+from conclave.prompts import PromptSet
+from conclave.tools import TOOLS
+from schemas.values import Ask, Policy
+
+_Found = tuple[str, str, str]  # field, expected, got
+
+
+def problems_of(read: Read, prompt_sets: Mapping[str, PromptSet]) -> list[Problem]:
+    """Everything that a policy names and that is not there, or does not fit."""
+    return [Problem(str(read.path), *found) for found in _policy(read.policy, prompt_sets)]
+
+
+def _policy(policy: Policy, prompt_sets: Mapping[str, PromptSet]) -> Iterator[_Found]:
+    strategy, prompt_set = STRATEGIES.get(policy.strategy), prompt_sets.get(policy.prompt_set)
+    yield from _named(policy.strategy, STRATEGIES, "strategy")
+    yield from _named(policy.prompt_set, prompt_sets, "prompt_set")
+    for name, ask in policy.asks.items():
+        yield from _ask(ask, f"asks.{name}", prompt_set)
+    if strategy is not None:
+        yield from _params(policy.params, strategy.params, "params")
+        yield from _fit(policy, strategy, prompt_set)
+
+
+def _ask(ask: Ask, at: str, prompt_set: PromptSet | None) -> Iterator[_Found]:
+    yield from _named(ask.program, PROGRAMS, f"{at}.program")
+    yield from _named(ask.stopping, STOPPING_RULES, f"{at}.stopping")
+    yield from _named(ask.voting, VOTING_RULES, f"{at}.voting")
+    yield from _named(ask.equivalence, EQUIVALENCES, f"{at}.equivalence")
+    yield from _named(ask.weighing, WEIGHINGS, f"{at}.weighing")
+    yield from _named(ask.confidence, CONFIDENCES, f"{at}.confidence")
+    for tool in ask.tools:
+        yield from _named(tool, TOOLS, f"{at}.tools")
+    if prompt_set is not None:
+        yield from _named(ask.form, prompt_set.forms, f"{at}.form")
+        for form in PROGRAMS[ask.program].forms if ask.program in PROGRAMS else ():
+            if form not in prompt_set.forms:
+                yield (
+                    f"{at}.program",
+                    f"one whose forms prompt set {prompt_set.name} has: there is no {form}",
+                    ask.program,
+                )
+    if ask.stopping in STOPPING_RULES:
+        yield from _params(ask.params, STOPPING_RULES[ask.stopping].params, f"{at}.params")
+
+
+def _fit(policy: Policy, strategy: Strategy, prompt_set: PromptSet | None) -> Iterator[_Found]:
+    """Whether the asks are those that the strategy puts, and their forms want nothing but what it fills in."""
+    for name in strategy.asks.keys() - policy.asks.keys():
+        yield f"asks.{name}", f"the ask that strategy {policy.strategy} puts", "nothing"
+    for name in policy.asks.keys() - strategy.asks.keys():
+        yield f"asks.{name}", f"an ask that strategy {policy.strategy} puts: {', '.join(strategy.asks)}", name
+    for name, filled in strategy.asks.items():
+        form = prompt_set.forms.get(policy.asks[name].form) if prompt_set and name in policy.asks else None
+        for field in form.fields if form else ():
+            if form and field not in filled and field not in form.otherwise:
+                expected = f"a form that is filled with {', '.join(filled)}; {policy.asks[name].form} wants {field}"
+                yield f"asks.{name}.form", expected, policy.asks[name].form
+    if strategy.asks.keys() <= policy.asks.keys():
+        try:
+            thinking.opening("How much is 2 + 2?", policy)
+        except Rejected:
+            yield (
+                "budget.max_steps",
+                f"enough for what strategy {policy.strategy} asks first",
+                str(policy.budget.max_steps),
+            )
+
+
+def _named(name: str, table: Collection[str], at: str) -> Iterator[_Found]:
+    if name not in table:
+        yield at, f"one of {', '.join(table)}", name
+
+
+def _params(given: Mapping[str, float], declared: Params, at: str) -> Iterator[_Found]:
+    for name, value in given.items():
+        if name not in declared:
+            yield f"{at}.{name}", f"one of {', '.join(declared)}" if declared else "no parameter", f"{value:g}"
+        elif not declared[name].takes(value):
+            yield f"{at}.{name}", declared[name].expected, f"{value:g}"

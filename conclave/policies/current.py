@@ -1,0 +1,88 @@
+"""The policies of a running service: checked at start, followed as their files change, never replaced by wrong ones."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from conclave.errors import Misconfigured, WrongSetting
+from conclave.policies import PolicySet, Problem, load
+from conclave.prompts import PromptSet
+from schemas.values import Policy
+
+_LOOKED_AT_EVERY_S = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+class CurrentPolicies:
+    """The last good set of policies. `default` is the one of requests that name none: a set without it is wrong."""
+
+    def __init__(self, default: str, *folders: Path, prompt_sets: Mapping[str, PromptSet] | None = None) -> None:
+        """Raises: Misconfigured, listing everything that is wrong with any file."""
+        self._default, self._folders, self._prompt_sets = default, folders, prompt_sets
+        self._seen = self._signature()
+        self._policies, self._problems = self._load()
+        if self._problems:
+            raise Misconfigured([WrongSetting(_place(each), each.expected, each.got) for each in self._problems])
+
+    def find(self, reference: str | None) -> Policy | None:
+        """The policy that a request names, or the default one; None when there is none of that name."""
+        return self._policies.find(self._default if reference is None else reference)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that a request may use."""
+        return self._policies.names
+
+    def status(self) -> dict[str, object]:
+        """What /ready says: how many policies are in use, and why changed files are not."""
+        refused: dict[str, object] = (
+            {"policies_refused": [str(each) for each in self._problems]} if self._problems else {}
+        )
+        return {"policies": len(self._policies.rows)} | refused
+
+    async def follow(self) -> None:
+        """Looks at the files every few seconds, for ever."""
+        while True:
+            await asyncio.sleep(_LOOKED_AT_EVERY_S)
+            await asyncio.to_thread(self.refresh)
+
+    def refresh(self) -> None:
+        """Takes over what has changed since; a set with anything wrong is refused as a whole, and said so."""
+        signature = self._signature()
+        if signature == self._seen:
+            return
+        self._seen = signature
+        found, self._problems = self._load()
+        if self._problems:
+            log.error(
+                "policies_refused", problems=[str(each) for each in self._problems], kept=len(self._policies.rows)
+            )
+            return
+        self._policies = found
+        log.info("policies_loaded", policies=len(found.rows))
+
+    def _load(self) -> tuple[PolicySet, list[Problem]]:
+        found, problems = load(*self._folders, prompt_sets=self._prompt_sets)
+        if found.find(self._default) is None:
+            expected = f"a policy of requests that name none: {', '.join(found.names)}"
+            problems.append(Problem("CONCLAVE_DEFAULT_POLICY", "", expected, self._default))
+        return found, problems
+
+    def _signature(self) -> tuple[tuple[str, int, int], ...]:
+        """What changes whenever a file does."""
+        found = []
+        for folder in self._folders:
+            for path in sorted(folder.glob("*.toml")):
+                try:
+                    stat = path.stat()
+                except OSError:  # gone since it was listed
+                    continue
+                found.append((str(path), stat.st_mtime_ns, stat.st_size))
+        return tuple(found)
+
+
+def _place(problem: Problem) -> str:
+    return f"{problem.file}: {problem.field}" if problem.field else problem.file

@@ -1,0 +1,151 @@
+"""From a policy's file to its value, with everything in which the file is not as a policy should be."""
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import fields, replace
+
+from schemas.values import Ask, Budget, Policy
+
+_MAX_FILE_BYTES = 1_000_000
+_SHOWN_CHARS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a policy's file. `field` is a path such as asks.whole.form, "" for the whole file."""
+
+    file: str
+    field: str
+    expected: str
+    got: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}: {self.field}" if self.field else self.file
+        return f"{where}: expected {self.expected}, got {self.got}"
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A policy as it was read: its value, what its file says it is for, and where the file is."""
+
+    policy: Policy
+    about: str
+    path: Path
+
+
+def read(path: Path) -> tuple[Read | None, list[Problem]]:
+    """The policy in a file, None when there is none to be had, and what is wrong with the file."""
+    try:
+        table = _toml(path)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
+        return None, [Problem(str(path), "", "a policy in TOML", f"{error}"[:300])]
+    reader = _Reader(str(path))
+    about = reader.text(table.pop("about", ""), "about")
+    name, _, version = path.stem.partition("@")
+    if version and table.setdefault("version", _number(version)) != _number(version):
+        reader.add("version", f"{version}, as in the file's name", table["version"])
+    for forbidden in ("name", "digest"):
+        if forbidden in table:
+            reader.add(
+                forbidden,
+                "no such field: the file's name is the policy's, its digest is computed",
+                table.pop(forbidden),
+            )
+    values = reader.struct(Policy, {**table, "name": name}, "")
+    if reader.problems:
+        return None, reader.problems
+    policy = Policy(**values)
+    return Read(replace(policy, digest=digest(policy)), about, path), []
+
+
+def digest(policy: Policy) -> str:
+    """What tells a policy from every other one: 16 hexadecimal digits of all that it says, but its digest."""
+    said = msgspec.json.encode(replace(policy, digest=""), order="deterministic")
+    return blake2b(said, digest_size=8).hexdigest()
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        content = file.read(_MAX_FILE_BYTES + 1)
+    if len(content) > _MAX_FILE_BYTES:
+        raise ValueError(f"more than {_MAX_FILE_BYTES} bytes")
+    return tomllib.loads(content.decode())
+
+
+def _number(text: str) -> int | str:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
+
+
+class _Reader:
+    """Converts tables field by field, so that all problems of a file are found and not only the first."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self.problems: list[Problem] = []
+
+    def add(self, field: str, expected: str, got: object) -> None:
+        shown = got if isinstance(got, str) and got == "nothing" else repr(got)
+        self.problems.append(Problem(self._file, field, expected, str(shown)[:_SHOWN_CHARS]))
+
+    def text(self, value: object, field: str) -> str:
+        if isinstance(value, str):
+            return value
+        self.add(field, "a text", value)
+        return ""
+
+    def struct(self, kind: type[Struct], table: Mapping[str, Any], at: str) -> dict[str, Any]:
+        """The fields of a struct that could be converted; what could not is a problem."""
+        known = {field.name: field for field in fields(kind)}
+        for name in table:
+            if name not in known:
+                self.add(_under(at, name), f"no such field; there are: {', '.join(known)}", table[name])
+        values: dict[str, Any] = {}
+        for name, field in known.items():
+            if name in table:
+                values[name] = self._value(field.type, table[name], _under(at, name))
+            elif field.required:
+                self.add(_under(at, name), "a value", "nothing")
+        return values
+
+    def _value(self, kind: Any, value: Any, at: str) -> Any:
+        if at == "budget" and isinstance(value, dict):
+            return self._made(Budget, value, at)
+        if at == "asks" and isinstance(value, dict) and value:
+            tables = {name: table for name, table in value.items() if isinstance(table, dict)}
+            for name in value.keys() - tables.keys():
+                self.add(f"asks.{name}", "an ask: a table", value[name])
+            return {name: self._made(Ask, table, f"asks.{name}") for name, table in tables.items()}
+        return self._converted(kind, value, at)
+
+    def _made(self, kind: type[Struct], table: Mapping[str, Any], at: str) -> Struct | None:
+        num_before = len(self.problems)
+        values = self.struct(kind, table, at)
+        if len(self.problems) > num_before:
+            return None
+        try:
+            return kind(**values)
+        except ValueError as error:
+            self.add(at, str(error), dict(table))
+            return None
+
+    def _converted(self, kind: Any, value: Any, at: str) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            self.add(at, "a finite number", value)
+            return None
+        try:
+            return msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            self.add(at, str(error).removeprefix("Expected ").partition(" - at `$")[0].partition(", got ")[0], value)
+            return None
+
+
+def _under(at: str, name: str) -> str:
+    return f"{at}.{name}" if at else name

@@ -1,0 +1,211 @@
+"""The plan of a request and the verdicts on its steps in; the next steps, and in the end its answer, out.
+
+The group that holds the plan, as it was made or inside a carry, knows all earlier effects; only that one decides. The
+strategy is asked at standstill, when no step is open; the steps that it adds exist from then on, and are launched.
+
+    a step is open, and it is in time           patience, until deadline + grace
+    the strategy grows the thought              the first samples of its new steps + carry
+    beyond its budget or its bytes, or late     the strategy is asked again, and must end
+    the strategy concludes                      AnswerReached or RequestFailed, StepClosed for open steps + closing carry
+    a strategy or rule that is not known here   patience: a newer aggregator may come
+    closed, and every step has spoken           nothing: the group ends
+    given up                                    RequestFailed, StepClosed for open steps + closing carry; once a request
+"""
+
+from collections.abc import Sequence
+
+from conclave.domain import counting, planning, thinking
+from conclave.domain.joining import Decision, Wait
+from conclave.domain.thinking import Part, open_steps
+from conclave.domain.thought import Conclude
+from conclave.errors import Rejected
+from conclave.runtime.dead_letters import Cause, Reason
+from schemas.events import (
+    AnswerReached,
+    Event,
+    PlanMade,
+    RequestFailed,
+    SampleRequested,
+    StepClosed,
+    StepDecided,
+    ThoughtCarried,
+)
+from schemas.ids import asked_at_ms
+from schemas.values import RequestFailure, StepAnswer, StopReason, Verdict
+from services.aggregator.settings import AggregatorSettings
+
+_MAX_COUNT = 2**53  # what an event can hold: forged figures must not make an answer that nobody can read
+
+
+class Aggregator:
+    """Joiner of `reasoning.steps`: a group is a request."""
+
+    def __init__(self, settings: AggregatorSettings) -> None:
+        self._grace_ms = round(settings.aggregator_grace_s * 1000)
+        self._orphan_ms = round(settings.aggregator_orphan_s * 1000)
+
+    def key(self, event: Event) -> str:
+        """The request that the event belongs to."""
+        return _part(event).request_id
+
+    def join(self, events: Sequence[Event], now_ms: int) -> Decision | Wait:
+        """The next steps, the end of the request, or patience.
+
+        Raises: Rejected when the events contradict each other, or for verdicts on a request that nobody has planned.
+        """
+        parts = [_part(event) for event in events]
+        state = thinking.folded(parts)
+        if state is None:
+            return self._without_plan([part for part in parts if isinstance(part, StepDecided)], now_ms)
+        deadline_ms = state.plan.deadline_ms
+        if deadline_ms > now_ms + planning.MAX_DEADLINE_AHEAD_MS:
+            raise Rejected("$.deadline_ms", "at most two days from now", str(deadline_ms))
+        if state.is_closed:
+            end_ms = deadline_ms + self._grace_ms + self._orphan_ms
+            return Decision() if not open_steps(state) or now_ms >= end_ms else Wait(end_ms)
+        return self._think(state, now_ms)
+
+    def carry(self, events: Sequence[Event]) -> ThoughtCarried | StepDecided:
+        """All events of the group in one. A lone verdict whose plan is not there yet stands for itself.
+
+        Raises: Rejected for several verdicts without a plan: no event can hold them.
+        """
+        parts = [_part(event) for event in events]
+        state = thinking.folded(parts)
+        if state is not None:
+            return state
+        verdicts = [part for part in parts if isinstance(part, StepDecided)]
+        if len({verdict.step_index for verdict in verdicts}) > 1:
+            raise _orphans(verdicts)
+        return min(verdicts, key=thinking.precedence)
+
+    def give_up(self, events: Sequence[Event], cause: Cause, now_ms: int) -> Decision:
+        """The failure of the request, once; nothing for verdicts on a request that nobody has planned."""
+        state = thinking.salvaged([event for event in events if isinstance(event, Part)])
+        if state is None:
+            return Decision()
+        failure = RequestFailure.INVALID if cause.reason is Reason.REJECTED else RequestFailure.NO_ANSWER
+        ended = _ended(state, _failed(state, failure, cause.message, now_ms))
+        is_possible = state.plan.deadline_ms <= now_ms + planning.MAX_DEADLINE_AHEAD_MS
+        return Decision(() if state.is_closed else ended.outputs, ended.carry if is_possible else None)
+
+    def _without_plan(self, verdicts: Sequence[StepDecided], now_ms: int) -> Wait:
+        """Patience: the plan may be in a carry that is still under way."""
+        oldest_ms = min(verdict.decided_ms for verdict in verdicts)
+        if oldest_ms > now_ms + planning.MAX_DEADLINE_AHEAD_MS:
+            raise Rejected("$.decided_ms", "a time that has been", str(oldest_ms))
+        if now_ms >= oldest_ms + self._orphan_ms:
+            raise _orphans(verdicts)
+        return Wait(oldest_ms + self._orphan_ms)
+
+    def _think(self, state: ThoughtCarried, now_ms: int) -> Decision | Wait:
+        late_ms = state.plan.deadline_ms + self._grace_ms
+        strategy = thinking.strategy_of(state)
+        is_known = strategy is not None and not any(map(counting.unknown_rule, state.plan.policy.asks.values()))
+        if now_ms < late_ms and (open_steps(state) or not is_known):
+            return Wait(late_ms)
+        if strategy is None:
+            return _ended(state, _unanswered(state, now_ms))
+        # At standstill a deadline needs no grace: what would be asked now could not be answered in time.
+        move = thinking.next_move(state, strategy, must_end=not is_known or now_ms >= state.plan.deadline_ms)
+        if isinstance(move, Conclude):
+            is_answered = move.step is not None
+            return _ended(state, _answered(state, move, now_ms) if is_answered else _unanswered(state, now_ms))
+        return Decision(_launched(move, first=len(state.steps)), move)
+
+
+def _part(event: Event) -> Part:
+    if isinstance(event, Part):
+        return event
+    raise Rejected("ce_type", "PlanMade, StepDecided or ThoughtCarried", type(event).__name__)
+
+
+def _launched(state: ThoughtCarried, *, first: int) -> tuple[SampleRequested, ...]:
+    """The first samples of the steps from `first` on."""
+    contexts = [planning.step_context(state.plan, step) for step in state.steps[first:]]
+    return tuple(sample for context in contexts for sample in planning.first_wave(context))
+
+
+def _ended(state: ThoughtCarried, end: AnswerReached | RequestFailed) -> Decision:
+    """The request's end. A closing carry waits for what was asked and has not spoken."""
+    still_open = open_steps(state)
+    if not still_open:
+        return Decision((end,))
+    closures = (StepClosed(request_id=state.request_id, step_index=index) for index in still_open)
+    return Decision((end, *closures), thinking.closed(state))
+
+
+def _answered(state: ThoughtCarried, end: Conclude, now_ms: int) -> AnswerReached:
+    plan, verdict = state.plan, next(each for each in state.verdicts if each.step_index == end.step)
+    assert verdict.answer is not None  # thinking.next_move concludes on an answered step or on none
+    num_paths, tokens_in, tokens_out = _cost(state)
+    return AnswerReached(
+        request_id=plan.request_id,
+        answer=verdict.answer,
+        outcome=verdict.outcome,
+        confidence=end.confidence,
+        margin=verdict.margin,
+        strategy=plan.policy.strategy,
+        arm=plan.arm,
+        policy=plan.policy.name,
+        answered_by=verdict.step_index,
+        steps=tuple(_step_answer(state, each) for each in state.verdicts),
+        tally=verdict.tally,
+        num_paths=num_paths,
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
+        elapsed_ms=_elapsed_ms(plan, now_ms),
+    )
+
+
+def _step_answer(state: ThoughtCarried, verdict: Verdict) -> StepAnswer:
+    return StepAnswer(
+        step_index=verdict.step_index,
+        mark=state.steps[verdict.step_index].mark,
+        outcome=verdict.outcome,
+        answer=verdict.answer,
+        confidence=verdict.confidence,
+        num_samples=verdict.num_paths,
+    )
+
+
+def _unanswered(state: ThoughtCarried, now_ms: int) -> RequestFailed:
+    """The end without an answer: deadline when time kept a step from its own, no_answer when its paths ended without one."""
+    num_open = len(open_steps(state))
+    is_late = num_open > 0 or now_ms >= state.plan.deadline_ms
+    is_late |= any(each.answer is None and each.stop_reason == StopReason.DEADLINE for each in state.verdicts)
+    failure = RequestFailure.DEADLINE if is_late else RequestFailure.NO_ANSWER
+    decided = f"{len(state.verdicts)} of {len(state.steps)} steps were decided in time"
+    message = decided if num_open else "no step came to an answer that the request could have"
+    return _failed(state, failure, message, now_ms)
+
+
+def _failed(state: ThoughtCarried, failure: RequestFailure, message: str, now_ms: int) -> RequestFailed:
+    num_paths, tokens_in, tokens_out = _cost(state)
+    return RequestFailed(
+        request_id=state.request_id,
+        failure=failure,
+        message=message[:4096],
+        num_paths=num_paths,
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
+        elapsed_ms=_elapsed_ms(state.plan, now_ms),
+    )
+
+
+def _cost(state: ThoughtCarried) -> tuple[int, int, int]:
+    """Paths decoded, tokens in and tokens out, of all that was counted."""
+    num_paths = sum(each.num_paths for each in state.verdicts)
+    tokens_in, tokens_out = (
+        sum(each.tokens_in for each in state.verdicts),
+        sum(each.tokens_out for each in state.verdicts),
+    )
+    return min(num_paths, _MAX_COUNT), min(tokens_in, _MAX_COUNT), min(tokens_out, _MAX_COUNT)
+
+
+def _elapsed_ms(plan: PlanMade, now_ms: int) -> float:
+    return float(max(0, now_ms - asked_at_ms(plan.request_id)))
+
+
+def _orphans(verdicts: Sequence[StepDecided]) -> Rejected:
+    return Rejected("$.request_id", "the id of a request that has been planned", verdicts[0].request_id)
