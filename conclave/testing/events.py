@@ -7,7 +7,7 @@ from conclave.domain.stopping import leader_confidence
 from conclave.domain.strategies import STRATEGIES
 from conclave.domain.thought import Conclude, Grow, Strategy, Thought, surest
 from conclave.policies import shipped
-from schemas.events import PathDecoded, PathFailed, PlanMade, StepDecided
+from schemas.events import AnswerReached, PathDecoded, PathFailed, PlanMade, StepDecided
 from schemas.ids import derived_request_id
 from schemas.values import (
     Ask,
@@ -138,3 +138,25 @@ def verdict(step_index: int = 0, answer: str | None = "4", *, num_votes: int = 4
         "decided_ms": NOW_MS,
     }
     return StepDecided(**(values | changes))  # type: ignore[arg-type]
+
+
+def answer(text: str = "4", **changes: object) -> AnswerReached:
+    """A request's answer, from one step of four paths that agreed."""
+    values: dict[str, object] = {
+        "request_id": REQUEST_ID,
+        "answer": text,
+        "outcome": Outcome.MAJORITY,
+        "confidence": 0.96875,
+        "margin": 1.0,
+        "strategy": "vote",
+        "arm": "default",
+        "policy": "default",
+        "answered_by": 0,
+        "steps": (),
+        "tally": (TallyRow(answer=text, votes=4, weight=4.0),),
+        "num_paths": 4,
+        "tokens_in": 40,
+        "tokens_out": 20,
+        "elapsed_ms": 50.0,
+    }
+    return AnswerReached(**(values | changes))  # type: ignore[arg-type]

@@ -1,6 +1,5 @@
 """Path programs end within their turns, whatever the model and the tools say."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,22 +9,8 @@ from hypothesis import strategies as st
 
 from conclave import prompts
 from conclave.domain.programs import PROGRAMS, End, Speak
+from conclave.testing.programs import FIELDS, Said, check, played
 from schemas.values import Call, Turn
-
-FIELDS = {"question": "How many?"}
-_ROWS = pytest.mark.parametrize("name", PROGRAMS)
-_SETS = pytest.mark.parametrize("prompt_set", prompts.names())
-
-Said = tuple[str, str | None, Call | None]
-TEXTS = ("", "Answer: 5", "calculate(17-6", "right", "Step 1 is wrong", "{question}", "\n")
-ANSWERS = (None, "right", "95", "0.95", "nan", "-1", "1e999", "٣", "")
-CALLS = (None, Call("calculator", "17-6"), Call("other", ""))
-
-
-def anything(seed: int) -> list[Said]:
-    """More than any path may say."""
-    rng = random.Random(seed)
-    return [(rng.choice(TEXTS), rng.choice(ANSWERS), rng.choice(CALLS)) for _ in range(130)]
 
 
 @dataclass(frozen=True)
@@ -36,44 +21,25 @@ class Ask:
     max_turns: int = 1
 
 
-def run(name: str, ask: Ask, said: Sequence[Said]) -> tuple[End, list[Turn], list[Speak]]:
+def run(name: str, ask: Ask, said: Sequence[Said]) -> tuple[End, tuple[Turn, ...], tuple[Speak, ...]]:
     """The end of a path on which the model says `said`, with its turns and what was asked."""
-    turns: list[Turn] = []
-    asked: list[Speak] = []
-    for text, answer, call in said:
-        move = PROGRAMS[name].next_turn(FIELDS, turns, ask)
-        assert move == PROGRAMS[name].next_turn(FIELDS, tuple(turns), ask), "a program depends on the turns alone"
-        match move:
-            case End():
-                return move, turns, asked
-            case Speak():
-                asked.append(move)
-                turns.append(Turn(form=move.form, text=text, answer=answer, call=call))
-            case Call():
-                turns.append(Turn(form=turns[-1].form, text=f"={text}", answer=text, tool=move.tool))
-    raise AssertionError("the program does not end")
+    path = played(PROGRAMS[name], ask, said)
+    return path.end, path.turns, path.asked
 
 
-@_ROWS
-@_SETS
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("prompt_set", prompts.names())
 @given(seed=st.integers(0, 2**32), max_turns=st.integers(1, 64))
 def test_a_program_ends_within_its_turns_and_asks_only_what_its_prompt_set_has(
     name: str, prompt_set: str, seed: int, max_turns: int
 ) -> None:
     form = "tool" if name == "tools" else "chain_of_thought"
-    end, turns, asked = run(name, Ask(form, max_turns), anything(seed))
-    assert 1 <= len(asked) <= max_turns
-    for speak in asked:
-        assert speak.form in (form, *PROGRAMS[name].forms)
-        prompts.load(prompt_set).form(speak.form).render(speak.fields)
-    assert 0 <= end.turn < len(turns)
-    assert end.answer in (turns[end.turn].answer, None)
-    assert end.probability is None or 0 <= end.probability <= 1
+    check(PROGRAMS[name], Ask(form, max_turns), prompts.load(prompt_set), seed)
 
 
 def test_a_path_of_one_turn_ends_with_its_answer() -> None:
     end, turns, asked = run("once", Ask(), [("1+1=2\nAnswer: 2", "2", None)] * 2)
-    assert (end, len(turns), asked) == (End("2", turn=0), 1, [Speak("chain_of_thought", FIELDS)])
+    assert (end, len(turns), asked) == (End("2", turn=0), 1, (Speak("chain_of_thought", FIELDS),))
 
 
 def test_a_path_with_tools_goes_on_from_all_that_was_said_and_put_in() -> None:
