@@ -84,7 +84,7 @@ class VllmModel:
 def _sample(path: Any, form: prompts.Form) -> Sample:
     num_tokens = len(path.token_ids)
     mean_logprob = float(path.cumulative_logprob or 0.0) / max(1, num_tokens)
-    return Sample(path.text, form.extract_answer(path.text), num_tokens, mean_logprob)
+    return Sample(path.text, form.extract(path.text), num_tokens, mean_logprob)
 
 
 def _bind_to_one_core() -> None:
