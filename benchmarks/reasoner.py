@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 
 from benchmarks.measuring import record
+from training.batch_engine import VllmBatchEngine
 from training.evaluation import evaluate
 from training.generator import held_out
-from training.sampling import VllmModel
 
 _MODEL = Path(__file__).resolve().parents[1] / "models" / "reasoner"
 Figures = Mapping[str, object]
@@ -56,7 +56,7 @@ _TARGETS: tuple[tuple[str, Callable[[Figures], float], float, float], ...] = (
 @click.option("--problems", default=500, show_default=True)
 def main(model: Path, problems: int) -> None:
     """Measure the shipped model; the result goes to benchmarks/results/reasoner.json."""
-    figures = evaluate(VllmModel(model), held_out(problems))
+    figures = evaluate(VllmBatchEngine(model), held_out(problems))
     for name, value in figures.items():
         print(f"{name:<34} {round(value, 2) if isinstance(value, float) else value}")
     print()

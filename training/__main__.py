@@ -33,11 +33,11 @@ def train(folder: Path, minutes: float, seed: int) -> None:
 @click.option("--held-out", "is_held_out", is_flag=True, help="The test split: to report, never to decide by.")
 def evaluate(folder: Path, num_problems: int, is_held_out: bool) -> None:
     """What each skill is worth, through vLLM, on development problems or the held-out ones."""
+    from training.batch_engine import VllmBatchEngine
     from training.evaluation import evaluate as run
-    from training.sampling import VllmModel
 
     chosen = held_out(num_problems) if is_held_out else development(num_problems)
-    click.echo(json.dumps(run(VllmModel(folder), chosen), indent=2))
+    click.echo(json.dumps(run(VllmBatchEngine(folder), chosen), indent=2))
 
 
 @main.command()

@@ -3,22 +3,44 @@
 import math
 import random
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from training.criticism import RIGHT, criticism
-from training.evaluation import NUM_VOTES, auroc_within, evaluate, majority
+from conclave import prompts
+from conclave.engine.protocol import Decoded, DecodeRequest
+from conclave.prompts import FIELDS
+from schemas.values import FinishReason
+from training.corpus import PROMPT_SET
+from training.criticism import criticism
+from training.decoding import Fields, Path
+from training.evaluation import NUM_VOTES, auroc_within, evaluate, voted
 from training.generator import held_out
 from training.parts import answers_of, needed_answers, plan_text, split
 from training.paths import Line, Style, gold_lines, path_text
 from training.problems import Calculation, Problem
-from training.sampling import Fields, Sample
 from training.slips import corrupt
 
 PROBLEMS = held_out(60)
+FORMS = prompts.load(PROMPT_SET).forms
 
 
-def sample(text: str, answer: object = None, logprob: float = -0.1) -> Sample:
-    return Sample(text, None if answer is None else str(answer), len(text.split()), logprob)
+def asked(request: DecodeRequest) -> tuple[str, Fields]:
+    """The form of a prompt, and what its fields were filled with."""
+    for name, form in FORMS.items():
+        pattern = re.escape(form.user)
+        for each in FIELDS:
+            pattern = pattern.replace(re.escape("{" + each + "}"), f"(?P<{each}>.*)")
+        if found := re.fullmatch(pattern, request.messages[0].content, re.DOTALL):
+            return name, found.groupdict()
+    raise AssertionError(request)
+
+
+def decoded(text: str, logprob: float = -0.1) -> Decoded:
+    return Decoded(text, FinishReason.STOP, 10, len(text.split()), logprob, None, 0.0, 0.0, 0.0)
+
+
+def path(answer: object = None, logprob: float = -0.1) -> Path:
+    return Path((), None if answer is None else str(answer), None, 5, logprob)
 
 
 def parts_with_answers(problem: Problem) -> Iterator[tuple[tuple[str, str], int]]:
@@ -33,53 +55,50 @@ class KnowsAll:
 
     def __init__(self) -> None:
         self._rng = random.Random(1)
+        self._num_thought: Counter[str] = Counter()
         self._problems = {problem.question: problem for problem in PROBLEMS}
         self._parts = {key: answer for problem in PROBLEMS for key, answer in parts_with_answers(problem)}
 
-    def ask(
-        self, form: str, fields: Sequence[Fields], *, n: int = 1, temperature: float = 0.8, said: Sequence[str] = ()
-    ) -> list[list[Sample]]:
-        return [
-            [self._say(form, each, said[i] if said else "", number) for number in range(n)]
-            for i, each in enumerate(fields)
-        ]
+    def decode(self, requests: Sequence[DecodeRequest]) -> list[Decoded]:
+        return [self._say(*asked(each), each.messages[1].content if each.messages[1:] else "") for each in requests]
 
-    def _say(self, form: str, fields: Fields, said: str, number: int) -> Sample:
+    def _say(self, form: str, fields: Fields, said: str) -> Decoded:
         if form == "sub_question":
-            return sample("thinks", self._parts[fields["question"], fields["earlier"]])
+            return decoded(f"Answer: {self._parts[fields['question'], fields['earlier']]}")
         problem = self._problems[fields["question"]]
         match form:
             case "chain_of_thought":
-                return self._think(problem, slips=number % 2 == 1)
+                self._num_thought[problem.question] += 1
+                return self._think(problem, slips=self._num_thought[problem.question] % 2 == 0)
             case "tool":
                 return self._call(problem, said)
             case "decompose":
-                return sample(plan_text(split(problem)))
+                return decoded(plan_text(split(problem)))
             case "criticise":
                 return self._criticise(problem, fields["path"])
             case "direct":
-                return sample("guesses", -1)
+                return decoded("Answer: -1")
             case _:
-                return sample("again", problem.answer)
+                return decoded(f"Answer: {problem.answer}")
 
-    def _think(self, problem: Problem, *, slips: bool) -> Sample:
+    def _think(self, problem: Problem, *, slips: bool) -> Decoded:
         if not slips:
-            return sample(path_text(gold_lines(problem), Style.IN_THE_HEAD), problem.answer)
+            return decoded(path_text(gold_lines(problem), Style.IN_THE_HEAD))
         path, _ = corrupt(problem, self._rng)
-        return sample(path_text(path, Style.IN_THE_HEAD), f"not {problem.answer}, {self._rng.random()}", -0.5)
+        text = path_text(path, Style.IN_THE_HEAD)
+        return decoded(re.sub(r"Answer: .*", f"Answer: -{self._rng.randrange(10**6)}", text), -0.5)
 
-    def _call(self, problem: Problem, said: str) -> Sample:
+    def _call(self, problem: Problem, said: str) -> Decoded:
         step = said.count("\n")
         if step < problem.num_steps:
-            return sample(f"calculate({problem.calculations[step].expression}")
-        return sample("Answer", said.splitlines()[-1].rsplit("=", 1)[1])
+            return decoded(f"calculate({problem.calculations[step].expression}")
+        return decoded("Answer: " + said.splitlines()[-1].rsplit("=", 1)[1])
 
-    def _criticise(self, problem: Problem, path: str) -> Sample:
-        claims = [_claim(line) for line in path.splitlines() if "=" in line and not line.startswith("#")]
+    def _criticise(self, problem: Problem, path: str) -> Decoded:
+        claims = [_claim(line) for line in path.splitlines() if re.match("[a-h] .*=", line)]
         pairs = zip(gold_lines(problem), claims, strict=False)
         differs = [i for i, (gold, claim) in enumerate(pairs) if (gold.step, gold.result) != (claim.step, claim.result)]
-        text = criticism(problem, claims, differs[0] if differs else None)
-        return sample(text, text.splitlines()[-1])
+        return decoded(criticism(problem, claims, differs[0] if differs else None))
 
 
 def _claim(line: str) -> Line:
@@ -104,10 +123,8 @@ def test_a_model_that_knows_all_but_slips_half_the_time_is_measured_so() -> None
 class SaysNothing:
     """Never answers."""
 
-    def ask(
-        self, form: str, fields: Sequence[Fields], *, n: int = 1, temperature: float = 0.8, said: Sequence[str] = ()
-    ) -> list[list[Sample]]:
-        return [[sample("")] * n for _ in fields]
+    def decode(self, requests: Sequence[DecodeRequest]) -> list[Decoded]:
+        return [decoded("") for _ in requests]
 
 
 def test_a_model_that_says_nothing_is_worth_nothing() -> None:
@@ -118,16 +135,12 @@ def test_a_model_that_says_nothing_is_worth_nothing() -> None:
 
 
 def test_of_answers_with_as_many_votes_the_first_seen_wins() -> None:
-    assert majority([sample("", 1), sample("", 2), sample("", 2), sample("", 1)]) == "1"
-    assert majority([sample("")] * NUM_VOTES) is None
-
-
-def test_the_verdict_right_is_what_the_form_finds() -> None:
-    assert RIGHT == "right"
+    assert voted([path(1), path(2), path(2), path(1)]) == "1"
+    assert voted([path()] * NUM_VOTES) is None
 
 
 def test_auroc_compares_within_a_question_only() -> None:
-    easy = [sample("", 1, -0.1), sample("", 2, -0.2)]
-    hard = [sample("", 1, -3.0), sample("", 2, -2.0)]
+    easy = [path(1, -0.1), path(2, -0.2)]
+    hard = [path(1, -3.0), path(2, -2.0)]
     assert auroc_within([easy, hard], ["1", "1"]) == 0.5
     assert auroc_within([easy, easy], ["1", "1"]) == 1.0

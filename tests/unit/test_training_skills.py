@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conclave import prompts
+from conclave.domain.strategies.least_to_most import Part, parts_of
+from conclave.tools.calculator import calculate_whole
 from training.corpus import PROMPT_SET
-from training.evaluation import calculate, parse_plan
 from training.generator import Split, draw_calculation, generate
 from training.parts import NOTHING, PART_MOVES, answers_of, needed_answers, plan_text, split
 from training.paths import LABELS, Style, careful_text, gold_lines, path_text
@@ -50,7 +51,7 @@ def test_every_lesson_fills_its_form(problem: Problem, rng: random.Random) -> No
 def test_what_is_taught_states_the_gold_answer(skill: Skill, problem: Problem, rng: random.Random) -> None:
     each = teach(skill, problem, rng)
     text = "".join(piece.text for piece in each.completion)
-    assert prompts.load(PROMPT_SET).form(skill.value).extract(text) == str(problem.answer)
+    assert prompts.load(PROMPT_SET).form(skill.value).extract_answer(text) == str(problem.answer)
 
 
 @given(problem=problems)
@@ -74,11 +75,9 @@ def test_a_part_is_told_the_answers_that_it_needs() -> None:
 
 
 @given(problem=problems)
-def test_a_plan_is_read_as_it_was_written(problem: Problem) -> None:
+def test_a_plan_is_read_by_the_strategy_as_it_was_written(problem: Problem) -> None:
     parts = split(problem)
-    read = parse_plan(plan_text(parts))
-    assert [(part.needs, part.text) for part in read] == [(part.needs, part.text) for part in parts]
-    assert [part.number for part in read] == list(range(1, len(parts) + 1))
+    assert parts_of(plan_text(parts)) == {number: Part(each.text, each.needs) for number, each in enumerate(parts, 1)}
 
 
 @given(problem=problems, rng=randoms)
@@ -96,9 +95,7 @@ def test_a_made_slip_differs_from_the_gold_path_first_at_the_step_that_it_names(
 def test_what_follows_a_slip_is_done_rightly_on_its_numbers(problem: Problem, rng: random.Random) -> None:
     path, index = corrupt(problem, rng)
     for line in path[index + 1 :]:
-        assert (
-            line.result == calculate(line.step.left, line.step.op, line.step.right) or line.step.left < line.step.right
-        )
+        assert str(line.result) == calculate_whole(line.step.expression) or line.step.left < line.step.right
     if len(path) == problem.num_steps:
         for line, (left, right) in list(zip(path, problem.sources, strict=True))[index + 1 :]:
             assert left is None or line.step.left == path[left].result
@@ -116,7 +113,7 @@ def test_a_near_result_is_wrong(rng: random.Random) -> None:
 def test_a_path_in_any_style_states_the_answer(problem: Problem, style: Style) -> None:
     text = path_text(gold_lines(problem), style)
     form = prompts.load(PROMPT_SET).form("chain_of_thought")
-    assert form.extract(text) == str(problem.answer)
+    assert form.extract_answer(text) == str(problem.answer)
     assert all(f"={step.result}\n" in text for step in problem.calculations)
     assert text.count("#") == len(problem.story_ends)
 
@@ -124,7 +121,7 @@ def test_a_path_in_any_style_states_the_answer(problem: Problem, style: Style) -
 @given(problem=problems)
 def test_a_careful_path_quotes_every_sentence_before_its_sum(problem: Problem) -> None:
     text = careful_text(problem)
-    assert prompts.load(PROMPT_SET).form("retry").extract(text) == str(problem.answer)
+    assert prompts.load(PROMPT_SET).form("retry").extract_answer(text) == str(problem.answer)
     lines = [line for line in text.splitlines() if not line.startswith("#")][:-1]
     told = zip(LABELS, problem.calculations, problem.sentences, strict=False)
     for line, (label, step, sentence) in zip(lines, told, strict=True):
@@ -139,13 +136,15 @@ def test_the_results_of_the_tool_are_given_and_not_learnt(problem: Problem, rng:
     assert given_text == [f"={step.result}\n" for step in problem.calculations]
 
 
-def test_the_tool_survives_a_division_by_nothing() -> None:
-    assert calculate(5, "/", 0) == 0
+@given(rng=randoms)
+def test_the_tool_answers_what_the_lessons_give(rng: random.Random) -> None:
+    step = draw_calculation(rng)
+    assert calculate_whole(step.expression) == str(step.result)
 
 
 @pytest.mark.parametrize("text", ["", "I can not.", "one: what?", "1 needs: what?"])
 def test_what_is_no_plan_has_no_parts(text: str) -> None:
-    assert parse_plan(text) == []
+    assert parts_of(text) == {}
 
 
 def test_lessons_of_the_same_draw_are_the_same() -> None:
