@@ -1,0 +1,57 @@
+"""The tree that `conclave trace` draws."""
+
+from typing import Any
+
+from rich.console import Console
+
+from conclave.cli.tracing import _tree
+
+
+def step(index: int, answer: str | None, *, on: tuple[int, ...] = (), mark: str = "", why: str = "") -> dict[str, Any]:
+    return {
+        "step_index": index, "ask": "whole", "mark": mark, "depends_on": list(on), "question": f"part {index}?", "why": why,
+        "outcome": "majority" if answer else None, "stop_reason": "confident", "answer": answer, "confidence": 0.9,
+        "agreement": 1.0, "entropy": 0.0,
+    }  # fmt: skip
+
+
+def drawn(steps: list[dict[str, Any]], **request: Any) -> list[str]:
+    of: dict[str, Any] = {
+        "question": "all of it?", "answer": "7", "failure": None, "policy": "least-to-most", "strategy": "least_to_most",
+        "answered_by": 3, "answered_at": "now", "num_paths": 13, "tokens_out": 90, "elapsed_ms": 950.0,
+    }  # fmt: skip
+    found = {"request": [of | request], "steps": steps, "paths": [], "flips": [], "feedback": []}
+    console = Console(width=200, record=True, highlight=False)
+    with console.capture() as capture:
+        console.print(_tree(found, full=False))
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+STEPS = [
+    step(0, "1: a?\n2: b?", mark="split"),
+    step(1, "3", on=(0,), mark="#1"),
+    step(2, None, on=(0,), mark="#2", why="it may help"),
+    step(3, "7", on=(1, 2), mark="#3"),
+]
+
+
+def test_a_step_stands_under_the_first_that_it_leans_on() -> None:
+    lines = drawn(STEPS)
+    assert (
+        lines[1]
+        == "├── answer 7  (policy least-to-most, least_to_most, answered by #3, 4 steps, 13 paths, 90 tokens, 950 ms)"
+    )
+    places = {index: next(i for i, line in enumerate(lines) if f"step {index} " in line) for index in range(4)}
+    assert places[0] < places[1] < places[3] < places[2]
+    depths = {index: lines[place].index("step") // 4 for index, place in places.items()}
+    assert depths == {0: 1, 1: 2, 2: 2, 3: 3}
+    assert "step 3 [#3] whole with 2: 7 (majority, confident;" in lines[places[3]]
+    assert lines[places[2]].endswith("undecided: part 2?  because: it may help")
+    assert "split] whole: 1: a? 2: b? (" in lines[places[0]]
+
+
+def test_a_request_that_failed_or_goes_on_says_so() -> None:
+    assert "answer failed: deadline" in drawn(STEPS, failure="deadline", answered_by=None)[1]
+    assert (
+        "not answered yet  (policy least-to-most, least_to_most)" in drawn(STEPS, answered_at=None, answered_by=None)[1]
+    )

@@ -1,0 +1,147 @@
+"""Every policy that ships through all services, in memory: each event goes through its bytes, as in the log."""
+
+import itertools
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+import pytest
+from msgspec.structs import replace as changed
+
+from conclave.engine.protocol import Decoded, DecodeRequest
+from conclave.engine.scripted import ScriptedEngine
+from conclave.policies import shipped
+from conclave.policies.current import CurrentPolicies
+from conclave.runtime.handler import Arrival
+from conclave.testing import events as made
+from conclave.testing.lane import SimulatedLane
+from schemas import codec, flow
+from schemas.events import (
+    AnswerReached,
+    Event,
+    PathDecoded,
+    PathFailed,
+    ReasoningRequested,
+    RequestFailed,
+    SampleRequested,
+    StepDecided,
+)
+from services.aggregator.joiner import Aggregator
+from services.aggregator.settings import AggregatorSettings
+from services.decoder.handler import Decoder
+from services.decomposer.handler import Decomposer
+from services.decomposer.settings import DecomposerSettings
+from services.voter.joiner import Voter
+from services.voter.settings import VoterSettings
+
+SPLIT = "1: How many has Tom?\n2 needs 1: Ann has twice #1. How many has she?\n3 needs 1 2: Add #1 and #2."
+
+
+class Model(ScriptedEngine):
+    """Splits where it is asked to, and says `answers` one after the other everywhere else."""
+
+    def __init__(self, *answers: str, logprob: float = -0.01) -> None:
+        super().__init__(latency_ms=0)
+        self._answers, self._logprob = itertools.cycle(answers), logprob
+
+    async def decode(self, request: DecodeRequest) -> Decoded:
+        """What the model says to this prompt."""
+        prompt = request.messages[-1].content
+        is_split = prompt.endswith("\nSplit.") or "sub-question a line" in prompt
+        text = SPLIT if is_split else f"So it is.\nAnswer: {next(self._answers)}"
+        return replace(await super().decode(request), text=text, mean_logprob=self._logprob)
+
+
+@dataclass
+class Pipeline:
+    """All services, one after the other."""
+
+    model: Model
+    events: list[Event] = field(default_factory=list)
+    waiting: deque[Event] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self.decomposer = Decomposer(DecomposerSettings(), CurrentPolicies("default"))
+        self.decoder = Decoder(self.model)
+        self.voter = SimulatedLane(Voter(VoterSettings()), self.hear, made.NOW_MS)
+        self.aggregator = SimulatedLane(Aggregator(AggregatorSettings()), self.hear, made.NOW_MS)
+
+    def hear(self, event: Event) -> None:
+        topic, ce_type = flow.topic_of(type(event)), codec.versioned_type(type(event))
+        read = codec.decode(topic, ce_type, codec.encode(event))
+        self.events.append(read)
+        self.waiting.append(read)
+
+    async def answer(self, request: ReasoningRequested) -> AnswerReached | RequestFailed:
+        arrival = Arrival("event", made.REQUEST_ID, made.NOW_MS, made.NOW_MS, "reasoning.requests/0/1")
+        for event in await self.decomposer.handle(request, arrival):
+            self.hear(event)
+        while self.waiting:
+            match self.waiting.popleft():
+                case SampleRequested() as sample:
+                    for end in await self.decoder.handle(sample, arrival):
+                        self.hear(end)
+                case PathDecoded() | PathFailed() as path:
+                    self.voter.log.append(path)
+                    self.voter.drain()
+                case AnswerReached() | RequestFailed() as end:
+                    return end
+                case event if flow.topic_of(type(event)) is flow.Topic.STEPS:
+                    self.aggregator.log.append(event)
+                    self.aggregator.drain()
+                case _:
+                    pass
+        raise AssertionError("the request never ended")
+
+    @property
+    def verdicts(self) -> list[StepDecided]:
+        return [event for event in self.events if isinstance(event, StepDecided)]
+
+
+def request(policy: str) -> ReasoningRequested:
+    return ReasoningRequested(question="How many have they?", request_id=made.REQUEST_ID, policy=policy)
+
+
+@pytest.mark.parametrize("policy", shipped().names)
+async def test_a_policy_that_ships_answers(policy: str) -> None:
+    pipeline = Pipeline(Model("36"))
+    end = await pipeline.answer(request(policy))
+    assert isinstance(end, AnswerReached), end
+    assert (end.answer, end.policy) == ("36", policy)
+    assert pipeline.voter.rejections == pipeline.aggregator.rejections == []
+    assert not any(isinstance(event, PathFailed) for event in pipeline.events)
+
+
+async def test_a_split_is_followed_part_by_part() -> None:
+    pipeline = Pipeline(Model("36"))
+    end = await pipeline.answer(request("least-to-most"))
+    assert isinstance(end, AnswerReached)
+    assert [step.mark for step in end.steps] == ["split", "#1", "#2", "#3"]
+    assert end.answered_by == 3
+    assert pipeline.verdicts[0].answer == SPLIT
+    asked = [event for event in pipeline.events if isinstance(event, SampleRequested) and event.sample_index == 0]
+    assert asked[-1].context.step.fields["earlier"] == "#1 = 36\n#2 = 36"
+
+
+@pytest.mark.parametrize(("logprob", "asks"), [(-0.01, ["direct"]), (-0.7, ["direct", "whole"])])
+async def test_an_unlikely_short_answer_is_thought_over(logprob: float, asks: list[str]) -> None:
+    pipeline = Pipeline(Model("36", logprob=logprob))
+    end = await pipeline.answer(request("escalate"))
+    assert isinstance(end, AnswerReached)
+    samples = [event for event in pipeline.events if isinstance(event, SampleRequested) and event.sample_index == 0]
+    assert [sample.context.step.ask for sample in samples] == asks
+
+
+async def test_rounds_go_on_while_they_differ_and_are_told_of_each_other() -> None:
+    pipeline = Pipeline(Model(*["35"] * 4, *["36"] * 8))
+    end = await pipeline.answer(request("contemplation"))
+    assert isinstance(end, AnswerReached)
+    assert (end.answer, [step.answer for step in end.steps]) == ("36", ["35", "36", "36"])
+    samples = [event for event in pipeline.events if isinstance(event, SampleRequested) and event.sample_index == 0]
+    assert samples[1].context.step.fields["earlier"] == "35: 4 votes"
+
+
+async def test_a_request_s_own_limit_is_kept_by_every_vote() -> None:
+    pipeline = Pipeline(Model("36"))
+    end = await pipeline.answer(changed(request("least-to-most"), max_samples=2))
+    assert isinstance(end, AnswerReached)
+    assert [verdict.launched for verdict in pipeline.verdicts] == [1, 2, 2, 2]
