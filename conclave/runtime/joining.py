@@ -9,7 +9,6 @@ from conclave.runtime.endings import Ending, Endings
 from conclave.runtime.groups import Decided, Failed, Group
 from conclave.runtime.lane import Lane
 from conclave.runtime.record import Record
-from conclave.runtime.tracker import MAX_SPAN
 from schemas.events import Event
 
 _MAX_CARRIES = 100  # of one lane at once
@@ -20,8 +19,9 @@ log = structlog.get_logger(__name__)
 class Joining:
     """Puts groups to the joiner of their lane and hands what it decides to the lane's outbox."""
 
-    def __init__(self, endings: Endings, clock_ms: Callable[[], int], *, carry_after_s: float) -> None:
-        self._endings, self._clock_ms, self._carry_after_ms = endings, clock_ms, carry_after_s * 1000
+    def __init__(self, endings: Endings, clock_ms: Callable[[], int], *, carry_after_s: float, carry_span: int) -> None:
+        self._endings, self._clock_ms = endings, clock_ms
+        self._carry_after_ms, self._carry_span = carry_after_s * 1000, carry_span
 
     def add(self, lane: Lane, record: Record, event: Event) -> str | None:
         """The key of the group that the event joins, which has to be joined next; None when it is given up at once."""
@@ -44,7 +44,7 @@ class Joining:
         for key in list(lane.groups.due(now_ms)):
             self.join(lane, key)
         for _ in range(_MAX_CARRIES):
-            if lane.tracker.span < MAX_SPAN // 2:
+            if lane.tracker.span < self._carry_span:
                 return
             outcome = lane.groups.carry_oldest(lambda group: now_ms - group.opened_ms >= self._carry_after_ms)
             if outcome is None:

@@ -33,6 +33,7 @@ from schemas.envelope import header
 
 _POLL_MS = 200
 _TICK_S = 0.2
+_LAST_FLUSH_S = 5.0  # a transaction takes milliseconds; one that takes longer waits for a broker that is away
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +64,12 @@ class Service:
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._endings = Endings(self._publisher, handler=work.handler, joiner=work.joiner)
-        self._joining = Joining(self._endings, self._publisher.clock_ms, carry_after_s=settings.carry_after_s)
+        self._joining = Joining(
+            self._endings,
+            self._publisher.clock_ms,
+            carry_after_s=settings.carry_after_s,
+            carry_span=settings.carry_span,
+        )
         self._handling = Handling(
             settings,
             work,
@@ -133,10 +139,11 @@ class Service:
         deadline = clock() + self._settings.drain_s
         while self._handling.num_running and clock() < deadline:
             await self._until_changed(0.1)
-        # Up to half the broker's patience for what is finished; unflushed work is simply done again by someone.
-        for lane in self._lanes.values():
-            if lane.is_ready:
-                await lane.until_flushed(5.0)
+        # All lanes at once, and not for long: unflushed work is simply done again by someone.
+        async with asyncio.TaskGroup() as flushes:
+            for lane in self._lanes.values():
+                if lane.is_ready:
+                    flushes.create_task(lane.until_flushed(_LAST_FLUSH_S))
         log.info("drained", running=self._handling.num_running)
 
     # -- partitions ---------------------------------------------------------------------------------------------------
@@ -202,7 +209,8 @@ class Service:
         key_of, size = self._work_spec.request_key, self._settings.duplicate_window
         if key_of is None or size == 0:
             return
-        window = self._windows[lane.tp] = Window(size)
+        # Kept when the lane opens again: what it holds of records above the watermark is not read back.
+        window = self._windows.setdefault(lane.tp, Window(size))
         reader = self._broker.log_reader()
         try:
             await reader.start()

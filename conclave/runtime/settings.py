@@ -7,6 +7,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from conclave.errors import Misconfigured, WrongSetting
 from conclave.extensions import named_in
+from conclave.runtime.tracker import MAX_SPAN
 
 S = TypeVar("S", bound=BaseSettings)
 PREFIX = "CONCLAVE_"
@@ -35,6 +36,9 @@ class RuntimeSettings(BaseSettings):
     extensions: Annotated[
         tuple[str, ...], NoDecode, Field(description="modules to import first, separated by commas")
     ] = ()
+    carry_span: Annotated[int, Field(ge=1, le=MAX_SPAN, description="offsets beyond the watermark: half full")] = (
+        MAX_SPAN // 2
+    )
     log_level: str = "info"
     log_format: Annotated[str, Field(pattern="^(json|console)$")] = "json"
 
