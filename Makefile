@@ -6,9 +6,11 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 QUESTIONS := data/problems/demo.jsonl
 PYTEST_ARGS :=
+SCHEDULES := 1000000
+SEED := $(shell date +%j000000)
 TYPED := --explicit-package-bases $(wildcard conclave schemas services migrations training benchmarks tests)
 
-.PHONY: help setup demo test check format bench bench-reasoner train up down clean
+.PHONY: help setup demo test check simulate soak format bench bench-reasoner train up down clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -36,6 +38,12 @@ check: setup ## format, lint, types, import rules, stale schemas, fast tests
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m schemas check
 	@$(BIN)/pytest tests/unit $(PYTEST_ARGS)
+
+simulate: setup ## ten thousand random schedules of every service, on a broker in memory
+	@$(BIN)/python -m conclave.testing.soak --schedules 10000
+
+soak: setup ## a million of them, from another seed each day (SEED=n sets the first)
+	@$(BIN)/python -m conclave.testing.soak --schedules $(SCHEDULES) --from $(SEED)
 
 format: setup ## rewrite the code as `make check` wants it
 	@$(BIN)/ruff format .

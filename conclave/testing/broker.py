@@ -1,0 +1,493 @@
+"""A broker in memory: conclave.runtime.broker's ports on conclave.testing.log, in virtual time and with seeded faults.
+
+    cluster = Cluster(loop, random.Random(seed), {"topic": 2})
+    broker = MemoryBroker(cluster, Endpoint("voter-1"))       # of one simulated process
+
+It behaves as aiokafka on Apache Kafka does where the runtime can tell: read_committed, transactions with epochs and
+markers, commits that count a moment after they were confirmed, eager rebalances, sessions, and positions that start at
+the committed offset.
+"""
+
+import asyncio
+import random
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from conclave.errors import LostDependency
+from conclave.runtime import broker
+from conclave.runtime.broker import Membership, Rebalance
+from conclave.runtime.record import Output, Record, Tp
+from conclave.testing.groups import ConsumerGroup, Heartbeat, Joined, UnknownMember
+from conclave.testing.log import Partition, StoredRecord, Transaction, Transactions
+from conclave.testing.loop import WORLD
+from conclave.testing.network import Endpoint, Network, Request
+
+_TRANSACTION_TIMEOUT_S = 5.0
+_REBALANCE_S = 5.0
+_START_LIMIT_S = 10.0
+_RETRY_S = 0.1
+
+
+class Cluster:
+    """The broker itself. Time of day is `start_ms` plus the loop's time."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, rng: random.Random, topics: Mapping[str, int], start_ms: int = 0
+    ) -> None:
+        self.loop, self.rng = loop, rng
+        self.network = Network(loop, rng, "kafka")
+        self.partitions = {
+            Tp(topic, index): Partition(Tp(topic, index)) for topic, num in topics.items() for index in range(num)
+        }
+        self.transactions = Transactions(self.partitions)
+        self.groups: dict[str, ConsumerGroup] = {}
+        self.on_open: Callable[[str, Endpoint], None] = lambda transactional_id, opener: None
+        self.marker_s = 0.0  # how long the markers of a commit may take, beyond a request's latency
+        self._start_ms = start_ms
+        self._topics = {topic: [Tp(topic, index) for index in range(num)] for topic, num in topics.items()}
+        self._waiting: dict[str, list[asyncio.Future[None]]] = defaultdict(list)
+
+    @property
+    def now_ms(self) -> int:
+        """The broker's time of day."""
+        return self._start_ms + int(self.loop.time() * 1000)
+
+    def topic(self, name: str) -> list[Tp]:
+        """The partitions of a topic; none when there is no such topic."""
+        return self._topics.get(name, [])
+
+    def records(self, topic: str) -> list[StoredRecord]:
+        """All committed records of a topic."""
+        return [record for tp in self.topic(topic) for record in self.partitions[tp]]
+
+    def group(self, name: str) -> ConsumerGroup:
+        """A consumer group."""
+        if name not in self.groups:
+            self.groups[name] = ConsumerGroup(self.loop, self.rng, self.topic, _REBALANCE_S)
+        return self.groups[name]
+
+    def place(self, output: Output) -> Tp:
+        """The partition that takes a record."""
+        partitions = self._topics[output.topic]
+        if output.partition is not None:
+            return partitions[output.partition]
+        return partitions[zlib.crc32(output.key or b"") % len(partitions)]
+
+    def publish(self, outputs: Iterable[Output]) -> None:
+        """Takes records outside any transaction."""
+        for output in outputs:
+            tp = self.place(output)
+            self.partitions[tp].append(output, self.now_ms)
+            self._wake(tp.topic)
+
+    def open(self, transactional_id: str, opener: Endpoint) -> int:
+        """The epoch of a new holder of the id."""
+        epoch = self.transactions.open(transactional_id)
+        self.on_open(transactional_id, opener)
+        self._wake_all()
+        return epoch
+
+    def produce(self, transactional_id: str, epoch: int, tp: Tp, outputs: Sequence[Output]) -> None:
+        """Takes records of one partition in the holder's transaction. Raises: Fenced."""
+        before = self.transactions.open_transaction(transactional_id)
+        self.transactions.produce(transactional_id, epoch, tp, outputs, self.now_ms)
+        self._limit(transactional_id, before)
+
+    def add_offsets(self, transactional_id: str, epoch: int, group: str, offsets: Mapping[Tp, tuple[int, str]]) -> None:
+        """Takes offsets in the holder's transaction. Raises: Fenced."""
+        before = self.transactions.open_transaction(transactional_id)
+        for tp, (offset, metadata) in offsets.items():
+            self.transactions.add_offset(transactional_id, epoch, group, tp, offset, metadata)
+        self._limit(transactional_id, before)
+
+    def commit(self, transactional_id: str, epoch: int) -> None:
+        """Commits; markers and offsets follow in a moment, each on its own. Raises: Fenced."""
+        transaction = self.transactions.commit(transactional_id, epoch)
+        if transaction is None:
+            return
+        delays = [(self._marker_s(), tp) for tp in transaction.partitions]
+        offsets_s = self._marker_s()
+        for delay_s, tp in delays:
+            self.loop.call_later(delay_s, self._mark, transaction, tp, context=WORLD)
+        self.loop.call_later(offsets_s, self.transactions.mark_offsets, transaction, context=WORLD)
+        last_s = max([offsets_s, *(delay_s for delay_s, _ in delays)]) + 0.001
+        self.loop.call_later(last_s, self.transactions.settle, transactional_id, context=WORLD)
+
+    def committed(self, group: str, partitions: Collection[Tp] | None = None) -> dict[Tp, tuple[int, str]]:
+        """Committed offsets with their metadata. Those of a commit under way do not count yet."""
+        found = self.transactions.offsets.get(group, {})
+        return {tp: found[tp] for tp in found if partitions is None or tp in partitions}
+
+    async def changed(self, topics: Iterable[str], limit_s: float) -> None:
+        """Returns when one of the topics may have grown, or after `limit_s`."""
+        waiter: asyncio.Future[None] = self.loop.create_future()
+        names = list(topics)
+        for topic in names:
+            self._waiting[topic].append(waiter)
+        timer = self.loop.call_later(limit_s, _wake_one, waiter, context=WORLD)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            for topic in names:
+                if waiter in self._waiting[topic]:
+                    self._waiting[topic].remove(waiter)
+
+    def _marker_s(self) -> float:
+        return self.network.delay_s() + self.marker_s * self.rng.random()
+
+    def _mark(self, transaction: Transaction, tp: Tp) -> None:
+        self.transactions.mark(transaction, tp)
+        self._wake(tp.topic)
+
+    def _limit(self, transactional_id: str, before: Transaction | None) -> None:
+        transaction = self.transactions.open_transaction(transactional_id)
+        if transaction is not None and transaction is not before:
+            self.loop.call_later(_TRANSACTION_TIMEOUT_S, self._expire, transaction, context=WORLD)
+
+    def _expire(self, transaction: Transaction) -> None:
+        if self.transactions.expire(transaction):
+            self._wake_all()
+
+    def _wake(self, topic: str) -> None:
+        waiting = self._waiting[topic]
+        if waiting:
+            for waiter in waiting:
+                self.loop.call_later(self.network.delay_s(), _wake_one, waiter, context=WORLD)
+            waiting.clear()
+
+    def _wake_all(self) -> None:
+        for topic in self._topics:
+            self._wake(topic)
+
+
+def _wake_one(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+class MemoryBroker:
+    """A simulated process's way to the cluster: conclave.runtime.broker.Broker."""
+
+    def __init__(self, cluster: Cluster, endpoint: Endpoint) -> None:
+        self.cluster, self.endpoint = cluster, endpoint
+
+    def request(self, kind: Request, effect: Callable[[], Any]) -> "asyncio.Future[Any]":
+        """What the cluster answers. Raises: LostDependency, Fenced."""
+        return self.cluster.network.request(self.endpoint, kind, effect)
+
+    def group_consumer(
+        self, consumer_group: str, client_id: str, *, session_timeout_ms: int, max_poll_interval_ms: int
+    ) -> broker.GroupConsumer:
+        """A member-to-be of a consumer group."""
+        return MemoryConsumer(self, consumer_group, session_timeout_ms / 1000, max_poll_interval_ms / 1000)
+
+    def transactional_producer(self, transactional_id: str) -> broker.TransactionalProducer:
+        """A holder-to-be of a transactional id."""
+        return MemoryTransactionalProducer(self, transactional_id)
+
+    def plain_producer(self) -> broker.PlainProducer:
+        """A producer without transactions."""
+        return MemoryPlainProducer(self)
+
+    def log_reader(self) -> broker.LogReader:
+        """A reader without a group."""
+        return MemoryLogReader(self)
+
+    async def committed(
+        self, consumer_group: str, partitions: Collection[Tp] | None = None
+    ) -> dict[Tp, tuple[int, str]]:
+        """Committed offset and metadata of each partition that has one. Raises: LostDependency."""
+        found: dict[Tp, tuple[int, str]] = await self.request(
+            Request.COMMITTED, lambda: self.cluster.committed(consumer_group, partitions)
+        )
+        return found
+
+
+class MemoryConsumer:
+    """conclave.runtime.broker.GroupConsumer. A task keeps its place in the group, another sends its heartbeats."""
+
+    def __init__(self, way: MemoryBroker, group: str, session_s: float, max_poll_interval_s: float) -> None:
+        self._way, self._cluster, self._group = way, way.cluster, group
+        self._session_s, self._max_poll_interval_s = session_s, max_poll_interval_s
+        self._topics: tuple[str, ...] = ()
+        self._member_id, self._generation = "", -1
+        self._assignment: tuple[Tp, ...] = ()
+        self._positions: dict[Tp, int] = {}
+        self._fetched_end: dict[Tp, int] = {}
+        self._must_join = asyncio.Event()
+        self._has_joined = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._polled_at = 0.0
+
+    async def start(self, topics: Sequence[str], rebalance: Rebalance) -> None:
+        """Joins the group. Raises: LostDependency."""
+        self._topics = tuple(topics)
+        self._must_join.set()
+        self._polled_at = self._cluster.loop.time()
+        self._tasks = [
+            asyncio.create_task(self._keep_place(rebalance), name="coordination"),
+            asyncio.create_task(self._beat(), name="heartbeats"),
+        ]
+        self._way.endpoint.tasks += self._tasks
+        try:
+            async with asyncio.timeout(_START_LIMIT_S):
+                await self._has_joined.wait()
+        except TimeoutError:
+            raise LostDependency("kafka", "the group could not be joined") from None
+
+    async def poll(self, partitions: Collection[Tp], *, timeout_ms: int, max_records: int) -> list[Record]:
+        """At most `max_records` records of these partitions; empty after `timeout_ms`."""
+        loop = self._cluster.loop
+        until = loop.time() + timeout_ms / 1000
+        while True:
+            self._polled_at = loop.time()
+            records = self._read(partitions or self._assignment, max_records)
+            left_s = until - loop.time()
+            if records or left_s <= 0:
+                return list(records)
+            await self._cluster.changed(dict.fromkeys(tp.topic for tp in partitions), left_s)
+
+    def _read(self, partitions: Collection[Tp], max_records: int) -> list[StoredRecord]:
+        wanted = sorted(tp for tp in partitions if tp in self._assignment)
+        if self._cluster.network.is_away or self._way.endpoint.is_cut:
+            return []
+        if len(wanted) > 1:
+            self._cluster.rng.shuffle(wanted)
+        records: list[StoredRecord] = []
+        for tp in wanted:
+            partition = self._cluster.partitions[tp]
+            if tp not in self._positions:
+                self._positions[tp] = self._cluster.committed(self._group, [tp]).get(tp, (0, ""))[0]
+            self._fetched_end[tp] = partition.last_stable
+            if self._positions[tp] < partition.last_stable:
+                found, self._positions[tp] = partition.read(self._positions[tp], max_records - len(records))
+                records += found
+        return records
+
+    def touch(self) -> None:
+        """Tells the group that this member is alive although it has no room to poll."""
+        self._polled_at = self._cluster.loop.time()
+
+    def seek(self, tp: Tp, offset: int) -> None:
+        """The next record polled of `tp` is the one at `offset`. Raises: AssertionError for one that isn't assigned."""
+        assert tp in self._assignment, f"no current assignment for partition {tp}"
+        self._positions[tp] = offset
+
+    def membership(self) -> Membership:
+        """This member's id and generation."""
+        return Membership(self._member_id, self._generation)
+
+    async def is_member(self) -> bool:
+        """True when the broker confirms this member in the group's current generation."""
+        member_id, generation = self._member_id, self._generation
+        try:
+            answer = await self._way.request(
+                Request.HEARTBEAT, lambda: self._cluster.group(self._group).heartbeat(member_id, generation)
+            )
+        except LostDependency:
+            return False
+        if answer is Heartbeat.OK:
+            return True
+        if answer is Heartbeat.UNKNOWN and member_id == self._member_id:
+            self._member_id, self._generation = "", -1
+        self._must_join.set()
+        return answer is Heartbeat.REBALANCING
+
+    def end_offset(self, tp: Tp) -> int | None:
+        """The last stable offset of a partition, as of its latest fetch; None before the first."""
+        assert tp in self._assignment, "Partition is not assigned"
+        return self._fetched_end.get(tp)
+
+    async def stop(self) -> None:
+        """Leaves the group."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        await self._leave()
+
+    async def _leave(self) -> None:
+        member_id, self._member_id, self._generation = self._member_id, "", -1
+        if member_id:
+            try:
+                await self._way.request(Request.LEAVE, lambda: self._cluster.group(self._group).remove(member_id))
+            except LostDependency:
+                return
+
+    async def _keep_place(self, rebalance: Rebalance) -> None:
+        while True:
+            await self._must_join.wait()
+            await rebalance.on_revoked(list(self._assignment))
+            joined = await self._join()
+            self._member_id, self._generation = joined.member_id, joined.generation
+            self._assignment = joined.assignment
+            self._positions.clear()
+            self._fetched_end.clear()
+            self._must_join.clear()
+            self._has_joined.set()
+            await rebalance.on_assigned(list(self._assignment))
+
+    async def _join(self) -> Joined:
+        while True:
+            ask = partial(
+                self._cluster.group(self._group).join,
+                self._way.endpoint.name,
+                self._member_id,
+                self._topics,
+                self._session_s,
+            )
+            try:
+                joined: Joined = await self._way.request(Request.JOIN, ask)
+                return joined
+            except UnknownMember:
+                self._member_id = ""
+            except LostDependency:
+                await asyncio.sleep(_RETRY_S)
+
+    async def _beat(self) -> None:
+        interval_s = self._session_s / 3
+        while True:
+            await asyncio.sleep(interval_s)
+            if not self._member_id:
+                continue
+            await self.is_member()
+            if self._cluster.loop.time() - self._polled_at > self._max_poll_interval_s:
+                await self._leave()
+                self._must_join.set()
+
+
+class MemoryTransactionalProducer:
+    """conclave.runtime.broker.TransactionalProducer. After any failure only `open` helps, as with aiokafka."""
+
+    def __init__(self, way: MemoryBroker, transactional_id: str) -> None:
+        self._way, self._cluster, self._id = way, way.cluster, transactional_id
+        self._epoch: int | None = None
+        self._batches: list[asyncio.Future[None]] | None = None  # of the open transaction
+
+    async def open(self) -> None:
+        """A new incarnation of the id. Raises: LostDependency."""
+        self._epoch = self._batches = None
+        self._epoch = await self._way.request(Request.OPEN, lambda: self._cluster.open(self._id, self._way.endpoint))
+
+    async def begin(self) -> None:
+        """Begins a transaction. Raises: LostDependency."""
+        if self._epoch is None or self._batches is not None:
+            raise LostDependency("kafka", "the producer is closed, or inside a transaction")
+        self._batches = []
+
+    async def send(self, outputs: Iterable[Output]) -> None:
+        """Hands over records, a request for each partition. Raises: LostDependency."""
+        batches = self._inside()
+        of: dict[Tp, list[Output]] = {}
+        for output in outputs:
+            of.setdefault(self._cluster.place(output), []).append(output)
+        for tp, batch in of.items():
+            batches.append(self._request(Request.PRODUCE, self._cluster.produce, tp, batch))
+
+    async def send_offsets(self, consumer_group: str, offsets: Mapping[Tp, tuple[int, str]]) -> None:
+        """Makes offsets part of the transaction. Raises: Fenced, LostDependency."""
+        self._inside()
+        await self._request(Request.OFFSETS, self._cluster.add_offsets, consumer_group, dict(offsets))
+
+    async def acknowledged(self) -> None:
+        """Returns once the cluster has all that was sent. Raises: Fenced, LostDependency."""
+        for batch in self._inside():
+            await batch
+
+    async def commit(self) -> None:
+        """Commits once no batch is under way, whatever became of them. Raises: Fenced, LostDependency."""
+        batches = self._inside()
+        if batches:
+            await asyncio.wait(batches)
+        await self._request(Request.COMMIT, self._cluster.commit)
+        self._batches = None
+
+    async def close(self) -> None:
+        """Lets go."""
+        self._epoch = self._batches = None
+
+    def _inside(self) -> "list[asyncio.Future[None]]":
+        if self._epoch is None or self._batches is None:
+            raise LostDependency("kafka", "outside any transaction")
+        return self._batches
+
+    def _request(self, kind: Request, effect: Callable[..., None], *args: object) -> "asyncio.Future[None]":
+        epoch = self._epoch
+        return self._way.request(kind, lambda: effect(self._id, epoch, *args))
+
+
+class MemoryPlainProducer:
+    """conclave.runtime.broker.PlainProducer."""
+
+    def __init__(self, way: MemoryBroker) -> None:
+        self._way = way
+
+    async def start(self) -> None:
+        """Connects. Raises: LostDependency."""
+        await self._way.request(Request.METADATA, lambda: None)
+
+    async def publish(self, outputs: Iterable[Output]) -> None:
+        """Returns once the cluster has all `outputs`. Raises: LostDependency."""
+        batch = list(outputs)
+        await self._way.request(Request.PRODUCE, lambda: self._way.cluster.publish(batch))
+
+    async def stop(self) -> None:
+        """Nothing to close."""
+
+
+class MemoryLogReader:
+    """conclave.runtime.broker.LogReader."""
+
+    def __init__(self, way: MemoryBroker) -> None:
+        self._way, self._cluster = way, way.cluster
+        self._positions: dict[Tp, int] = {}
+
+    async def start(self) -> None:
+        """Connects. Raises: LostDependency."""
+        await self._way.request(Request.METADATA, lambda: None)
+
+    async def partitions(self, topic: str) -> list[Tp]:
+        """The partitions of a topic. Raises: LostDependency."""
+        found: list[Tp] = await self._way.request(Request.METADATA, lambda: list(self._cluster.topic(topic)))
+        return found
+
+    def assign(self, positions: Mapping[Tp, int]) -> None:
+        """Reads these partitions from these offsets on."""
+        self._positions = dict(positions)
+
+    async def begin_offsets(self, partitions: Collection[Tp]) -> dict[Tp, int]:
+        """Zero for each: nothing is ever dropped. Raises: LostDependency."""
+        found: dict[Tp, int] = await self._way.request(Request.METADATA, lambda: dict.fromkeys(partitions, 0))
+        return found
+
+    async def end_offsets(self, partitions: Collection[Tp]) -> dict[Tp, int]:
+        """The offset after the last stable one, of each partition. Raises: LostDependency."""
+        found: dict[Tp, int] = await self._way.request(
+            Request.METADATA, lambda: {tp: self._cluster.partitions[tp].last_stable for tp in partitions}
+        )
+        return found
+
+    async def position(self, tp: Tp) -> int:
+        """The offset that will be read next."""
+        return self._positions[tp]
+
+    async def poll(self, *, timeout_ms: int, max_records: int = 1000) -> list[Record]:
+        """The next records of all assigned partitions; empty after `timeout_ms`."""
+        records: list[Record] = []
+        until = self._cluster.loop.time() + timeout_ms / 1000
+        while True:
+            if not self._cluster.network.is_away and not self._way.endpoint.is_cut:
+                for tp, position in self._positions.items():
+                    found, self._positions[tp] = self._cluster.partitions[tp].read(position, max_records - len(records))
+                    records += found
+            left_s = until - self._cluster.loop.time()
+            if records or left_s <= 0:
+                return records
+            await self._cluster.changed(dict.fromkeys(tp.topic for tp in self._positions), left_s)
+
+    async def stop(self) -> None:
+        """Nothing to close."""

@@ -1,0 +1,221 @@
+"""What must hold of a cluster and a database once everything has settled, whatever happened on the way.
+
+1. each request has one answer or one failure
+2. each sample has one terminal event, and each launched step one verdict
+3. no output is there twice, by its event's id
+4. committed offsets never lose what they covered (watched as they are committed), and in the end cover all
+5. the recorder's rows are the log's events
+6. what nobody can handle is a dead letter, once
+7. a process put out of its group fences a partition's owner at most once before it is back
+8. no process ends by itself, and no failure is left lying about
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from conclave.runtime import commit_metadata
+from conclave.runtime.record import Tp
+from conclave.runtime.tracker import Commit
+from conclave.testing.broker import Cluster
+from conclave.testing.log import StoredRecord
+from conclave.testing.network import Endpoint
+from conclave.testing.record import Database
+from schemas import codec, flow
+from schemas.codec import UnreadableEvent
+from schemas.envelope import header
+from schemas.events import (
+    AnswerReached,
+    Event,
+    PathDecoded,
+    PathFailed,
+    PlanMade,
+    RequestFailed,
+    SampleRequested,
+    StepDecided,
+)
+from schemas.flow import Topic
+from schemas.ids import path_id, step_id
+
+
+@dataclass
+class Expected:
+    """What was asked of the services."""
+
+    requests: set[str] = field(default_factory=set)
+    questions: set[str] = field(default_factory=set)  # of requests that were given no id
+    dead_letters: Counter[str] = field(default_factory=Counter)  # by their bytes
+
+
+def is_settled(cluster: Cluster, database: Database) -> bool:
+    """True when nothing is left to do: every event is handled, committed and recorded."""
+    return next(unfinished(cluster, database), None) is None
+
+
+def unfinished(cluster: Cluster, database: Database) -> Iterator[str]:
+    """What is left to do, a line for each partition."""
+    for service in flow.SERVICES.values():
+        for topic in service.consumes:
+            for tp in cluster.topic(topic.value):
+                partition = cluster.partitions[tp]
+                if service.needs_postgres:
+                    left = partition.read(database.next_offset(tp), 1)[0]
+                else:
+                    commit = committed(cluster, service.name, tp)
+                    left = [
+                        record
+                        for record in partition.read(commit.low, partition.end)[0]
+                        if not commit.covers(record.offset)
+                    ]
+                if left:
+                    yield f"{service.name} has not finished {tp} from {left[0].offset} on"
+    for tp, partition in cluster.partitions.items():
+        if partition.last_stable < partition.end:
+            yield f"a transaction in {tp} is open from {partition.last_stable} on"
+
+
+def committed(cluster: Cluster, group: str, tp: Tp) -> Commit:
+    """What a group has committed of a partition."""
+    offset, metadata = cluster.committed(group, [tp]).get(tp, (0, ""))
+    commit = commit_metadata.decode(offset, metadata)
+    assert commit is not None, f"{group} committed what it can't read: {metadata!r}"
+    return commit
+
+
+def violations(cluster: Cluster, database: Database, expected: Expected) -> Iterator[str]:
+    """What is wrong, a line each; nothing when the laws hold."""
+    yield from (f"never settled: {line}" for line in unfinished(cluster, database))
+    yield from _ends(cluster, expected)
+    yield from _samples(cluster)
+    yield from _twice(cluster)
+    yield from _rows(cluster, database)
+    yield from _dead_letters(cluster, expected)
+
+
+def events(records: Iterable[StoredRecord]) -> Iterator[Event]:
+    """The events in records, of those that can be read."""
+    for record in records:
+        try:
+            yield codec.read(record.topic, record.headers, record.value)
+        except UnreadableEvent:
+            continue
+
+
+def _ends(cluster: Cluster, expected: Expected) -> Iterator[str]:
+    ends: Counter[str] = Counter()
+    for event in events(cluster.records(Topic.ANSWERS.value)):
+        assert isinstance(event, AnswerReached | RequestFailed)
+        ends[event.request_id] += 1
+    named = Counter[str]()
+    requests = set(expected.requests)
+    for event in events(cluster.records(Topic.STEPS.value)):
+        if isinstance(event, PlanMade) and event.question in expected.questions:
+            named[event.question] += 1
+            requests.add(event.request_id)
+    yield from _differences("question", named, dict.fromkeys(expected.questions, 1), "planned")
+    # What can't be read ends too, under an id that its service made from where it lies.
+    unreadable = sorted(set(ends) - requests)
+    if len(unreadable) != expected.dead_letters.total():
+        yield f"{unreadable} ended and were never asked; {expected.dead_letters.total()} records could not be read"
+    yield from _differences("request", ends, dict.fromkeys([*requests, *unreadable], 1), "ended")
+
+
+def _samples(cluster: Cluster) -> Iterator[str]:
+    launched: Counter[str] = Counter()
+    steps: set[str] = set()
+    for event in events(cluster.records(Topic.SAMPLES.value)):
+        assert isinstance(event, SampleRequested)
+        launched[path_id(event.context.step_id, event.sample_index)] += 1
+        steps.add(event.context.step_id)
+    reported: Counter[str] = Counter()
+    for event in events(cluster.records(Topic.PATHS.value)):
+        if isinstance(event, PathDecoded | PathFailed):
+            reported[path_id(event.context.step_id, event.sample_index)] += 1
+    yield from _differences("sample", launched, dict.fromkeys(launched, 1), "launched")
+    yield from _differences("sample", reported, dict.fromkeys(launched, 1), "reported")
+    # An aggregator that must carry a lone verdict publishes it again: that one is a carry.
+    by_voters = [
+        record
+        for record in cluster.records(Topic.STEPS.value)
+        if header(record.headers, "ce_source") != "/conclave/aggregator"
+    ]
+    verdicts = Counter(
+        str(step_id(event.request_id, event.step_index))
+        for event in events(by_voters)
+        if isinstance(event, StepDecided)
+    )
+    yield from _differences("step", verdicts, dict.fromkeys(steps, 1), "decided")
+
+
+def _differences(kind: str, found: Mapping[str, int], wanted: Mapping[str, int], verb: str) -> Iterator[str]:
+    for name in sorted({*found, *wanted}):
+        if found.get(name, 0) != wanted.get(name, 0):
+            yield f"{kind} {name} was {verb} {found.get(name, 0)} times, not {wanted.get(name, 0)}"
+
+
+def _twice(cluster: Cluster) -> Iterator[str]:
+    for topic in {tp.topic: None for tp in cluster.partitions}:
+        ids = Counter(header(record.headers, "ce_id") for record in cluster.records(topic))
+        for event_id, number in ids.items():
+            if event_id is not None and number > 1:
+                yield f"{topic} has event {event_id} {number} times"
+
+
+def _rows(cluster: Cluster, database: Database) -> Iterator[str]:
+    wanted: dict[tuple[str, int, int], Event] = {}
+    for topic in flow.service_row("recorder").consumes:
+        for record in cluster.records(topic.value):
+            for event in events([record]):
+                wanted[record.topic, record.partition, record.offset] = event
+    for place in sorted({*wanted, *database.rows}):
+        row = database.rows.get(place)
+        if row is None:
+            yield f"the record lacks {place}"
+        elif row.event != wanted.get(place):
+            yield f"the record has {place} otherwise than the log"
+
+
+def _dead_letters(cluster: Cluster, expected: Expected) -> Iterator[str]:
+    found: Counter[str] = Counter()
+    for tp in cluster.partitions:
+        if tp.topic.endswith(flow.DEAD_LETTER_SUFFIX):
+            found.update((record.value or b"").decode() for record in cluster.partitions[tp])
+    if found != expected.dead_letters:
+        yield f"dead letters {dict(found - expected.dead_letters)} are too many, {dict(expected.dead_letters - found)} are missing"
+
+
+class Watch:
+    """Laws 4 and 7, which are watched while things happen. What breaks them is added to `found`."""
+
+    def __init__(self, cluster: Cluster, found: list[str]) -> None:
+        self._cluster, self._found = cluster, found
+        self._opened_outside: Counter[tuple[str, str]] = Counter()
+        cluster.transactions.on_offset, cluster.on_open = self.on_offset, self.on_open
+
+    def on_open(self, transactional_id: str, opener: Endpoint) -> None:
+        """Counts how often a process fences others under a membership that it has lost.
+
+        Once is no fault: it may have been put out between the broker's confirmation and its opening.
+        """
+        group = self._cluster.group(transactional_id.split(".")[1])
+        member_id = group.last_id_of.get(opener.name, "")
+        if member_id not in group.members:
+            self._opened_outside[transactional_id, member_id] += 1
+            if self._opened_outside[transactional_id, member_id] == 2:
+                self._found.append(f"{opener.name} fences {transactional_id} again and again, and is not in the group")
+
+    def on_offset(self, group: str, tp: Tp, before: tuple[int, str] | None, after: tuple[int, str]) -> None:
+        """Compares a commit with the one that it replaces: it covers all that the other did."""
+        if before is None:
+            return
+        old, new = commit_metadata.decode(*before), commit_metadata.decode(*after)
+        if old is None or new is None:
+            self._found.append(f"{group} committed metadata for {tp} that it can't read: {before} {after}")
+        elif old.low > new.low or not all(new.covers(offset) for offset in old.done):
+            self._found.append(f"{group} lost offsets of {tp}: {old} became {new}")
+
+
+def told(lines: Sequence[str], limit: int = 12) -> str:
+    """The lines as one text, the first `limit` of them."""
+    more = [f"… and {len(lines) - limit} more"] if len(lines) > limit else []
+    return "\n".join([*lines[:limit], *more])

@@ -1,0 +1,171 @@
+"""Simulated service processes: the real services, put together as their composition roots do, on a broker in memory."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+
+from conclave.engine.scripted import ScriptedEngine
+from conclave.policies.current import CurrentPolicies
+from conclave.runtime.attempts import Dependencies
+from conclave.runtime.broadcast import BroadcastReader
+from conclave.runtime.broker import Broker
+from conclave.runtime.handling import Work
+from conclave.runtime.service import Service
+from conclave.runtime.settings import RuntimeSettings
+from conclave.runtime.sink import Sink
+from conclave.testing.broker import Cluster, MemoryBroker
+from conclave.testing.loop import PROCESS, VirtualLoop
+from conclave.testing.network import Endpoint
+from conclave.testing.record import Database, MemoryStore
+from schemas import flow
+from services.aggregator.joiner import Aggregator
+from services.aggregator.settings import AggregatorSettings
+from services.decoder.handler import Decoder
+from services.decomposer.handler import Decomposer
+from services.decomposer.settings import DecomposerSettings
+from services.voter.joiner import Voter
+from services.voter.settings import VoterSettings
+
+SETTINGS = RuntimeSettings(
+    bootstrap_servers="in memory",
+    session_timeout_ms=1000,
+    max_poll_interval_ms=20_000,
+    drain_s=1.0,
+    max_in_flight=16,
+    duplicate_window=100,
+    retry_backoff_s=0.1,
+)
+_VOTER = VoterSettings(voter_grace_s=2.0, voter_orphan_s=3600.0)
+_AGGREGATOR = AggregatorSettings(aggregator_grace_s=5.0, aggregator_orphan_s=7200.0)
+_DECOMPOSER = DecomposerSettings()
+
+
+@cache
+def _policies() -> CurrentPolicies:
+    """The policies that ship; read once, as they do not change."""
+    return CurrentPolicies(_DECOMPOSER.default_policy)
+
+
+@dataclass(eq=False, slots=True)
+class Process:
+    """One incarnation of a service's process."""
+
+    service: str
+    endpoint: Endpoint
+    consumer: Service | Sink
+    reader: BroadcastReader | None = None
+    task: "asyncio.Task[None] | None" = None
+    is_frozen: bool = False
+    is_stopping: bool = False
+    skew_ms: int = 0
+
+
+@dataclass
+class Processes:
+    """All simulated processes that live. `on_death` is told of one that ended by itself."""
+
+    loop: VirtualLoop
+    rng: random.Random
+    cluster: Cluster
+    database: Database
+    on_death: Callable[[Process, BaseException], None]
+    settings: RuntimeSettings = SETTINGS
+    engine_latency_ms: float = 60.0
+    alive: dict[str, Process] = field(default_factory=dict)
+    _number: int = 0
+
+    def of(self, service: str) -> list[Process]:
+        """The processes of one service."""
+        return [process for process in self.alive.values() if process.service == service]
+
+    def start(self, service: str) -> Process:
+        """One more process of a service."""
+        self._number += 1
+        endpoint = Endpoint(f"{service}-{self._number}")
+        process = self._compose(service, endpoint)
+        endpoint.kill = lambda: self.kill(process)
+        self.alive[endpoint.name] = process
+        token = PROCESS.set(endpoint.name)
+        process.task = self.loop.create_task(self._live(process), name=endpoint.name)
+        PROCESS.reset(token)
+        return process
+
+    def kill(self, process: Process) -> None:
+        """Ends a process as kill -9 does: nothing that it still does has an effect."""
+        if self.alive.pop(process.endpoint.name, None) is None:
+            return
+        process.endpoint.cut()
+        self.thaw(process)
+        if process.task is not None:
+            process.task.cancel()
+
+    def stop(self, process: Process) -> None:
+        """Has it drain and end, as SIGTERM does."""
+        process.is_stopping = True
+        process.consumer.stop()
+
+    def freeze(self, process: Process) -> None:
+        """Stops its code where it is, as SIGSTOP does."""
+        process.is_frozen = True
+        self.loop.freeze(process.endpoint.name)
+
+    def thaw(self, process: Process) -> None:
+        """Has it go on."""
+        process.is_frozen = False
+        self.loop.thaw(process.endpoint.name)
+
+    async def _live(self, process: Process) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                reader = tasks.create_task(process.reader.run(), name="broadcast") if process.reader else None
+                await process.consumer.run()
+                if reader is not None:
+                    reader.cancel()
+        except Exception as error:  # noqa: BLE001  (whatever ends a process is for the laws to judge)
+            if not process.endpoint.is_cut:
+                self.on_death(process, error)
+        finally:
+            process.endpoint.cut()
+            self.alive.pop(process.endpoint.name, None)
+
+    def _compose(self, service: str, endpoint: Endpoint) -> Process:
+        broker: Broker = MemoryBroker(self.cluster, endpoint)
+        dependencies = Dependencies()
+        process: Process
+
+        def clock_ms() -> int:
+            return self.cluster.now_ms + process.skew_ms
+
+        if service == "recorder":
+            store = MemoryStore(self.database, endpoint)
+            process = Process(
+                service,
+                endpoint,
+                Sink(service, self.settings, store, dependencies, broker, clock_ms=clock_ms, batch=50),
+            )
+            return process
+        work, listener = self._work(service)
+        rng = random.Random(self.rng.getrandbits(32))
+        process = Process(
+            service, endpoint, Service(service, self.settings, work, dependencies, broker, clock_ms=clock_ms, rng=rng)
+        )
+        broadcasts = [topic.value for topic in flow.service_row(service).broadcasts]
+        if broadcasts and listener is not None:
+            process.reader = BroadcastReader(broker, broadcasts, listener, dependencies)
+        return process
+
+    def _work(self, service: str) -> tuple[Work, Decoder | None]:
+        match service:
+            case "decomposer":
+                decomposer = Decomposer(_DECOMPOSER, _policies())
+                return Work(handler=decomposer, request_key=decomposer.request_key), None
+            case "decoder":
+                decoder = Decoder(ScriptedEngine(latency_ms=self.engine_latency_ms, max_running=8))
+                return Work(handler=decoder, may_take=decoder.may_take), decoder
+            case "voter":
+                return Work(joiner=Voter(_VOTER)), None
+            case "aggregator":
+                return Work(joiner=Aggregator(_AGGREGATOR)), None
+        raise ValueError(service)

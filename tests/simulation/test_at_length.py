@@ -1,0 +1,16 @@
+"""Ten thousand random schedules of every service, over all cores. `make soak` plays a million."""
+
+import os
+
+import pytest
+
+from conclave.testing.soak import soak
+
+NUM_SCHEDULES = 10_000
+
+
+@pytest.mark.timeout(900)
+def test_ten_thousand_schedules_break_no_law() -> None:
+    found = soak(first=0, num_schedules=NUM_SCHEDULES, jobs=os.cpu_count() or 1)
+    print(found)
+    assert not found.broken, f"replay: python -m conclave.testing.soak --replay {found.broken[0].seed}"
