@@ -45,13 +45,12 @@ def played(program: Program, ask: Asked, said: Sequence[Said], fields: Mapping[s
     raise AssertionError(f"the program does not end within {len(said)} turns")
 
 
-def check(program: Program, ask: Asked, prompt_set: PromptSet, seed: int) -> None:
-    """Plays the program with anything at all, drawn by `seed`. Raises: AssertionError when it breaks its law.
+def check(program: Program, ask: Asked, prompt_set: PromptSet, rng: random.Random) -> None:
+    """Plays the program with anything at all. Raises: AssertionError when it breaks its law.
 
     It ends within the turns of its ask, asks only forms that its ask or its row names, with fields that they have, and
     answers with what one of its turns answered.
     """
-    rng = random.Random(seed)
     said = [(rng.choice(_TEXTS), rng.choice(_ANSWERS), rng.choice(_CALLS)) for _ in range(_MANY)]
     path = played(program, ask, said)
     assert 1 <= len(path.asked) <= ask.max_turns, f"{len(path.asked)} turns of {ask.max_turns}"
@@ -59,5 +58,5 @@ def check(program: Program, ask: Asked, prompt_set: PromptSet, seed: int) -> Non
         assert speak.form in (ask.form, *program.forms), f"its row does not name {speak.form}"
         prompt_set.form(speak.form).render(speak.fields, speak.so_far)
     assert 0 <= path.end.turn < len(path.turns)
-    assert path.end.answer in (path.turns[path.end.turn].answer, None)
+    assert path.end.answer in (path.turns[path.end.turn].answer, None), f"no turn answered {path.end.answer!r}"
     assert path.end.probability is None or 0 <= path.end.probability <= 1

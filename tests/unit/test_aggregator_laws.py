@@ -1,22 +1,23 @@
 """The laws of the aggregator over every strategy, whatever its steps come to: neither order, nor crashes, nor carries change
 what comes out; every request ends once; every carry fits a record."""
 
+import random
 from dataclasses import dataclass, field
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from conclave.domain import bounds, planning, thinking
+from conclave.domain import bounds, planning
 from conclave.domain.strategies import STRATEGIES
-from conclave.domain.thought import Conclude, Thought
 from conclave.runtime.intake import MAX_OUTPUT_BYTES
 from conclave.testing import events as made
 from conclave.testing.lane import SimulatedLane, run
+from conclave.testing.strategies import TEXTS, check
 from schemas import codec, flow
 from schemas.codec import encode
 from schemas.events import AnswerReached, Event, RequestFailed, SampleRequested, StepClosed, StepDecided
-from schemas.values import MAX_STEPS, Ask, Budget, Policy, Step, Verdict
+from schemas.values import MAX_STEPS, Ask, Budget, Policy
 from services.aggregator.joiner import Aggregator
 from services.aggregator.settings import AggregatorSettings
 
@@ -27,13 +28,6 @@ AT_THE_END_MS = AFTER_GRACE_MS + 7_200_000
 MOVES = ["report", "report", "read", "read", "flush", "crash", "carry", "tick"]
 moves = st.lists(st.tuples(st.sampled_from(MOVES), st.integers(0, 31)), max_size=60)
 
-# What steps come to: answers, plans that can be followed and plans that cannot, and what is neither.
-TEXTS = [
-    "4", "5", "4.0", "", " ", "#", "none", "Answer: 4", "\u0001" * 4096, "ß" * 4096, "9" * 4096,
-    "1: how many?", "1: a?\n2 needs 1: b #1?", "1: a?\n2: b?\n3 needs 1 2: c?\n4 needs 3: d?",
-    "2 needs 1: b?\n1: a?", "3 needs 7: a?", "1: a?\n1: b?", "1: a?\n\n2: b?", "0: a?", "999 needs 999: a?",
-    "\n".join(f"{n}: part {n}?" for n in range(1, 70)), "\n".join(f"{n} needs {n - 1}: part {n}?" for n in range(1, 13)),
-]  # fmt: skip
 outcomes = st.tuples(st.sampled_from(TEXTS) | st.none(), st.sampled_from([0.0, 0.4, 0.9, 1.0]))
 comings = st.lists(outcomes, min_size=8, max_size=8)
 
@@ -166,60 +160,10 @@ def test_groups_end_even_when_verdicts_never_come(
     lost.check()
 
 
-@st.composite
-def thoughts(draw: st.DrawFn) -> tuple[str, Thought]:
-    """A strategy, and a thought that it has come to by itself: asked again and again, with any verdicts."""
-    name = draw(st.sampled_from(sorted(STRATEGIES)))
-    strategy = STRATEGIES[name]
-    params = {each: draw(st.sampled_from([0.0, 0.5, 3.0, 1e9])) for each in strategy.params}
-    steps: tuple[Step, ...] = ()
-    verdicts: dict[int, Verdict] = {}
-    for _ in range(draw(st.integers(0, 5))):
-        move = strategy.think(Thought("all of it?", params, steps, verdicts, must_end=False))
-        if isinstance(move, Conclude):
-            break
-        steps += move.steps
-        for step in move.steps:
-            answer, confidence = draw(outcomes)
-            decided = made.verdict(step.index, answer or None, confidence=confidence if answer else 0.0)
-            verdicts[step.index] = thinking.verdict_of(decided)
-    return name, Thought("all of it?", params, steps, verdicts, must_end=False)
-
-
-@given(thoughts(), st.data())
-@settings(max_examples=200, deadline=None)
-def test_a_strategy_that_must_end_ends_on_an_answered_step_or_on_none(
-    drawn: tuple[str, Thought], data: st.DataObject
-) -> None:
-    name, thought = drawn
-    heard = {index: verdict for index, verdict in thought.verdicts.items() if data.draw(st.booleans())}
-    move = STRATEGIES[name].think(Thought(thought.question, thought.params, thought.steps, heard, must_end=True))
-    assert isinstance(move, Conclude)
-    assert move.step is None or heard[move.step].answer
-    assert 0.0 <= move.confidence <= 1.0
-
-
-@given(thoughts())
-@settings(max_examples=200, deadline=None)
-def test_a_strategy_that_grows_numbers_its_steps_on_leans_on_decided_ones_and_says_the_same_again(
-    drawn: tuple[str, Thought],
-) -> None:
-    name, thought = drawn
-    strategy = STRATEGIES[name]
-    move = strategy.think(thought)
-    assert strategy.think(thought) == move
-    if isinstance(move, Conclude):
-        assert move.step is None or thought.answer(move.step)
-        return
-    assert [step.index for step in move.steps] == [*range(len(thought.steps), len(thought.steps) + len(move.steps))]
-    for step in move.steps:
-        assert all(index in thought.verdicts for index in step.depends_on)
-        assert set(strategy.asks[step.ask]) <= set(step.fields)
-        context = made.context(
-            **{name: getattr(step, name) for name in ("index", "fields", "mark", "depends_on", "why")}
-        )
-        sample = SampleRequested(context=context, sample_index=0, launched=1)
-        assert codec.decode("reasoning.samples", codec.versioned_type(SampleRequested), encode(sample)) == sample
+@given(st.sampled_from(sorted(STRATEGIES)), st.randoms(use_true_random=False))
+@settings(max_examples=400, deadline=None)
+def test_every_strategy_keeps_its_law(name: str, rng: random.Random) -> None:
+    check(STRATEGIES[name], rng)
 
 
 @pytest.mark.parametrize("text", ["a" * 4096, "é" * 4096, "漢" * 4096, "\u0001" * 4096, "😀" * 4096])

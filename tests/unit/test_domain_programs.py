@@ -1,7 +1,7 @@
 """Path programs end within their turns, whatever the model and the tools say."""
 
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
@@ -10,15 +10,7 @@ from hypothesis import strategies as st
 from conclave import prompts
 from conclave.domain.programs import PROGRAMS, End, Speak
 from conclave.testing.programs import FIELDS, Said, check, played
-from schemas.values import Call, Turn
-
-
-@dataclass(frozen=True)
-class Ask:
-    """How a question is put, as far as a program asks."""
-
-    form: str = "chain_of_thought"
-    max_turns: int = 1
+from schemas.values import Ask, Call, Turn
 
 
 def run(name: str, ask: Ask, said: Sequence[Said]) -> tuple[End, tuple[Turn, ...], tuple[Speak, ...]]:
@@ -29,16 +21,16 @@ def run(name: str, ask: Ask, said: Sequence[Said]) -> tuple[End, tuple[Turn, ...
 
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize("prompt_set", prompts.names())
-@given(seed=st.integers(0, 2**32), max_turns=st.integers(1, 64))
+@given(rng=st.randoms(use_true_random=False), max_turns=st.integers(1, 64))
 def test_a_program_ends_within_its_turns_and_asks_only_what_its_prompt_set_has(
-    name: str, prompt_set: str, seed: int, max_turns: int
+    name: str, prompt_set: str, rng: random.Random, max_turns: int
 ) -> None:
     form = "tool" if name == "tools" else "chain_of_thought"
-    check(PROGRAMS[name], Ask(form, max_turns), prompts.load(prompt_set), seed)
+    check(PROGRAMS[name], Ask(form=form, max_turns=max_turns), prompts.load(prompt_set), rng)
 
 
 def test_a_path_of_one_turn_ends_with_its_answer() -> None:
-    end, turns, asked = run("once", Ask(), [("1+1=2\nAnswer: 2", "2", None)] * 2)
+    end, turns, asked = run("once", Ask(form="chain_of_thought"), [("1+1=2\nAnswer: 2", "2", None)] * 2)
     assert (end, len(turns), asked) == (End("2", turn=0), 1, (Speak("chain_of_thought", FIELDS),))
 
 
@@ -46,7 +38,7 @@ def test_a_path_with_tools_goes_on_from_all_that_was_said_and_put_in() -> None:
     call = Call("calculator", "17-6")
     end, turns, asked = run(
         "tools",
-        Ask("tool", 3),
+        Ask(form="tool", max_turns=3),
         [("calculate(17-6", None, call), (")=11\n", "11", None), ("Answer: 11", "11", None)] * 2,
     )
     assert [speak.so_far for speak in asked] == ["", "calculate(17-6=)=11\n"]
@@ -55,13 +47,15 @@ def test_a_path_with_tools_goes_on_from_all_that_was_said_and_put_in() -> None:
 
 
 def test_a_path_that_breaks_off_in_a_call_has_no_answer() -> None:
-    end, turns, _ = run("tools", Ask("tool", 2), [("Answer: 5. calculate(1+1", "5", Call("calculator", "1+1"))] * 9)
+    end, turns, _ = run(
+        "tools", Ask(form="tool", max_turns=2), [("Answer: 5. calculate(1+1", "5", Call("calculator", "1+1"))] * 9
+    )
     assert (end.answer, len(turns)) == (None, 3)
 
 
 def test_a_path_is_tried_again_while_its_critic_finds_something_wrong() -> None:
     first, wrong, second, content = ("a", "1", None), ("no", "Step 1", None), ("b", "2", None), ("fine", None, None)
-    end, _, asked = run("criticised", Ask(max_turns=5), [first, wrong, second, content, first])
+    end, _, asked = run("criticised", Ask(form="chain_of_thought", max_turns=5), [first, wrong, second, content, first])
     assert [speak.form for speak in asked] == ["chain_of_thought", "criticise", "retry", "criticise"]
     assert asked[2].fields == {**FIELDS, "path": "a", "criticism": "Step 1"}
     assert end == End("2", turn=2)
@@ -69,7 +63,7 @@ def test_a_path_is_tried_again_while_its_critic_finds_something_wrong() -> None:
 
 @pytest.mark.parametrize(("max_turns", "forms"), [(1, 1), (2, 1), (3, 3), (4, 3), (5, 5)])
 def test_no_critic_is_asked_that_cannot_be_heeded(max_turns: int, forms: int) -> None:
-    end, _, asked = run("criticised", Ask(max_turns=max_turns), [("a", "Step 1", None)] * 9)
+    end, _, asked = run("criticised", Ask(form="chain_of_thought", max_turns=max_turns), [("a", "Step 1", None)] * 9)
     assert len(asked) == forms
     assert end.turn == forms - 1
 
@@ -78,11 +72,13 @@ def test_no_critic_is_asked_that_cannot_be_heeded(max_turns: int, forms: int) ->
     ("stated", "probability"), [("0.95", 0.95), ("1", 1.0), ("95", None), ("nan", None), ("sure", None), (None, None)]
 )
 def test_a_path_may_say_how_sure_it_is(stated: str | None, probability: float | None) -> None:
-    end, _, asked = run("stated", Ask(max_turns=2), [("a", "7", None), ("b", stated, None), ("c", None, None)])
+    end, _, asked = run(
+        "stated", Ask(form="chain_of_thought", max_turns=2), [("a", "7", None), ("b", stated, None), ("c", None, None)]
+    )
     assert end == End("7", turn=0, probability=probability)
     assert asked[1].fields == {**FIELDS, "path": "a"}
 
 
 def test_a_path_without_an_answer_is_not_asked_how_sure_it_is() -> None:
-    end, _, asked = run("stated", Ask(max_turns=2), [("a", None, None)] * 3)
+    end, _, asked = run("stated", Ask(form="chain_of_thought", max_turns=2), [("a", None, None)] * 3)
     assert (end.answer, len(asked)) == (None, 1)
