@@ -90,10 +90,7 @@ def held_out_accuracy(trainee: Trainee, tokenizer: PreTrainedTokenizerFast, *, n
     model.set_attn_implementation(attention.NAME)
     model.train()
     said = tokenizer.batch_decode(outputs[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    return (
-        sum(form.extract_answer(text) == str(problem.answer) for text, problem in zip(said, problems, strict=True))
-        / num
-    )
+    return sum(form.extract(text) == str(problem.answer) for text, problem in zip(said, problems, strict=True)) / num
 
 
 def _lr(recipe: Recipe, step: int, share: float) -> float:

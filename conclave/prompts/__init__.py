@@ -3,7 +3,8 @@
 A set is a TOML file, named after it, with a table `[forms.<name>]` each:
     user        the user's message, with {fields}; `system` may stand before it
     stop        strings at which generation stops
-    answer      patterns that find the answer in what the model says; the last match of the first one that matches counts
+    extract     what finds the answer in what the model says: a row of conclave.domain.extraction.EXTRACTORS, such as "final_answer"
+    answer      instead of it, patterns (RE2) of an own format; the last match of the first one that matches counts
     otherwise   what stands where a field is not given
     produces    what the answer is: "answer", "plan", "criticism" or "probability"
     satisfied   of a criticism: the answer that finds nothing wrong;  out_of: of a probability, what a certainty is written as

@@ -1,10 +1,11 @@
 """A form: one way to ask, and what is read out of what the model says to it."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from conclave.domain.extraction import Extractor
+from conclave.domain.extraction.patterns import Pattern
 from conclave.errors import ConclaveError
 from schemas.values import Call
 
@@ -69,14 +70,13 @@ class ToolUse:
     """How a form's model calls a tool: the pattern of a call at a text's end, and how the tool's answer is put in after it."""
 
     tool: str
-    call: re.Pattern[str]
+    call: Pattern
     observe: str
 
     def called_in(self, text: str) -> Call | None:
         """The call at the end of `text`, if there is one."""
-        tail = text[-_MAX_CALL_CHARS:]
-        calls = [found for found in self.call.finditer(tail) if found.end() == len(tail)]
-        return Call(self.tool, calls[0]["argument"]) if calls else None
+        found = self.call.last(text[-_MAX_CALL_CHARS:].encode("utf-8", "replace"), "argument")
+        return None if found is None else Call(self.tool, found[0])
 
     def observation(self, result: str) -> str:
         """What follows the call in the text."""
@@ -91,7 +91,7 @@ class Form:
     user: str
     system: str | None = None
     stop: tuple[str, ...] = ()
-    answer: tuple[re.Pattern[str], ...] = ()
+    extractor: Extractor | None = None
     fields: tuple[str, ...] = ("question",)
     otherwise: Mapping[str, str] = field(default_factory=dict)  # what stands where a field is not given
     produces: Produces = Produces.ANSWER
@@ -111,18 +111,17 @@ class Form:
             messages.append(Message("assistant", so_far))
         return Rendered(tuple(messages), self.stop)
 
-    def extract_answer(self, text: str) -> str | None:
-        """The answer that a completion states; None when it states none. Never fails."""
-        for pattern in self.answer:
-            found = pattern.findall(text)
-            if found:
-                return str(found[-1]).strip() or None
-        return None
+    def extract(self, text: str, *, is_cut: bool = False) -> str | None:
+        """The answer that a completion states; None when it states none. Never fails, and takes time linear in the text.
 
-    def read(self, text: str, so_far: str = "") -> Reading:
+        Of a text that ends where its tokens ran out (`is_cut`) only an answer that is certainly whole counts.
+        """
+        return None if self.extractor is None else self.extractor(text, is_cut)
+
+    def read(self, text: str, so_far: str = "", *, is_cut: bool = False) -> Reading:
         """What a completion that went on from `so_far` comes to, and the tool that it calls at its end. Never fails."""
         call = None if self.tool_use is None else self.tool_use.called_in(text)
-        return Reading(self._meant(self.extract_answer(so_far + text)), call)
+        return Reading(self._meant(self.extract(so_far + text, is_cut=is_cut)), call)
 
     def _meant(self, answer: str | None) -> str | None:
         if answer is None:

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from conclave.domain.extraction import EXTRACTORS, Extractor, by_patterns
+from conclave.domain.extraction.patterns import BadPattern, Pattern
 from conclave.errors import WrongSetting
 from conclave.prompts.forms import FIELDS, Form, Produces, PromptSet, ToolUse
 from schemas.values import Name
@@ -23,6 +25,7 @@ class _Row(Struct):
     user: _Text
     system: _Text | None = None
     stop: Annotated[tuple[_Text, ...], Meta(max_length=16)] = ()
+    extract: Name | None = None
     answer: Annotated[tuple[_Text, ...], Meta(max_length=16)] = ()
     otherwise: dict[str, _Text] = {}
     produces: Produces = Produces.ANSWER
@@ -71,7 +74,7 @@ def _read_form(name: str, data: object, tools: Collection[str], forms: dict[str,
         key = at.strip("`").removeprefix("$").removeprefix(".")
         yield key, expected[0].lower() + expected[1:], str(data.get(key, data))[:100]
         return
-    faults = [*_fields(row), *_patterns(row), *_kind(row), *_tool(row, tools)]
+    faults = [*_fields(row), *_patterns(row), *_extraction(row), *_kind(row), *_tool(row, tools)]
     yield from faults
     if not faults:  # what else is wrong with it refuses the set anyway
         forms[name] = _form(name, row)
@@ -95,12 +98,19 @@ def _fields(row: _Row) -> Iterator[_Fault]:
 def _patterns(row: _Row) -> Iterator[_Fault]:
     for key, pattern in (*(("answer", each) for each in row.answer), *([("call", row.call)] if row.call else [])):
         try:
-            groups = re.compile(pattern).groupindex
-        except (re.error, OverflowError, RecursionError) as error:
-            yield key, f"a regular expression ({error})", pattern[:100]
+            groups = Pattern(pattern).group_names
+        except BadPattern as error:
+            yield key, f"a regular expression of RE2 ({error})", pattern[:100]
             continue
         if key == "call" and "argument" not in groups:
             yield key, "a pattern with a group (?P<argument>…)", pattern[:100]
+
+
+def _extraction(row: _Row) -> Iterator[_Fault]:
+    if row.extract is not None and row.extract not in EXTRACTORS:
+        yield "extract", f"one of {', '.join(EXTRACTORS)}", row.extract
+    if row.extract is not None and row.answer:
+        yield "answer", "no patterns where `extract` names what finds the answer", row.answer[0][:100]
 
 
 def _kind(row: _Row) -> Iterator[_Fault]:
@@ -133,16 +143,22 @@ def _asked(row: _Row) -> tuple[str, ...]:
     return tuple(dict.fromkeys(field for _, field, _, _ in Formatter().parse(row.user) if field))
 
 
+def _extractor(row: _Row) -> Extractor | None:
+    if row.extract is not None:
+        return EXTRACTORS[row.extract]
+    return by_patterns(row.answer) if row.answer else None
+
+
 def _form(name: str, row: _Row) -> Form:
     use = None
     if row.tool is not None and row.call is not None and row.observe is not None:
-        use = ToolUse(row.tool, re.compile(row.call), row.observe)
+        use = ToolUse(row.tool, Pattern(rf"(?:{row.call})\z", ignores_case=False), row.observe)
     return Form(
         name=name,
         user=row.user,
         system=row.system,
         stop=row.stop,
-        answer=tuple(re.compile(pattern, re.IGNORECASE) for pattern in row.answer),
+        extractor=_extractor(row),
         fields=_asked(row),
         otherwise=row.otherwise,
         produces=row.produces,

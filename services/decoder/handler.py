@@ -41,6 +41,7 @@ from schemas.values import MAX_TEXT_CHARS, FinishReason, PathFailure
 
 _REMEMBERED_STEPS = 100_000
 _MAX_ANSWER_CHARS = 4096
+_MAX_CHARS_AT_ONCE = 4_096  # read within a few milliseconds, whatever they are
 _MAX_LOSSES = 3
 
 FAULTS: Mapping[type[PathFault], PathFailure] = {
@@ -139,7 +140,7 @@ class Decoder:
             if event.context.step_id not in self._closed or (task is not None and task.cancelling()):
                 raise
             return _failed(event, PathFailure.CANCELLED, "its step was decided without it", started)
-        return _path(event, form, decoded, self._engine)
+        return await _path(event, form, decoded, self._engine)
 
     async def _cancellable(self, event: SampleRequested, request: DecodeRequest, left_s: float) -> Decoded:
         """The decoded path; ends early with CancelledError when the step is closed, TimeoutError at its deadline."""
@@ -209,15 +210,33 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")[:MAX_TEXT_CHARS]
 
 
-def _path(event: SampleRequested, form: Form, decoded: Decoded, engine: Engine) -> PathDecoded:
-    text = storable(decoded.text)
-    answer = _answer(form, text, decoded.finish_reason)
+async def answer_in(form: Form, decoded: Decoded) -> str | None:
+    """The answer that counts, in all of what was decoded: of a text that came to its end, or certainly whole before its cut.
+
+    A long text is read in a thread, so that it stalls nobody.
+    """
+    match decoded.finish_reason:
+        case FinishReason.STOP | FinishReason.LENGTH:
+            is_cut = decoded.finish_reason is FinishReason.LENGTH
+        case FinishReason.TOOL_CALLS | FinishReason.CONTENT_FILTER | FinishReason.ABORT | FinishReason.NONE:
+            return None
+        case _:
+            assert_never(decoded.finish_reason)
+    if len(decoded.text) <= _MAX_CHARS_AT_ONCE:
+        answer = form.extract(decoded.text, is_cut=is_cut)
+    else:
+        answer = await asyncio.to_thread(form.extract, decoded.text, is_cut=is_cut)
+    return storable(answer) if answer is not None and len(answer) <= _MAX_ANSWER_CHARS else None
+
+
+async def _path(event: SampleRequested, form: Form, decoded: Decoded, engine: Engine) -> PathDecoded:
+    answer = await answer_in(form, decoded)  # before the text is cut for storage: an answer stands at its end
     return PathDecoded(
         context=event.context,
         sample_index=event.sample_index,
         launched=event.launched,
-        text=text,
-        answer=answer if answer is not None and len(answer) <= _MAX_ANSWER_CHARS else None,
+        text=storable(decoded.text),
+        answer=answer,
         finish_reason=decoded.finish_reason,
         tokens_in=decoded.tokens_in or 0,
         tokens_out=decoded.tokens_out or 0,
@@ -229,19 +248,6 @@ def _path(event: SampleRequested, form: Form, decoded: Decoded, engine: Engine) 
         model=engine.model,
         engine=engine.name,
     )
-
-
-def _answer(form: Form, text: str, finish: FinishReason) -> str | None:
-    """The answer that counts: of a text that came to its end, or of the lines that were whole when it was cut."""
-    match finish:
-        case FinishReason.STOP:
-            return form.extract_answer(text)
-        case FinishReason.LENGTH:
-            return form.extract_answer(text.rpartition("\n")[0])
-        case FinishReason.TOOL_CALLS | FinishReason.CONTENT_FILTER | FinishReason.ABORT | FinishReason.NONE:
-            return None
-        case _:
-            assert_never(finish)
 
 
 def _faulty(event: SampleRequested, fault: PathFault, started: float) -> PathFailed:

@@ -1,6 +1,8 @@
 """A sample ends in exactly one terminal event, whatever happens to it."""
 
 import asyncio
+import dataclasses
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,15 +10,17 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from conclave.domain.extraction import EXTRACTORS
 from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad, EngineLost, PromptTooLong
 from conclave.engine.scripted import ScriptedEngine
 from conclave.engine.trouble import Listener, Trouble, TroubleKind, ignore
+from conclave.prompts import Form, PromptSet
 from conclave.runtime.dead_letters import Cause, Reason
 from conclave.runtime.handler import Arrival
 from schemas import codec
 from schemas.events import PathDecoded, PathFailed, SampleRequested, StepClosed
 from schemas.ids import new_request_id
-from schemas.values import Ask, FinishReason, PathFailure, Step, StepContext
+from schemas.values import MAX_TEXT_CHARS, Ask, FinishReason, PathFailure, Step, StepContext
 from services.decoder.handler import Decoder, storable
 
 DECODED = Decoded(
@@ -212,6 +216,43 @@ async def test_a_sample_that_is_given_up_ends_as_a_failed_path_that_says_why() -
     assert "handler" in path.message
     assert "KeyError" in path.message
     assert codec.decode("reasoning.paths", codec.versioned_type(PathFailed), codec.encode(path)) == path
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "answer"),
+    [
+        ("It makes 12,500.\nAnswer: 12", FinishReason.LENGTH, None),
+        ("Answer: 12500\n\nNote that", FinishReason.LENGTH, "12500"),
+        ("<think>Answer: 5, but", FinishReason.LENGTH, None),
+        ("So it is \\boxed{12500}", FinishReason.LENGTH, "12500"),
+        ("Answer: 12", FinishReason.STOP, "12"),
+        ("Answer: 12\n", FinishReason.CONTENT_FILTER, None),
+        ("Answer: 12\n", FinishReason.TOOL_CALLS, None),
+    ],
+)
+async def test_an_answer_counts_only_where_the_path_came_to_it(text: str, finish: FinishReason, answer: str) -> None:
+    decoder = Decoder(FakeEngine([dataclasses.replace(DECODED, text=text, finish_reason=finish)]))
+    path = await _end(decoder, _sample(prompt_set="instruct-v1"))
+    assert isinstance(path, PathDecoded)
+    assert (path.answer, path.text) == (answer, text)
+
+
+async def test_the_answer_of_a_text_too_long_to_be_kept_is_read_at_its_end_and_off_the_loop() -> None:
+    readers: list[str] = []
+
+    def extract(text: str, is_cut: bool) -> str | None:
+        readers.append(threading.current_thread().name)
+        return EXTRACTORS["final_answer"](text, is_cut)
+
+    form = Form("chain_of_thought", "{question}", extractor=extract)
+    sets = {"mine": PromptSet("mine", {form.name: form})}
+    texts = ["x " * 200_000 + "\nAnswer: 7", "Answer: 7"]
+    for text in texts:
+        decoder = Decoder(FakeEngine([dataclasses.replace(DECODED, text=text)]), prompt_sets=sets)
+        path = await _end(decoder, _sample(prompt_set="mine"))
+        assert isinstance(path, PathDecoded)
+        assert (path.answer, len(path.text)) == ("7", min(len(text), MAX_TEXT_CHARS))
+    assert [name == threading.current_thread().name for name in readers] == [False, True]
 
 
 async def test_text_that_neither_json_nor_postgres_can_hold_is_replaced() -> None:

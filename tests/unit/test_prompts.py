@@ -28,7 +28,7 @@ def test_the_sets_ask_in_the_same_forms_with_the_fields_that_a_strategy_has() ->
 @pytest.mark.parametrize("form", FORMS)
 @given(text=st.text(max_size=200))
 def test_a_form_reads_any_text_without_failing(form: prompts.Form, text: str) -> None:
-    answer = form.extract_answer(text)
+    answer = form.extract(text)
     assert answer is None or answer.strip() == answer != ""
 
 
@@ -58,7 +58,7 @@ def test_braces_in_a_question_are_text(text: str) -> None:
     ],
 )
 def test_the_critics_verdict_is_its_last_line(name: str, text: str, answer: str | None) -> None:
-    assert prompts.load(name).form("criticise").extract_answer(text) == answer
+    assert prompts.load(name).form("criticise").extract(text) == answer
 
 
 def test_an_unknown_set_or_form_is_named_with_those_there_are() -> None:

@@ -224,3 +224,15 @@ def test_an_optional_field_may_be_added_to_what_producers_write() -> None:
     old, new = _object(additionalProperties=False), _object(properties=_B, additionalProperties=False)
     assert breaks(old, new, is_producer_facing=True) == []
     assert breaks(new, old, is_producer_facing=True), "a removed field is still in the log"
+
+
+@pytest.mark.parametrize("place", ["StepContext", "Step", "Ask"])
+@pytest.mark.parametrize("event", ["SampleRequested", "PathDecoded", "PathFailed", "TallyCarried"])
+def test_a_new_field_of_what_is_handed_on_must_have_a_default(event: str, place: str) -> None:
+    """A relay of before drops it: what reads on then must have something to put in its place."""
+    old = documents.json_schema(codec.EVENT_TYPES[event])
+    new = copy.deepcopy(old)
+    new["$defs"][place]["properties"]["added"] = {"type": "integer", "default": 0}
+    assert breaks(old, new, is_producer_facing=False) == []
+    new["$defs"][place]["required"].append("added")
+    assert [each for each in breaks(old, new, is_producer_facing=False) if "added is required" in each]

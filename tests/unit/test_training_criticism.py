@@ -24,7 +24,7 @@ def test_the_critic_stops_at_the_first_wrong_line_and_names_it(problem: Problem,
     path, index = corrupt(problem, rng)
     found = criticism(problem, path, index)
     assert (found.count(" ok\n"), found.count(" no\n")) == (index, 1)
-    verdict = prompts.load(PROMPT_SET).form("criticise").extract_answer(found)
+    verdict = prompts.load(PROMPT_SET).form("criticise").extract(found)
     assert (
         verdict
         == f"Step {index + 1} is wrong: {problem.calculations[index].expression}={gold_lines(problem)[index].result}"
@@ -35,7 +35,7 @@ def test_the_critic_stops_at_the_first_wrong_line_and_names_it(problem: Problem,
 def test_a_path_without_a_mistake_is_found_right_to_its_end(problem: Problem) -> None:
     found = criticism(problem, gold_lines(problem), None)
     assert (found.count(" ok\n"), found.count(" no\n")) == (problem.num_steps, 0)
-    assert prompts.load(PROMPT_SET).form("criticise").extract_answer(found) == RIGHT
+    assert prompts.load(PROMPT_SET).form("criticise").extract(found) == RIGHT
 
 
 @given(problem=problems, rng=randoms)

@@ -51,7 +51,7 @@ def test_every_lesson_fills_its_form(problem: Problem, rng: random.Random) -> No
 def test_what_is_taught_states_the_gold_answer(skill: Skill, problem: Problem, rng: random.Random) -> None:
     each = teach(skill, problem, rng)
     text = "".join(piece.text for piece in each.completion)
-    assert prompts.load(PROMPT_SET).form(skill.value).extract_answer(text) == str(problem.answer)
+    assert prompts.load(PROMPT_SET).form(skill.value).extract(text) == str(problem.answer)
 
 
 @given(problem=problems)
@@ -113,7 +113,7 @@ def test_a_near_result_is_wrong(rng: random.Random) -> None:
 def test_a_path_in_any_style_states_the_answer(problem: Problem, style: Style) -> None:
     text = path_text(gold_lines(problem), style)
     form = prompts.load(PROMPT_SET).form("chain_of_thought")
-    assert form.extract_answer(text) == str(problem.answer)
+    assert form.extract(text) == str(problem.answer)
     assert all(f"={step.result}\n" in text for step in problem.calculations)
     assert text.count("#") == len(problem.story_ends)
 
@@ -121,7 +121,7 @@ def test_a_path_in_any_style_states_the_answer(problem: Problem, style: Style) -
 @given(problem=problems)
 def test_a_careful_path_quotes_every_sentence_before_its_sum(problem: Problem) -> None:
     text = careful_text(problem)
-    assert prompts.load(PROMPT_SET).form("retry").extract_answer(text) == str(problem.answer)
+    assert prompts.load(PROMPT_SET).form("retry").extract(text) == str(problem.answer)
     lines = [line for line in text.splitlines() if not line.startswith("#")][:-1]
     told = zip(LABELS, problem.calculations, problem.sentences, strict=False)
     for line, (label, step, sentence) in zip(lines, told, strict=True):

@@ -1,0 +1,98 @@
+"""What the worst texts cost whoever reads them: milliseconds a text for every form, and how long the event loop is held up.
+
+python -m benchmarks.extraction
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+
+from benchmarks.measuring import record
+from conclave import prompts
+from conclave.domain.equivalence import EQUIVALENCES
+from conclave.domain.equivalence.cleaning import cleaned
+from conclave.domain.equivalence.readings import read
+from conclave.engine.protocol import Decoded
+from conclave.prompts import Form
+from conclave.testing.hostile_texts import hostile_texts
+from schemas.values import MAX_SAMPLES, MAX_TEXT_CHARS, FinishReason
+from services.decoder.handler import answer_in
+
+_ROUNDS = 5
+_TICK_S = 0.001
+
+
+def main() -> None:
+    """Measures, prints and records."""
+    forms = {f"{each.name}/{form.name}": form for each in prompts.shipped().values() for form in each.forms.values()}
+    texts = hostile_texts(MAX_TEXT_CHARS)
+    costs = {
+        f"{form}: {shape}": _median_ms(partial(each.extract, text))
+        for form, each in forms.items()
+        for shape, text in texts.items()
+    }
+    delays = asyncio.run(_delays(forms["instruct-v1/direct"]))
+    equivalence = {shape: _step_ms(text) for shape, text in hostile_texts(4_096).items()}
+    result = {
+        "chars": MAX_TEXT_CHARS,
+        "extraction_worst_ms": dict(sorted(costs.items(), key=lambda row: -row[1])[:10]),
+        "loop_delay_worst_ms": dict(sorted(delays.items(), key=lambda row: -row[1])[:10]),
+        "equivalence_of_256_answers_worst_ms": dict(sorted(equivalence.items(), key=lambda row: -row[1])[:5]),
+    }
+    for name, rows in result.items():
+        print(name, rows)
+    print(record("extraction", result))
+
+
+def _median_ms(run: Callable[[], object]) -> float:
+    run()
+    times = []
+    for _ in range(_ROUNDS):
+        started = time.perf_counter()
+        run()
+        times.append((time.perf_counter() - started) * 1000)
+    return round(median(times), 2)
+
+
+async def _delays(form: Form) -> dict[str, float]:
+    """The longest time that the event loop was held up while a text of each shape and of several lengths was read."""
+    delays: dict[str, float] = {}
+    for num_chars in (4_096, 4_097, MAX_TEXT_CHARS):
+        for shape, text in hostile_texts(num_chars).items():
+            figures = [await _delay_ms(form, text) for _ in range(_ROUNDS)]
+            delays[f"{shape}, {num_chars} characters"] = round(median(figures), 2)
+    return delays
+
+
+async def _delay_ms(form: Form, text: str) -> float:
+    decoded = Decoded(
+        text=text, finish_reason=FinishReason.STOP, tokens_in=0, tokens_out=0, mean_logprob=None, min_logprob=None,
+        queued_ms=0.0, first_token_ms=0.0, total_ms=0.0,
+    )  # fmt: skip
+    task = asyncio.create_task(answer_in(form, decoded))
+    worst, last = 0.0, time.perf_counter()
+    while not task.done():
+        await asyncio.sleep(_TICK_S)
+        now = time.perf_counter()
+        worst, last = max(worst, now - last - _TICK_S), now
+    return worst * 1000
+
+
+def _step_ms(text: str) -> float:
+    """Milliseconds to compare as many different answers as a step may have, none of them seen before."""
+    answers = [text[: 4_096 - 4] + str(index) for index in range(MAX_SAMPLES)]
+    short = [answer[:250] + str(index) for index, answer in enumerate(answers)]
+    worst = 0.0
+    for each in (answers, short):
+        read.cache_clear()
+        cleaned.cache_clear()
+        started = time.perf_counter()
+        EQUIVALENCES["short_answer"](each)
+        worst = max(worst, (time.perf_counter() - started) * 1000)
+    return round(worst, 1)
+
+
+if __name__ == "__main__":
+    main()

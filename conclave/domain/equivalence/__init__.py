@@ -1,0 +1,29 @@
+"""When two answers are the same vote: `EQUIVALENCES`, a function a rule.
+
+A rule gives each answer of a step the label of its cluster, "" to one that says nothing. It sees the answers together, in
+launch order, and depends on nothing else, so a prefix of a vote is judged by its own answers. Labels are for counting and
+comparing only; what is shown is an answer as a path wrote it.
+"""
+
+from collections.abc import Callable, Sequence
+
+from conclave.domain.equivalence.clusters import short_answer
+
+Equivalence = Callable[[Sequence[str]], Sequence[str]]
+
+
+def verbatim(answers: Sequence[str]) -> list[str]:
+    """A cluster for each text: for what must come back as it was written, such as a plan."""
+    return [answer.strip() for answer in answers]
+
+
+EQUIVALENCES: dict[str, Equivalence] = {
+    "short_answer": short_answer,  # numbers, quantities, formulas and words, however they are written
+    "verbatim": verbatim,
+}
+
+
+def are_same(one: str, other: str) -> bool:
+    """True when two short answers are the same vote where only they are cast."""
+    label, of_other = short_answer([one, other])
+    return label == of_other != ""

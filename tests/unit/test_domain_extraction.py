@@ -1,0 +1,199 @@
+"""What is read as the answer of a text, by cases and by laws."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conclave import prompts
+from conclave.domain.equivalence import are_same
+from conclave.domain.extraction import EXTRACTORS, by_patterns
+from conclave.domain.extraction.patterns import BadPattern, Pattern
+from conclave.domain.extraction.thoughts import spoken
+from conclave.testing.hostile_texts import hostile_texts
+from schemas.values import MAX_TEXT_CHARS
+
+DATA = Path(__file__).parents[1] / "data" / "answers"
+final_answer = EXTRACTORS["final_answer"]
+
+
+def rows(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (DATA / name).read_text().splitlines()]
+
+
+FIELD = [row for row in rows("field.jsonl") if "text" in row]
+OWN = rows("own_extraction.jsonl")
+PUBLIC = [row for row in rows("public.jsonl") if row["id"][0] == "A"]
+# A text without any announcement is no answer: the prompt asks for one, and to guess would make votes out of half-finished
+# texts. The case itself says that this is defensible.
+NOT_ANNOUNCED = "A52"
+
+
+def is_read(got: str | None, expected: str | None) -> bool:
+    return got is None if expected is None else got is not None and are_same(got, expected)
+
+
+def form_of(row: dict[str, Any]) -> prompts.Form:
+    set_name, _, form = row.get("form", "chain_of_thought").rpartition("/")
+    return prompts.load(set_name or "instruct-v1").form(form)
+
+
+@pytest.mark.parametrize("row", [*FIELD, *OWN], ids=lambda row: row["kind"])
+def test_a_text_is_read_as_it_is_meant(row: dict[str, Any]) -> None:
+    got = form_of(row).extract(row["text"], is_cut=row.get("is_cut", False))
+    assert is_read(got, row["answer"]), (row["text"], got, row["answer"])
+
+
+@pytest.mark.parametrize("row", PUBLIC, ids=lambda row: row["id"])
+def test_a_reported_text_is_read_as_it_is_meant(row: dict[str, Any]) -> None:
+    voted = re.match(r"votes '(.*?)'", row["expected"])
+    expected = voted[1].replace("\\\\", "\\") if voted else None
+    text, form = row["input"], prompts.load("instruct-v1").form("chain_of_thought")
+    if row["id"] == NOT_ANNOUNCED:
+        expected = None
+    if row["id"] == "A54":
+        text, expected = "Answer: 42" + " " * 64_000 + ".", "42"
+    for prefix, named in (
+        ("direct form: ", prompts.load("instruct-v1").form("direct")),
+        ("shipped form reasoner-v3: ", prompts.load("reasoner-v3").form("chain_of_thought")),
+    ):
+        if text.startswith(prefix):
+            text, form = text.removeprefix(prefix), named
+    assert is_read(form.extract(text), expected), (form.extract(text), expected)
+
+
+def test_an_answer_comes_as_it_was_written() -> None:
+    for text, answer in [
+        ("Answer: 12/25", "12/25"),
+        ("**Answer:** 02134", "02134"),
+        ("So it is $\\boxed{\\dfrac{3}{4}}$.", "\\dfrac{3}{4}"),
+        ("Antwort: Straße", "Straße"),
+        ("Answer: McDonald's.", "McDonald's"),
+        ("Answer: $x^2 + 1$", "x^2 + 1"),
+        ("Answer: $5.00", "$5.00"),
+    ]:
+        assert final_answer(text, False) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("Answer: It was the best of times, it was the worst of times", "It was the best of times, it was the worst of times"),
+        ("Answer: the answer is 5", "5"),
+        ("Answer: (a) 5 (b) 6", "(a) 5 (b) 6"),
+        ("The answer is (3, 4).", "(3, 4)"),
+        ("Answer: x=3 or x=-3.", "x=3 or x=-3"),
+        ("1. First\n2. Answer: 7", "7"),
+        ("答案是：巴黎。", "巴黎"),
+        ("故选：C", "C"),
+        ("Answer: 5 > 3", "5 > 3"),
+        ("Answer: [1, 2, 3]", "[1, 2, 3]"),
+        ("The answer is $5.", "$5"),
+        ("Final Answer:\n\nThe total cost is $45.", "$45"),
+    ],
+)  # fmt: skip
+def test_an_answer_is_neither_cut_nor_trailed_by_words_that_are_not_its_own(text: str, answer: str) -> None:
+    assert final_answer(text, False) == answer
+
+
+def test_the_answer_at_the_end_of_a_text_too_long_to_be_stored_is_read() -> None:
+    assert final_answer("x " * 200_000 + "\nAnswer: 7", False) == "7"
+
+
+@pytest.mark.parametrize("name", sorted(EXTRACTORS))
+@given(text=st.text(max_size=200) | st.text("Answer:\\boxed{}<think/>*#$\n5 ", max_size=80), is_cut=st.booleans())
+def test_every_extractor_takes_any_text(name: str, text: str, is_cut: bool) -> None:
+    answer = EXTRACTORS[name](text, is_cut)
+    assert answer is None or answer.strip() == answer != ""
+
+
+@given(st.text(max_size=200))
+def test_what_is_thought_is_never_an_answer(thought: str) -> None:
+    hidden = thought.replace("<", "").replace("[", "").replace("◁", "")
+    assert final_answer(f"<think>{hidden}\nAnswer: 12345", False) is None
+    said = final_answer(f"<think>{hidden}\nAnswer: 12345\n</think>\nAnswer: 6", False)
+    assert said == "6"
+
+
+def test_a_thought_is_left_out_whatever_marks_it() -> None:
+    said = "\nAnswer: 6"
+    for thought in (
+        "<think>x</think>",
+        "[THINK]x[/THINK]",
+        "◁think▷x◁/think▷",
+        "<|begin_of_thought|>x<|end_of_thought|>",
+        "x</think>",
+    ):
+        assert spoken(f"{thought}{said}").decode().strip() == said.strip()
+    assert spoken("before<think>x</think>after").decode().split() == ["before", "after"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "answer"),
+    [
+        ("percentage", "Confidence: 85/100", "85"),
+        ("percentage", "85 out of 100", "85"),
+        ("percentage", "I'd say 90%.", "90"),
+        ("percentage", "0.85", "85"),
+        ("percentage", "<think>maybe 10</think>70", "70"),
+        ("percentage", "about 250", None),
+        ("verdict", "right", "right"),
+        ("verdict", "1+1=3\n**Step 2 is wrong: 1+1=2.**", "Step 2 is wrong: 1+1=2"),
+        ("verdict", "<think>right</think>\nStep 1 is wrong: x", "Step 1 is wrong: x"),
+        ("verdict", "The right answer", None),
+        ("answer_line", "Answer: 1,250", "1,250"),
+        ("answer_line", "Answer: 12 or 13", None),
+        ("answer_line", "Answer: 3\nAnswer: 4", "4"),
+        ("whole_text", "<think>x</think>1: a?\n2 needs 1: b?", "1: a?\n2 needs 1: b?"),
+        ("whole_text", "", None),
+    ],
+)
+def test_what_other_forms_ask_for(name: str, text: str, answer: str | None) -> None:
+    assert EXTRACTORS[name](text, False) == answer
+
+
+def test_an_own_pattern_finds_its_last_match_and_needs_no_backtracking() -> None:
+    extract = by_patterns([r"Result=(\d+);", r"\d+"])
+    assert extract("Result=1; Result=22; 7", False) == "22"
+    assert extract("7 and 8", False) == "8"
+    assert extract("none", False) is None
+    assert extract("Result=22;", True) is None
+    with pytest.raises(BadPattern):
+        Pattern("(")
+    with pytest.raises(BadPattern):
+        Pattern(r"(a)\1")
+
+
+FORMS = {
+    form.extractor: f"{each.name}/{form.name}" for each in prompts.shipped().values() for form in each.forms.values()
+}
+
+
+@pytest.mark.parametrize("extractor", [pytest.param(each, id=name) for each, name in FORMS.items() if each])
+def test_the_lines_of_ours_that_run_do_not_grow_with_a_text(extractor: Any) -> None:
+    """What grows is left to RE2 and to single passes over bytes, which are linear. Lines, unlike times, are the same anywhere."""
+    lines = {shape: _lines_run(extractor, text) for shape, text in hostile_texts(MAX_TEXT_CHARS).items()}
+    assert {shape: number for shape, number in lines.items() if number > MAX_TEXT_CHARS / 10} == {}
+
+
+def _lines_run(extractor: Any, text: str) -> int:
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace if "conclave" in frame.f_code.co_filename or "re2" in frame.f_code.co_filename else None
+
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        extractor(text, False)
+    finally:
+        sys.settrace(previous)
+    return count
