@@ -1,46 +1,62 @@
 """What each strategy does with what its steps come to. The laws that all keep: test_aggregator_laws."""
 
+from dataclasses import dataclass
+
 import pytest
 
 from conclave.domain.strategies import STRATEGIES
 from conclave.domain.strategies.least_to_most import parts_of
 from conclave.domain.thought import Conclude
-from conclave.testing.thoughts import played
-from schemas.values import MAX_STEPS
+from conclave.testing.strategies import Coming, played
+from schemas.values import MAX_STEPS, Step
 
 SPLIT = "1: How many has Tom?\n2: How many has Ann?\n3 needs 1 2: Add #1 and #2."
+
+
+@dataclass(frozen=True)
+class Played:
+    end: Conclude
+    steps: tuple[Step, ...]
+
+
+def play(strategy: str, *comings: Coming, **params: float) -> Played:
+    """What comes of a question whose steps come to `comings`; it must end after the last of them."""
+    end, thought = played(STRATEGIES[strategy], comings, params=params)
+    return Played(end, thought.steps)
+
+
 SURE, UNSURE = ("36", 0.9), ("35", 0.3)
 
 
 def test_a_vote_asks_once_and_answers_with_what_it_came_to() -> None:
-    assert played(STRATEGIES["vote"], [UNSURE]).end == Conclude(0, 0.3)
-    assert played(STRATEGIES["vote"], [(None, 0.0)]).end == Conclude(None)
+    assert play("vote", UNSURE).end == Conclude(0, 0.3)
+    assert play("vote", (None, 0.0)).end == Conclude(None)
 
 
 def test_a_direct_answer_that_is_sure_enough_ends_it() -> None:
-    thought = played(STRATEGIES["escalate"], [SURE])
+    thought = play("escalate", SURE)
     assert (thought.end, [step.ask for step in thought.steps]) == (Conclude(0, 0.9), ["direct"])
 
 
 @pytest.mark.parametrize("first", [UNSURE, (None, 0.0)])
 def test_what_was_thought_over_counts_however_sure_it_is(first: tuple[str | None, float]) -> None:
-    thought = played(STRATEGIES["escalate"], [first, ("36", 0.2)])
+    thought = play("escalate", first, ("36", 0.2))
     assert thought.end == Conclude(1, 0.2)
     assert [(step.ask, step.depends_on) for step in thought.steps] == [("direct", ()), ("whole", (0,))]
     assert ("sure" in thought.steps[1].why) is (first[0] is not None)
 
 
 def test_an_unsure_direct_answer_is_better_than_none() -> None:
-    assert played(STRATEGIES["escalate"], [UNSURE, (None, 0.0)]).end == Conclude(0, 0.3)
-    assert played(STRATEGIES["escalate"], [UNSURE], max_steps=1).end == Conclude(0, 0.3)
+    assert play("escalate", UNSURE, (None, 0.0)).end == Conclude(0, 0.3)
+    assert play("escalate", UNSURE).end == Conclude(0, 0.3)
 
 
 def test_the_floor_of_an_escalation_is_the_policy_s() -> None:
-    assert len(played(STRATEGIES["escalate"], [UNSURE], params={"floor": 0.3}).steps) == 1
+    assert len(play("escalate", UNSURE, SURE, floor=0.3).steps) == 1
 
 
 def test_parts_are_asked_in_rounds_and_the_last_one_answers() -> None:
-    thought = played(STRATEGIES["least_to_most"], [(SPLIT, 0.75), ("3", 0.9), ("4", 0.8), ("7", 0.5)])
+    thought = play("least_to_most", (SPLIT, 0.75), ("3", 0.9), ("4", 0.8), ("7", 0.5))
     assert thought.end.step == 3
     assert thought.end.confidence == pytest.approx(0.9 * 0.8 * 0.5)
     assert [(step.mark, step.depends_on) for step in thought.steps] == [
@@ -62,16 +78,14 @@ def test_parts_are_asked_in_rounds_and_the_last_one_answers() -> None:
         ([(SPLIT, 1.0), SURE, (None, 0.0), SURE], "part #2 came to no answer"),
     ],
 )
-def test_a_split_that_cannot_be_followed_has_the_question_asked_whole(
-    outcomes: list[tuple[str | None, float]], why: str
-) -> None:
-    thought = played(STRATEGIES["least_to_most"], outcomes)
+def test_a_split_that_cannot_be_followed_has_the_question_asked_whole(outcomes: list[Coming], why: str) -> None:
+    thought = play("least_to_most", *outcomes)
     assert (thought.steps[-1].ask, thought.steps[-1].why) == ("whole", why)
     assert thought.end == Conclude(len(thought.steps) - 1, 0.9)
 
 
 def test_a_part_of_a_split_is_no_answer_to_the_question() -> None:
-    assert played(STRATEGIES["least_to_most"], [(SPLIT, 1.0), SURE, SURE], max_steps=3).end == Conclude(None)
+    assert play("least_to_most", (SPLIT, 1.0), SURE, SURE).end == Conclude(None)
 
 
 @pytest.mark.parametrize(
@@ -95,18 +109,18 @@ def test_a_split_is_read_up_to_the_first_line_that_is_none(
 
 
 def test_rounds_end_once_two_agree_however_their_answer_is_written() -> None:
-    thought = played(STRATEGIES["contemplation"], [("35", 0.9), ("36", 0.4), ("36.0", 0.5)])
+    thought = play("contemplation", ("35", 0.9), ("36", 0.4), ("36.0", 0.5))
     assert thought.end == Conclude(2, 0.5)
     assert [(step.ask, step.mark, step.depends_on) for step in thought.steps] == [
         ("whole", "round 1", ()),
         ("reconsider", "round 2", (0,)),
         ("reconsider", "round 3", (1,)),
     ]
-    assert thought.steps[1].fields["earlier"] == "35: 1 vote"
+    assert thought.steps[1].fields["earlier"] == "35: 4 votes"
 
 
 def test_rounds_that_never_agree_end_with_the_surest() -> None:
-    thought = played(STRATEGIES["contemplation"], [("1", 0.4), ("2", 0.9), ("3", 0.5)], params={"rounds": 3})
+    thought = play("contemplation", ("1", 0.4), ("2", 0.9), ("3", 0.5), ("4", 1.0), rounds=3)
     assert (thought.end, len(thought.steps)) == (Conclude(1, 0.9), 3)
-    silent = played(STRATEGIES["contemplation"], [(None, 0.0)], params={"rounds": 1e9})
+    silent = play("contemplation", *[(None, 0.0)] * MAX_STEPS, rounds=1e9)
     assert (silent.end, len(silent.steps)) == (Conclude(None), MAX_STEPS)
