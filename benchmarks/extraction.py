@@ -18,7 +18,7 @@ from conclave.engine.protocol import Decoded
 from conclave.prompts import Form
 from conclave.testing.hostile_texts import hostile_texts
 from schemas.values import MAX_SAMPLES, MAX_TEXT_CHARS, FinishReason
-from services.decoder.handler import answer_in
+from services.decoder.conversation import reading_of
 
 _ROUNDS = 5
 _TICK_S = 0.001
@@ -71,7 +71,7 @@ async def _delay_ms(form: Form, text: str) -> float:
         text=text, finish_reason=FinishReason.STOP, tokens_in=0, tokens_out=0, mean_logprob=None, min_logprob=None,
         queued_ms=0.0, first_token_ms=0.0, total_ms=0.0,
     )  # fmt: skip
-    task = asyncio.create_task(answer_in(form, decoded))
+    task = asyncio.create_task(reading_of(form, decoded))
     worst, last = 0.0, time.perf_counter()
     while not task.done():
         await asyncio.sleep(_TICK_S)

@@ -13,6 +13,7 @@ from schemas.ids import StepId, step_id
 from schemas.values import (
     MAX_SAMPLES,
     MAX_STEPS,
+    MAX_TURNS,
     Ballot,
     Count,
     DurationMs,
@@ -38,6 +39,7 @@ from schemas.values import (
     TallyRow,
     Text,
     TimestampMs,
+    Turn,
     Uuid7,
     Verdict,
     is_blank,
@@ -119,7 +121,11 @@ class SampleRequested(Event, frozen=True, kw_only=True):
 
 
 class PathDecoded(Event, frozen=True, kw_only=True):
-    """A decoded path: what the model said, the answer found in it, and what it cost."""
+    """A decoded path: what the model said, the answer found in it, and what it cost.
+
+    `text` is what was said last; `turns` is what was said before, and `form` to what the last turn answers where there are
+    several. Figures are sums over all turns.
+    """
 
     VERSION: ClassVar[int] = 2
 
@@ -139,6 +145,8 @@ class PathDecoded(Event, frozen=True, kw_only=True):
     model: Label
     engine: Label
     probability: Probability | None = None  # that the answer is right, as the path itself states it
+    turns: Annotated[tuple[Turn, ...], Meta(max_length=2 * MAX_TURNS)] = ()
+    form: Name | None = None
 
     @property
     def step_id(self) -> StepId:

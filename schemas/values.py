@@ -16,6 +16,7 @@ from schemas.ids import UUID7_PATTERN, StepId, step_id
 MAX_QUESTION_CHARS = 16_384
 MAX_TEXT_CHARS = 262_144
 MAX_SAMPLES = 256
+MAX_TURNS = 64
 MAX_STEPS = 64
 MAX_ASKS = 16
 
@@ -114,7 +115,7 @@ class Ask(Struct, frozen=True, kw_only=True):
 
     form: Name
     program: Name = "once"  # conclave.domain.programs: how a path goes on after its first turn
-    max_turns: Annotated[int, Meta(ge=1, le=64)] = 1
+    max_turns: Annotated[int, Meta(ge=1, le=MAX_TURNS)] = 1  # of the model; what tools answer is not counted
     tools: Annotated[tuple[Name, ...], Meta(max_length=16)] = ()  # that a path may call
     temperature: Annotated[float, Meta(ge=0.0, le=5.0)] = 0.8
     top_p: Annotated[float, Meta(gt=0.0, le=1.0)] = 1.0

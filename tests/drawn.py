@@ -153,6 +153,17 @@ def carried(num_steps: int) -> st.SearchStrategy[v.Verdict]:
     )
 
 
+turns = st.builds(
+    v.Turn,
+    form=names,
+    text=texts,
+    answer=answers,
+    call=st.none() | st.builds(v.Call, tool=names, argument=texts),
+    tool=st.none() | names,
+    tokens_in=counts,
+    tokens_out=counts,
+)
+
 EVENTS: dict[type, st.SearchStrategy[Event]] = {
     ReasoningRequested: st.builds(
         ReasoningRequested,
@@ -181,6 +192,8 @@ EVENTS: dict[type, st.SearchStrategy[Event]] = {
         model=texts,
         engine=texts,
         probability=st.none() | shares,
+        turns=st.lists(turns, max_size=3).map(tuple),
+        form=st.none() | names,
     ),
     PathFailed: st.builds(
         PathFailed, **_samples, message=texts, tokens_in=counts, tokens_out=counts, total_ms=durations

@@ -51,7 +51,8 @@ def _tree(found: dict[str, list[dict[str, Any]]], *, full: bool) -> Tree:
         for path in found["paths"]:
             if path["step_index"] == step["step_index"]:
                 is_flip = (path["step_index"], path["sample_index"]) in flips
-                branch.add(Text(printable(_path(path, is_flip=is_flip, full=full)), style=style))
+                turns = [turn for turn in found["turns"] if _is_of(turn, path)]
+                branch.add(Text(printable(_path(path, turns, is_flip=is_flip, full=full)), style=style))
     for given in found["feedback"]:
         said = f"feedback from {given['source']}: reward {given['reward']} {given['comment'] or ''}"
         tree.add(Text(in_one_line(said)))
@@ -102,12 +103,42 @@ def _step(step: dict[str, Any]) -> str:
     return f"{head}: {said} ({step['outcome']}, {step['stop_reason']}; {figures}): {asked}"
 
 
-def _path(path: dict[str, Any], *, is_flip: bool, full: bool) -> str:
+def _is_of(turn: dict[str, Any], path: dict[str, Any]) -> bool:
+    return (turn["step_index"], turn["sample_index"]) == (path["step_index"], path["sample_index"])
+
+
+def _path(path: dict[str, Any], turns: Sequence[dict[str, Any]], *, is_flip: bool, full: bool) -> str:
     if path["failure"]:
         return f"path {path['sample_index']}: {path['failure']}: {path['text']}"
-    text = path["text"] if full else " ".join(str(path["text"]).split())
-    if not full and len(text) > _SHOWN_CHARS:
-        text = "…" + text[-_SHOWN_CHARS:]
     marks = ("" if path["is_counted"] else ", not counted") + (", takes the lead" if is_flip else "")
     mean = "" if path["mean_logprob"] is None else f", logprob {path['mean_logprob']:.2f}"
-    return f"path {path['sample_index']}: {path['vote']} ({path['tokens_out']} tokens{mean}{marks}): {text}"
+    sure = "" if path["probability"] is None else f", says {path['probability']:.0%} sure"
+    cost = f"{_told(turns)}{path['tokens_out']} tokens{mean}{sure}{marks}"
+    said = _in_full(path, turns) if full else _end(str(path["text"]))
+    return f"path {path['sample_index']}: {path['vote']} ({cost}): {said}"
+
+
+def _told(turns: Sequence[dict[str, Any]]) -> str:
+    """What a path of several turns did: `3 turns: chain_of_thought → 3; criticise → Step 1 is wrong: 1+1=3; retry; `."""
+    if not turns:
+        return ""
+    told: list[str] = []
+    for turn in turns:
+        if turn["tool"] is not None and told:
+            told[-1] += f" = {turn['answer']}"
+        elif turn["called"] is not None:
+            told.append(f"{turn['called']}({turn['argument']})")
+        else:
+            told.append(turn["form"] + (f" → {turn['answer']}" if turn["answer"] else ""))
+    return f"{len(told)} turns: {'; '.join(_end(each) for each in told)}; "
+
+
+def _in_full(path: dict[str, Any], turns: Sequence[dict[str, Any]]) -> str:
+    """All that was said, each turn under its form or tool."""
+    return "".join(f"\n[{turn['tool'] or turn['form']}] {turn['text']}" for turn in turns) or str(path["text"])
+
+
+def _end(text: str) -> str:
+    """A text in one line, or the end of it."""
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN_CHARS else "…" + line[-_SHOWN_CHARS:]

@@ -55,8 +55,21 @@ def _ask(ask: Ask, at: str, prompt_set: PromptSet | None) -> Iterator[_Found]:
                     f"one whose forms prompt set {prompt_set.name} has: there is no {form}",
                     ask.program,
                 )
+        yield from _turns(ask, at, prompt_set)
     if ask.stopping in STOPPING_RULES:
         yield from _params(ask.params, STOPPING_RULES[ask.stopping].params, f"{at}.params")
+
+
+def _turns(ask: Ask, at: str, prompt_set: PromptSet) -> Iterator[_Found]:
+    """Whether the program has the turns that it needs, and its form the tool."""
+    program, form = PROGRAMS.get(ask.program), prompt_set.forms.get(ask.form)
+    if program is not None and ask.max_turns < program.min_turns:
+        yield f"{at}.max_turns", f"at least {program.min_turns} for program {ask.program}", str(ask.max_turns)
+    use = form.tool_use if form is not None else None
+    if form is not None and use is None and ask.program == "tools":
+        yield f"{at}.form", "a form that says how its tool is called, for program tools", ask.form
+    if use is not None and use.tool not in ask.tools:
+        yield f"{at}.tools", f"{use.tool} among them, which form {ask.form} calls", ", ".join(ask.tools) or "none"
 
 
 def _fit(policy: Policy, strategy: Strategy, prompt_set: PromptSet | None) -> Iterator[_Found]:

@@ -20,14 +20,17 @@ _TRACE = {
         LEFT JOIN verdicts v USING (asked_at, request_id, step_index)
         LEFT JOIN verdict_payloads t USING (asked_at, request_id, step_index)
         WHERE s.request_id = :id ORDER BY s.step_index""",
-    "paths": "SELECT * FROM path_votes WHERE request_id = :id ORDER BY step_index, sample_index",
+    "paths": """
+        SELECT v.*, p.probability FROM path_votes v JOIN paths p USING (asked_at, request_id, step_index, sample_index)
+        WHERE v.request_id = :id ORDER BY v.step_index, v.sample_index""",
+    "turns": "SELECT * FROM path_turns WHERE request_id = :id ORDER BY step_index, sample_index, turn_index",
     "flips": "SELECT * FROM flipped_votes WHERE request_id = :id ORDER BY step_index, sample_index",
     "feedback": "SELECT * FROM given_feedback WHERE request_id = :id ORDER BY given_at",
 }
 
 
 async def request_trace(dsn: str, request_id: str) -> dict[str, list[Record]]:
-    """Everything recorded of a request: `request` (empty when unknown), `steps`, `paths`, `flips`, `feedback`.
+    """Everything recorded of a request: `request` (empty when unknown), `steps`, `paths`, `turns`, `flips`, `feedback`.
 
     Raises: LostDependency.
     """

@@ -42,7 +42,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         "finish_reason", "tokens_in", "tokens_out", "mean_logprob", "min_logprob", "queued_ms", "first_token_ms",
         "total_ms", "model", "engine", "policy", "arm", "probability",
     ),
-    "path_payloads": ("request_id", "asked_at", "step_index", "sample_index", "text"),
+    "path_payloads": ("request_id", "asked_at", "step_index", "sample_index", "text", "form", "turns"),
     "ballots": (
         "request_id", "asked_at", "step_index", "sample_index", "answer", "weight", "failure", "tokens_in", "tokens_out",
         "mean_logprob", "probability",
@@ -150,17 +150,18 @@ def _path(rows: Rows, each: RecordedEvent, event: PathDecoded | PathFailed) -> N
     _step(rows, context.request_id, context.step)
     by = (context.policy, context.arm)
     tokens = (min(event.tokens_in, _MAX_INT), min(event.tokens_out, _MAX_INT))
+    before: tuple[str | None, str]
     if isinstance(event, PathFailed):
         figures: Row = (event.failure.value, None, None, *tokens, None, None, None, None, event.total_ms, None, None)
-        text, probability = event.message, None
+        text, probability, before = event.message, None, (None, "[]")
     else:
         spent = (event.queued_ms, event.first_token_ms, event.total_ms)
         logprobs = (event.mean_logprob, event.min_logprob)
         said = (None, _clean(event.answer), event.finish_reason.value)
         figures = (*said, *tokens, *logprobs, *spent, _clean(event.model), _clean(event.engine))
-        text, probability = event.text, event.probability
+        text, probability, before = event.text, event.probability, (event.form, _json(event.turns))
     rows["paths"].append((*key, moment(each.recorded_ms), event.launched, *figures, *by, probability))
-    rows["path_payloads"].append((*key, _clean(text)))
+    rows["path_payloads"].append((*key, _clean(text), *before))
 
 
 def _verdict(rows: Rows, event: StepDecided) -> None:

@@ -1,30 +1,28 @@
 """A sample in, exactly one terminal event out: the path, or why there is none.
 
     1. closed, or past its deadline    PathFailed at once
-    2. its prompt can't be rendered    PathFailed(bad_prompt)
-    3. it waits for its turn           see conclave.engine.admission
-    4. it is decoded                   PathDecoded; PathFailed, by a fault of the path (FAULTS), or (engine)
+    2. what asks for it is not there   PathFailed(bad_prompt): prompt set, program, form, field or tool
+    3. it goes from turn to turn       see conversation.py; each waits for room in the engine
+    4. it comes to its end             PathDecoded; PathFailed, by a fault of the path (FAULTS), or (engine)
     5. it is given up                  PathFailed(engine)
-A step closed meanwhile ends 3 and 4, and frees the engine. So does the deadline: until then a path waits for an engine that is
-away, and no attempt is counted. While it is away nothing more is taken (`may_take`).
+A step closed meanwhile ends 3 wherever it is, and frees the engine. So does the deadline: until then a path waits for an engine
+that is away, and no attempt is counted. While it is away nothing more is taken (`may_take`). A path over which the engine died
+begins again at its first turn: tools have no effect that would be repeated.
 """
 
 import asyncio
-import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import assert_never
 
 from msgspec.structs import replace
 
 from conclave import prompts
-from conclave.engine.admission import Admission, Ticket
+from conclave.domain.programs import End
+from conclave.engine.admission import Admission
 from conclave.engine.protocol import (
     CannotGoOn,
     ContentFiltered,
-    Decoded,
-    DecodeRequest,
     Engine,
     EngineLost,
     NothingSent,
@@ -32,16 +30,15 @@ from conclave.engine.protocol import (
     PromptTooLong,
     RequestRefused,
 )
-from conclave.prompts import Form, PromptSet, Rendered, UnknownPrompt
+from conclave.prompts import PromptSet, UnknownPrompt
 from conclave.runtime.dead_letters import Cause
 from conclave.runtime.handler import Arrival
+from conclave.tools.toolbox import Toolbox
 from schemas.events import Event, PathDecoded, PathFailed, SampleRequested, StepClosed
-from schemas.ids import path_id
-from schemas.values import MAX_TEXT_CHARS, FinishReason, PathFailure
+from schemas.values import FinishReason, PathFailure
+from services.decoder.conversation import Conversation, Room, storable
 
 _REMEMBERED_STEPS = 100_000
-_MAX_ANSWER_CHARS = 4096
-_MAX_CHARS_AT_ONCE = 4_096  # read within a few milliseconds, whatever they are
 _MAX_LOSSES = 3
 
 FAULTS: Mapping[type[PathFault], PathFailure] = {
@@ -62,12 +59,13 @@ class Decoder:
         *,
         kv_cache_use_limit: float = 0.95,
         prompt_sets: Mapping[str, PromptSet] | None = None,
+        toolbox: Toolbox | None = None,
     ) -> None:
         self._engine, self._prompt_sets = engine, prompt_sets
-        self._admission = Admission(max_running=engine.max_running, kv_cache_use_limit=kv_cache_use_limit)
-        self._turns: dict[Ticket, asyncio.Future[None]] = {}
+        self._admission = Admission(engine.load, max_running=engine.max_running, kv_cache_use_limit=kv_cache_use_limit)
+        self._room = Room(engine, self._admission, toolbox or Toolbox())
         self._closed: OrderedDict[str, None] = OrderedDict()
-        self._decoding: dict[str, set[asyncio.Task[Decoded]]] = {}
+        self._decoding: dict[str, set[asyncio.Task[End]]] = {}
 
     def may_take(self) -> bool:
         """False while the engine is away, barred or pausing: more samples could only wait here."""
@@ -104,11 +102,11 @@ class Decoder:
         if left_s <= 0:
             return [_failed(event, PathFailure.DEADLINE, "its deadline had passed before it started", started)]
         try:
-            form = prompts.load(event.context.prompt_set, self._prompt_sets).form(event.context.ask.form)
-            rendered = form.render(event.context.step.fields)
+            prompt_set = prompts.load(event.context.prompt_set, self._prompt_sets)
+            path = Conversation(self._room, prompt_set, event.context, event.sample_index)
         except UnknownPrompt as error:
             return [_failed(event, PathFailure.BAD_PROMPT, str(error), started)]
-        return [await self._decode(event, form, rendered, left_s, started)]
+        return [await self._decode(event, path, left_s, started)]
 
     def give_up(self, event: Event, arrival: Arrival, cause: Cause) -> Sequence[Event]:
         """The sample's terminal event, whatever was the matter with it."""
@@ -120,32 +118,35 @@ class Decoder:
         return []
 
     async def _decode(
-        self, event: SampleRequested, form: Form, rendered: Rendered, left_s: float, started: float
+        self, event: SampleRequested, path: Conversation, left_s: float, started: float
     ) -> PathDecoded | PathFailed:
-        sample_id = path_id(event.context.step_id, event.sample_index)
         try:
-            decoded = await self._cancellable(event, self._request(event, rendered, sample_id), left_s)
+            end = await self._cancellable(event, path, left_s)
+        except UnknownPrompt as error:
+            return _failed(event, PathFailure.BAD_PROMPT, str(error), started, path)
         except PathFault as fault:
-            return _faulty(event, fault, started)
+            return _faulty(event, fault, started, path)
         except TimeoutError:
             trouble = self._engine.trouble()
             why = "" if trouble is None else f": {trouble}"
-            return _failed(event, PathFailure.DEADLINE, f"not decoded within its last {left_s:.1f} s{why}", started)
+            return _failed(
+                event, PathFailure.DEADLINE, f"not decoded within its last {left_s:.1f} s{why}", started, path
+            )
         except EngineLost as error:
             message = f"the engine was lost {_MAX_LOSSES} times while decoding it: {error.why}"
-            return _failed(event, PathFailure.ENGINE, message, started)
+            return _failed(event, PathFailure.ENGINE, message, started, path)
         except asyncio.CancelledError:
             # Our own task being cancelled (a partition lost, a shutdown) is not for the handler to turn into an event.
             task = asyncio.current_task()
             if event.context.step_id not in self._closed or (task is not None and task.cancelling()):
                 raise
-            return _failed(event, PathFailure.CANCELLED, "its step was decided without it", started)
-        return await _path(event, form, decoded, self._engine)
+            return _failed(event, PathFailure.CANCELLED, "its step was decided without it", started, path)
+        return _decoded(event, path, end, self._engine)
 
-    async def _cancellable(self, event: SampleRequested, request: DecodeRequest, left_s: float) -> Decoded:
-        """The decoded path; ends early with CancelledError when the step is closed, TimeoutError at its deadline."""
+    async def _cancellable(self, event: SampleRequested, path: Conversation, left_s: float) -> End:
+        """The path's end; ends early with CancelledError when the step is closed, TimeoutError at its deadline."""
         step = event.context.step_id
-        task = asyncio.create_task(self._until_decoded(step, request), name=request.sample_id)
+        task = asyncio.create_task(self._until_ended(path), name=path.sample_id)
         self._decoding.setdefault(step, set()).add(task)
         try:
             async with asyncio.timeout(left_s):
@@ -156,114 +157,63 @@ class Decoder:
             if not tasks:
                 del self._decoding[step]
 
-    async def _until_decoded(self, step: str, request: DecodeRequest) -> Decoded:
-        """The path, decoded again where the engine died over it. Raises: EngineLost at the third time."""
-        for _ in range(_MAX_LOSSES - 1):
-            with contextlib.suppress(EngineLost):
-                return await self._in_turn(step, request)
-        return await self._in_turn(step, request)
-
-    async def _in_turn(self, step: str, request: DecodeRequest) -> Decoded:
-        ticket = self._admission.enter(step)
-        turn = self._turns[ticket] = asyncio.get_running_loop().create_future()
-        try:
-            self._admit()
-            await turn
-        except asyncio.CancelledError:
-            self._turns.pop(ticket, None)
-            self._admission.leave(ticket)
-            if turn.done() and not turn.cancelled():
-                self._free()
-            raise
-        try:
-            return await self._engine.decode(request)
-        finally:
-            self._free()
-
-    def _free(self) -> None:
-        self._admission.finished()
-        self._admit()
-
-    def _admit(self) -> None:
-        while (ticket := self._admission.next(self._engine.load())) is not None:
-            turn = self._turns.pop(ticket)
-            if turn.cancelled():
-                self._admission.finished()
-            else:
-                turn.set_result(None)
-
     @staticmethod
-    def _request(event: SampleRequested, rendered: Rendered, sample_id: str) -> DecodeRequest:
-        ask = event.context.ask
-        return DecodeRequest(
-            sample_id=sample_id,
-            messages=rendered.messages,
-            stop=rendered.stop,
-            temperature=ask.temperature,
-            top_p=ask.top_p,
-            max_tokens=ask.max_tokens,
-        )
+    async def _until_ended(path: Conversation) -> End:
+        """The path's end, begun again where the engine died over it. Raises: EngineLost at the third time."""
+        for _ in range(_MAX_LOSSES - 1):
+            try:
+                return await path.run()
+            except EngineLost:
+                path.begin_again()
+        return await path.run()
 
 
-def storable(text: str) -> str:
-    """The text as JSON and PostgreSQL can hold it: no NUL, no lone surrogates, within the schema's length."""
-    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")[:MAX_TEXT_CHARS]
-
-
-async def answer_in(form: Form, decoded: Decoded) -> str | None:
-    """The answer that counts, in all of what was decoded: of a text that came to its end, or certainly whole before its cut.
-
-    A long text is read in a thread, so that it stalls nobody.
-    """
-    match decoded.finish_reason:
-        case FinishReason.STOP | FinishReason.LENGTH:
-            is_cut = decoded.finish_reason is FinishReason.LENGTH
-        case FinishReason.TOOL_CALLS | FinishReason.CONTENT_FILTER | FinishReason.ABORT | FinishReason.NONE:
-            return None
-        case _:
-            assert_never(decoded.finish_reason)
-    if len(decoded.text) <= _MAX_CHARS_AT_ONCE:
-        answer = form.extract(decoded.text, is_cut=is_cut)
-    else:
-        answer = await asyncio.to_thread(form.extract, decoded.text, is_cut=is_cut)
-    return storable(answer) if answer is not None and len(answer) <= _MAX_ANSWER_CHARS else None
-
-
-async def _path(event: SampleRequested, form: Form, decoded: Decoded, engine: Engine) -> PathDecoded:
-    answer = await answer_in(form, decoded)  # before the text is cut for storage: an answer stands at its end
+def _decoded(event: SampleRequested, path: Conversation, end: End, engine: Engine) -> PathDecoded:
+    """The path with its sums over all turns; log probabilities are those of the turn that gave the answer."""
+    *before, last = path.turns
+    spoken, answering = tuple(path.decoded.values()), path.decoded.get(end.turn)
     return PathDecoded(
         context=event.context,
         sample_index=event.sample_index,
         launched=event.launched,
-        text=storable(decoded.text),
-        answer=answer,
-        finish_reason=decoded.finish_reason,
-        tokens_in=decoded.tokens_in or 0,
-        tokens_out=decoded.tokens_out or 0,
-        mean_logprob=decoded.mean_logprob,
-        min_logprob=decoded.min_logprob,
-        queued_ms=decoded.queued_ms,
-        first_token_ms=decoded.first_token_ms,
-        total_ms=decoded.total_ms,
+        turns=tuple(before),
+        form=last.form if before else None,
+        text=last.text,
+        answer=end.answer,
+        probability=end.probability,
+        finish_reason=spoken[-1].finish_reason if spoken else FinishReason.NONE,
+        tokens_in=path.tokens_in,
+        tokens_out=path.tokens_out,
+        mean_logprob=answering.mean_logprob if answering else None,
+        min_logprob=answering.min_logprob if answering else None,
+        queued_ms=sum(each.queued_ms for each in spoken),
+        first_token_ms=spoken[0].first_token_ms if spoken else 0.0,
+        total_ms=sum(each.total_ms for each in spoken),
         model=engine.model,
         engine=engine.name,
     )
 
 
-def _faulty(event: SampleRequested, fault: PathFault, started: float) -> PathFailed:
+def _faulty(event: SampleRequested, fault: PathFault, started: float, path: Conversation) -> PathFailed:
     """The failure of a path that is itself at fault, with what it cost all the same."""
-    failed = _failed(event, FAULTS[type(fault)], str(fault), started)
+    failed = _failed(event, FAULTS[type(fault)], str(fault), started, path)
     if isinstance(fault, NothingSent):
-        return replace(failed, tokens_in=fault.tokens_in or 0, tokens_out=fault.tokens_out or 0)
+        spent_in, spent_out = fault.tokens_in or 0, fault.tokens_out or 0
+        return replace(failed, tokens_in=failed.tokens_in + spent_in, tokens_out=failed.tokens_out + spent_out)
     return failed
 
 
-def _failed(event: SampleRequested, failure: PathFailure, message: str, started: float) -> PathFailed:
+def _failed(
+    event: SampleRequested, failure: PathFailure, message: str, started: float, path: Conversation | None = None
+) -> PathFailed:
+    turn = f"in turn {len(path.turns) + 1}: " if path is not None and path.turns else ""
     return PathFailed(
         context=event.context,
         sample_index=event.sample_index,
         launched=event.launched,
         failure=failure,
-        message=storable(message)[:4096],
+        message=storable(turn + message)[:4096],
+        tokens_in=path.tokens_in if path is not None else 0,
+        tokens_out=path.tokens_out if path is not None else 0,
         total_ms=(time.perf_counter() - started) * 1000,
     )

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,6 +81,55 @@ async def test_questions_are_answered_by_the_shipped_model_and_traced(pipeline: 
     tree = _conclave(pipeline, "trace", answer["request_id"]).stdout
     assert "step 0" in tree
     assert "\x1b" not in tree, "piped output is plain"
+    await _ask_by_programs(pipeline)
+
+
+async def _traced(
+    pipeline: Pipeline, policy: str, question: str
+) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """The answer under a policy, and its whole trace."""
+    asked = _conclave(pipeline, "ask", "--json", "--policy", policy, "--max-samples", "4", question)
+    assert asked.returncode == 0, asked.stderr
+    answer = json.loads(asked.stdout)
+    found: dict[str, Any] = {}
+
+    def is_traced() -> bool:
+        found.update(json.loads(_conclave(pipeline, "trace", "--json", answer["request_id"]).stdout))
+        return (
+            bool(found["request"] and found["request"][0]["answered_at"]) and len(found["paths"]) >= answer["num_paths"]
+        )
+
+    await until(is_traced, what="the recorded trace")
+    return answer, found
+
+
+async def _ask_by_programs(pipeline: Pipeline) -> None:
+    """The shipped model calls its tool, is criticised and tries again, and says how sure it is."""
+    question = "There are 70 pens in Ron's box. Then Ron gets 4 times as many. How many pens does Ron have now?"
+    answer, trace = await _traced(pipeline, "tool", question)
+    assert answer["answer"] == "280"
+    told = [(turn["tool"], turn["called"], turn["argument"], turn["text"]) for turn in trace["turns"]]
+    assert (None, "whole_calculator", "70*4", "calculate(70*4") in told
+    assert ("whole_calculator", None, None, ")=280\n") in told
+    shown = _conclave(pipeline, "trace", answer["request_id"]).stdout
+    assert "whole_calculator(70*4) = 280; tool" in " ".join(shown.split())
+
+    long = (
+        "Ron owns 600 cups. The next one has 3 fewer. Lea has 25 fewer than that. Jan has 28 more than that. Tom has 2 times as"
+        " many as that. Amy has 16 fewer than that. Sam has 7 times as many as that. How many cups is that?"
+    )
+    _, trace = await _traced(pipeline, "criticised", long)
+    forms = {turn["form"] for turn in trace["turns"]}
+    assert {"chain_of_thought", "criticise"} <= forms <= {"chain_of_thought", "criticise", "retry"}
+    retried = [turn for turn in trace["turns"] if turn["form"] == "retry"]
+    blamed = [
+        turn for turn in trace["turns"] if turn["form"] == "criticise" and turn["turn_index"] == 1 and turn["answer"]
+    ]
+    assert len(retried) == len(blamed), "each path that is criticised is tried again"
+
+    _, trace = await _traced(pipeline, "sure", question)
+    assert {path["probability"] for path in trace["paths"] if path["vote"]} <= {0.05, 0.95}
+    assert {turn["form"] for turn in trace["turns"]} == {"chain_of_thought", "confidence"}
 
 
 def test_wrong_input_is_named_and_nothing_is_published(tmp_path: Path) -> None:

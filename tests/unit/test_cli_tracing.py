@@ -20,7 +20,7 @@ def drawn(steps: list[dict[str, Any]], **request: Any) -> list[str]:
         "question": "all of it?", "answer": "7", "failure": None, "policy": "least-to-most", "strategy": "least_to_most",
         "answered_by": 3, "answered_at": "now", "num_paths": 13, "tokens_out": 90, "elapsed_ms": 950.0,
     }  # fmt: skip
-    found = {"request": [of | request], "steps": steps, "paths": [], "flips": [], "feedback": []}
+    found = {"request": [of | request], "steps": steps, "paths": [], "turns": [], "flips": [], "feedback": []}
     console = Console(width=200, record=True, highlight=False)
     with console.capture() as capture:
         console.print(_tree(found, full=False))

@@ -21,7 +21,7 @@ from schemas import codec
 from schemas.events import PathDecoded, PathFailed, SampleRequested, StepClosed
 from schemas.ids import new_request_id
 from schemas.values import MAX_TEXT_CHARS, Ask, FinishReason, PathFailure, Step, StepContext
-from services.decoder.handler import Decoder, storable
+from services.decoder.handler import Decoder
 
 DECODED = Decoded(
     text="1+1=2\nAnswer: 2", finish_reason=FinishReason.STOP, tokens_in=5, tokens_out=7, mean_logprob=-0.1, min_logprob=-0.5,
@@ -264,7 +264,6 @@ async def test_text_that_neither_json_nor_postgres_can_hold_is_replaced() -> Non
     assert isinstance(path, PathDecoded)
     assert path.answer is None
     assert "\0" not in path.text
-    assert storable("x" * 1_000_000) == "x" * 262_144
 
 
 async def test_the_scripted_engine_repeats_itself_and_honours_cancellation() -> None:

@@ -89,6 +89,15 @@ def test_a_digest_changes_with_whatever_a_policy_says_and_with_nothing_else(tmp_
         (GOOD + 'confidence = "x"', "mine.toml: asks.whole.confidence: expected one of lead"),
         (GOOD + 'program = "x"', "mine.toml: asks.whole.program: expected one of once"),
         (GOOD + 'tools = ["hammer"]', "mine.toml: asks.whole.tools: expected one of calculator"),
+        (
+            GOOD + 'program = "criticised"\nmax_turns = 2',
+            "mine.toml: asks.whole.max_turns: expected at least 3 for program criticised, got 2",
+        ),
+        (GOOD + 'program = "tools"', "mine.toml: asks.whole.form: expected a form that says how its tool is called"),
+        (
+            GOOD.replace("chain_of_thought", "tool") + 'tools = ["calculator"]',
+            "mine.toml: asks.whole.tools: expected whole_calculator among them, which form tool calls, got calculator",
+        ),
         (GOOD + "max_samples = 0", "mine.toml: asks.whole.max_samples: expected `int` >= 1, got 0"),
         (GOOD + "temperature = nan", "mine.toml: asks.whole.temperature: expected a finite number, got nan"),
         (GOOD + 'temperature = "hot"', "mine.toml: asks.whole.temperature: expected `float`, got 'hot'"),

@@ -15,7 +15,7 @@ from conclave.store.rows import TABLES, moment, rows_of
 from conclave.testing import events as made
 from schemas.events import Event, FeedbackGiven, ReasoningRequested, RequestFailed
 from schemas.ids import derived_request_id
-from schemas.values import Ballot, RequestFailure, TallyRow
+from schemas.values import Ballot, Call, RequestFailure, TallyRow, Turn
 
 DAY_MS = 86_400_000
 
@@ -87,3 +87,17 @@ def test_feedback_is_one_by_source_and_id_and_long_ones_are_digests() -> None:  
         keys = {(row[id_at], row[source_at]) for row in rows[table]}
         assert len(keys) == len(ids) * len(sources)
         assert max(len(text) for key in keys for text in key) <= 256
+
+
+def test_what_was_said_before_the_last_turn_is_kept_with_the_path() -> None:
+    turns = (
+        Turn(form="tool", text="calculate(17-6", call=Call("calculator", "17-6"), tokens_in=9, tokens_out=5),
+        Turn(form="tool", text=")=11\n", answer="11", tool="calculator"),
+    )
+    one = made.decoded(made.context(), 0, 1, "11")
+    path = replace(one, turns=turns, form="tool")
+    (row,) = rows_of([_recorded(path)])["path_payloads"]
+    assert row[TABLES["path_payloads"].index("form")] == "tool"
+    assert msgspec.convert(_json_column(path, "path_payloads", "turns"), tuple[Turn, ...]) == turns
+    assert _json_column(one, "path_payloads", "turns") == []
+    assert _json_column(made.failed(made.context(), 0, 1), "path_payloads", "turns") == []

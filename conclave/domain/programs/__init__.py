@@ -12,7 +12,7 @@ __all__ = ["PROGRAMS", "End", "Program", "Speak"]
 
 PROGRAMS: dict[str, Program] = {
     "once": Program(once.next_turn),
-    "tools": Program(tools.next_turn),
-    "criticised": Program(criticised.next_turn, forms=(criticised.CRITICISE, criticised.RETRY)),
-    "stated": Program(stated.next_turn, forms=(stated.CONFIDENCE,)),
+    "tools": Program(tools.next_turn, min_turns=2),
+    "criticised": Program(criticised.next_turn, forms=(criticised.CRITICISE, criticised.RETRY), min_turns=3),
+    "stated": Program(stated.next_turn, forms=(stated.CONFIDENCE,), min_turns=2),
 }

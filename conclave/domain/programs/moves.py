@@ -44,10 +44,11 @@ NextTurn = Callable[[Mapping[str, str], Sequence[Turn], Asked], Speak | Call | E
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A row of `PROGRAMS`. `forms` are those that it asks besides its ask's own."""
+    """A row of `PROGRAMS`. `forms` are those that it asks besides its ask's own; in fewer than `min_turns` it does nothing."""
 
     next_turn: NextTurn
     forms: tuple[str, ...] = ()
+    min_turns: int = 1
 
 
 def num_spoken(turns: Sequence[Turn]) -> int:
