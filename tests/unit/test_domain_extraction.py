@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from conclave import prompts
 from conclave.domain.equivalence import are_same
 from conclave.domain.extraction import EXTRACTORS, by_patterns
-from conclave.domain.extraction.patterns import BadPattern, Pattern
+from conclave.domain.extraction.patterns import BadPattern, Last, Pattern
 from conclave.domain.extraction.thoughts import spoken
 from conclave.testing.hostile_texts import hostile_texts
 from schemas.values import MAX_TEXT_CHARS
@@ -197,3 +197,13 @@ def _lines_run(extractor: Any, text: str) -> int:
     finally:
         sys.settrace(previous)
     return count
+
+
+@pytest.mark.parametrize("filling", ["x", "é", "語", "😀"])
+@pytest.mark.parametrize("num_chars", [10, 2_731, 6_667, 10_000, 100_000])
+def test_a_match_at_the_end_of_a_long_text_is_found_whatever_characters_it_has(filling: str, num_chars: int) -> None:
+    for margin in range(4):
+        data = (filling * num_chars + "x" * margin + "\nso it is n=7").encode()
+        assert Pattern("n=([0-9]+)").last(data) == ("7", len(data))
+        assert Last("n=[0-9]+").end(data, len(data)) == len(data)
+        assert Last("n=[0-9]+").ends_at(data, len(data))

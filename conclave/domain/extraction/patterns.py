@@ -30,6 +30,13 @@ def compiled(pattern: str, *, has_groups: bool = False, ignores_case: bool = Tru
         raise BadPattern(error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)) from None
 
 
+def whole(data: bytes, start: int) -> int:
+    """The first place from `start` on where a character begins: no pattern matches half of one."""
+    while start < len(data) and data[start] & 0xC0 == 0x80:
+        start += 1
+    return start
+
+
 class Last:
     """Finds where the last match of a pattern ends."""
 
@@ -40,7 +47,7 @@ class Last:
         """Where the last match within data[:end] ends; -1 when there is none. Windows grow from the end backwards."""
         size = _FIRST_WINDOW
         while True:
-            start = max(0, end - size)
+            start = whole(data, max(0, end - size))
             match = self._greedy.match(data, start, end)
             if match is not None and (start == 0 or match.end() > start + _MARGIN):
                 return int(match.end())
@@ -50,7 +57,7 @@ class Last:
 
     def ends_at(self, data: bytes, end: int) -> bool:
         """True when a match ends at `end`."""
-        return self._greedy.fullmatch(data, max(0, end - _MARGIN), end) is not None
+        return self._greedy.fullmatch(data, whole(data, max(0, end - _MARGIN)), end) is not None
 
 
 class First:
@@ -82,7 +89,7 @@ class Pattern:
         end = self._ending.end(data, len(data))
         if end < 0:
             return None
-        match = self._greedy.match(data, max(0, end - _MAX_MATCH_BYTES), end)
+        match = self._greedy.match(data, whole(data, max(0, end - _MAX_MATCH_BYTES)), end)
         if match is None:
             return None
         value = match.group(group or min(2, self._greedy.groups))
