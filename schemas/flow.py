@@ -82,7 +82,8 @@ class ServiceRow(Struct, frozen=True):
 
 # fmt: off
 SERVICES: dict[str, ServiceRow] = {row.name: row for row in (
-    ServiceRow("decomposer", (Topic.REQUESTS,), (e.PlanMade, e.SampleRequested, e.RequestFailed, e.ReasoningRequested)),
+    ServiceRow("decomposer", (Topic.REQUESTS,), (e.PlanMade, e.SampleRequested, e.RequestFailed, e.ReasoningRequested),
+               broadcasts=(Topic.WEIGHTS,)),
     ServiceRow("decoder",    (Topic.SAMPLES,),  (e.PathDecoded, e.PathFailed),
                broadcasts=(Topic.CONTROL,), needs_model=True),
     ServiceRow("voter",      (Topic.PATHS,),    (e.StepDecided, e.SampleRequested, e.StepClosed, e.TallyCarried)),

@@ -110,6 +110,9 @@ async def _compose_and_run(
     async with compose(settings, dependencies) as parts, asyncio.TaskGroup() as tasks:
         extra: list[asyncio.Task[None]] = []
         reader = None
+        assert bool(row.broadcasts) is (parts.listener is not None), (
+            f"{name} listens, or its flow row says so, not both"
+        )
         if row.broadcasts and parts.listener is not None:
             topics = [topic.value for topic in row.broadcasts]
             reader = BroadcastReader(Kafka(settings.bootstrap_servers), topics, parts.listener, dependencies)
