@@ -1,5 +1,6 @@
 """What is read as the answer of a text, by cases and by laws."""
 
+import gzip
 import json
 import re
 import sys
@@ -68,6 +69,13 @@ def test_a_reported_text_is_read_as_it_is_meant(row: dict[str, Any]) -> None:
     assert is_read(form.extract(text), expected), (form.extract(text), expected)
 
 
+def test_the_texts_of_real_models_are_read_and_compared_as_their_graders_did() -> None:
+    lines = gzip.decompress((DATA / "gsm8k_model_solutions.jsonl.gz").read_bytes()).splitlines()
+    solutions = [json.loads(line) for line in lines]
+    wrong = [row for row in solutions if is_read(final_answer(row["text"], False), row["gold"]) != row["is_correct"]]
+    assert (len(solutions), wrong) == (1320, [])
+
+
 def test_an_answer_comes_as_it_was_written() -> None:
     for text, answer in [
         ("Answer: 12/25", "12/25"),
@@ -92,6 +100,15 @@ def test_an_answer_comes_as_it_was_written() -> None:
         ("1. First\n2. Answer: 7", "7"),
         ("答案是：巴黎。", "巴黎"),
         ("故选：C", "C"),
+        ("The answer to the question is 5.", "5"),
+        ("So the answer is broaden envy.", "broaden envy"),
+        ("So the answer is ) >.", ") >"),
+        ("The answer is\n\n$$\n5\n$$", "5"),
+        ("It makes $160 + 80 + 20 = 260$.#### 260", "260"),
+        ("so\n\n#### **#### 5600**", "5600"),
+        ("#### <48>", "48"),
+        ("3 + 4 = 7\nA: 7", "7"),
+        ("Answer: >", ">"),
         ("Answer: 5 > 3", "5 > 3"),
         ("Answer: [1, 2, 3]", "[1, 2, 3]"),
         ("The answer is $5.", "$5"),

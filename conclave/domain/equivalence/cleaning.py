@@ -13,7 +13,7 @@ MAX_CHARS = 512  # longer text is no short answer: it is compared as it is
 _MAX_LAYERS = 12
 
 _MINUSES = dict.fromkeys("−–—‐‑‒―﹣－⁻", "-")
-_QUOTES = dict.fromkeys("“”„‟«»″", '"') | dict.fromkeys("‘’‚‛′`´", "'")
+_QUOTES = dict.fromkeys("“”„‟«»″「」『』", '"') | dict.fromkeys("‘’‚‛′`´", "'")
 _PAIRED_SIGNS = "∕/ ⁄/ ÷/ ×* ✕* ·* ⋅* ∙* ∗* ٪% ٫. ٬, º° ˚° ≦≤ ≧≥ ⩽≤ ⩾≥ 。. 、, ∶: ΩΩ µμ ！! ？?".split()
 _SIGNS = {pair[0]: pair[1] for pair in _PAIRED_SIGNS} | {"…": "...", "√": "\\sqrt"}
 _LOOKALIKES = str.maketrans(_MINUSES | _QUOTES | _SIGNS)
@@ -53,7 +53,7 @@ _FRACTION = re.compile(r"\\frac\s*(\d|[a-zA-Z]|\{[^{}]*\})\s*(\d|[a-zA-Z]|\{[^{}
 _ROOT = re.compile(r"\\sqrt\s*(\[\d+\])?\s*(\d+|[a-zA-Z]|π)")
 _ROOT_OF_ASCII = re.compile(r"(?<![\\a-zA-Z])sqrt\s?\(([^()]*)\)")
 _RAISED_BARE = re.compile(r"\^\s*(-?\d+|[a-zA-Z])")
-_MATHS = re.compile(r"\$(?=\S)([^$]*)(?<=\S)\$(?!\d)")
+_MATHS = re.compile(r"\$(?=\S)([^$]*)(?<=\S)\$(?!\d)|\$ ([^$]*) \$(?! ?\d)")
 _DELIMITERS = re.compile(r"\$\$|\\[()\[\]]")
 _EMPHASIS = re.compile(r"^\*+(?=\S)|(?<![\w)])(?:\*{2,3}|~~)(?=\S)|(?<=\S)(?:\*{2,3}|~~)(?![\w(])|(?<=\S)\*+$")
 _THIN, _COLOURED = re.compile(r",\\! ?"), re.compile(r"\\(?:text)?color\s?\{[^{}]*\}")
@@ -103,7 +103,7 @@ def _undressed(text: str) -> str:
     text = _WRAPPED.sub(r"\1", text)
     text = _BOXED.sub("", text)
     text = re.sub(r"\\\$", "USD ", text) if text.count("$") - text.count("\\$") else text.replace("\\$", "$")
-    text = _MATHS.sub(r"\1", _DELIMITERS.sub("", text))
+    text = _MATHS.sub(r"\1\2", _DELIMITERS.sub("", text))
     text = _DEGREES.sub("°", re.sub(r"\\([dtc])frac", r"\\frac", text))
     text = re.sub(r"\\([%#&_{}|])", r"\1", _SPACING.sub(" ", text))
     text = _COMMAND.sub(_named, text)

@@ -39,7 +39,7 @@ class Reading:
 
 SILENT = Reading("")
 
-_SAYS_SOMETHING = re.compile(r"[^\W_]|[+<>=%&#@$€£¥°∞∅∈∪∩√|^/*]")
+_SAYS_SOMETHING = re.compile(r"[^\W_]|[+<>=%&#@$€£¥°∞∅∈∪∩√|^/*(){}\[\]]")
 _CHOICE = re.compile(
     r"(?:(?:option|choice|answer) )?(?:\(([A-Ja-j])\)|\[([A-Ja-j])\]|([A-Ja-j])\)|([A-Ea-e]))[.:]?", re.IGNORECASE
 )
@@ -53,6 +53,7 @@ _BASE = re.compile(r"\(?([0-9A-Fa-f]+)\)?(?: ?_ ?\{? ?(\d{1,2}) ?\}?|,? \(?(?:in
 _BASE_WORDS = re.compile(r"_ ?\{ ?(two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen) ?\}")
 _SEPARATOR = re.compile(r",\s+and\s+|,\s+or\s+|\s+and\s+|\s+or\s+|\s*;\s*|,\s+", re.IGNORECASE)
 _COMMA = re.compile(r"\s*[,;]\s*")
+_CALCULATION = re.compile(r"(?:[\d\s.,+\-*/()^%$€£°{}\\]|(?<![A-Za-z])[A-Za-z]{2,}(?![A-Za-z]))+")
 _CHAIN = re.compile(r"(.+?) ?([<≤]) ?([A-Za-z\u0370-\u03ff]) ?([<≤]) ?(.+)")
 _COMPARISON = re.compile(r"([A-Za-z\u0370-\u03ff]) ?([<>≤≥]) ?(.+)|(.+?) ?([<>≤≥]) ?([A-Za-z\u0370-\u03ff])")
 _MIRRORED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤"}
@@ -175,6 +176,19 @@ def _assigned(text: str, depth: int) -> Reading | None:
     value = _read(match[2], depth + 1)
     name = re.sub(r"[\s{}]", "", match[1]) if len(match[1]) < 8 else words.folded(match[1])
     return None if value is SILENT or value.variable else replace(value, variable=name)
+
+
+def _reckoned(text: str, depth: int) -> Reading | None:
+    """25 * 3 + 25 * 4 = 75 + 100 = 175 tablespoons: what a calculation comes to."""
+    parts = [part.strip() for part in text.split("=")]
+    if not 1 < len(parts) <= _MAX_ELEMENTS or not all(_is_calculation(part) for part in parts[:-1]):
+        return None
+    return _read(parts[-1], depth + 1)
+
+
+def _is_calculation(text: str) -> bool:
+    """True for numbers, with or without units, that an operator joins; a letter of its own would be a variable."""
+    return _CALCULATION.fullmatch(text) is not None and re.search(r"\d.*[-+*/^]", text) is not None
 
 
 def _compared(text: str, depth: int) -> Reading | None:
@@ -316,5 +330,5 @@ def _closing(text: str) -> int:
 
 
 _READERS = (
-    _choice, _moment, _code, _in_base, _infinite, _quantity, _bracketed, _union, _compared, _assigned, _listed, _formula,
+    _choice, _moment, _code, _in_base, _infinite, _quantity, _bracketed, _union, _compared, _reckoned, _assigned, _listed, _formula,
 )  # fmt: skip

@@ -72,7 +72,8 @@ _NO_NOUN = frozenset(
     ).split()
 )
 _TRAILING = re.compile(
-    r"\s+(?:in total|in all|in the end|altogether|total|overall|left over|left|remaining|each|exactly|only)$",
+    r"\s+(?:in total|in all|in the end|altogether|total|overall|left over|left|remaining|each|exactly|only"
+    r"|(?:is|are|was|were|will|would|can|has|have|had|must) .*)$",
     re.IGNORECASE,
 )
 _TOKEN = re.compile(r"([^\s*/^()\d{}]+)(?:\^\{?(-?\d)\}?|(?<=[a-zA-Z])(\d)(?!\d))?")

@@ -24,13 +24,16 @@ _MAX_SECTIONS = 8
 _MAX_BOXES = 16
 _MAX_BOX_CHARS = 4_200  # a little more than an answer may have
 _MAX_SENTENCE_CHARS = 1_000
+_MAX_SENTENCE_WORDS = 24
 
-_STRONG = "|".join([labels.LINE_LABEL, labels.MID_LABEL, labels.HASHES, labels.TAG, labels.BOX, labels.SENTENCE])
+_STRONG = "|".join(
+    [labels.LINE_LABEL, labels.MID_LABEL, labels.HASHES, labels.TAG, labels.BOX, labels.SENTENCE, labels.REPLY]
+)
 _FIRST_STRONG = First(_STRONG)
 _NEXT_QUESTION = First(f"{labels.NEXT_QUESTION}|{labels.NUMBERED_QUESTION}")
 _NEXT_UNNUMBERED = First(labels.NEXT_QUESTION)
 _NUMBERED = First(labels.NUMBERED_QUESTION)
-_PLACES = Last(f"{_STRONG}|{labels.HEADING}|{labels.FIELD}")
+_PLACES = Last(f"{_STRONG}|{labels.HEADING}|{labels.FIELD}|{labels.CHOSEN}")
 _KINDS = {
     "box": Last(labels.BOX),
     "tag": Last(labels.TAG),
@@ -38,8 +41,12 @@ _KINDS = {
     "hashes": Last(labels.HASHES),
     "label": Last(f"{labels.LINE_LABEL}|{labels.MID_LABEL}"),
     "heading": Last(labels.HEADING),
+    "reply": Last(labels.REPLY),
     "sentence": Last(labels.SENTENCE),
+    "chosen": Last(labels.CHOSEN),
 }
+
+_PLAIN = frozenset({"sentence", "chosen"})  # count only if nothing else does, unless they are exact
 
 _BOX_OPENING = re.compile(rb"\\(?:boxed|fbox|framebox)[ \t]*(?:\{|[0-9])")
 _DEPTHS = {"{": 1, "}": -1}
@@ -56,6 +63,7 @@ _NO_PLAIN_VALUE = re.compile(
     r"if|whether|by|on|at|from|of|for|with|indeed|we|i|you|it|this|there|obvious|easy|simple|found|obtained|still|always|never|just|"
     r"independent|different|close|between|going|also)\b", re.I
 )  # fmt: skip
+_ANYTHING = re.compile(r"\w|[<>\[\](){}∞+=≤≥≠×÷&%]")
 _AFTERTHOUGHT = re.compile(r"^[\W_]*(?:confidence|explanation|note|reason|check|verification|---|___|\*\*\*)", re.I)
 
 
@@ -117,10 +125,14 @@ def _last_said(data: bytes, is_cut: bool) -> Said | None:
             return _WITHDRAWN
         if said.answer is None:
             continue
-        if place.kind != "sentence" or is_mathematical(said.answer) or is_choice(said.answer):
+        if place.kind not in _PLAIN or (place.kind == "sentence" and _is_exact(said.answer)):
             return said
         plain = plain or said
     return plain
+
+
+def _is_exact(answer: str) -> bool:
+    return is_mathematical(answer) or is_choice(answer)
 
 
 def _place(data: bytes, end: int) -> Place:
@@ -201,7 +213,7 @@ def _field(data: bytes, place: Place) -> Said:
 def _on_line(data: bytes, place: Place) -> Said:
     """The rest of the line, or, when it says nothing, what the next lines show."""
     line, break_, _ = place.rest.partition("\n")
-    if _opens_block(line) or not re.search(r"\w|[<\[({∞]", line.replace("_", "")):
+    if _opens_block(line) or not _ANYTHING.search(line.replace("_", "")):
         return _below(place) if break_ and not re.search(r"_{3}|\.{3}|…", line) else Said(None)
     return _of_line(line, bool(break_))
 
@@ -218,7 +230,9 @@ def _of_line(line: str, has_break: bool) -> Said:
 
 
 def _opens_block(line: str) -> bool:
-    return line.strip(" *_") in {opening for opening, _ in _BLOCKS} or line.lstrip().startswith("```")
+    return line.strip(" *_") in {opening for opening, _ in _BLOCKS} or (
+        line.lstrip().startswith("```") and line.count("```") == 1
+    )
 
 
 def _below(place: Place) -> Said:
@@ -254,9 +268,18 @@ def _hashed(data: bytes, place: Place) -> Said:
     return said if is_answer else Said(None)
 
 
+def _replied(data: bytes, place: Place) -> Said:
+    """What stands behind "A:", if it is no option of several."""
+    said = _on_line(data, place)
+    is_answer = said.answer is not None and is_mathematical(said.answer) and b"\nB:" not in data[place.start :]
+    return said if is_answer else Said(None)
+
+
 def _in_sentence(data: bytes, place: Place) -> Said:
     """What a sentence says the answer is: a number, formula or letter, something in bold, or a few words."""
     line, break_, _ = place.rest.partition("\n")
+    if _opens_block(line) or not line.strip():
+        return _below(place)
     line = " ".join(line[:_MAX_SENTENCE_CHARS].split())
     emphasised = re.match(r"(\*\*|__|\$\$|\$|\\\()\s?(.{1,400}?)\s?(?:\1|\\\))", line)
     if emphasised and not is_placeholder(emphasised[2]):
@@ -265,12 +288,18 @@ def _in_sentence(data: bytes, place: Place) -> Said:
     sentence = _first_clause(sentence)
     if (
         not sentence.strip()
-        or sentence[0] in ".,;!?)"
+        or sentence[0] in ".,;!?"
         or _NO_PLAIN_VALUE.match(sentence.lstrip("*_ "))
-        or len(sentence.split()) > 6
+        or len(sentence.split()) > _MAX_SENTENCE_WORDS
     ):
         return Said(None)
     return Said(tidied(sentence), is_ended or bool(break_))
+
+
+def _chosen(data: bytes, place: Place) -> Said:
+    """The letter of the option that is said to be correct."""
+    letters = re.findall(rb"(?<![A-Za-z0-9])[A-J](?![A-Za-z0-9])", data[max(0, place.start - 80) : place.start])
+    return Said(letters[-1].decode() if letters else None, is_whole=place.rest[:1] not in ("", "\n"))
 
 
 def _first_clause(sentence: str) -> str:
@@ -289,5 +318,7 @@ _READERS = {
     "label": _on_line,
     "heading": _in_heading,
     "hashes": _hashed,
+    "reply": _replied,
     "sentence": _in_sentence,
+    "chosen": _chosen,
 }

@@ -47,6 +47,7 @@ _IDEOGRAPHIC_NOUNS = {
     "Chinese": "答案|答|回答|解答|最终答案|最終答案|正确答案|正確答案",
     "Japanese": "答え|答|回答|解答|こたえ|最終回答|正解|最終的な答え",
     "Korean": "답|정답|답변|해답|최종 답|최종 답변",
+    "Thai": "คำตอบ",
 }
 # What may stand behind the noun: "réponse finale", "câu trả lời cuối cùng".
 _FOLLOWERS = (
@@ -54,12 +55,15 @@ _FOLLOWERS = (
     "akhir|terakhir|النهائي|النهائية|נכונה|סופית|הסופית|نهایی|cuối cùng|สุดท้าย|is|option|choice"
 )
 # What ties the noun to the answer in a sentence: "the answer is", "la respuesta es".
-_VERBS = (
-    "is|are|was|would be|will be|should be|must be|becomes|equals|comes to|comes out to|comes out as|turns out to be|"
-    "ist|lautet|beträgt|est|vaut|es|é|e|è|to|wynosi|je|jest|равен|равна|равно|это|составляет|дорівнює|is gelijk aan|är|er|on|este|"
+_ENGLISH_VERBS = (
+    "is|are|was|would be|will be|should be|must be|becomes|equals|"
+    "comes to|comes out to|comes out as|comes out to be|turns out to be"
+)  # fmt: skip
+_OTHER_VERBS = (
+    "ist|lautet|beträgt|est|vaut|es|é|è|to|wynosi|je|jest|равен|равна|равно|это|составляет|дорівнює|is|is gelijk aan|är|er|on|este|"
     "adalah|ialah|là|هو|هي|है|হল|คือ"
 )
-_IDEOGRAPHIC_VERBS = "应该是|應該是|应为|是|为|為|等于|等於|就是|は|、|은|는|이|가"
+_IDEOGRAPHIC_VERBS = "应该是|應該是|应为|是|为|為|等于|等於|就是|は|、|은|는|이|가|คือ"
 _CHOSEN = "答案选|答案選|故选|故選|应选|應選|所以选|所以選|因此选|因此選"
 _ADVERBS = (
     "therefore|thus|then|hence|simply|just|now|also|actually|clearly|exactly|indeed|likely|probably|equal to|given by|daher|donc|"
@@ -95,6 +99,7 @@ def _either(*tables: "dict[str, str] | str") -> str:
 
 
 _NOUN = _either(_NOUNS)
+_FOREIGN_NOUN = _either(*(row for language, row in _NOUNS.items() if language != "English"))
 _ANY_NOUN = _either(_NOUNS, _IDEOGRAPHIC_NOUNS)
 _WORDS_BEFORE = r"(?:[\pL\pM'’]+[ ,]+){0,3}"
 _AFTER_NOUN = (
@@ -102,7 +107,12 @@ _AFTER_NOUN = (
 )
 
 # A line that begins with the label: "**Final answer:** ", "> Antwort : ", "答：".
-LINE_LABEL = rf"\n{_OPENER}{_WORDS_BEFORE}{_ANY_NOUN}{_AFTER_NOUN}{_CLOSER}(?:{_COLON}|{_BLANK}[-–—→⇒➡]+{_BLANK})"
+_SEPARATOR = rf"(?:{_COLON}|{_BLANK}[-–—→⇒➡➜⟶]+{_BLANK})"
+LINE_LABEL = (
+    rf"\n{_OPENER}{_WORDS_BEFORE}{_ANY_NOUN}{_AFTER_NOUN}{_CLOSER}{_SEPARATOR}"
+    rf"|\n{_OPENER}{_WORDS_BEFORE}{_FOREIGN_NOUN}(?:{_BLANK}[\pL\pM]+){{1,2}}{_CLOSER}{_SEPARATOR}"
+    rf"|\n{_OPENER}ans\.{_BLANK}"
+)
 # A label behind the end of a sentence: "So it is 42. Answer: ".
 MID_LABEL = (
     rf"{_SENTENCE_END}{_BLANK}*[*_(\[\"“`$]*{_COMMAND}?\{{?(?:the |my )?(?:final )?"
@@ -114,13 +124,22 @@ HEADING = (
     rf"|\n(?:the )?(?:final )?{_ANY_NOUN}\n"
 )
 # A sentence that says it: "so the final answer is ", "答えは".
+_END_OF_WORD = rf"(?:{_BLANK}*{_COLON}|{_BLANK}*\n|{_BLANK})"
+_ADVERBS_THEN = rf"(?: {_either(_ADVERBS)},?)*{_END_OF_WORD}"
 SENTENCE = (
-    rf"[^\pL\pN_](?:{_NOUN}|(?:correct|right|best) (?:option|choice))(?: {_either(_FOLLOWERS)})?"
-    rf"(?:(?: [\pL\pM]+)? {_either(_VERBS)}(?: {_either(_ADVERBS)},?)*(?:{_BLANK}?{_COLON})?|{_BLANK}?{_COLON})"
+    rf"[^\pL\pN_](?:answers?|(?:correct|right|best) (?:option|choice))(?: {_either(_FOLLOWERS)})?"
+    rf"(?:(?: (?:to|for|of|in) [^.:!?\n]*| [\pL\pM]+)? {_either(_ENGLISH_VERBS)}{_ADVERBS_THEN}|{_BLANK}?{_COLON})"
+    rf"|[^\pL\pN_]{_NOUN}(?: {_either(_FOLLOWERS)})?(?: {_either(_OTHER_VERBS)}{_ADVERBS_THEN}|{_BLANK}?{_COLON})"
     rf"|{_either(_IDEOGRAPHIC_NOUNS)}{_BLANK}?(?:{_either(_IDEOGRAPHIC_VERBS)})(?:{_BLANK}?{_COLON})?"
     rf"|{_either(_CHOSEN)}(?:{_BLANK}?{_COLON})?"
 )
-HASHES = rf"\n[ \t>*]*####{_BLANK}*"
+# One that names the letter before it: "Option B is correct".
+CHOSEN = (
+    r"[^\pL\pN](?-i:[A-J])[)*_\"'’”.\]]* is (?:therefore |thus )?(?:the |our )?(?:correct|right|best)"
+    r"(?: answer| option| choice| one)?"
+)
+HASHES = rf"####(?:{_BLANK}*#)*{_BLANK}*"  # also right behind a sentence: "= 7.#### 7"
+REPLY = rf"\nA:{_BLANK}*"  # of those who learnt from questions and answers
 TAG = r"<(?:final[_ ]?)?answer>"
 FIELD = r"[\"'](?:final_?|the_?|correct_?)?answer[\"'][ \t]*:[ \t]*"
 BOX = r"\\(?:boxed|fbox|framebox)[ \t]*(?:\{|[0-9])"

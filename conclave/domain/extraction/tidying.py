@@ -11,13 +11,15 @@ _MAX_SENTENCES = 50
 _TAGS = re.compile(
     r"</?(?:b|strong|i|em|u|p|span|h[1-6]|div|code|mark|center|font|li|ul|ol|s|del|small|big)\b[^<>\n]{0,80}>", re.I
 )
-_LINE_END = re.compile(r"<br ?/?>|<\|[a-z_]{1,24}\|>|\\\\\s*$", re.I)
+_LINE_END = re.compile(r"<br ?/?>|<\|[a-z_]{1,24}\|>|\\\\\s*$|</[a-z_]{2,24}>", re.I)
 _EMPHASIS = re.compile(r"(?<![\w)])(?:\*{2,3}|~~)|(?:\*{2,3}|~~)(?![\w(])|(?<!\w)__|__(?!\w)")
+_HASHES = re.compile(r"^#{1,6} ?|#{2,6}$")
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad\ufe0f"))
 _EDGES = " \t\r\n\f\v\u00a0\u202f\u3000*_~`"
 _EMOJI = re.compile(r"[\U0001F000-\U0001FAFF\u2600-\u27BF]")
 _DEPTHS = {"{": 1, "}": -1}
-_WRAPPERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("```", "```"))
+_WRAPPERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("```", "```"), ("「", "」"), ("『", "』"))
+_ANGLED = re.compile(r"<([^<>A-Za-z]*\d[^<>A-Za-z]*)>")
 _COMMANDS = re.compile(r"\\(?:boxed|fbox|text|textbf|textit|mathrm|mathbf|boldsymbol|underline|mbox|emph|bm)\s?\{")
 _TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s?\{([^{}]*)\}")
 _ANNOUNCED = re.compile(
@@ -30,6 +32,7 @@ _COPULA = re.compile(r"(?:입니다|이다|です|である|となります|に�
 _LETTER_IN_BRACKETS = re.compile(r"^(?:option |choice |answer )?[(\[]?([A-Ja-h])[)\]](?=\W|$)\s*(.*)$", re.S | re.I)
 _LETTER_AND_TEXT = re.compile(r"^(?:option |choice )?([A-J])(?:[.:：]\s+|\s+[-–—]\s+)(\S.+)$", re.S)
 _LETTER_AND_REASON = re.compile(r"^(?:(?:option|choice)\s+)?\(?([A-Ja-h])\)?,?\s+(?:because|since|as|is|which)\b", re.I)
+_YES_OR_NO = re.compile(r"^(yes|no|true|false)(?:[,;:.]| [—–-]) (?!.*\d)", re.I)
 _NAMED_LETTER = re.compile(r"^(?:option|choice)\s+\(?([A-J])\)?\W*$", re.I)
 _OTHER_PART = re.compile(r"(?<!\w)\(?[b-j]\)", re.I)
 
@@ -43,9 +46,11 @@ _REMARK = re.compile(
     r"Feel|Is|Would|Do|Thank|Good|Great|Here|Hence|There|For|Given|Based|Now|To|Wait|Hmm|But|However|Actually|And|Also|Check|"
     r"Confidence|Would|Ok|Okay|Done|\*|\(|$)(?!\w)"
 )
-_REASON = re.compile(r",?\s+(?:because|since|as|which|so that|i\.e\.|given that|where)\s", re.I)
+_REASON = re.compile(
+    r",? (?:because|since|as|which|so that|i\.e\.|given that|where) | [—–] (?=[A-Za-z]{2})|; (?=[A-Za-z]{2})", re.I
+)
 _ENDING_IN_NUMBER = re.compile(
-    r"^(?:\S+ ){2,}(?:is|are|equals|=|was) ([$€£]?-?[\d][\d,.]*(?: ?%| ?[a-zA-Z²³/]{1,12})?)\.?$"
+    r"^(?:\S+ ){2,}(?:is|are|equals|was) ([$€£]?-?[\d][\d,.]*(?: ?%| ?[a-zA-Z²³/]{1,12})?)\.?$"
 )
 
 _ANGLE_PLACEHOLDER = re.compile(r"^<[^<>=\d]{1,120}>?\.?$")
@@ -55,7 +60,7 @@ _PLACEHOLDER = re.compile(
     re.I,
 )
 _WORD_PLACEHOLDER = re.compile(r"^(?:your|the|insert)?\s*(?:final )?(?:answer|result)(?: goes)?(?: here)?\.?$", re.I)
-_SAYS_SOMETHING = re.compile(r"[^\W_]|[∞∅∪∩√]")
+_SAYS_SOMETHING = re.compile(r"[^\W_]|[∞∅∪∩√+=<>≤≥≠×÷&%\])}]")
 
 
 def tidied(raw: str) -> str | None:
@@ -64,12 +69,14 @@ def tidied(raw: str) -> str | None:
     text = _LINE_END.split(_TAGS.sub("", text), maxsplit=1)[0]
     for _ in range(8):
         before = text
-        text = _without_emoji(_EMPHASIS.sub("", text).strip(_EDGES)).strip(_EDGES)
+        text = _HASHES.sub("", _without_emoji(_EMPHASIS.sub("", text).strip(_EDGES))).strip(_EDGES)
         text = _unwrapped(_ANNOUNCED.sub("", text))
         if text == before:
             break
     if is_placeholder(text):
         return None
+    if not re.search(r"[^\W_]", text):
+        return raw.strip(_EDGES + ".\n") or None  # an operator, brackets
     text = _choice(text) or _without_remark(text)
     return _unwrapped(text) or None
 
@@ -78,6 +85,7 @@ def is_placeholder(text: str) -> bool:
     """True for what stands where an answer should: "...", "<your answer>", nothing."""
     return (
         _SAYS_SOMETHING.search(text) is None
+        or text in ("[]", "()", "{}", "<>", "[ ]", "( )", "{ }")
         or _ANGLE_PLACEHOLDER.match(text) is not None
         or _PLACEHOLDER.match(text) is not None
         or _WORD_PLACEHOLDER.match(text) is not None
@@ -134,8 +142,12 @@ def _unwrapped(text: str) -> str:
         inner = text[match.end() : -1]
         if _is_balanced(inner):
             return inner
+    if match := _ANGLED.fullmatch(text):
+        return match[1]
     if text.endswith("$") and text.count("$") == 1:
         return text[:-1]  # the other one stood before the label
+    if len(text) < 2:
+        return text
     if text.endswith("}") and not _is_balanced(text) and _is_balanced(text[:-1]):
         return text[:-1]
     if text.startswith("}"):
@@ -169,6 +181,8 @@ def _without_explanation(text: str) -> str:
 def _without_remark(text: str) -> str:
     """The answer without the sentences, reasons and explanations behind it."""
     text = _COPULA.sub("", first_sentence(text)[0])
+    if match := _YES_OR_NO.match(text):
+        return match[1]
     if is_mathematical(text):
         text = _REASON.split(text, maxsplit=1)[0]
         text = _without_explanation(text)
