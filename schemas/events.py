@@ -135,8 +135,8 @@ class PathDecoded(Event, frozen=True, kw_only=True):
     text: Text
     answer: ShortText | None
     finish_reason: FinishReason
-    tokens_in: Count
-    tokens_out: Count
+    tokens_in: Count | None  # None where a model server does not say
+    tokens_out: Count | None
     mean_logprob: LogProbability | None  # of the tokens of the turn that gave the answer; None: the engine reports none
     min_logprob: LogProbability | None
     queued_ms: DurationMs  # from the decoder's admission to the engine's start
@@ -147,6 +147,7 @@ class PathDecoded(Event, frozen=True, kw_only=True):
     probability: Probability | None = None  # that the answer is right, as the path itself states it
     turns: Annotated[tuple[Turn, ...], Meta(max_length=2 * MAX_TURNS)] = ()
     form: Name | None = None
+    reasoning: Text = ""  # told apart from the text by the engine; no answer is looked for in it
 
     @property
     def step_id(self) -> StepId:

@@ -113,7 +113,8 @@ def _path(path: dict[str, Any], turns: Sequence[dict[str, Any]], *, is_flip: boo
     marks = ("" if path["is_counted"] else ", not counted") + (", takes the lead" if is_flip else "")
     mean = "" if path["mean_logprob"] is None else f", logprob {path['mean_logprob']:.2f}"
     sure = "" if path["probability"] is None else f", says {path['probability']:.0%} sure"
-    cost = f"{_told(turns)}{path['tokens_out']} tokens{mean}{sure}{marks}"
+    tokens = "unknown" if path["tokens_out"] is None else path["tokens_out"]
+    cost = f"{_told(turns)}{tokens} tokens{mean}{sure}{marks}"
     said = _in_full(path, turns) if full else _end(str(path["text"]))
     return f"path {path['sample_index']}: {path['vote']} ({cost}): {said}"
 

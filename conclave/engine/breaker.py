@@ -6,8 +6,10 @@
        ├──no connection, or several failures in a row──→ away ───────┤
        └──a setting or an account is at fault──────────→ barred ─────┘
 
-Slow start: after trouble one call may run; each that the server takes lets one more in, up to as many as ran when the server
-last refused, and from there on one more for every 16. Where a server asks for no particular pause, a pause is a tenth of the time
+Slow start: after an outage one call may run; each that the server takes lets one more in, up to as many as ran when the server
+last began to refuse, and from there on one more for every 8. A refusal halves what may run, but never below what does run:
+it is no reason against calls that the server has taken. Once a server that refused takes a call again, half of its last limit
+may run at once. Where a server asks for no particular pause, a pause is a tenth of the time
 that the trouble has lasted, within bounds: so pauses add a tenth at most to an outage.
 """
 
@@ -24,7 +26,7 @@ from conclave.engine import metrics
 from conclave.engine.trouble import Listener, Trouble, TroubleKind, ignore
 
 _SHARE = 0.1  # of the time that trouble has lasted, to be waited before the next call
-_GROWTH = 1 / 16  # of one call, per call that is taken above the last known limit
+_GROWTH = 1 / 8  # of one call, per call that is taken above the last known limit
 _CALM_S = 10.0  # without a refusal: the server keeps up again
 _RECHECK_FLOOR = 10  # pauses while a setting is at fault are so many times the shortest
 
@@ -127,8 +129,10 @@ class Breaker:
             return
         call.is_taken = True
         self.answered(call)
+        is_over = self._refused_since is not None  # the server has refused calls, and takes them again
         self._refused_since = None
-        self._window = min(self._max_running, self._window + (1.0 if self._window < self._limit else _GROWTH))
+        grown = self._window + (1.0 if self._window < self._limit else _GROWTH)
+        self._window = min(self._max_running, max(grown, self._limit / 2) if is_over else grown)
         metrics.WINDOW.set(int(self._window))
         if self._is_slow and self._now() - self._slowed_at > _CALM_S:
             self._is_slow = False
@@ -153,14 +157,14 @@ class Breaker:
         now = self._now()
         is_news = call.began >= self._slowed_at
         self._refused_why = why
-        if self._refused_since is None:
+        # A refusal comes at once, so a call that began before this one and still runs has been taken.
+        taken = sum(each.is_taken or each.began < call.began for each in self._calls if each is not call)
+        if self._refused_since is None:  # the first since a call was taken: so many were too many
             self._refused_since = now
+            self._limit = max(taken, self._limit / 2, 1.0)
         if is_news:
             self._slowed_at = now
-            taken = sum(each.is_taken for each in self._calls if each is not call)
-            if taken:
-                self._limit = float(taken)
-            self._window = float(max(1, taken))
+            self._window = max(taken, self._window / 2, 1.0)
             metrics.WINDOW.set(int(self._window))
         if told_s is not None:
             self._pause(min(told_s, self._pace.longest_told_s))

@@ -37,7 +37,6 @@ from conclave.engine.protocol import (
     Decoded,
     DecodeRequest,
     EngineLoad,
-    NothingSent,
     PromptTooLong,
     RequestRefused,
 )
@@ -154,7 +153,7 @@ class OpenAIEngine:
         return self._breaker.trouble()
 
     async def decode(self, request: DecodeRequest) -> Decoded:
-        """One path, however long it takes. Raises: PromptTooLong, ContentFiltered, NothingSent, RequestRefused, CannotGoOn."""
+        """One path, however long it takes. Raises: PromptTooLong, ContentFiltered, RequestRefused, CannotGoOn."""
         started = time.perf_counter()
         num_failures = 0
         if continuation.is_gone_on(request) and self._server is None:
@@ -356,21 +355,15 @@ class _Reading:
 
 
 def _decoded(attempt: Attempt, started: float) -> Decoded:
-    """The path of a chat that has ended. Raises: ContentFiltered, NothingSent."""
+    """The path of a chat that has ended. Raises: ContentFiltered when the model refuses."""
     chat = attempt.chat
     total_ms = (time.perf_counter() - started) * 1000
     if chat.refusals and not chat.texts:
         raise ContentFiltered("the model refuses: " + "".join(chat.refusals))
-    finish = finish_reason_of(chat)
-    if not chat.texts and not chat.thoughts:
-        if finish is FinishReason.CONTENT_FILTER:
-            raise ContentFiltered("the server's content filter left nothing of the answer")
-        if finish in (FinishReason.STOP, FinishReason.LENGTH):
-            raise NothingSent(chat.tokens_in, chat.tokens_out, chat.finish_reason)
     return Decoded(
         text=chat.text,
         reasoning=chat.thought,
-        finish_reason=finish,
+        finish_reason=finish_reason_of(chat),
         tokens_in=chat.tokens_in,
         tokens_out=chat.tokens_out,
         mean_logprob=math.fsum(chat.logprobs) / len(chat.logprobs) if chat.logprobs else None,

@@ -117,23 +117,6 @@ class ContentFiltered(PathFault):
         return self.said
 
 
-@dataclass(eq=False)
-class NothingSent(PathFault):
-    """A path that ended without a word; what it cost all the same, None where unknown."""
-
-    tokens_in: int | None
-    tokens_out: int | None
-    finish_reason: str | None
-
-    def __str__(self) -> str:
-        cost = f"{_figure(self.tokens_in)} + {_figure(self.tokens_out)} tokens"
-        return f"the server sent nothing: no text, finish reason {self.finish_reason or 'none'}, {cost}"
-
-
-def _figure(count: int | None) -> str:
-    return "unknown" if count is None else str(count)
-
-
 class Engine(Protocol):
     """Decodes paths, many at a time. Cancelling a `decode` frees what it held in the engine."""
 

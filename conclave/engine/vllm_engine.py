@@ -40,6 +40,11 @@ from conclave.prompts import Message
 from schemas.values import FinishReason
 
 _STOP_LIMIT_S = 10.0
+_FINISH_REASONS = {
+    "stop": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+    "abort": FinishReason.ABORT,
+}  # "repetition", which vLLM knows too, ends no path with an answer
 _CACHED_PROMPTS = 1024
 
 log = structlog.get_logger(__name__)
@@ -141,6 +146,8 @@ class VllmEngine:
             raise EngineLost("the engine core died") from error
         if output is None or not output.outputs:
             raise EngineLost("the engine ended a request without output")
+        if output.outputs[0].finish_reason == "error":
+            raise EngineLost("the engine failed while decoding it")
         return _decoded(output, total_ms=(time.perf_counter() - started) * 1000)
 
     async def _alive(self) -> AsyncLLM:
@@ -250,7 +257,7 @@ def _decoded(output: RequestOutput, *, total_ms: float) -> Decoded:
     logprobs = [min(0.0, max(-100.0, each)) for each in logprobs]
     return Decoded(
         text=path.text,
-        finish_reason=FinishReason.LENGTH if path.finish_reason == "length" else FinishReason.STOP,
+        finish_reason=_FINISH_REASONS.get(path.finish_reason, FinishReason.NONE),
         tokens_in=len(output.prompt_token_ids or ()),
         tokens_out=len(path.token_ids),
         mean_logprob=sum(logprobs) / len(logprobs) if logprobs else None,

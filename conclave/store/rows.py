@@ -42,7 +42,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         "finish_reason", "tokens_in", "tokens_out", "mean_logprob", "min_logprob", "queued_ms", "first_token_ms",
         "total_ms", "model", "engine", "policy", "arm", "probability",
     ),
-    "path_payloads": ("request_id", "asked_at", "step_index", "sample_index", "text", "form", "turns"),
+    "path_payloads": ("request_id", "asked_at", "step_index", "sample_index", "text", "form", "turns", "reasoning"),
     "ballots": (
         "request_id", "asked_at", "step_index", "sample_index", "answer", "weight", "failure", "tokens_in", "tokens_out",
         "mean_logprob", "probability",
@@ -149,7 +149,8 @@ def _path(rows: Rows, each: RecordedEvent, event: PathDecoded | PathFailed) -> N
     key = (context.request_id, asked_at(context.request_id), context.step_index, event.sample_index)
     _step(rows, context.request_id, context.step)
     by = (context.policy, context.arm)
-    tokens = (min(event.tokens_in, _MAX_INT), min(event.tokens_out, _MAX_INT))
+    tokens = (_count(event.tokens_in), _count(event.tokens_out))
+    reasoning = None
     before: tuple[str | None, str]
     if isinstance(event, PathFailed):
         figures: Row = (event.failure.value, None, None, *tokens, None, None, None, None, event.total_ms, None, None)
@@ -160,8 +161,14 @@ def _path(rows: Rows, each: RecordedEvent, event: PathDecoded | PathFailed) -> N
         said = (None, _clean(event.answer), event.finish_reason.value)
         figures = (*said, *tokens, *logprobs, *spent, _clean(event.model), _clean(event.engine))
         text, probability, before = event.text, event.probability, (event.form, _json(event.turns))
+        reasoning = _clean(event.reasoning) or None
     rows["paths"].append((*key, moment(each.recorded_ms), event.launched, *figures, *by, probability))
-    rows["path_payloads"].append((*key, _clean(text), *before))
+    rows["path_payloads"].append((*key, _clean(text), *before, reasoning))
+
+
+def _count(tokens: int | None) -> int | None:
+    """A count as the column holds it."""
+    return None if tokens is None else min(tokens, _MAX_INT)
 
 
 def _verdict(rows: Rows, event: StepDecided) -> None:

@@ -13,9 +13,7 @@ begins again at its first turn: tools have no effect that would be repeated.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-
-from msgspec.structs import replace
+from collections.abc import Iterable, Mapping, Sequence
 
 from conclave import prompts
 from conclave.domain.programs import End
@@ -23,9 +21,9 @@ from conclave.engine.admission import Admission
 from conclave.engine.protocol import (
     CannotGoOn,
     ContentFiltered,
+    Decoded,
     Engine,
     EngineLost,
-    NothingSent,
     PathFault,
     PromptTooLong,
     RequestRefused,
@@ -35,7 +33,7 @@ from conclave.runtime.dead_letters import Cause
 from conclave.runtime.handler import Arrival
 from conclave.tools.toolbox import Toolbox
 from schemas.events import Event, PathDecoded, PathFailed, SampleRequested, StepClosed
-from schemas.values import FinishReason, PathFailure
+from schemas.values import MAX_TEXT_CHARS, FinishReason, PathFailure
 from services.decoder.conversation import Conversation, Room, storable
 
 _REMEMBERED_STEPS = 100_000
@@ -46,7 +44,6 @@ FAULTS: Mapping[type[PathFault], PathFailure] = {
     RequestRefused: PathFailure.BAD_REQUEST,
     CannotGoOn: PathFailure.BAD_PROMPT,
     ContentFiltered: PathFailure.CONTENT_FILTERED,
-    NothingSent: PathFailure.NOTHING_SENT,
 }
 
 
@@ -125,7 +122,7 @@ class Decoder:
         except UnknownPrompt as error:
             return _failed(event, PathFailure.BAD_PROMPT, str(error), started, path)
         except PathFault as fault:
-            return _faulty(event, fault, started, path)
+            return _failed(event, FAULTS[type(fault)], str(fault), started, path)
         except TimeoutError:
             trouble = self._engine.trouble()
             why = "" if trouble is None else f": {trouble}"
@@ -141,6 +138,9 @@ class Decoder:
             if event.context.step_id not in self._closed or (task is not None and task.cancelling()):
                 raise
             return _failed(event, PathFailure.CANCELLED, "its step was decided without it", started, path)
+        spoken = tuple(path.decoded.values())
+        if _is_wordless(spoken):
+            return _without_a_word(event, spoken[-1], started, path)
         return _decoded(event, path, end, self._engine)
 
     async def _cancellable(self, event: SampleRequested, path: Conversation, left_s: float) -> End:
@@ -182,8 +182,8 @@ def _decoded(event: SampleRequested, path: Conversation, end: End, engine: Engin
         answer=end.answer,
         probability=end.probability,
         finish_reason=spoken[-1].finish_reason if spoken else FinishReason.NONE,
-        tokens_in=path.tokens_in,
-        tokens_out=path.tokens_out,
+        tokens_in=_total(each.tokens_in for each in spoken),
+        tokens_out=_total(each.tokens_out for each in spoken),
         mean_logprob=answering.mean_logprob if answering else None,
         min_logprob=answering.min_logprob if answering else None,
         queued_ms=sum(each.queued_ms for each in spoken),
@@ -191,16 +191,36 @@ def _decoded(event: SampleRequested, path: Conversation, end: End, engine: Engin
         total_ms=sum(each.total_ms for each in spoken),
         model=engine.model,
         engine=engine.name,
+        reasoning=_thought(spoken, room=MAX_TEXT_CHARS - sum(len(turn.text) for turn in path.turns)),
     )
 
 
-def _faulty(event: SampleRequested, fault: PathFault, started: float, path: Conversation) -> PathFailed:
-    """The failure of a path that is itself at fault, with what it cost all the same."""
-    failed = _failed(event, FAULTS[type(fault)], str(fault), started, path)
-    if isinstance(fault, NothingSent):
-        spent_in, spent_out = fault.tokens_in or 0, fault.tokens_out or 0
-        return replace(failed, tokens_in=failed.tokens_in + spent_in, tokens_out=failed.tokens_out + spent_out)
-    return failed
+def _total(counts: Iterable[int | None]) -> int | None:
+    """The sum of what all turns cost; None where one's cost is unknown."""
+    known = list(counts)
+    return None if None in known else sum(each or 0 for each in known)
+
+
+def _thought(spoken: Sequence[Decoded], *, room: int) -> str:
+    """What the engine told apart as thoughts, turn after turn: with the texts no longer than a text may be."""
+    return storable("\n\n".join(each.reasoning for each in spoken if each.reasoning))[: max(0, room)]
+
+
+def _is_wordless(spoken: Sequence[Decoded]) -> bool:
+    """True when the engine ended each turn without a word. A call of a tool that is not ours has none and is something."""
+    is_nothing = [not (each.text or each.reasoning) for each in spoken]
+    return bool(spoken) and all(is_nothing) and spoken[-1].finish_reason is not FinishReason.TOOL_CALLS
+
+
+def _without_a_word(event: SampleRequested, decoded: Decoded, started: float, path: Conversation) -> PathFailed:
+    """The failure of a path of which nothing came; it has its cost all the same."""
+    cost = " + ".join("unknown" if each is None else str(each) for each in (decoded.tokens_in, decoded.tokens_out))
+    ended = f"no text, finish reason {decoded.finish_reason.value}, {cost} tokens"
+    if decoded.finish_reason is FinishReason.CONTENT_FILTER:
+        message = f"the server's content filter left nothing: {ended}"
+        return _failed(event, PathFailure.CONTENT_FILTERED, message, started, path)
+    speaker = "model said" if decoded.tokens_out else "server sent"
+    return _failed(event, PathFailure.NOTHING_SENT, f"the {speaker} nothing: {ended}", started, path)
 
 
 def _failed(

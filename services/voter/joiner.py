@@ -159,8 +159,8 @@ def _ballots(vote: Vote) -> Sequence[Ballot]:
                 sample_index=vote.sample_index,
                 answer=vote.answer,
                 probability=vote.probability,
-                tokens_in=vote.tokens_in,
-                tokens_out=vote.tokens_out,
+                tokens_in=vote.tokens_in or 0,  # what is unknown adds nothing to a sum
+                tokens_out=vote.tokens_out or 0,
                 mean_logprob=vote.mean_logprob,
             )
             return (_within_bounds(cast, vote.context.ask),)

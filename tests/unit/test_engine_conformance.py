@@ -59,7 +59,7 @@ class Ends:
     finish: FinishReason | None = None
     calls: int = 1
     says: str = ""
-    within_s: float = 3.0
+    within_s: float = 10.0
     after_s: float = 0.0
     left_s: float = 600.0
 
@@ -419,6 +419,36 @@ async def test_a_sample_ends_soon_and_says_what_happened(name: str, connections:
         assert must.finish is None or end.finish_reason is must.finish
     assert len(server.calls) <= must.calls, f"{len(server.calls)} calls"
     assert took_s >= must.after_s, f"it came again after {took_s:.2f} s"
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens", "mean_logprob", "reasoning"),
+    [
+        ("429 twice", (12, 8), None, ""),
+        ("usage with a null", (12, None), None, ""),
+        ("usage missing", (None, None), None, ""),
+        ("usage negative and absurd", (None, None), None, ""),
+        ("usage as text", (None, None), None, ""),
+        ("log probabilities with a null", (None, None), -0.1, ""),
+        ("log probabilities with NaN", (None, None), None, ""),
+        ("log probabilities of minus infinity", (None, None), -100.0, ""),
+        ("log probabilities above 0", (None, None), 0.0, ""),
+        ("a thought apart from the answer", (None, None), None, "Answer: 5?"),
+        ("a thought and no answer", (None, None), None, "We need … Answer: 5 maybe"),
+    ],
+)
+async def test_what_is_unknown_is_unknown_and_a_thought_is_kept_apart(
+    name: str,
+    tokens: tuple[int | None, int | None],
+    mean_logprob: float | None,
+    reasoning: str,
+    connections: AsyncOpenAI,
+) -> None:
+    async with served(connections, *CASES[name][0]) as (_, _, decoder):
+        path = await end_of(decoder, sample())
+    assert isinstance(path, PathDecoded)
+    assert (path.tokens_in, path.tokens_out, path.mean_logprob, path.reasoning) == (*tokens, mean_logprob, reasoning)
+    assert "maybe" not in path.text
 
 
 def test_there_are_as_many_ways_to_misbehave_as_are_asked_for() -> None:

@@ -101,3 +101,11 @@ def test_what_was_said_before_the_last_turn_is_kept_with_the_path() -> None:
     assert msgspec.convert(_json_column(path, "path_payloads", "turns"), tuple[Turn, ...]) == turns
     assert _json_column(one, "path_payloads", "turns") == []
     assert _json_column(made.failed(made.context(), 0, 1), "path_payloads", "turns") == []
+
+
+def test_a_count_that_is_unknown_and_a_thought_are_stored_as_such() -> None:
+    path = replace(made.decoded(made.context(), 0, 1, "4"), tokens_in=None, tokens_out=2**40, reasoning="so \0 4")
+    rows = rows_of([_recorded(path)])
+    (figures,), (texts,) = rows["paths"], rows["path_payloads"]
+    assert [figures[TABLES["paths"].index(name)] for name in ("tokens_in", "tokens_out")] == [None, 2**31 - 1]
+    assert texts[TABLES["path_payloads"].index("reasoning")] == "so \N{REPLACEMENT CHARACTER} 4"
