@@ -11,7 +11,7 @@ from conclave.domain.programs import PROGRAMS, Speak
 from conclave.engine.protocol import Decoded, DecodeRequest
 from conclave.prompts import PromptSet
 from conclave.tools import TOOLS
-from schemas.values import Ask, Call, Turn
+from schemas.values import Ask, Call, FinishReason, Turn
 
 Fields = Mapping[str, str]
 
@@ -99,7 +99,8 @@ class BatchDecoder:
                 DecodeRequest(str(index), rendered.messages, rendered.stop, ask.temperature, ask.top_p, ask.max_tokens)
             )
         for (path, move), decoded in zip(speaking, self._engine.decode(requests), strict=True):
-            reading = self._prompt_set.form(move.form).read(decoded.text, move.so_far)
+            is_cut = decoded.finish_reason is FinishReason.LENGTH
+            reading = self._prompt_set.form(move.form).read(decoded.text, move.so_far, is_cut=is_cut)
             path.turns.append(
                 Turn(
                     form=move.form,
