@@ -61,6 +61,8 @@ _SLASHED_DATE = re.compile(r"\d{1,4}/\d{1,2}/\d{1,4}")
 _RANGE = re.compile(r"\d+(?:-\d+)+")
 _CODE = re.compile(r"0\d{3,}|\d+(?:\.\d+){2,}|\d[\d ]*-[\d -]*|0\d[\d ]{6,}")
 _INFINITY = re.compile(r"([-+]?) ?(?:∞|infinity|inf)", re.IGNORECASE)
+_EMPTY_SET = re.compile(r"\{ ?\}|∅|(?:the )?(?:empty|null) set", re.IGNORECASE)
+_OR = re.compile(r"\bor\b", re.IGNORECASE)
 _MATHS_MARK = re.compile(r"[\\^_{}=<>≤≥∈∪∩→]|[-+*/]\s?\(")
 _OPENING, _CLOSING = "([{", ")]}"
 
@@ -210,6 +212,10 @@ def _compared(text: str, depth: int) -> Reading | None:
     return Reading(f"(-∞, {value}{']' if sign == '≤' else ')'}", variable=variable)
 
 
+def _empty(text: str, depth: int) -> Reading | None:
+    return Reading("words ∅") if _EMPTY_SET.fullmatch(text) else None
+
+
 def _infinite(text: str, depth: int) -> Reading | None:
     match = _INFINITY.fullmatch(text)
     return Reading(("-" if match[1] == "-" else "") + "∞") if match else None
@@ -253,12 +259,17 @@ def _listed(text: str, depth: int) -> Reading | None:
     names = {reading.variable for reading in readings}
     if SILENT in readings:
         return None
-    if len(names) == 1 or (
-        readings[0].variable and names == {readings[0].variable, ""} and not any(r.variable for r in readings[1:])
-    ):
+    is_of_one = names == {readings[0].variable, ""} and not any(reading.variable for reading in readings[1:])
+    if len(names) == 1 or (readings[0].variable and is_of_one):
         bare = [replace(reading, variable="") for reading in readings]
-        return Reading(_unordered(sorted(_values(bare))), variable=readings[0].variable)
-    return Reading(_unordered(sorted(_values(readings))))
+        return Reading(_joined(text, _values(bare)), variable=readings[0].variable)
+    return Reading(_joined(text, _values(readings)))
+
+
+def _joined(text: str, values: list[str]) -> str:
+    """Values in any order. Of numbers "2 or 5" says what "2 and 5" does, of words it does not."""
+    is_either = any(value.startswith("words ") for value in values) and _OR.search(text) is not None
+    return ("either " if is_either else "") + _unordered(sorted(values))
 
 
 def _unordered(values: list[str]) -> str:
@@ -330,5 +341,6 @@ def _closing(text: str) -> int:
 
 
 _READERS = (
-    _choice, _moment, _code, _in_base, _infinite, _quantity, _bracketed, _union, _compared, _reckoned, _assigned, _listed, _formula,
+    _choice, _moment, _code, _in_base, _empty, _infinite, _quantity, _bracketed, _union, _compared, _reckoned, _assigned, _listed,
+    _formula,
 )  # fmt: skip
