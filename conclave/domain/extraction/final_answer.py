@@ -88,7 +88,11 @@ _WITHDRAWN = Said("")
 
 def final_answer(text: str, is_cut: bool) -> str | None:
     """The last final answer that the text commits to; None when there is none."""
-    data = spoken(text)
+    return answer_said(spoken(text), is_cut)
+
+
+def answer_said(data: bytes, is_cut: bool) -> str | None:
+    """The same of what is said, without thoughts, as `spoken` gives it."""
     for _ in range(_MAX_SECTIONS):
         end = _end_of_section(data)
         said = _last_said(data[:end], is_cut and end == len(data))

@@ -2,7 +2,7 @@
 
 import re
 
-from conclave.domain.extraction.final_answer import final_answer
+from conclave.domain.extraction.final_answer import answer_said
 from conclave.domain.extraction.patterns import Last
 from conclave.domain.extraction.thoughts import spoken
 from conclave.domain.extraction.tidying import tidied
@@ -22,12 +22,11 @@ _PERCENTAGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:%|percent|/\s*100\b|out of
 
 def short_reply(text: str, is_cut: bool) -> str | None:
     """What final_answer finds; else all of a reply that is one line long, without lines on its confidence and reasons."""
-    answer = final_answer(text, is_cut)
-    if answer is not None or is_cut:
+    data = spoken(text)
+    answer = answer_said(data, is_cut)
+    if answer is not None or is_cut or len(data) > 8 * _MAX_ANSWER_CHARS:
         return answer
-    said = spoken(text).decode().strip()
-    if len(said) > 2 * _MAX_ANSWER_CHARS:
-        return None
+    said = data.decode().strip()
     lines = [line for line in said.splitlines() if line.strip() and not _METADATA.match(line)]
     if len(lines) != 1 or len(lines[0]) > _MAX_REPLY_CHARS or "\\boxed" in lines[0]:
         return None
