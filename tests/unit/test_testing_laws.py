@@ -1,5 +1,6 @@
 """The laws that ship for whoever adds something find what breaks them."""
 
+import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,7 +11,15 @@ from conclave.domain.programs import End, Program, Speak
 from conclave.domain.programs.moves import Asked
 from conclave.domain.stopping import STOPPING_RULES, Labels, StoppingRule
 from conclave.domain.thought import Conclude, Grow, Strategy, Think, Thought, surest
+from conclave.errors import Rejected
+from conclave.runtime.dead_letters import Cause
+from conclave.runtime.handler import Arrival
+from conclave.runtime.handling import Work
+from conclave.testing import events as made
 from conclave.testing import programs, rules, strategies
+from conclave.testing.services import outputs_of
+from conclave.testing.simulation import quiet
+from schemas.events import Event, ReasoningRequested
 from schemas.values import Ask, Call, Step, Turn
 
 
@@ -84,3 +93,31 @@ def test_every_stopping_rule_that_ships_keeps_the_law(name: str) -> None:
 def test_a_stopping_rule_that_breaks_the_law_is_found(rule, said: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(AssertionError, match=said):
         check_all(lambda rng: rules.check_stopping(StoppingRule(rule), {}, rng))
+
+
+class Refuses:
+    """A handler that takes nothing."""
+
+    async def handle(self, event: Event, arrival: Arrival) -> Sequence[Event]:
+        raise Rejected("$.question", "another one", "this one")
+
+    def give_up(self, event: Event, arrival: Arrival, cause: Cause) -> Sequence[Event]:
+        return ()
+
+    def unreadable(self, value: bytes | None, arrival: Arrival, cause: Cause) -> Sequence[Event]:
+        return ()
+
+
+class Dawdles(Refuses):
+    """One that never gets done."""
+
+    async def handle(self, event: Event, arrival: Arrival) -> Sequence[Event]:
+        await asyncio.sleep(3600)
+        return ()
+
+
+@pytest.mark.parametrize(("handler", "said"), [(Refuses(), "expected another one"), (Dawdles(), "did not finish")])
+def test_a_service_that_does_not_handle_its_events_is_found(handler: Refuses, said: str) -> None:
+    asked = ReasoningRequested(question="How many?", request_id=made.REQUEST_ID)
+    with quiet(), pytest.raises(AssertionError, match=said):
+        outputs_of("decomposer", Work(handler=handler), [asked])
