@@ -42,7 +42,7 @@ _SAMPLES = 8
 
 
 @asynccontextmanager
-async def _stack(settings: dict[str, str]) -> AsyncIterator[tuple[Pipeline, PostgresServer]]:
+async def stack(settings: dict[str, str]) -> AsyncIterator[tuple[Pipeline, PostgresServer]]:
     """A broker, a database and every service, of this run alone."""
     folder = _CHECKOUT / ".conclave" / f"bench-{os.getpid()}-{uuid.uuid4().hex[:4]}"
     folder.mkdir(parents=True)
@@ -66,7 +66,7 @@ async def _stack(settings: dict[str, str]) -> AsyncIterator[tuple[Pipeline, Post
 
 async def throughput(rounds: int, num_requests: int) -> dict[str, object]:
     """(a): medians in records or paths a second, and their ratios."""
-    async with _stack({"CONCLAVE_SCRIPTED_LATENCY_MS": "0", "CONCLAVE_MAX_IN_FLIGHT": "512"}) as (pipeline, server):
+    async with stack({"CONCLAVE_SCRIPTED_LATENCY_MS": "0", "CONCLAVE_MAX_IN_FLIGHT": "512"}) as (pipeline, server):
         number = num_requests * _SAMPLES
         await bare_loops.fill(pipeline.address, "bench-in", number, 1200)
         await _store_paths(pipeline, server, 20)  # warm
@@ -114,7 +114,7 @@ async def _store_paths(pipeline: Pipeline, server: PostgresServer, num_requests:
 
 async def overhead(rate: float, duration_s: float) -> dict[str, object]:
     """(b): milliseconds from publishing to the answer in a client's hands, and between the records of each stage."""
-    async with _stack({"CONCLAVE_SCRIPTED_LATENCY_MS": "0"}) as (pipeline, _):
+    async with stack({"CONCLAVE_SCRIPTED_LATENCY_MS": "0"}) as (pipeline, _):
         await _paced(pipeline, rate, 3.0)  # warm
         seen = await _paced(pipeline, rate, duration_s)
         stages = await _stages(pipeline, set(seen))
@@ -196,11 +196,11 @@ async def against_vllm(num_questions: int, rounds: int) -> dict[str, object]:
         "CONCLAVE_MODEL": str(_MODEL),
         "CONCLAVE_MAX_RUNNING": "128",
         "CONCLAVE_MAX_IN_FLIGHT": "512",
-        **_cpu(),
+        **vllm_on_one_core(),
     }
 
     async def conclave() -> float:
-        async with _stack(settings) as (pipeline, _):
+        async with stack(settings) as (pipeline, _):
             await _answer(pipeline, questions[:5])
             return await _answer(pipeline, questions)
 
@@ -221,7 +221,7 @@ async def against_vllm(num_questions: int, rounds: int) -> dict[str, object]:
     }
 
 
-def _cpu() -> dict[str, str]:
+def vllm_on_one_core() -> dict[str, str]:
     return {"VLLM_CPU_OMP_THREADS_BIND": str((os.cpu_count() or 1) - 1), "VLLM_CPU_KVCACHE_SPACE": "1"}
 
 
@@ -265,7 +265,7 @@ def _bare_vllm(questions: list[str]) -> float:
         data, script = Path(folder) / "questions.json", Path(folder) / "bare.py"
         data.write_text(json.dumps(questions))
         script.write_text(_BARE)
-        command = [sys.executable, str(script), str(data), str(_MODEL), str(_SAMPLES), json.dumps(_cpu())]
+        command = [sys.executable, str(script), str(data), str(_MODEL), str(_SAMPLES), json.dumps(vllm_on_one_core())]
         environment = {**os.environ, "PYTHONPATH": str(_CHECKOUT)}
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, env=environment)
     rates = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("RATE")]
