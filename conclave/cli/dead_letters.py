@@ -72,7 +72,10 @@ def replay(letter_id: str | None, is_all: bool, topic: str | None) -> None:
 
 
 async def _replay(letter_id: str | None, topic: str | None) -> int:
-    letters = await _letters(topic, _ALL) if letter_id is None else [await _letter(letter_id)]
+    letters = [await _letter(letter_id)] if letter_id is not None else await _letters(topic, _ALL)
+    if letter_id is None and (partial := [letter.id for letter in letters if letter.left_out]):
+        click.echo(f"{len(partial)} lack a part of their record: {', '.join(partial[:10])}", err=True)
+        letters = [letter for letter in letters if not letter.left_out]
     async with Client(bootstrap_servers()) as client:
         for letter in letters:
             await client.replay(letter)

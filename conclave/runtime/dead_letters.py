@@ -1,11 +1,18 @@
-"""Dead letters: the bytes as received, and in headers why no one could handle them and where they lay."""
+"""Dead letters: the bytes as received, and in headers why no one could handle them and where they lay.
 
+What a broker delivers may be larger than what it takes back: a compressed batch is measured compressed. A dead letter that
+does not fit goes without the largest of value, headers received and key, if need be without two or all of them, and says
+of each how large it was and what its SHA-256 is.
+"""
+
+import hashlib
 import traceback
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
 
 from conclave.errors import ConclaveError, Rejected
+from conclave.runtime.limits import MAX_RECORD_BYTES
 from conclave.runtime.record import Output, Record
 from schemas import flow
 from schemas.codec import UnreadableEvent
@@ -13,9 +20,14 @@ from schemas.envelope import Headers, header, rfc3339
 
 PREFIX = "conclave-"
 _MAX_MESSAGE_CHARS = 2000
+_MAX_FIELD_CHARS = 500  # a JSON path holds names that a producer chose
+_LAST_MS = 253_402_300_799_999  # of the year 9999; a record's timestamp is whatever its producer says
 REPLAY_HEADER = (
     PREFIX + "replay"
 )  # set by `conclave dead-letters replay`: makes a replayed request new to deduplication
+
+
+_LEFT_OUT_HEADERS = {f"{PREFIX}{part}-{what}" for part in ("value", "headers", "key") for what in ("bytes", "sha256")}
 
 
 class Reason(StrEnum):
@@ -63,25 +75,58 @@ def cause_of(error: Exception, attempts: int = 1) -> Cause:
             return Cause(Reason.HANDLER, f"{type(error).__name__}: {error}", "", attempts, frames)
 
 
-def dead_letter(record: Record, cause: Cause, *, service: str, now_ms: int) -> Output:
-    """The record to publish to the source topic's dead letters: key, value and headers as received, and why."""
+def dead_letter(
+    record: Record, cause: Cause, *, service: str, now_ms: int, max_bytes: int = MAX_RECORD_BYTES
+) -> Output:
+    """The record to publish to the source topic's dead letters: key, value and headers as received, and why.
+
+    What makes it larger than `max_bytes` is left out, which its own headers say; they alone may be larger.
+    """
     added = {
         "reason": cause.reason.value,
-        "field": cause.field,
+        "field": cause.field[:_MAX_FIELD_CHARS],
         "error": cause.error[:_MAX_MESSAGE_CHARS],
         "stack": cause.stack[-2000:],
         "topic": record.topic,
         "partition": str(record.partition),
         "offset": str(record.offset),
-        "recorded-at": rfc3339(max(0, record.timestamp)),
+        "recorded-at": rfc3339(min(max(0, record.timestamp), _LAST_MS)),
         "attempts": str(cause.attempts),
         "dead-at": rfc3339(now_ms),
         "service": service,
         "version": version("conclave"),
     }
-    kept = tuple((name, value) for name, value in record.headers if name.removeprefix(PREFIX) not in added)
-    new = tuple((PREFIX + name, value.encode("utf-8", "replace")) for name, value in added.items() if value)
-    return Output(flow.dead_letter_topic(record.topic), record.key, record.value, kept + new)
+    own = {PREFIX + name for name in added} | _LEFT_OUT_HEADERS
+    kept = tuple((name, value) for name, value in record.headers if name not in own)
+    topic, said = flow.dead_letter_topic(record.topic), _headers(added)
+    letter = Output(topic, record.key, record.value, (*kept, *said))
+    if letter.size <= max_bytes:
+        return letter
+    parts = {
+        "value": record.value or b"",
+        "headers": b"".join(name.encode("utf-8", "replace") + (value or b"") for name, value in kept),
+        "key": record.key or b"",
+    }
+    for part in sorted(parts, key=lambda part: -len(parts[part])):
+        if letter.size <= max_bytes:
+            break
+        said += _left_out(part, parts.pop(part))
+        letter = Output(
+            topic,
+            record.key if "key" in parts else None,
+            record.value if "value" in parts else None,
+            (*kept, *said) if "headers" in parts else said,
+        )
+    return letter
+
+
+def _left_out(part: str, data: bytes) -> Headers:
+    """What a dead letter says of a part of its record that it has no room for."""
+    return _headers({f"{part}-bytes": str(len(data)), f"{part}-sha256": hashlib.sha256(data).hexdigest()})
+
+
+def _headers(named: dict[str, str]) -> Headers:
+    return tuple((PREFIX + name, value.encode("utf-8", "replace")) for name, value in named.items() if value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +142,11 @@ class DeadLetter:
     value: bytes | None
     headers: Headers
     recorded_ms: int
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What of its record it had no room for: "value", "headers", "key"."""
+        return tuple(part for part in ("value", "headers", "key") if header(self.headers, f"{PREFIX}{part}-bytes"))
 
 
 def read(record: Record) -> DeadLetter:
@@ -119,6 +169,14 @@ def read(record: Record) -> DeadLetter:
 
 
 def replay(letter: DeadLetter, token: str) -> Output:
-    """The record that gives a dead letter another try: as it was received, marked with a fresh `token`."""
+    """The record that gives a dead letter another try: as it was received, marked with a fresh `token`.
+
+    Raises: Rejected for a dead letter that lacks a part of its record.
+    """
+    if letter.left_out:
+        where = "/".join(header(letter.headers, PREFIX + name) or "" for name in ("topic", "partition", "offset"))
+        raise Rejected(
+            "letter", f"its whole record, which lies at {where}", f"one without {', '.join(letter.left_out)}"
+        )
     kept = tuple((name, value) for name, value in letter.headers if not name.startswith(PREFIX))
     return Output(letter.source_topic, letter.key, letter.value, (*kept, (REPLAY_HEADER, token.encode())))

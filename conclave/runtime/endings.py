@@ -105,7 +105,7 @@ class Endings:
         return self._given_up(records_of(group), cause, give_up)
 
     def _given_up(self, records: Sequence[Record], cause: Cause, give_up: Callable[[], Decision]) -> Ending:
-        letters = [self._publisher.dead_letter(record, cause) for record in records]
+        letters = self._publisher.dead_letters(records, cause)
         for record in records:
             metrics.DEAD_LETTERS.labels(record.topic, cause.reason.value).inc()
         offsets = tuple(record.offset for record in records)

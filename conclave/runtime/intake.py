@@ -7,15 +7,19 @@ from conclave.errors import ConclaveError
 from conclave.runtime import dead_letters
 from conclave.runtime.dead_letters import Cause, Reason
 from conclave.runtime.handler import Arrival
+from conclave.runtime.limits import (
+    MAX_COMPLETION_BYTES,
+    MAX_DEAD_LETTERS_BYTES,
+    MAX_OUTPUT_BYTES,
+    MAX_RECORD_BYTES,
+    MAX_VALUE_BYTES,
+)
 from conclave.runtime.record import Output, Record, coordinates, output_of
 from schemas import cloudevents, codec
-from schemas.codec import UnreadableEvent
+from schemas.codec import Defect, UnreadableEvent
 from schemas.envelope import header
 from schemas.events import Event
 from schemas.ids import derived_event_id
-
-# A record's own bytes plus what the client's batch adds to them stay below the producer's request limit.
-MAX_OUTPUT_BYTES = 1_400_000
 
 RequestKey = Callable[[Event, Arrival], str | None]
 
@@ -39,6 +43,9 @@ class Publisher:
 
     def read(self, record: Record) -> Event:
         """The event in a record. Raises: UnreadableEvent, naming the field."""
+        if record.value is not None and len(record.value) > MAX_VALUE_BYTES:
+            message = f"expected at most {MAX_VALUE_BYTES} bytes without compression, got {len(record.value)}"
+            raise UnreadableEvent(Defect.UNDECODABLE, "$", message)
         return codec.read(record.topic, record.headers, record.value)
 
     def arrival(self, record: Record) -> Arrival:
@@ -57,30 +64,47 @@ class Publisher:
     def outputs(self, cause: Record, events: Iterable[Event], carry: Event | None = None) -> tuple[Output, ...]:
         """The records that publish `events`, and `carry` to the cause's own partition.
 
-        Raises: Unpublishable, for the first that is too large or breaks its own schema.
+        Raises: Unpublishable, for the first that breaks its own schema or is too large, alone or with those before it.
         """
-        published, refused = self.publishable(cause, events, carry)
-        if refused:
-            raise refused[0]
-        return published
+        published, num_bytes = [], 0
+        for index, event in enumerate((*events, carry) if carry is not None else events):
+            output = self._output(cause, event, index, is_carry=event is carry)
+            num_bytes += output.size
+            if output.size > MAX_OUTPUT_BYTES:
+                raise _too_large(event, output.size, MAX_OUTPUT_BYTES)
+            if num_bytes > MAX_COMPLETION_BYTES:
+                raise _too_large(event, num_bytes, MAX_COMPLETION_BYTES, what=f"{index + 1} outputs, the last one")
+            published.append(output)
+        return tuple(published)
 
     def publishable(
         self, cause: Record, events: Iterable[Event], carry: Event | None = None
     ) -> tuple[tuple[Output, ...], list[Unpublishable]]:
-        """The same, and what is wrong with those that can't be published."""
+        """The same for what gives something up: those that can be published, and what is wrong with the others."""
         published, refused = [], []
         for index, event in enumerate((*events, carry) if carry is not None else events):
             try:
-                published.append(self._output(cause, event, index, cause.partition if event is carry else None))
+                output = self._output(cause, event, index, is_carry=event is carry)
+                if output.size > MAX_RECORD_BYTES:
+                    raise _too_large(event, output.size, MAX_RECORD_BYTES)
+                published.append(output)
             except Unpublishable as error:
                 refused.append(error)
         return tuple(published), refused
 
-    def dead_letter(self, record: Record, cause: Cause) -> Output:
-        """The record's dead letter."""
-        return dead_letters.dead_letter(record, cause, service=self.service, now_ms=self.clock_ms())
+    def dead_letters(self, records: Iterable[Record], cause: Cause) -> list[Output]:
+        """The records' dead letters, together about MAX_DEAD_LETTERS_BYTES at most: beyond that they go without values."""
+        letters, left = [], MAX_DEAD_LETTERS_BYTES
+        for record in records:
+            room = min(MAX_RECORD_BYTES, left)
+            letter = dead_letters.dead_letter(
+                record, cause, service=self.service, now_ms=self.clock_ms(), max_bytes=room
+            )
+            letters.append(letter)
+            left = max(0, left - letter.size)
+        return letters
 
-    def _output(self, cause: Record, event: Event, index: int, partition: int | None) -> Output:
+    def _output(self, cause: Record, event: Event, index: int, *, is_carry: bool) -> Output:
         kind = type(event).__name__
         try:
             output = output_of(
@@ -89,7 +113,7 @@ class Publisher:
                 event_id=derived_event_id(self.service, _identity(cause), kind, index),
                 parent=attribute(cause, "traceparent"),
                 now_ms=self.clock_ms(),
-                partition=partition,
+                partition=cause.partition if is_carry else None,
             )
             # What cannot be read back would be a dead letter one service on, where nobody knows what waits for it.
             codec.decode(output.topic, codec.versioned_type(type(event)), output.value)
@@ -97,10 +121,12 @@ class Publisher:
             raise Unpublishable(Cause(Reason.OUTPUT_INVALID, f"{kind}: {error}", error.field)) from error
         except Exception as error:  # no event at all, or one that no JSON can hold
             raise Unpublishable(Cause(Reason.OUTPUT_INVALID, f"{kind}: {error}")) from error
-        if output.size > MAX_OUTPUT_BYTES:
-            text = f"{kind} of {output.size} bytes for {output.topic}; at most {MAX_OUTPUT_BYTES}"
-            raise Unpublishable(Cause(Reason.OUTPUT_TOO_LARGE, text))
         return output
+
+
+def _too_large(event: Event, num_bytes: int, max_bytes: int, *, what: str = "an output") -> Unpublishable:
+    text = f"{what}, {type(event).__name__}: {num_bytes} bytes; at most {max_bytes}"
+    return Unpublishable(Cause(Reason.OUTPUT_TOO_LARGE, text))
 
 
 def event_id(record: Record) -> str:

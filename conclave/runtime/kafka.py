@@ -28,9 +28,10 @@ from aiokafka.errors import (
 from aiokafka.record._crecords import default_records as _c_extension  # noqa: F401  (13 times slower without: fail at start)
 from aiokafka.structs import OffsetAndMetadata
 
-from conclave.errors import Fenced, LostDependency
-from conclave.runtime import broker
+from conclave.errors import Fenced, LostDependency, Rejected
+from conclave.runtime import broker, kafka_headers  # noqa: F401  (header names of any bytes: at import)
 from conclave.runtime.broker import Membership, Rebalance
+from conclave.runtime.limits import MAX_BATCH_BYTES, MAX_RECORD_BYTES, PRODUCER_BATCH_BYTES
 from conclave.runtime.record import Output, Record, Tp
 
 # After a commit the broker answers CONCURRENT_TRANSACTIONS until its markers are written. aiokafka waits this long before
@@ -42,7 +43,6 @@ logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 T = TypeVar("T")
 TIME_LIMIT_S = 30.0
-MAX_REQUEST_BYTES = 1_500_000
 _LOST = (KafkaError, OSError, TimeoutError, AssertionError)
 
 
@@ -78,6 +78,7 @@ class GroupConsumer:
             max_poll_interval_ms=max_poll_interval_ms,
             fetch_max_wait_ms=250,
             retry_backoff_ms=100,
+            max_partition_fetch_bytes=MAX_BATCH_BYTES,
         )
 
     async def start(self, topics: Sequence[str], rebalance: Rebalance) -> None:
@@ -140,8 +141,8 @@ class TransactionalProducer:
             transactional_id=self._transactional_id,
             acks="all",
             transaction_timeout_ms=30_000,
-            max_batch_size=1 << 20,
-            max_request_size=MAX_REQUEST_BYTES,
+            max_batch_size=PRODUCER_BATCH_BYTES,
+            max_request_size=MAX_RECORD_BYTES,
             request_timeout_ms=20_000,
             retry_backoff_ms=5,
         )
@@ -208,7 +209,7 @@ class PlainProducer:
             enable_idempotence=True,
             acks="all",
             max_batch_size=1 << 18,
-            max_request_size=MAX_REQUEST_BYTES,
+            max_request_size=MAX_RECORD_BYTES,
             request_timeout_ms=20_000,
         )
 
@@ -243,6 +244,7 @@ class LogReader:
             isolation_level="read_committed",
             request_timeout_ms=45_000,
             fetch_max_wait_ms=100,
+            max_partition_fetch_bytes=MAX_BATCH_BYTES,
         )
 
     async def start(self) -> None:
@@ -366,6 +368,8 @@ class Kafka:
 
 
 async def _send(producer: AIOKafkaProducer, output: Output) -> "asyncio.Future[object]":
+    if output.size > MAX_RECORD_BYTES:
+        raise Rejected("record", f"at most {MAX_RECORD_BYTES} bytes for {output.topic}", f"{output.size} bytes")
     headers = [(name, value or b"") for name, value in output.headers]
     key = b"" if output.key is None and output.value is None else output.key
     future: asyncio.Future[object] = await producer.send(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from conclave.runtime.limits import BATCH_OVERHEAD_BYTES, HEADER_OVERHEAD_BYTES
 from schemas import codec, flow
 from schemas.envelope import Envelope, Headers, child_traceparent, rfc3339
 from schemas.events import Event
@@ -49,8 +50,18 @@ class Output:
 
     @property
     def size(self) -> int:
-        """Bytes of key, value and headers."""
-        return len(self.key or b"") + len(self.value or b"") + sum(len(k) + len(v or b"") for k, v in self.headers)
+        """The bytes of a batch that holds this record alone, without compression; never too few."""
+        return BATCH_OVERHEAD_BYTES + len(self.key or b"") + len(self.value or b"") + headers_size(self.headers)
+
+
+def headers_size(headers: Headers) -> int:
+    """Bytes of headers in a record; never too few."""
+    return sum(
+        HEADER_OVERHEAD_BYTES
+        + (len(name) if name.isascii() else len(name.encode("utf-8", "replace")))
+        + len(value or b"")
+        for name, value in headers
+    )
 
 
 def coordinates(record: Record) -> str:

@@ -213,7 +213,7 @@ class Sink:
             return
         cause = dead_letters.cause_of(error)
         metrics.DEAD_LETTERS.labels(record.topic, cause.reason.value).inc()
-        await self._producer.publish([self._publisher.dead_letter(record, cause)])
+        await self._producer.publish(self._publisher.dead_letters([record], cause))
 
     async def _maintain(self) -> None:
         while True:

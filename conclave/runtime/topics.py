@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from conclave.runtime.kafka import Admin
+from conclave.runtime.limits import MAX_BATCH_BYTES
 from schemas import flow
 
 _DAY_MS = 86_400_000
@@ -24,14 +25,14 @@ def topic_specs(partitions: int) -> list[TopicSpec]:
         config = {
             "cleanup.policy": row.cleanup,
             "retention.ms": str(int(row.retention_days * _DAY_MS)),
-            "max.message.bytes": str(2 << 20),
+            "max.message.bytes": str(MAX_BATCH_BYTES),
             "message.timestamp.type": "LogAppendTime" if row.is_stamped_by_broker else "CreateTime",
         }
         specs.append(TopicSpec(row.topic.value, 1 if row.is_broadcast else partitions, config))
         if not row.is_broadcast:
             dead = {
                 "retention.ms": str(int(flow.DEAD_LETTER_RETENTION_DAYS * _DAY_MS)),
-                "max.message.bytes": str(2 << 20),
+                "max.message.bytes": str(MAX_BATCH_BYTES),
             }
             specs.append(TopicSpec(flow.dead_letter_topic(row.topic.value), 1, dead))
     return specs

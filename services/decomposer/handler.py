@@ -9,6 +9,7 @@ unreadable, with a key or an id      ->  dead letter + RequestFailed(invalid)
 given up for any other cause         ->  dead letter + RequestFailed(no_answer)
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -63,8 +64,9 @@ class Decomposer:
         request_id = claimed_request_id(value, arrival)
         if request_id is None:
             return []
-        message = f"{cause.field}: {cause.message}; in {record_named(arrival)}".removeprefix(": ")
-        return [RequestFailed(request_id=request_id, failure=RequestFailure.INVALID, message=message[:4096])]
+        text = f"{cause.field[:200]}: {cause.error[:1500]}; in {record_named(arrival)}".removeprefix(": ")
+        message = dataclasses.replace(cause, error=text).message
+        return [RequestFailed(request_id=request_id, failure=RequestFailure.INVALID, message=message)]
 
     def request_key(self, event: Event, arrival: Arrival) -> str | None:
         """What recognises a request that is published twice; None while it is not valid and under its own key."""

@@ -17,7 +17,7 @@ from conclave.engine.trouble import Listener, Trouble, ignore
 from conclave.prompts import PromptSet
 from conclave.prompts.reading import read_set
 from conclave.runtime.handler import Arrival
-from conclave.runtime.intake import MAX_OUTPUT_BYTES
+from conclave.runtime.limits import MAX_OUTPUT_BYTES
 from conclave.tools import TOOLS
 from conclave.tools.toolbox import Toolbox
 from schemas import codec

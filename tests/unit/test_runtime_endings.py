@@ -6,25 +6,26 @@ from dataclasses import dataclass
 import pytest
 from msgspec.structs import replace
 
+from conclave.domain import planning
 from conclave.domain.joining import Decision, Wait
 from conclave.errors import Rejected
+from conclave.runtime import intake
 from conclave.runtime.dead_letters import Cause, Reason, cause_of
 from conclave.runtime.endings import Ending, Endings
 from conclave.runtime.groups import Group
 from conclave.runtime.handler import Arrival
-from conclave.runtime.intake import MAX_OUTPUT_BYTES, Publisher
+from conclave.runtime.intake import Publisher
+from conclave.runtime.limits import MAX_DEAD_LETTERS_BYTES
+from conclave.runtime.record import Record
 from conclave.testing import events as made
-from schemas import codec
 from schemas.codec import Defect, UnreadableEvent
 from schemas.envelope import Headers, header
-from schemas.events import Event, ReasoningRequested, RequestFailed, SampleRequested, TallyCarried
+from schemas.events import Event, ReasoningRequested, RequestFailed, TallyCarried
 from schemas.values import RequestFailure
 
 REQUEST = ReasoningRequested(question="2+2?", request_id=made.REQUEST_ID)
 FAILED = RequestFailed(request_id=made.REQUEST_ID, failure=RequestFailure.INVALID, message="given up")
-HUGE = SampleRequested(
-    context=made.context(fields={f"f{number}": "\1" * 16_384 for number in range(16)}), sample_index=0, launched=1
-)
+HUGE = made.verdict(answer="\1" * 4096, num_votes=256)
 BROKEN = replace(made.decoded(made.context(), 0, 1, "4"), tokens_out=None)
 
 
@@ -147,7 +148,7 @@ def test_a_group_that_is_given_up_is_a_dead_letter_for_each_of_its_records() -> 
 
 
 def test_a_carry_that_is_too_large_gives_its_group_up() -> None:
-    carry = TallyCarried(context=HUGE.context, launched=2, ballots=(), is_decided=False)
+    carry = TallyCarried(context=made.context(), launched=256, ballots=HUGE.ballots, is_decided=False)
     ending = joined().decided(group(made.failed(made.context(), 0, 2)), Decision((), carry))
     assert (reasons(ending), said(ending)) == (["output_too_large"], ["RequestFailed"])
 
@@ -188,6 +189,29 @@ def test_a_broken_record_under_the_id_of_a_request_that_is_being_answered_does_n
     assert (reasons(ending), said(ending)) == (["schema"], [])
 
 
-def test_nothing_huge_in_these_tests_is_huge_by_accident() -> None:
-    assert len(codec.encode(HUGE)) > MAX_OUTPUT_BYTES
-    assert codec.decode("reasoning.samples", codec.versioned_type(SampleRequested), codec.encode(HUGE)) == HUGE
+def test_outputs_that_are_too_much_for_one_transaction_give_their_cause_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "MAX_COMPLETION_BYTES", 10_000)
+    wave = planning.wave(made.context(), 0, 20)
+    assert endings().handled(FakeRecord(7), REQUEST, wave[:8]).outcome == "handled"
+    ending = endings().handled(FakeRecord(7), REQUEST, wave)
+    assert (reasons(ending), said(ending)) == (["output_too_large"], ["RequestFailed"])
+
+
+def test_the_dead_letters_of_a_large_group_go_without_values_once_they_are_too_much_for_one_transaction() -> None:
+    events = [made.failed(made.context(), index, 20) for index in range(20)]
+    value = b"x" * 1_900_000
+    records: dict[int, tuple[Record, Event]] = {
+        number: (FakeRecord(number, "reasoning.paths", value=value), event) for number, event in enumerate(events)
+    }
+    ending = joined().group_failed(Group("k", records), Cause(Reason.HANDLER, "a bug"))
+    assert reasons(ending) == ["handler"] * 20
+    sizes = [len(output.value or b"") for output in ending.completion.outputs[:20]]
+    assert sizes == [1_900_000] * 8 + [0] * 12
+    assert sum(output.size for output in ending.completion.outputs) < MAX_DEAD_LETTERS_BYTES + 100_000
+
+
+def test_the_longest_that_a_sample_can_be_asked_and_answer_fits_a_record() -> None:
+    context = made.context(fields={f"f{number}": "\1" * 16_384 for number in range(3)})
+    path = replace(made.decoded(context, 255, 256, "\1" * 4096), text="\1" * 262_144)
+    law = endings(service="decoder")
+    assert law.handled(FakeRecord(7), REQUEST, [path]).outcome == "handled"

@@ -1,11 +1,14 @@
 """Deduplication, dead letters, settings, groups and backoff: the runtime's parts that need no broker."""
 
+import dataclasses
+import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import hypothesis.strategies as st
 import pytest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given
 
 from conclave.domain.joining import Decision, Wait
@@ -15,6 +18,8 @@ from conclave.runtime.attempts import Backoff
 from conclave.runtime.deduplication import Window
 from conclave.runtime.groups import Decided, Failed, Groups
 from conclave.runtime.intake import Publisher
+from conclave.runtime.limits import MAX_RECORD_BYTES
+from conclave.runtime.record import Output
 from conclave.runtime.settings import RuntimeSettings, load
 from schemas.codec import UnreadableEvent
 from schemas.envelope import Headers, header
@@ -66,6 +71,69 @@ def test_a_dead_letter_keeps_the_bytes_and_says_why_and_where() -> None:
     assert headers["conclave-reason"] == b"schema"
     assert headers["conclave-field"] == b"$.question"
     assert headers["conclave-offset"] == b"42"
+
+
+BIG = MAX_RECORD_BYTES
+
+
+@pytest.mark.parametrize(
+    ("record", "left_out"),
+    [
+        (FakeRecord(value=b"v" * (BIG - 9_000)), ()),
+        (FakeRecord(value=b"v" * BIG), ("value",)),
+        (FakeRecord(value=b"v" * 10 * BIG, headers=(("mine", b"1"),)), ("value",)),
+        (FakeRecord(headers=(("mine", b"h" * BIG),)), ("headers",)),
+        (FakeRecord(headers=(("a", b""),) * 300_000), ("headers",)),
+        (FakeRecord(headers=(("\N{SNOWMAN}" * (BIG // 2), b""),)), ("headers",)),
+        (FakeRecord(key=b"k" * BIG, value=None), ("key",)),
+        (FakeRecord(key=b"k" * BIG, value=b"v" * BIG, headers=(("mine", b"h" * BIG),)), ("value", "headers", "key")),
+    ],
+    ids=["just fits", "too large", "inflated", "one header", "many headers", "a header's name", "key", "everything"],
+)
+def test_a_dead_letter_that_does_not_fit_leaves_out_what_is_too_large_and_says_so(
+    record: FakeRecord, left_out: tuple[str, ...]
+) -> None:
+    cause = dead_letters.Cause(dead_letters.Reason.HANDLER, "e" * 9_000, "f" * 9_000, 1, "s" * 9_000)
+    letter = dead_letters.dead_letter(record, cause, service="decomposer", now_ms=5_000)
+    assert letter.size <= MAX_RECORD_BYTES
+    read = dead_letters.read(dataclasses.replace(record, key=letter.key, value=letter.value, headers=letter.headers))
+    assert read.left_out == left_out
+    headers = dict(letter.headers)
+    for part, data in (("value", record.value), ("key", record.key)):
+        if part in left_out and data is not None:
+            assert headers[f"conclave-{part}-bytes"] == str(len(data)).encode()
+            assert headers[f"conclave-{part}-sha256"] == hashlib.sha256(data).hexdigest().encode()
+    assert (letter.value == record.value) is ("value" not in left_out)
+    assert (letter.key == record.key) is ("key" not in left_out)
+    assert (headers["conclave-topic"], headers["conclave-offset"]) == (b"reasoning.requests", b"0")
+    if left_out:
+        with pytest.raises(Rejected, match=r"reasoning\.requests/0/0"):
+            dead_letters.replay(read, "token")
+
+
+@pytest.mark.parametrize("timestamp", [-(2**63), -1, 2**63 - 1])
+def test_a_record_from_any_time_has_a_dead_letter(timestamp: int) -> None:
+    cause = dead_letters.Cause(dead_letters.Reason.SCHEMA, "no")
+    letter = dead_letters.dead_letter(FakeRecord(timestamp=timestamp), cause, service="decomposer", now_ms=5_000)
+    assert (header(letter.headers, "conclave-recorded-at") or "").endswith("Z")
+
+
+@given(
+    st.builds(
+        Output,
+        topic=st.just("t"),
+        key=st.none() | st.binary(max_size=300),
+        value=st.none() | st.binary(max_size=300),
+        headers=st.lists(st.tuples(st.text(max_size=40), st.binary(max_size=200)), max_size=300).map(tuple),
+    )
+)
+def test_the_size_of_an_output_is_never_less_than_what_the_client_makes_of_it(output: Output) -> None:
+    headers = list(output.headers)
+    estimate = DefaultRecordBatchBuilder.estimate_size_in_bytes(output.key, output.value, headers)
+    assert estimate <= output.size
+    builder = DefaultRecordBatchBuilder(2, 0, True, 1, 1, 1, MAX_RECORD_BYTES)
+    builder.append(0, 2**62, output.key, output.value, headers)
+    assert len(builder.build()) <= output.size
 
 
 def test_a_replay_is_the_record_as_received_plus_a_token() -> None:
