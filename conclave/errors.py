@@ -3,6 +3,7 @@
 ConclaveError
 ├── Retryable         the same again may succeed: tried again with backoff, then given up
 ├── Rejected          the input is at fault and will stay so: given up at once, naming the field
+│   └── Unbegun       what it belongs to has no beginning: given up once none can be under way any more
 ├── LostDependency    broker, database or engine is away: waited for, never charged to a message
 ├── Fenced            another owner has taken over a partition: drop the work, it is theirs now
 └── Misconfigured     settings, all wrong ones at once: the process ends with a message for its operator
@@ -37,6 +38,11 @@ class Rejected(ConclaveError):
 
     def __str__(self) -> str:
         return f"{self.field}: expected {self.expected}, got {self.got[:200]!r}"
+
+
+@dataclass(eq=False)
+class Unbegun(Rejected):
+    """Events whose group lacks its beginning, and for too long. On a re-read it may only lie further on in the log."""
 
 
 @dataclass(eq=False)

@@ -20,7 +20,12 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The group's effect: `outputs` to publish, and the `carry` that remembers what the group has read, if needed."""
+    """The group's effect: `outputs` to publish, and the `carry` that remembers what the group has read, if needed.
+
+    One that is made because nothing more will come is `once_read`: until all that was written before it is read, `join` is
+    called again instead.
+    """
 
     outputs: tuple[Event, ...] = ()
     carry: Event | None = None
+    once_read: bool = False

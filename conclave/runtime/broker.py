@@ -46,6 +46,10 @@ class GroupConsumer(Protocol):
         """The next record polled of `tp` is the one at `offset`. What was prefetched before is dropped."""
         ...
 
+    async def position(self, tp: Tp) -> int:
+        """The offset that will be polled next: transaction markers are stepped over."""
+        ...
+
     def membership(self) -> Membership:
         """This member's id and generation."""
         ...

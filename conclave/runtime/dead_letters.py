@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
 
-from conclave.errors import ConclaveError, Rejected
+from conclave.errors import ConclaveError, Rejected, Unbegun
 from conclave.runtime.limits import MAX_RECORD_BYTES
 from conclave.runtime.record import Output, Record
 from schemas import flow
@@ -38,6 +38,7 @@ class Reason(StrEnum):
     UNSUPPORTED_VERSION = "unsupported_version"
     UNKNOWN_TYPE = "unknown_type"
     REJECTED = "rejected"
+    UNBEGUN = "unbegun"  # the group that it belongs to has no beginning
     HANDLER = "handler"
     RETRIES_EXHAUSTED = "retries_exhausted"
     OUTPUT_TOO_LARGE = "output_too_large"
@@ -66,6 +67,8 @@ def cause_of(error: Exception, attempts: int = 1) -> Cause:
     match error:
         case UnreadableEvent():
             return Cause(Reason(error.defect.value), error.message, error.field, attempts)
+        case Unbegun():
+            return Cause(Reason.UNBEGUN, str(error), error.field, attempts)
         case Rejected():
             return Cause(Reason.REJECTED, str(error), error.field, attempts)
         case ConclaveError():

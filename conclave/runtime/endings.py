@@ -41,6 +41,14 @@ class Ending:
 
     outcome: str
     completion: Completion
+    carry: type[Event] | None = None  # what the completion addresses to its own group
+
+
+def given_up(joiner: Joiner, events: Sequence[Event], cause: Cause, now_ms: int) -> Decision:
+    """How a group ends that is given up: as its joiner says, but a carry that is itself at fault is not carried again."""
+    decision = joiner.give_up(events, cause, now_ms)
+    is_carry_alone = len(events) == 1 and type(events[0]) is type(decision.carry)
+    return Decision() if is_carry_alone and not decision.outputs else decision
 
 
 class Endings:
@@ -89,36 +97,34 @@ class Endings:
         except Unpublishable as error:
             return self.group_failed(group, error.cause)
         kinds = ",".join(sorted({type(event).__name__ for event in decision.outputs})) or "absorbed"
-        return Ending(kinds, Completion(group.offsets, published))
+        carry = type(decision.carry) if decision.carry is not None else None
+        return Ending(kinds, Completion(group.offsets, published), carry)
 
     def group_failed(self, group: Group, cause: Cause) -> Ending:
         """The whole group is given up."""
         joiner, events, now_ms = self._joiner, group.events, self._publisher.clock_ms()
         assert joiner is not None
-
-        def give_up() -> Decision:
-            decision = joiner.give_up(events, cause, now_ms)
-            # A carry that is itself the trouble is not carried again: the group would be given up for ever.
-            is_again = len(events) == 1 and type(decision.carry) is type(events[0])
-            return Decision(decision.outputs) if is_again else decision
-
-        return self._given_up(records_of(group), cause, give_up)
+        return self._given_up(records_of(group), cause, lambda: given_up(joiner, events, cause, now_ms))
 
     def _given_up(self, records: Sequence[Record], cause: Cause, give_up: Callable[[], Decision]) -> Ending:
         letters = self._publisher.dead_letters(records, cause)
         for record in records:
             metrics.DEAD_LETTERS.labels(record.topic, cause.reason.value).inc()
         offsets = tuple(record.offset for record in records)
-        return Ending(cause.reason.value, Completion(offsets, (*letters, *self._last_words(records[0], give_up))))
+        published, carry = self._last_words(records[0], give_up)
+        return Ending(cause.reason.value, Completion(offsets, (*letters, *published)), carry)
 
-    def _last_words(self, record: Record, give_up: Callable[[], Decision]) -> tuple[Output, ...]:
-        """What giving up publishes. A fault in it is said, and costs no more than the event at fault."""
+    def _last_words(
+        self, record: Record, give_up: Callable[[], Decision]
+    ) -> tuple[tuple[Output, ...], type[Event] | None]:
+        """What giving up publishes, and its carry. A fault in it is said, and costs no more than the event at fault."""
         try:
             decision = give_up()
         except Exception:
             log.exception("give_up_failed", topic=record.topic, partition=record.partition, offset=record.offset)
-            return ()
+            return (), None
         published, refused = self._publisher.publishable(record, decision.outputs, decision.carry)
         for error in refused:
             log.error("give_up_unpublishable", topic=record.topic, offset=record.offset, error=error.cause.error)
-        return published
+        is_carried = any(output.partition is not None for output in published)
+        return published, type(decision.carry) if is_carried and decision.carry is not None else None

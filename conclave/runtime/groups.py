@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from conclave.domain.joining import Decision, Wait
+from conclave.errors import Unbegun
 from conclave.runtime.handler import Joiner
 from conclave.runtime.record import Record
 from schemas.events import Event
+
+_LOOK_AGAIN_MS = 1_000  # at a group that may still grow, although its time is up
 
 
 @dataclass(slots=True)
@@ -58,6 +61,8 @@ class Groups:
         self._groups: dict[str, Group] = {}
         self._wakes: list[tuple[int, str]] = []
         self._order: dict[int, str] = {}  # offset -> key, oldest first as offsets arrive in order
+        self._carries: dict[str, type[Event]] = {}  # those that are under way, by key
+        self.is_read_back = False  # all that the log had when the lane was opened has been read
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -67,6 +72,8 @@ class Groups:
         self._groups.clear()
         self._wakes.clear()
         self._order.clear()
+        self._carries.clear()
+        self.is_read_back = False
 
     def add(self, record: Record, event: Event, now_ms: int) -> str | Failed:
         """The key of the group that `event` joins; call `join` for it afterwards. Failed when the joiner has none for it."""
@@ -78,6 +85,8 @@ class Groups:
         if group is None:
             group = self._groups[key] = Group(key, opened_ms=now_ms)
         group.records[record.offset] = (record, event)
+        if self._carries.get(key) is type(event):
+            del self._carries[key]
         self._order[record.offset] = key
         return key
 
@@ -89,15 +98,25 @@ class Groups:
         try:
             outcome = self._joiner.join(group.events, now_ms)
         except Exception as error:
+            if isinstance(error, Unbegun) and self._may_grow(key):
+                self._set_wake(group, now_ms + _LOOK_AGAIN_MS)
+                return None
             self._close(group)
             return Failed(group, error)
         match outcome:
+            case Decision(once_read=True) if self._may_grow(key):
+                self._set_wake(group, now_ms + _LOOK_AGAIN_MS)
+                return None
             case Decision():
                 self._close(group)
                 return Decided(group, outcome)
             case Wait(until_ms=until_ms):
                 self._set_wake(group, until_ms)
                 return None
+
+    def expect(self, key: str, carry: type[Event]) -> None:
+        """Notes that a carry of the group that was closed last is on its way through the log."""
+        self._carries[key] = carry
 
     def due(self, now_ms: int) -> Iterator[str]:
         """The keys of groups that asked to be joined again by now."""
@@ -119,6 +138,10 @@ class Groups:
             return Decided(group, Decision((), self._joiner.carry(group.events)))
         except Exception as error:
             return Failed(group, error)
+
+    def _may_grow(self, key: str) -> bool:
+        """True while something that was written to this group may lie further on in the log."""
+        return key in self._carries or not self.is_read_back
 
     def _close(self, group: Group) -> None:
         del self._groups[group.key]

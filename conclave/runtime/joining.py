@@ -64,5 +64,7 @@ class Joining:
 
 def _finish(lane: Lane, group: Group, ending: Ending) -> None:
     lane.submit(ending.completion)
+    if ending.carry is not None and lane.groups is not None:
+        lane.groups.expect(group.key, ending.carry)
     metrics.MESSAGES.labels(lane.tp.topic, ending.outcome).inc(len(group.offsets))
     log.info("group_decided", partition=str(lane.tp), key=group.key, events=len(group.offsets), outcome=ending.outcome)

@@ -101,6 +101,10 @@ class GroupConsumer:
         """The next record polled of `tp` is the one at `offset`. What was prefetched before is dropped."""
         self._consumer.seek(TopicPartition(*tp), offset)
 
+    async def position(self, tp: Tp) -> int:
+        """The offset that will be polled next: transaction markers are stepped over. Raises: LostDependency."""
+        return int(await _limited(self._consumer.position(TopicPartition(*tp))))
+
     def membership(self) -> Membership:
         """This member's id and generation."""
         coordinator = self._consumer._coordinator

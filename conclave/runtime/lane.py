@@ -62,6 +62,8 @@ class Lane:
         self.is_ready = False  # admitting: fenced, restored and sought
         self.is_held = False  # between a revocation and the next assignment
         self.generation = -1
+        self.opened_at = 0.0  # on the event loop's clock
+        self.log_end: int | None = None  # the log's end as it was then, once it is known
         self._group = group
         self._broker = broker
         self._consumer = consumer
@@ -141,6 +143,7 @@ class Lane:
         self._restore(commit)  # 4
         await self._prepare(self)  # 5
         self._consumer.seek(self.tp, self.tracker.low)
+        self.opened_at, self.log_end = asyncio.get_running_loop().time(), None
         self.is_ready = True
         self._on_change()
         log.info("lane_ready", partition=str(self.tp), low=commit.low, done=len(commit.done), cause=cause)

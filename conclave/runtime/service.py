@@ -34,6 +34,7 @@ from schemas.envelope import header
 _POLL_MS = 200
 _TICK_S = 0.2
 _LAST_FLUSH_S = 5.0  # a transaction takes milliseconds; one that takes longer waits for a broker that is away
+_FETCH_S = 2.0  # within which a fetch that began after a seek has returned
 
 log = structlog.get_logger(__name__)
 
@@ -292,8 +293,21 @@ class Service:
             now_ms = self._publisher.clock_ms()
             for lane in list(self._lanes.values()):
                 if lane.is_ready and not lane.is_held:
+                    await self._note_read_back(lane)
                     self._joining.join_due(lane, now_ms)
                 self._measure(lane)
+
+    async def _note_read_back(self, lane: Lane) -> None:
+        """Notes once all that the log had when the lane was opened is read: what a group lacks then, it lacks for good."""
+        if lane.groups is None or lane.groups.is_read_back:
+            return
+        if asyncio.get_running_loop().time() - lane.opened_at < _FETCH_S:
+            return  # the end that the consumer knows may be of before
+        lane.log_end = lane.log_end if lane.log_end is not None else self._consumer.end_offset(lane.tp)
+        if lane.log_end is not None:
+            with contextlib.suppress(LostDependency):
+                position = await self._consumer.position(lane.tp)
+                lane.groups.is_read_back = lane.is_ready and position >= lane.log_end
 
     def _measure(self, lane: Lane) -> None:
         labels = (lane.tp.topic, str(lane.tp.partition))

@@ -277,6 +277,12 @@ class MemoryConsumer:
         assert tp in self._assignment, f"no current assignment for partition {tp}"
         self._positions[tp] = offset
 
+    async def position(self, tp: Tp) -> int:
+        """The offset that will be polled next. Raises: LostDependency for a partition that isn't assigned or sought."""
+        if tp not in self._positions:
+            raise LostDependency("kafka", f"no position in partition {tp}")
+        return self._positions[tp]
+
     def membership(self) -> Membership:
         """This member's id and generation."""
         return Membership(self._member_id, self._generation)

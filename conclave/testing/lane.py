@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from conclave.domain.joining import Decision
-from conclave.errors import Rejected
-from conclave.runtime.dead_letters import cause_of
+from conclave.errors import Rejected, Unbegun
+from conclave.runtime.dead_letters import Cause, Reason, cause_of
+from conclave.runtime.endings import given_up
 from conclave.runtime.handler import Joiner
 from schemas.events import Event
 
@@ -16,7 +17,8 @@ class SimulatedLane:
     """What conclave.domain.joining promises a joiner, and no more.
 
     A decision leaves memory at once and takes effect when it is flushed: then its inputs are done, its outputs are out and
-    its carry is at the log's end, in one step. A crash loses everything but the log and which offsets are done.
+    its carry is at the log's end, in one step. A crash loses everything but the log and which offsets are done. A group of
+    which the joiner says that it has no beginning is given up once nothing that was written before can bring one.
     """
 
     joiner: Joiner
@@ -29,6 +31,9 @@ class SimulatedLane:
     next_offset: int = 0
     groups: dict[str, list[int]] = field(default_factory=dict)
     unflushed: deque[tuple[Sequence[int], Decision]] = field(default_factory=deque)
+    num_faults: int = 0  # so many joins to come fail, as by a bug or an output that no record can hold
+    _carries: dict[str, Event] = field(default_factory=dict)  # those under way since the last crash, by key
+    _crashed_at: int = 0  # the log's length at the last crash
 
     @property
     def is_settled(self) -> bool:
@@ -47,6 +52,8 @@ class SimulatedLane:
             offset, self.next_offset = self.next_offset, self.next_offset + 1
             if offset not in self.done:
                 key = self.joiner.key(self.log[offset])
+                if self._carries.get(key) is self.log[offset]:
+                    del self._carries[key]
                 self.groups.setdefault(key, []).append(offset)
                 touched[key] = None
                 num_records -= 1
@@ -74,7 +81,8 @@ class SimulatedLane:
         """Loses the memory: what is not done will be read again."""
         self.groups.clear()
         self.unflushed.clear()
-        self.next_offset = 0
+        self.next_offset, self._crashed_at = 0, len(self.log)
+        self._carries.clear()
 
     def carry_forward(self, choice: int) -> None:
         """Has an open group carried, as when it holds the watermark back. One that can't be is left alone."""
@@ -84,7 +92,7 @@ class SimulatedLane:
                 carry = self.joiner.carry([self.log[offset] for offset in self.groups[key]])
             except Rejected:
                 return
-            self.unflushed.append((self.groups.pop(key), Decision((), carry)))
+            self._close(key, Decision((), carry))
 
     def drain(self) -> None:
         """Reads and flushes until nothing moves."""
@@ -93,16 +101,32 @@ class SimulatedLane:
             self.flush()
 
     def _join(self, key: str) -> None:
-        offsets = self.groups[key]
+        events = [self.log[offset] for offset in self.groups[key]]
+        if self.num_faults:
+            decision = given_up(self.joiner, events, Cause(Reason.HANDLER, "a fault"), self.now_ms)
+            if (
+                decision != Decision()
+            ):  # a closing carry alone has nothing left to end: faults in it are not of interest
+                self.num_faults -= 1
+                self._close(key, decision)
+                return
         try:
-            outcome = self.joiner.join([self.log[offset] for offset in offsets], self.now_ms)
+            outcome = self.joiner.join(events, self.now_ms)
         except Rejected as error:
+            if isinstance(error, Unbegun) and self._may_grow(key):
+                return
             self.rejections.append(error)
-            events = [self.log[offset] for offset in offsets]
-            outcome = self.joiner.give_up(events, cause_of(error), self.now_ms)
-        if isinstance(outcome, Decision):
-            del self.groups[key]
-            self.unflushed.append((offsets, outcome))
+            outcome = given_up(self.joiner, events, cause_of(error), self.now_ms)
+        if isinstance(outcome, Decision) and not (outcome.once_read and self._may_grow(key)):
+            self._close(key, outcome)
+
+    def _may_grow(self, key: str) -> bool:
+        return key in self._carries or self.next_offset < self._crashed_at
+
+    def _close(self, key: str, decision: Decision) -> None:
+        if decision.carry is not None:
+            self._carries[key] = decision.carry
+        self.unflushed.append((self.groups.pop(key), decision))
 
 
 def run(lane: SimulatedLane, moves: Sequence[tuple[str, int]], report: Callable[[int], None]) -> None:
@@ -119,6 +143,8 @@ def run(lane: SimulatedLane, moves: Sequence[tuple[str, int]], report: Callable[
                 lane.crash()
             case "carry":
                 lane.carry_forward(number)
+            case "fault":
+                lane.num_faults = 1
             case "tick":
                 lane.tick()
             case _:

@@ -18,7 +18,7 @@ from conclave.domain import counting, planning, thinking
 from conclave.domain.joining import Decision, Wait
 from conclave.domain.thinking import Part, open_steps
 from conclave.domain.thought import Conclude
-from conclave.errors import Rejected
+from conclave.errors import Rejected, Unbegun
 from conclave.runtime.dead_letters import Cause, Reason
 from schemas.events import (
     AnswerReached,
@@ -207,5 +207,5 @@ def _elapsed_ms(plan: PlanMade, now_ms: int) -> float:
     return float(max(0, now_ms - asked_at_ms(plan.request_id)))
 
 
-def _orphans(verdicts: Sequence[StepDecided]) -> Rejected:
-    return Rejected("$.request_id", "the id of a request that has been planned", verdicts[0].request_id)
+def _orphans(verdicts: Sequence[StepDecided]) -> Unbegun:
+    return Unbegun("$.request_id", "the id of a request that has been planned", verdicts[0].request_id)

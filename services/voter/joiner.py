@@ -2,7 +2,8 @@
 
 A vote counts ballots in launch order, over samples 0..k without a gap, so that paths which happen to be short have no
 head start. The group that holds sample 0, as its path or inside a carry, is the one that knows all earlier effects;
-only that one decides. This is what makes joining order-free and a verdict unique: no clock overrides it.
+only that one decides. This is what makes joining order-free and a verdict unique. After the deadline a group that has lost
+it is given up, and decided on what is there, once nothing can bring it any more.
 
     rule satisfied on a prefix      StepDecided, and StepClosed + a closing carry if samples have not reported
     whole wave in, not satisfied    next wave + carry; or StepDecided (exhausted, deadline)
@@ -10,8 +11,10 @@ only that one decides. This is what makes joining order-free and a verdict uniqu
     a rule that is not known here   patience: a newer voter may come; at deadline + grace, StepDecided without an answer
     closing carry, all reported     nothing: the group ends
     given up                        StepDecided without an answer, StepClosed + a closing carry as above
+    sample 0 missing at the end     the same, on all that is there
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import msgspec
@@ -20,8 +23,8 @@ from msgspec.structs import replace
 from conclave.domain import bounds, counting, planning
 from conclave.domain.counting import Counted
 from conclave.domain.joining import Decision, Wait
-from conclave.errors import Rejected
-from conclave.runtime.dead_letters import Cause
+from conclave.errors import Rejected, Unbegun
+from conclave.runtime.dead_letters import Cause, Reason
 from schemas.events import Event, PathDecoded, PathFailed, StepClosed, StepDecided, TallyCarried
 from schemas.values import Ask, Ballot, PathFailure, StepContext, StopReason
 from services.voter.settings import VoterSettings
@@ -58,9 +61,13 @@ class Voter:
         if tally.is_decided:
             is_over = len(tally.ballots) == tally.launched or now_ms >= end_ms
             return Decision() if is_over else Wait(end_ms)
-        if not tally.ballots or tally.ballots[0].sample_index != 0:
-            return self._without_start(tally, now_ms, end_ms)
-        return self._judge(tally, now_ms)
+        if not _has_begun(tally):
+            return self._without_start(tally, now_ms)
+        outcome = self._judge(tally, now_ms)
+        if isinstance(outcome, Decision) and now_ms >= deadline_ms + self._grace_ms:
+            # A step that had not begun may have had its verdict by now: its closing carry then lies further on.
+            return dataclasses.replace(outcome, once_read=True)
+        return outcome
 
     def carry(self, events: Sequence[Event]) -> TallyCarried:
         """All events of the group in one, whatever their order; a sample that is there twice counts once.
@@ -82,7 +89,11 @@ class Voter:
         )
 
     def give_up(self, events: Sequence[Event], cause: Cause, now_ms: int) -> Decision:
-        """A verdict without an answer, and a closing carry of bare ballots if samples have not reported; once a step."""
+        """The verdict, once a step, and a closing carry of bare ballots if samples have not reported.
+
+        Only a group that has begun knows whether the step has had its verdict. Of one that has not, the samples count as
+        failed; unless its beginning is lost for good: then the verdict is on all that is there.
+        """
         votes = [event for event in events if isinstance(event, Vote)]
         if not votes:
             return Decision()
@@ -92,20 +103,34 @@ class Voter:
         tally = TallyCarried(
             context=context,
             launched=max(vote.launched for vote in votes),
-            ballots=tuple(Ballot(sample_index=index) for index in sorted(reported)),
+            ballots=tuple(Ballot(sample_index=index, failure=PathFailure.ENGINE) for index in sorted(reported)),
             is_decided=any(isinstance(vote, TallyCarried) and vote.is_decided for vote in votes),
         )
-        verdict = _decided(tally, counting.uncounted(()), StopReason.EXHAUSTED, now_ms)
-        outputs = () if tally.is_decided else verdict.outputs
         is_possible = context.deadline_ms <= now_ms + planning.MAX_DEADLINE_AHEAD_MS
-        return Decision(outputs, verdict.carry if is_possible else None)
+        verdict = _decided(tally, counting.uncounted(()), StopReason.EXHAUSTED, now_ms)
+        closing = verdict.carry if is_possible else None
+        if tally.is_decided:
+            return Decision((), closing)
+        if cause.reason is Reason.UNBEGUN:
+            return Decision(self._headless(votes, now_ms).outputs, closing)
+        if not _has_begun(tally) and is_possible:
+            return Decision((), tally)
+        return Decision(verdict.outputs, closing)
 
-    def _without_start(self, tally: TallyCarried, now_ms: int, end_ms: int) -> Wait:
+    def _headless(self, votes: Sequence[Vote], now_ms: int) -> Decision:
+        """The verdict on all that is there."""
+        tally = self.carry(votes)
+        if counting.unknown_rule(tally.context.ask):
+            return _uncounted(tally, now_ms)
+        return _verdict(tally, tally.ballots, StopReason.DEADLINE, now_ms)
+
+    def _without_start(self, tally: TallyCarried, now_ms: int) -> Wait:
         """Patience: the start may be in a carry that is still under way."""
+        end_ms = tally.context.deadline_ms + self._grace_ms
         if now_ms < end_ms:
             return Wait(end_ms)
         got = f"samples {[ballot.sample_index for ballot in tally.ballots]} only"
-        raise Rejected("$.sample_index", f"sample 0 of step {tally.context.step_id} before its deadline", got)
+        raise Unbegun("$.sample_index", f"sample 0 of step {tally.context.step_id} before its deadline", got)
 
     def _judge(self, tally: TallyCarried, now_ms: int) -> Decision | Wait:
         ask, deadline_ms = tally.context.ask, tally.context.deadline_ms
@@ -128,6 +153,10 @@ class Voter:
             return _verdict(tally, in_order, StopReason.EXHAUSTED, now_ms)
         samples = planning.wave(tally.context, tally.launched, num_more)
         return Decision(samples, replace(tally, launched=tally.launched + num_more))
+
+
+def _has_begun(tally: TallyCarried) -> bool:
+    return bool(tally.ballots) and tally.ballots[0].sample_index == 0
 
 
 def _vote(event: Event) -> Vote:

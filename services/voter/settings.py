@@ -15,5 +15,5 @@ class VoterSettings(BaseSettings):
 
     # After a step's deadline, for what its decoders still report; less than the aggregator's.
     voter_grace_s: Annotated[float, Field(ge=0)] = 2.0
-    # After a step's deadline, before paths whose first sample never came are dead-lettered.
+    # After a step's deadline, before a decided step forgets samples that never reported.
     voter_orphan_s: Annotated[float, Field(gt=0)] = 3600.0

@@ -39,7 +39,7 @@ async def all_running(bootstrap_servers: str, **settings: object) -> AsyncIterat
     """Every service once, composed as its process composes it: its own settings come from the environment."""
     async with AsyncExitStack() as stack:
         parts: dict[str, Parts] = {}
-        for row in flow.SERVICES:
+        for row in flow.SERVICES.values():
             compose = importlib.import_module(f"services.{row.name}.__main__").compose
             composed = compose(_settings(bootstrap_servers, **settings), Dependencies())
             parts[row.name] = await stack.enter_async_context(composed)

@@ -13,7 +13,6 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from conclave.domain import planning
-from conclave.domain.policies import POLICIES
 from conclave.local.servers.kafka import KafkaBroker
 from conclave.runtime.client import Client
 from conclave.runtime.dead_letters import DeadLetter
@@ -80,7 +79,7 @@ def broker(session_dir: Path, jars_dir: Path) -> Iterator[KafkaBroker]:
 def _event(topic: Topic, request_id: str) -> Event:
     """An event of the topic that makes sense."""
     now_ms = int(time.time() * 1000)
-    context = made.context(POLICIES["single"], request_id=request_id, deadline_ms=now_ms + 20_000)
+    context = made.context(made.ask("single"), request_id=request_id, deadline_ms=now_ms + 20_000)
     match topic:
         case Topic.REQUESTS:
             return ReasoningRequested(question="How large is this?", request_id=request_id, policy="single")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from conclave.domain import bounds, planning
 from conclave.domain.strategies import STRATEGIES
-from conclave.runtime.intake import MAX_OUTPUT_BYTES
+from conclave.runtime.limits import MAX_OUTPUT_BYTES
 from conclave.testing import events as made
 from conclave.testing.lane import SimulatedLane, run
 from conclave.testing.strategies import TEXTS, check
@@ -26,6 +26,7 @@ AFTER_GRACE_MS = made.DEADLINE_MS + 5_000
 AT_THE_END_MS = AFTER_GRACE_MS + 7_200_000
 
 MOVES = ["report", "report", "read", "read", "flush", "crash", "carry", "tick"]
+faulty_moves = st.lists(st.tuples(st.sampled_from([*MOVES, "fault"]), st.integers(0, 31)), max_size=60)
 moves = st.lists(st.tuples(st.sampled_from(MOVES), st.integers(0, 31)), max_size=60)
 
 outcomes = st.tuples(st.sampled_from(TEXTS) | st.none(), st.sampled_from([0.0, 0.4, 0.9, 1.0]))
@@ -142,6 +143,17 @@ def test_every_request_ends_once_whenever_its_deadline_comes(
     late.play(after)
     late.finish()
     late.check()
+
+
+@given(policies(), comings, faulty_moves)
+@settings(max_examples=200, deadline=None)
+def test_whatever_fails_at_any_moment_a_request_has_one_end_and_no_step_is_launched_twice(
+    policy: Policy, comings: list[tuple[str | None, float]], moves: list[tuple[str, int]]
+) -> None:
+    hurt = scene(policy, comings)
+    hurt.play(moves)
+    hurt.finish()
+    hurt.check()
 
 
 @given(policies(), comings, moves)

@@ -159,8 +159,9 @@ def test_what_a_group_leaves_behind_goes_to_its_own_partition_but_a_carry_at_fau
     ending = law.group_failed(group(made.failed(made.context(), 0, 2)), Cause(Reason.HANDLER, "a bug"))
     assert said(ending) == ["RequestFailed", "TallyCarried"]
     assert ending.completion.outputs[-1].partition == 0
+    law = joined(lambda: Decision((), carry))
     ending = law.group_failed(group(carry), Cause(Reason.HANDLER, "a bug"))
-    assert said(ending) == ["RequestFailed"]
+    assert said(ending) == []
 
 
 def test_last_words_that_fail_or_do_not_fit_cost_neither_the_dead_letter_nor_the_other_words() -> None:

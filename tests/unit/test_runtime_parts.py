@@ -12,7 +12,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given
 
 from conclave.domain.joining import Decision, Wait
-from conclave.errors import Misconfigured, Rejected
+from conclave.errors import Misconfigured, Rejected, Unbegun
 from conclave.runtime import dead_letters
 from conclave.runtime.attempts import Backoff
 from conclave.runtime.deduplication import Window
@@ -225,6 +225,23 @@ def test_a_group_whose_joiner_fails_is_closed_with_its_error() -> None:
     assert isinstance(failed, Failed)
     assert isinstance(failed.error, Rejected)
     assert len(groups) == 0
+
+
+def test_a_group_without_a_beginning_is_given_up_only_once_none_can_be_under_way() -> None:
+    @dataclass
+    class Beheaded(PairJoiner):
+        def join(self, events: Sequence[Event], now_ms: int) -> Decision | Wait:
+            raise Unbegun("$.question", "a beginning", "none")
+
+    groups = Groups(Beheaded())
+    groups.add(FakeRecord(0), _asked("a"), 0)
+    assert groups.join("a", 0) is None, "the log may hold its beginning further on"
+    assert list(groups.due(1_000)) == ["a"]
+    groups.is_read_back = True
+    groups.expect("a", ReasoningRequested)
+    assert groups.join("a", 1_000) is None, "its carry is on its way"
+    groups.add(FakeRecord(1), _asked("a"), 1_000)
+    assert isinstance(groups.join("a", 2_000), Failed)
 
 
 def test_the_oldest_group_is_carried_forward_only_when_it_is_old() -> None:

@@ -7,9 +7,9 @@ from msgspec.structs import replace
 
 from conclave.domain.joining import Decision, Wait
 from conclave.domain.stopping import leader_confidence
-from conclave.errors import Rejected
+from conclave.errors import Rejected, Unbegun
 from conclave.runtime.dead_letters import Cause, Reason, cause_of
-from conclave.runtime.intake import MAX_OUTPUT_BYTES
+from conclave.runtime.limits import MAX_OUTPUT_BYTES
 from conclave.testing import events as made
 from schemas import codec, flow
 from schemas.events import Event, SampleRequested, StepClosed, StepDecided, TallyCarried
@@ -143,12 +143,27 @@ def test_votes_beyond_a_gap_wait_for_launch_order() -> None:
     assert isinstance(VOTER.join(without_1, made.NOW_MS), Wait)
 
 
-def test_a_group_without_its_first_sample_decides_nothing_and_is_given_up_long_after_its_deadline() -> None:
-    events = paths("4", "4", "4", "4", "4")[1:]
-    for now_ms in (made.NOW_MS, made.DEADLINE_MS + GRACE_MS, made.DEADLINE_MS + ORPHAN_MS - 1):
-        assert VOTER.join(events, now_ms) == Wait(made.DEADLINE_MS + ORPHAN_MS)
-    with pytest.raises(Rejected, match=r"\$\.sample_index"):
-        VOTER.join(events, made.DEADLINE_MS + ORPHAN_MS)
+def test_a_group_without_its_first_sample_is_decided_after_its_deadline_on_all_that_is_there() -> None:
+    events = paths("4", "5", "4", "4", "4")[1:]
+    for now_ms in (made.NOW_MS, made.DEADLINE_MS + GRACE_MS - 1):
+        assert VOTER.join(events, now_ms) == Wait(made.DEADLINE_MS + GRACE_MS)
+    with pytest.raises(Unbegun, match=r"\$\.sample_index") as caught:
+        VOTER.join(events, made.DEADLINE_MS + GRACE_MS)
+    ended = VOTER.give_up(events, cause_of(caught.value), made.DEADLINE_MS + GRACE_MS)
+    verdict = verdict_of(ended)
+    assert (verdict.answer, verdict.stop_reason, len(verdict.ballots)) == ("4", StopReason.DEADLINE, 4)
+    assert isinstance(ended.outputs[1], StepClosed)
+    assert ended.carry is not None
+    assert decide([ended.carry, *paths("9", launched=5)]) == Decision()
+
+
+def test_samples_of_a_step_whose_beginning_is_elsewhere_count_as_failed_when_they_are_given_up() -> None:
+    ended = VOTER.give_up(paths("4", "4", "4")[1:], Cause(Reason.HANDLER, "a bug"), made.NOW_MS)
+    assert ended.outputs == ()
+    assert ended.carry is not None
+    verdict = verdict_of(decide([ended.carry, *paths("4", launched=3)], made.DEADLINE_MS))
+    assert (verdict.answer, [row.votes for row in verdict.tally]) == ("4", [1])
+    assert [ballot.failure for ballot in verdict.ballots] == [None, PathFailure.ENGINE, PathFailure.ENGINE]
 
 
 def test_at_the_deadline_and_its_grace_the_vote_is_decided_on_all_that_is_there() -> None:

@@ -12,6 +12,7 @@ from conclave.domain.equivalence import EQUIVALENCES
 from conclave.domain.stopping import STOPPING_RULES, next_wave
 from conclave.domain.voting import VOTING_RULES
 from conclave.domain.weighing import WEIGHINGS
+from conclave.errors import Unbegun
 from conclave.testing import events as made
 from conclave.testing.lane import SimulatedLane, run
 from schemas.codec import encode
@@ -26,6 +27,7 @@ AT_THE_END_MS = made.DEADLINE_MS + 3_600_000
 
 MOVES = ["report", "report", "read", "read", "flush", "crash", "carry", "tick"]
 moves = st.lists(st.tuples(st.sampled_from(MOVES), st.integers(0, 31)), max_size=60)
+faulty_moves = st.lists(st.tuples(st.sampled_from([*MOVES, "fault"]), st.integers(0, 31)), max_size=60)
 asks = st.builds(
     Ask,
     form=st.just("chain_of_thought"),
@@ -130,7 +132,7 @@ def test_a_deadline_at_any_moment_gives_one_verdict_and_every_group_ends(
     late.finish()
     assert len(late.verdicts) == 1
     assert late.lane.is_settled
-    assert late.lane.rejections == []
+    assert all(isinstance(error, Unbegun) for error in late.lane.rejections), "only a lost beginning is rejected"
     late.check_launches()
 
 
@@ -143,12 +145,32 @@ def test_groups_end_even_when_samples_never_report(
     lost.play(moves)
     lost.decoders.owed.clear()
     lost.finish()
+    lost.lane.now_ms = AFTER_GRACE_MS
+    for _ in range(2):
+        lost.lane.tick()
+        lost.lane.drain()
+    assert len(lost.verdicts) == int(bool(lost.lane.log)), (
+        "a step of which anything was heard is decided after its deadline"
+    )
     for now_ms in (AFTER_GRACE_MS, AT_THE_END_MS):
         lost.lane.now_ms = now_ms
         lost.lane.tick()
         lost.lane.drain()
     assert lost.lane.is_settled
-    assert len(lost.verdicts) == int(bool(lost.lane.log)), "a step of which anything was heard has its verdict"
+    assert len(lost.verdicts) == int(bool(lost.lane.log))
+
+
+@given(asks, endings, faulty_moves)
+@settings(max_examples=400, deadline=None)
+def test_whatever_fails_at_any_moment_a_step_has_one_verdict_and_no_sample_is_launched_twice(
+    ask: Ask, endings: list[str | PathFailure | None], moves: list[tuple[str, int]]
+) -> None:
+    hurt = scene(ask, endings)
+    hurt.play(moves)
+    hurt.finish()
+    assert len(hurt.verdicts) == 1
+    assert hurt.lane.is_settled
+    hurt.check_launches()
 
 
 @given(endings, st.permutations(range(12)), st.lists(st.integers(0, 11), max_size=6))
