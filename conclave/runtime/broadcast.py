@@ -9,23 +9,37 @@ from conclave.errors import LostDependency
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.broker import Broker, LogReader
 from conclave.runtime.handler import Broadcast
+from conclave.runtime.record import Tp
 from schemas import codec
 from schemas.codec import UnreadableEvent
 from schemas.envelope import header
+
+_POLL_MS = 500
+_TRY_AGAIN_S = 1.0
+_CATCH_UP_S = 5.0  # a service is ready after this long in any case: what it hears is best effort
 
 log = structlog.get_logger(__name__)
 
 
 class BroadcastReader:
-    """Hands every event of `topics`, from the first that the log still has, to `listener`."""
+    """Hands every event of `topics` to `listener`: from the first that the log still has, or those to come (`from_end`)."""
 
-    def __init__(self, broker: Broker, topics: Sequence[str], listener: Broadcast, dependencies: Dependencies) -> None:
-        self._broker, self._topics = broker, topics
+    def __init__(
+        self,
+        broker: Broker,
+        topics: Sequence[str],
+        listener: Broadcast,
+        dependencies: Dependencies,
+        *,
+        from_end: bool = False,
+    ) -> None:
+        self._broker, self._topics, self._from_end = broker, topics, from_end
         self._listener, self._dependencies = listener, dependencies
+        self._positions: dict[Tp, int] = {}  # where to go on after the broker was away
         self.is_caught_up = False
 
     async def run(self) -> None:
-        """Reads until cancelled; starts over when the broker was away."""
+        """Reads until cancelled; goes on where it was when the broker was away."""
         while True:
             reader = self._broker.log_reader()
             try:
@@ -35,18 +49,20 @@ class BroadcastReader:
                 self._dependencies.lost(error.dependency, error.why)
             finally:
                 await reader.stop()
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(_TRY_AGAIN_S)
 
     async def _read(self, reader: LogReader) -> None:
         partitions = [tp for topic in self._topics for tp in await reader.partitions(topic)]
         if not partitions:
             raise LostDependency("kafka", f"no topics {', '.join(self._topics)}")
-        ends = await reader.end_offsets(partitions)
-        reader.assign(await reader.begin_offsets(partitions))
-        caught_up_by = asyncio.get_running_loop().time() + 5.0
+        begins, ends = await reader.begin_offsets(partitions), await reader.end_offsets(partitions)
+        starts = ends if self._from_end else begins
+        reader.assign({tp: max(begins[tp], self._positions.setdefault(tp, starts[tp])) for tp in partitions})
+        caught_up_by = asyncio.get_running_loop().time() + _CATCH_UP_S
         while True:
-            for record in await reader.poll(timeout_ms=500):
+            for record in await reader.poll(timeout_ms=_POLL_MS):
                 self._hear(record.topic, header(record.headers, "ce_type"), record.value)
+                self._positions[Tp(record.topic, record.partition)] = record.offset + 1
             if not self.is_caught_up:
                 positions = [await reader.position(tp) >= ends[tp] for tp in partitions]
                 self.is_caught_up = all(positions) or asyncio.get_running_loop().time() > caught_up_by

@@ -4,14 +4,15 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
+from pydantic_settings import BaseSettings
 
-from conclave.errors import Misconfigured
+from conclave.errors import Misconfigured, WrongSetting
 from conclave.extensions import load_extensions
 from conclave.runtime import logs
 from conclave.runtime.attempts import Dependencies
@@ -21,6 +22,9 @@ from conclave.runtime.health import Health
 from conclave.runtime.kafka import Kafka
 from conclave.runtime.settings import RuntimeSettings, load
 from schemas import flow
+
+_PROBE_EVERY_S = 2.0  # soon enough for /ready, whose probes come every few seconds
+_CONNECT_S = 5.0  # a broker that takes longer to accept a connection is of no use
 
 log = structlog.get_logger(__name__)
 
@@ -40,95 +44,139 @@ class Parts:
 
     consumer: Consumer
     listener: Broadcast | None = None
+    hears_from_end: bool = False  # the listener needs nothing of what was said before
     status: Callable[[], dict[str, object]] = dict
 
 
 Compose = Callable[[RuntimeSettings, Dependencies], AbstractAsyncContextManager[Parts]]
 
 
-def main(name: str, compose: Compose) -> int:
-    """The exit status of a service process: 0 after a clean stop, 2 for wrong settings."""
+def main(name: str, compose: Compose, *own: type[BaseSettings]) -> int:
+    """The exit status of a service process: 0 after a clean stop, 2 for wrong settings.
+
+    `own` are the settings that the service has besides the runtime's: wrong ones of all are reported together.
+    """
     try:
-        settings = load(RuntimeSettings)
+        settings = _checked(*own)
         logs.configure(service=name, level=settings.log_level, log_format=settings.log_format)
-        load_extensions(settings.extensions)
-        asyncio.run(_run(name, settings, compose))
+        asyncio.run(Process(name, settings, compose).run())
     except Misconfigured as error:
-        sys.stderr.write(f"{name}: {error}\n")
-        return 2
+        return _refused(name, error)
+    except ExceptionGroup as group:
+        wrong, others = group.split(Misconfigured)
+        if wrong is None or others is not None:
+            raise
+        return _refused(name, *_leaves(wrong))
     return 0
 
 
-async def _run(name: str, settings: RuntimeSettings, compose: Compose) -> None:
-    dependencies = Dependencies()
-    ready: dict[str, Callable[[], dict[str, object]]] = {}
-    health = Health(name, lambda: ready["status"]() if "status" in ready else {"ready": False, "starting": True})
-    port = health.serve(settings.http_host, settings.http_port)
-    log.info("service_starting", http_port=port, pid=os.getpid())
-    stopping = asyncio.Event()
-    _on_signals(stopping)
+def _checked(*own: type[BaseSettings]) -> RuntimeSettings:
+    """The runtime's settings. Raises: Misconfigured, with all that is wrong in them and in a service's own."""
+    wrong: list[WrongSetting] = []
+    found = None
     try:
-        async with asyncio.TaskGroup() as tasks:
-            watch = tasks.create_task(health.watch(), name="watch")
-            await _until_stopped(name, settings, compose, dependencies, ready, stopping)
-            watch.cancel()
-    finally:
-        health.close()
-    log.info("service_stopped")
+        found = load(RuntimeSettings)
+        load_extensions(found.extensions)  # before the others, which may name what an extension adds
+    except Misconfigured as error:
+        wrong += error.settings
+    for settings in own:
+        try:
+            load(settings)
+        except Misconfigured as error:
+            wrong += error.settings
+    if found is None or wrong:
+        raise Misconfigured(wrong)
+    return found
 
 
-async def _until_stopped(
-    name: str,
-    settings: RuntimeSettings,
-    compose: Compose,
-    dependencies: Dependencies,
-    ready: dict[str, Callable[[], dict[str, object]]],
-    stopping: asyncio.Event,
-) -> None:
-    composing = asyncio.create_task(_compose_and_run(name, settings, compose, dependencies, ready, stopping), name=name)
-    stop = asyncio.create_task(stopping.wait(), name="stop")
-    await asyncio.wait({composing, stop}, return_when=asyncio.FIRST_COMPLETED)
-    stop.cancel()
-    if not composing.done() and "consumer" not in ready:
-        composing.cancel()  # still starting: nothing to drain
-    try:
-        await composing
-    except asyncio.CancelledError:
-        if not stopping.is_set():
-            raise
+def _refused(name: str, *errors: Misconfigured) -> int:
+    error = Misconfigured([setting for error in errors for setting in error.settings])
+    sys.stderr.write(f"{name}: {error}\n")
+    return 2
 
 
-async def _compose_and_run(
-    name: str,
-    settings: RuntimeSettings,
-    compose: Compose,
-    dependencies: Dependencies,
-    ready: dict[str, Callable[[], dict[str, object]]],
-    stopping: asyncio.Event,
-) -> None:
-    row = flow.service_row(name)
-    async with compose(settings, dependencies) as parts, asyncio.TaskGroup() as tasks:
-        extra: list[asyncio.Task[None]] = []
-        reader = None
-        assert bool(row.broadcasts) is (parts.listener is not None), (
-            f"{name} listens, or its flow row says so, not both"
-        )
-        if row.broadcasts and parts.listener is not None:
-            topics = [topic.value for topic in row.broadcasts]
-            reader = BroadcastReader(Kafka(settings.bootstrap_servers), topics, parts.listener, dependencies)
-            extra.append(tasks.create_task(reader.run(), name="broadcast"))
-        extra.append(tasks.create_task(_probe_kafka(settings, dependencies), name="probe"))
+def _leaves(group: ExceptionGroup[Misconfigured]) -> Iterator[Misconfigured]:
+    for each in group.exceptions:
+        if isinstance(each, ExceptionGroup):
+            yield from _leaves(each)
+        else:
+            yield each
 
-        def status() -> dict[str, object]:
-            away = dependencies.away
-            is_ready = parts.consumer.is_ready and not away and (reader is None or reader.is_caught_up)
-            return {"ready": is_ready, "away": sorted(away), "why": away, **parts.status()}
 
-        ready["consumer"] = ready["status"] = status
-        stopper = tasks.create_task(_stop_when(stopping, parts.consumer.stop), name="stopper")
-        await parts.consumer.run()
-        for task in (*extra, stopper):
-            task.cancel()
+class Process:
+    """A service's process, from its first breath to its last.
+
+    It serves /live and /ready from the start, composes the service, joins the group, and drains on the first signal.
+    """
+
+    def __init__(self, name: str, settings: RuntimeSettings, compose: Compose) -> None:
+        self._name, self._settings, self._compose = name, settings, compose
+        self._dependencies = Dependencies()
+        self._stopping = asyncio.Event()
+        self._parts: Parts | None = None  # once it is composed
+        self._reader: BroadcastReader | None = None
+
+    async def run(self) -> None:
+        """Returns after a clean stop. Raises what ends the service otherwise."""
+        health = Health(self._name, self.status)
+        port = health.serve(self._settings.http_host, self._settings.http_port)
+        log.info("service_starting", http_port=port, pid=os.getpid())
+        _on_signals(self._stopping)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                watch = tasks.create_task(health.watch(), name="watch")
+                await self._until_stopped()
+                watch.cancel()
+        finally:
+            health.close()
+        log.info("service_stopped")
+
+    def status(self) -> dict[str, object]:
+        """What /ready says."""
+        parts, reader, away = self._parts, self._reader, self._dependencies.away
+        if parts is None:
+            return {"ready": False, "starting": True}
+        is_ready = parts.consumer.is_ready and not away and (reader is None or reader.is_caught_up)
+        return {"ready": is_ready, "away": sorted(away), "why": away, **parts.status()}
+
+    async def _until_stopped(self) -> None:
+        serving = asyncio.create_task(self._serve(), name=self._name)
+        stop = asyncio.create_task(self._stopping.wait(), name="stop")
+        await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if self._parts is None:
+            serving.cancel()  # still starting: nothing to drain
+        try:
+            await serving
+        except asyncio.CancelledError:
+            if not self._stopping.is_set():
+                raise
+
+    async def _serve(self) -> None:
+        async with self._compose(self._settings, self._dependencies) as parts, asyncio.TaskGroup() as tasks:
+            self._reader = self._broadcast_reader(parts)
+            beside = [
+                tasks.create_task(_probe_kafka(self._settings, self._dependencies), name="probe"),
+                tasks.create_task(_stop_when(self._stopping, parts.consumer.stop), name="stopper"),
+            ]
+            if self._reader is not None:
+                beside.append(tasks.create_task(self._reader.run(), name="broadcast"))
+            self._parts = parts
+            await parts.consumer.run()
+            for task in beside:
+                task.cancel()
+
+    def _broadcast_reader(self, parts: Parts) -> BroadcastReader | None:
+        """What reads the broadcast topics of the service's row to its listener. One without the other is a mistake."""
+        topics = [topic.value for topic in flow.service_row(self._name).broadcasts]
+        if (parts.listener is None) is not (not topics):
+            has = f"hears {', '.join(topics)}" if topics else "hears nothing"
+            given = "no listener" if parts.listener is None else f"the listener {type(parts.listener).__name__}"
+            raise TypeError(f"the row of {self._name} in schemas.flow {has}, and it was composed with {given}")
+        if parts.listener is None:
+            return None
+        broker = Kafka(self._settings.bootstrap_servers)
+        return BroadcastReader(broker, topics, parts.listener, self._dependencies, from_end=parts.hears_from_end)
 
 
 async def _stop_when(stopping: asyncio.Event, stop: Callable[[], None]) -> None:
@@ -143,14 +191,14 @@ async def _probe_kafka(settings: RuntimeSettings, dependencies: Dependencies) ->
             dependencies.back("kafka")
         else:
             dependencies.lost("kafka", f"no broker of {settings.bootstrap_servers} accepts a connection")
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(_PROBE_EVERY_S)
 
 
 async def _answers(bootstrap_servers: str) -> bool:
     for address in bootstrap_servers.split(","):
         host, _, port = address.strip().rpartition(":")
         try:
-            async with asyncio.timeout(5.0):
+            async with asyncio.timeout(_CONNECT_S):
                 _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
                 writer.close()
                 await writer.wait_closed()

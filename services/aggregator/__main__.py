@@ -22,4 +22,4 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
 
 
 if __name__ == "__main__":
-    sys.exit(main("aggregator", compose))
+    sys.exit(main("aggregator", compose, AggregatorSettings))

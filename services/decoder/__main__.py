@@ -47,4 +47,4 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
 
 
 if __name__ == "__main__":
-    sys.exit(main("decoder", compose))
+    sys.exit(main("decoder", compose, DecoderSettings))

@@ -37,4 +37,4 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
 
 
 if __name__ == "__main__":
-    sys.exit(main("decomposer", compose))
+    sys.exit(main("decomposer", compose, DecomposerSettings))

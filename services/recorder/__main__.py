@@ -25,4 +25,4 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
 
 
 if __name__ == "__main__":
-    sys.exit(main("recorder", compose))
+    sys.exit(main("recorder", compose, RecorderSettings))
