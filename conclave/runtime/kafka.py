@@ -1,8 +1,9 @@
 """The only module that knows aiokafka: conclave.runtime.broker's ports on Apache Kafka, and the administration of topics.
 
 Every call that talks to the broker is under a time limit: several of aiokafka's can wait for ever with the broker away.
-Three places reach into its private parts (pinned version, guarded by tests/integration/test_kafka_adapter.py): the
-member's generation, its heartbeat, and the touch that says that a full service is still alive.
+Six places reach into its private parts (pinned version, guarded by tests/integration/test_kafka_adapter.py): the sender's
+backoff, the parser in C, a member's generation, its heartbeat, the touch that says that a full service is still alive, and
+the metadata of a reader. conclave.runtime.kafka_headers is a seventh.
 """
 
 import asyncio
@@ -42,7 +43,10 @@ _sender.BACKOFF_OVERRIDE = 0.002
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 T = TypeVar("T")
-TIME_LIMIT_S = 30.0
+TIME_LIMIT_S = 30.0  # of any one call: as long as a broker keeps a transaction open
+_HEARTBEAT_S = 10.0  # a broker that is there answers at once; a lane tries again soon
+_LEAVE_S = 10.0  # to leave a group in order, or to send what is buffered
+_CLOSE_S = 5.0  # of connections that are given up anyway
 _LOST = (KafkaError, OSError, TimeoutError, AssertionError)
 
 
@@ -87,7 +91,10 @@ class GroupConsumer:
         await _limited(self._consumer.start())
 
     async def poll(self, partitions: Collection[Tp], *, timeout_ms: int, max_records: int) -> list[Record]:
-        """At most `max_records` records of these partitions; empty after `timeout_ms`. Never cancel it: see KAFKA traps."""
+        """At most `max_records` records of these partitions; empty after `timeout_ms`. Never cancel it.
+
+        A `getmany` that is cancelled or fails switches aiokafka's check of the poll interval off for good.
+        """
         wanted = [TopicPartition(*tp) for tp in partitions]
         batches = await self._consumer.getmany(*wanted, timeout_ms=timeout_ms, max_records=max_records)
         return [record for batch in batches.values() for record in batch]
@@ -113,7 +120,7 @@ class GroupConsumer:
     async def is_member(self) -> bool:
         """True when the broker confirms this member in the group's current generation."""
         try:
-            return bool(await _limited(self._consumer._coordinator._do_heartbeat(), 10.0))
+            return bool(await _limited(self._consumer._coordinator._do_heartbeat(), _HEARTBEAT_S))
         except LostDependency:
             return False
 
@@ -125,7 +132,7 @@ class GroupConsumer:
     async def stop(self) -> None:
         """Leaves the group and closes the connections, in 10 s at most."""
         with contextlib.suppress(LostDependency):
-            await _limited(self._consumer.stop(), 10.0)
+            await _limited(self._consumer.stop(), _LEAVE_S)
 
 
 class TransactionalProducer:
@@ -201,7 +208,7 @@ class TransactionalProducer:
         producer, self._producer = self._producer, None
         if producer is not None:
             with contextlib.suppress(LostDependency, asyncio.InvalidStateError):
-                await _limited(producer.stop(), 5.0)
+                await _limited(producer.stop(), _CLOSE_S)
 
 
 class PlainProducer:
@@ -233,7 +240,7 @@ class PlainProducer:
     async def stop(self) -> None:
         """Closes the connections, in 10 s at most."""
         with contextlib.suppress(LostDependency):
-            await _limited(self._producer.stop(), 10.0)
+            await _limited(self._producer.stop(), _LEAVE_S)
 
 
 class LogReader:
@@ -289,7 +296,7 @@ class LogReader:
     async def stop(self) -> None:
         """Closes the connections, in 10 s at most."""
         with contextlib.suppress(LostDependency):
-            await _limited(self._consumer.stop(), 10.0)
+            await _limited(self._consumer.stop(), _LEAVE_S)
 
 
 class Admin:
@@ -304,7 +311,7 @@ class Admin:
 
     async def __aexit__(self, *exc: object) -> None:
         with contextlib.suppress(LostDependency):
-            await _limited(self._client.close(), 5.0)
+            await _limited(self._client.close(), _CLOSE_S)
 
     async def topics(self) -> dict[str, int]:
         """Every topic with its number of partitions."""

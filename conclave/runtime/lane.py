@@ -26,9 +26,13 @@ from conclave.runtime.record import Output, Tp
 from conclave.runtime.tracker import Commit, Tracker
 from conclave.runtime.transaction import transact
 
+# Of one transaction: what takes a slow broker well under a second. What is over goes into the next one, at once.
 MAX_FLUSH_RECORDS = 500
 MAX_FLUSH_BYTES = 4 << 20
-_FLUSH_OFFSETS = 2_000
+_FLUSH_OFFSETS = 2_000  # a group may complete thousands of offsets with few records: one metadata for all of them
+
+# Between tries to open a lane: a rebalance is over in milliseconds, a broker that restarts in seconds.
+_REOPEN_S, _REOPEN_MAX_S = 0.05, 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -123,7 +127,7 @@ class Lane:
             await asyncio.shield(self._producer.close())
 
     async def _open_until_ready(self, cause: str) -> None:
-        backoff_s = 0.05
+        backoff_s = _REOPEN_S
         while True:
             try:
                 await self._open(cause)
@@ -131,7 +135,7 @@ class Lane:
             except (LostDependency, Fenced) as error:
                 log.debug("lane_not_open_yet", partition=str(self.tp), error=str(error))
             await asyncio.sleep(backoff_s)
-            backoff_s = min(2.0, backoff_s * 2)
+            backoff_s = min(_REOPEN_MAX_S, backoff_s * 2)
 
     async def _open(self, cause: str) -> None:
         self.is_ready = self._must_reopen = False

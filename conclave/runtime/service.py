@@ -31,8 +31,10 @@ from schemas import flow
 from schemas.codec import UnreadableEvent
 from schemas.envelope import header
 
-_POLL_MS = 200
-_TICK_S = 0.2
+_POLL_MS = 200  # how long an idle poll lasts, and so how late a stop is noticed at most
+_TICK_S = 0.2  # how late a group whose time has come is joined at most
+# The whole group waits for this member's revocation (rebalance_timeout_ms, 30 s), and a transaction takes milliseconds.
+_REVOKED_FLUSH_S = 3.0
 _LAST_FLUSH_S = 5.0  # a transaction takes milliseconds; one that takes longer waits for a broker that is away
 _FETCH_S = 2.0  # within which a fetch that began after a seek has returned
 
@@ -150,13 +152,17 @@ class Service:
     # -- partitions ---------------------------------------------------------------------------------------------------
 
     async def _on_revoked(self, revoked: Collection[Tp]) -> None:
+        """Stops admitting and flushes what is finished, so that the next owner has less to do again. What runs goes on.
+
+        The lanes are only held: most often this member gets its partitions back, and `_on_assigned` knows.
+        """
         held = [lane for tp in revoked if (lane := self._lanes.get(tp))]
         for lane in held:
             lane.is_held = True
         async with asyncio.TaskGroup() as flushes:
             for lane in held:
                 if lane.is_ready:
-                    flushes.create_task(lane.until_flushed(3.0))
+                    flushes.create_task(lane.until_flushed(_REVOKED_FLUSH_S))
 
     async def _on_assigned(self, assigned: Collection[Tp]) -> None:
         generation = self._consumer.membership().generation

@@ -4,6 +4,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import asyncpg
@@ -15,7 +16,15 @@ from conclave.runtime.client import Client
 from conclave.store.migrate import upgrade
 from conclave.testing.pipeline import SESSION_TIMEOUT_S, Pipeline, read_log
 from conclave.testing.waiting import until_async
-from schemas.events import AnswerReached, PathDecoded, PathFailed, ReasoningRequested, RequestFailed, StepDecided
+from schemas.events import (
+    AnswerReached,
+    PathDecoded,
+    PathFailed,
+    ReasoningRequested,
+    RequestFailed,
+    SampleRequested,
+    StepDecided,
+)
 from schemas.flow import Topic
 from schemas.ids import new_request_id, path_id
 from tests.integration.conftest import finish, own_broker
@@ -79,24 +88,48 @@ async def _until_answered(pipeline: Pipeline, server: PostgresServer, ids: list[
     await until_async(all_recorded, limit_s=limit_s, what=f"{len(ids)} recorded answers (logs in {pipeline.folder})")
 
 
-async def _assert_once(pipeline: Pipeline, server: PostgresServer, ids: list[str]) -> Counter[str]:
-    """Each request has one answer, one verdict and one terminal event a sample, in the log and in the record."""
-    wanted = set(ids)
-    answers: Counter[str] = Counter()
-    verdicts: Counter[str] = Counter()
-    paths: Counter[str] = Counter()
-    for _, event, _ in await read_log(pipeline.address, (Topic.ANSWERS, Topic.STEPS, Topic.PATHS)):
+@dataclass
+class Ends:
+    """What was launched of some requests, and the ends that all of it has come to, each counted."""
+
+    answers: Counter[str] = field(default_factory=Counter)
+    verdicts: Counter[str] = field(default_factory=Counter)
+    launched: Counter[str] = field(default_factory=Counter)
+    paths: Counter[str] = field(default_factory=Counter)
+
+
+async def _ends(pipeline: Pipeline, ids: list[str]) -> Ends:
+    """What the log says by now. A request that failed is an error."""
+    wanted, ends = set(ids), Ends()
+    topics = (Topic.ANSWERS, Topic.STEPS, Topic.SAMPLES, Topic.PATHS)
+    for _, event, _ in await read_log(pipeline.address, topics):
         match event:
             case AnswerReached() | RequestFailed() if event.request_id in wanted:
                 assert isinstance(event, AnswerReached), event
-                answers[event.request_id] += 1
+                ends.answers[event.request_id] += 1
             case StepDecided() if event.request_id in wanted:
-                verdicts[event.request_id] += 1
+                ends.verdicts[event.request_id] += 1
+            case SampleRequested() if event.context.request_id in wanted:
+                ends.launched[path_id(event.context.step_id, event.sample_index)] += 1
             case PathDecoded() | PathFailed() if event.context.request_id in wanted:
-                paths[path_id(event.context.step_id, event.sample_index)] += 1
-    assert answers == dict.fromkeys(wanted, 1)
-    assert verdicts == dict.fromkeys(wanted, 1)
-    assert set(paths.values()) == {1}
+                ends.paths[path_id(event.context.step_id, event.sample_index)] += 1
+    return ends
+
+
+async def _assert_once(pipeline: Pipeline, server: PostgresServer, ids: list[str]) -> Counter[str]:
+    """Each request has one answer and one verdict, each sample launched one terminal event, in the log and in the record."""
+
+    async def all_have_ended() -> bool:
+        ends = await _ends(pipeline, ids)
+        return set(ends.launched) <= set(ends.paths)
+
+    await until_async(all_have_ended, what="a terminal event of every sample launched")
+    ends = await _ends(pipeline, ids)
+    assert ends.answers == dict.fromkeys(ids, 1)
+    assert ends.verdicts == dict.fromkeys(ids, 1)
+    assert ends.launched == dict.fromkeys(ends.launched, 1), "a sample was launched twice"
+    assert ends.paths == ends.launched, "a sample has not exactly one terminal event"
+    paths = ends.paths
 
     async def all_paths() -> bool:
         return await _recorded(server, "paths", ids) == len(paths)

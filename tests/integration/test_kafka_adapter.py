@@ -1,0 +1,125 @@
+"""What conclave.runtime.kafka reaches for inside the pinned aiokafka is there, and does what it is reached for.
+
+The places: the sender's backoff, the parser in C, a heartbeat and a generation of the coordinator, the touch of a full
+consumer, the metadata of a reader; and, in conclave.runtime.kafka_headers, the parser of a fetch.
+"""
+
+import asyncio
+import inspect
+import uuid
+from collections.abc import AsyncIterator, Collection
+from importlib.metadata import version
+
+import aiokafka.consumer.fetcher as fetcher
+import pytest
+from aiokafka.producer import sender
+from aiokafka.record import default_records
+
+from conclave.local.servers.kafka import KafkaBroker
+from conclave.runtime.broker import Rebalance
+from conclave.runtime.kafka import Admin, GroupConsumer, LogReader, PlainProducer
+from conclave.runtime.record import Output, Tp
+from conclave.testing.waiting import until, until_async
+
+
+@pytest.fixture
+async def topic(kafka: KafkaBroker) -> str:
+    """A topic of one partition, of this test alone."""
+    name = f"adapter-{uuid.uuid4().hex[:8]}"
+    async with Admin(str(kafka.endpoint)) as admin:
+        await admin.create_topic(name, 1, 1, {})
+    return name
+
+
+@pytest.fixture
+async def consumer(kafka: KafkaBroker, topic: str) -> AsyncIterator[GroupConsumer]:
+    """The only member of a group, with its partition. It must poll, or be touched, every two seconds."""
+    consumer = GroupConsumer(
+        str(kafka.endpoint), f"group-{topic}", "test", session_timeout_ms=6_000, max_poll_interval_ms=2_000
+    )
+    assigned: list[Tp] = []
+
+    async def on_assigned(partitions: Collection[Tp]) -> None:
+        assigned.extend(partitions)
+
+    async def on_revoked(partitions: Collection[Tp]) -> None:
+        assigned.clear()
+
+    await consumer.start([topic], Rebalance(on_revoked, on_assigned))
+    await until(lambda: bool(assigned), what="the partition")
+    yield consumer
+    await consumer.stop()
+
+
+def test_the_version_is_the_one_that_all_of_this_was_tried_with() -> None:
+    assert version("aiokafka") == "0.14.0"
+
+
+def test_the_backoff_between_transactions_is_ours_and_the_sender_goes_by_it() -> None:
+    assert sender.BACKOFF_OVERRIDE == 0.002
+    assert "BACKOFF_OVERRIDE" in inspect.getsource(sender.Sender) + inspect.getsource(sender.AddPartitionsToTxnHandler)
+
+
+def test_records_are_parsed_in_c_and_fetched_through_the_parser_that_takes_any_header_name() -> None:
+    assert default_records.DefaultRecordBatch.__module__ == "aiokafka.record._crecords.default_records"
+    assert fetcher.PartitionRecords.__module__ == "conclave.runtime.kafka_headers"
+    assert fetcher.MemoryRecords.__module__ == "conclave.runtime.kafka_headers"
+
+
+async def test_a_member_knows_its_generation_and_the_broker_confirms_it_until_it_leaves(
+    consumer: GroupConsumer,
+) -> None:
+    membership = consumer.membership()
+    assert membership.generation >= 1
+    assert membership.member_id
+    assert await consumer.is_member()
+    await consumer.stop()
+    assert not await consumer.is_member()
+
+
+async def test_a_member_that_is_touched_stays_and_one_that_is_not_loses_its_place(consumer: GroupConsumer) -> None:
+    clock, before = asyncio.get_running_loop().time, consumer.membership()
+    touched_until = clock() + 5.0  # two and a half times what it may go without polling
+    while clock() < touched_until:
+        consumer.touch()
+        await asyncio.sleep(0.2)
+    assert await consumer.is_member()
+    assert consumer.membership() == before
+
+    async def has_left() -> bool:
+        return not await consumer.is_member()
+
+    await until_async(has_left, limit_s=20, what="the end of the membership")
+
+
+async def test_a_position_steps_over_nothing_that_was_not_polled(
+    kafka: KafkaBroker, topic: str, consumer: GroupConsumer
+) -> None:
+    tp, producer = Tp(topic, 0), PlainProducer(str(kafka.endpoint))
+    await producer.start()
+    await producer.publish([Output(topic, b"k", b"v", ())] * 3)
+    await producer.stop()
+    assert await consumer.position(tp) == 0
+    polled = 0
+    async with asyncio.timeout(20):
+        while polled < 3:
+            polled += len(await consumer.poll([tp], timeout_ms=200, max_records=2))
+            assert await consumer.position(tp) == polled
+    await until(lambda: consumer.end_offset(tp) == 3, what="the log's end")
+
+
+async def test_a_reader_finds_a_topic_that_was_made_after_it_had_started(kafka: KafkaBroker, topic: str) -> None:
+    reader = LogReader(str(kafka.endpoint))
+    await reader.start()
+    try:
+        later = f"{topic}-later"
+        assert await reader.partitions(later) == []
+        async with Admin(str(kafka.endpoint)) as admin:
+            await admin.create_topic(later, 2, 1, {})
+
+        async def has_both() -> bool:
+            return await reader.partitions(later) == [Tp(later, 0), Tp(later, 1)]
+
+        await until_async(has_both, what="both partitions")
+    finally:
+        await reader.stop()
