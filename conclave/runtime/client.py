@@ -30,7 +30,7 @@ class Client:
     """An async context manager over one broker address. Raises LostDependency from every method while it is away."""
 
     def __init__(self, bootstrap_servers: str) -> None:
-        self._bootstrap_servers = bootstrap_servers
+        self.bootstrap_servers = bootstrap_servers
         self._producer = PlainProducer(bootstrap_servers)
 
     async def __aenter__(self) -> "Client":
@@ -55,7 +55,7 @@ class Client:
     @asynccontextmanager
     async def follow(self, *topics: Topic, from_end: bool = True) -> AsyncIterator[AsyncIterator[tuple[str, Event]]]:
         """All events of `topics` as (topic, event), from the ends as of entering; what can't be read is left out."""
-        reader = LogReader(self._bootstrap_servers)
+        reader = LogReader(self.bootstrap_servers)
         await reader.start()
         try:
             partitions = [tp for topic in topics for tp in await reader.partitions(topic.value)]
@@ -67,10 +67,10 @@ class Client:
 
     async def topics(self) -> list[TopicState]:
         """Every topic of the pipeline that the broker has."""
-        reader = LogReader(self._bootstrap_servers)
+        reader = LogReader(self.bootstrap_servers)
         await reader.start()
         try:
-            async with Admin(self._bootstrap_servers) as admin:
+            async with Admin(self.bootstrap_servers) as admin:
                 committed = {
                     row.name: await admin.committed(row.name)
                     for row in flow.SERVICES.values()
@@ -84,7 +84,7 @@ class Client:
     async def dead_letters(self, topic: Topic | None = None, limit: int = 1000) -> list[DeadLetter]:
         """The dead letters of one topic, or of all: the latest `limit`, oldest first."""
         rows = [row.topic for row in flow.TOPICS if not row.is_broadcast and topic in (None, row.topic)]
-        reader = LogReader(self._bootstrap_servers)
+        reader = LogReader(self.bootstrap_servers)
         await reader.start()
         try:
             partitions = [tp for name in rows for tp in await reader.partitions(flow.dead_letter_topic(name.value))]

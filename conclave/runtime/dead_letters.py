@@ -21,6 +21,7 @@ from schemas.envelope import Headers, header, rfc3339
 PREFIX = "conclave-"
 _MAX_MESSAGE_CHARS = 2000
 _MAX_FIELD_CHARS = 500  # a JSON path holds names that a producer chose
+_PARTITION = 0  # there is one, and a key of megabytes takes the client's hash a second
 _LAST_MS = 253_402_300_799_999  # of the year 9999; a record's timestamp is whatever its producer says
 REPLAY_HEADER = (
     PREFIX + "replay"
@@ -102,7 +103,7 @@ def dead_letter(
     own = {PREFIX + name for name in added} | _LEFT_OUT_HEADERS
     kept = tuple((name, value) for name, value in record.headers if name not in own)
     topic, said = flow.dead_letter_topic(record.topic), _headers(added)
-    letter = Output(topic, record.key, record.value, (*kept, *said))
+    letter = Output(topic, record.key, record.value, (*kept, *said), _PARTITION)
     if letter.size <= max_bytes:
         return letter
     parts = {
@@ -119,6 +120,7 @@ def dead_letter(
             record.key if "key" in parts else None,
             record.value if "value" in parts else None,
             (*kept, *said) if "headers" in parts else said,
+            _PARTITION,
         )
     return letter
 

@@ -26,8 +26,7 @@ from conclave.runtime.dead_letters import Cause
 from conclave.runtime.groups import Group, records_of
 from conclave.runtime.handler import Handler, Joiner
 from conclave.runtime.intake import Publisher, Unpublishable
-from conclave.runtime.lane import Completion
-from conclave.runtime.record import Output, Record
+from conclave.runtime.record import Completion, Output, Record
 from schemas import flow
 from schemas.codec import UnreadableEvent
 from schemas.events import Event

@@ -14,7 +14,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 import structlog
 
@@ -22,7 +21,7 @@ from conclave.errors import Fenced, LostDependency
 from conclave.runtime import commit_metadata, metrics
 from conclave.runtime.broker import Broker, GroupConsumer
 from conclave.runtime.groups import Groups
-from conclave.runtime.record import Output, Tp
+from conclave.runtime.record import Completion, Tp
 from conclave.runtime.tracker import Commit, Tracker
 from conclave.runtime.transaction import transact
 
@@ -35,14 +34,6 @@ _FLUSH_OFFSETS = 2_000  # a group may complete thousands of offsets with few rec
 _REOPEN_S, _REOPEN_MAX_S = 0.05, 2.0
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """Finished work: these offsets are done as soon as these outputs are published, in one transaction."""
-
-    offsets: tuple[int, ...]
-    outputs: tuple[Output, ...] = ()
 
 
 class Lane:

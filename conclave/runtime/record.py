@@ -54,6 +54,14 @@ class Output:
         return BATCH_OVERHEAD_BYTES + len(self.key or b"") + len(self.value or b"") + headers_size(self.headers)
 
 
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """Finished work: these offsets are done as soon as these outputs are published, in one transaction."""
+
+    offsets: tuple[int, ...]
+    outputs: tuple[Output, ...] = ()
+
+
 def headers_size(headers: Headers) -> int:
     """Bytes of headers in a record; never too few."""
     return sum(

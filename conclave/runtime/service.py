@@ -24,8 +24,8 @@ from conclave.runtime.groups import Groups
 from conclave.runtime.handling import Handling, Work, finish
 from conclave.runtime.intake import Publisher
 from conclave.runtime.joining import Joining
-from conclave.runtime.lane import Completion, Lane
-from conclave.runtime.record import Record, Tp
+from conclave.runtime.lane import Lane
+from conclave.runtime.record import Completion, Record, Tp
 from conclave.runtime.settings import RuntimeSettings
 from schemas import flow
 from schemas.codec import UnreadableEvent

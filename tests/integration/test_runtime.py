@@ -21,6 +21,7 @@ from conclave.runtime.record import Output, Tp
 from conclave.runtime.topics import ensure_topics
 from conclave.runtime.transaction import transact
 from conclave.testing import events as made
+from conclave.testing.pipeline import read_log
 from conclave.testing.waiting import until, until_async
 from schemas.envelope import header
 from schemas.events import AnswerReached, Event, PlanMade, ReasoningRequested, RequestFailed, StepDecided
@@ -90,23 +91,17 @@ def _asked(question: str) -> ReasoningRequested:
 
 
 async def _answers(client: Client, request_ids: set[str]) -> Counter[str]:
-    """How often each of the requests was answered, once all were, and everything up to the log's end was read."""
+    """How often each of the requests was answered, up to the log's end, once all were."""
     counts: Counter[str] = Counter()
-    async with client.follow(Topic.ANSWERS, from_end=False) as events:
-        async with asyncio.timeout(30):
-            async for _, event in events:
-                assert isinstance(event, AnswerReached | RequestFailed)
-                if event.request_id in request_ids:
-                    counts[event.request_id] += 1
-                if set(counts) == request_ids:
-                    break
-        try:
-            async with asyncio.timeout(1.5):
-                async for _, event in events:
-                    if isinstance(event, RequestFailed) and event.request_id in request_ids:
-                        counts[event.request_id] += 1
-        except TimeoutError:
-            pass
+
+    async def are_all_answered() -> bool:
+        counts.clear()
+        for _, event, _ in await read_log(client.bootstrap_servers, [Topic.ANSWERS]):
+            if isinstance(event, AnswerReached | RequestFailed) and event.request_id in request_ids:
+                counts[event.request_id] += 1
+        return set(counts) == request_ids
+
+    await until_async(are_all_answered, what=f"{len(request_ids)} answers")
     return counts
 
 

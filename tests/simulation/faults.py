@@ -12,8 +12,8 @@ from conclave.errors import Fenced
 from conclave.runtime import lane as lane_module
 from conclave.runtime.broker import TransactionalProducer
 from conclave.runtime.groups import Groups
-from conclave.runtime.lane import Completion, Lane
-from conclave.runtime.record import Output, Tp
+from conclave.runtime.lane import Lane
+from conclave.runtime.record import Completion, Output, Tp
 from conclave.runtime.service import Service
 from conclave.runtime.tracker import Commit
 
