@@ -101,6 +101,21 @@ async def test_a_listener_that_hears_nothing_and_a_broadcast_without_a_listener_
     assert caught.group_contains(TypeError, match=f"the row of {name} in schemas.flow")
 
 
+async def test_a_process_whose_consumer_is_done_ends_in_order() -> None:
+    ended: list[str] = []
+
+    @asynccontextmanager
+    async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> AsyncIterator[Parts]:
+        yield Parts(Idle(), status=lambda: {"mood": "good"})
+        ended.append("composed parts")
+
+    process = Process("voter", SETTINGS, compose)
+    assert process.status() == {"ready": False, "starting": True}
+    await process.run()
+    assert ended == ["composed parts"]
+    assert process.status()["mood"] == "good"
+
+
 @dataclass
 class Log:
     """A broadcast topic: a broker, and its own readers."""
