@@ -26,7 +26,7 @@ from schemas.values import RequestFailure
 REQUEST = ReasoningRequested(question="2+2?", request_id=made.REQUEST_ID)
 FAILED = RequestFailed(request_id=made.REQUEST_ID, failure=RequestFailure.INVALID, message="given up")
 HUGE = made.verdict(answer="\1" * 4096, num_votes=256)
-BROKEN = replace(made.decoded(made.context(), 0, 1, "4"), tokens_out=None)
+BROKEN = replace(made.decoded(made.context(), 0, 1, "4"), tokens_out=-1)
 
 
 @dataclass(frozen=True)
