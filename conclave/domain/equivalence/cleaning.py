@@ -58,7 +58,7 @@ _DELIMITERS = re.compile(r"\$\$|\\[()\[\]]")
 _EMPHASIS = re.compile(r"^\*+(?=\S)|(?<![\w)])(?:\*{2,3}|~~)(?=\S)|(?<=\S)(?:\*{2,3}|~~)(?![\w(])|(?<=\S)\*+$")
 _THIN, _COLOURED = re.compile(r",\\! ?"), re.compile(r"\\(?:text)?color\s?\{[^{}]*\}")
 _TAGS = re.compile(r"</?(?:b|strong|i|em|u|p|span|code|mark|sup|sub|br|div|center)\b[^<>]{0,60}/?>", re.IGNORECASE)
-_END = " \t.,;:!?"
+_END = " \t.,;:!?\\"
 
 
 @lru_cache(maxsize=16_384)

@@ -24,7 +24,7 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])|\d+(?:\.\d+)?|\.\d+)|\\?(?P<name>[A-Za-z]+)|(?P<greek>[\u0370-\u03ff∞°])"
     r"|(?P<command>\\frac|\\sqrt)|(?P<sign>[-+*/^_!(){}\[\]|,±'])|(?P<other>\S))"
 )
-_LOOKS_LIKE_ONE = re.compile(r"[\d^*/+\\=(_∞π]|(?<![a-zA-Z])[a-zA-Z] ?- ?[a-zA-Z](?![a-zA-Z])")
+_LOOKS_LIKE_ONE = re.compile(r"[\d^*/+\\=(_∞π]|^pi$|(?<![a-zA-Z])[a-zA-Z] ?- ?[a-zA-Z](?![a-zA-Z])")
 _OPENING = {"(": ")", "{": "}", "[": "]"}
 
 

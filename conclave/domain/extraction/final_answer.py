@@ -63,6 +63,7 @@ _NO_PLAIN_VALUE = re.compile(
     r"if|whether|by|on|at|from|of|for|with|indeed|we|i|you|it|this|there|obvious|easy|simple|found|obtained|still|always|never|just|"
     r"independent|different|close|between|going|also)\b", re.I
 )  # fmt: skip
+_ENVIRONMENT = re.compile(r"\\begin\{(?:align|equation|gather|aligned)\*?\}([^{}]{1,400})\\end\{")
 _ANYTHING = re.compile(r"\w|[<>\[\](){}∞+=≤≥≠×÷&%]")
 _AFTERTHOUGHT = re.compile(r"^[\W_]*(?:confidence|explanation|note|reason|check|verification|---|___|\*\*\*)", re.I)
 
@@ -144,6 +145,9 @@ def _place(data: bytes, end: int) -> Place:
     rest = data[end : end + _WINDOW].decode("utf-8", "ignore")
     if kind != "tag" and (tag := _TAG_END.search(rest)):
         rest = rest[: tag.start()] + "\n"  # what follows is not part of it
+    inner = _braced(rest) if kind != "box" else None
+    if inner is not None and "\n" not in inner and re.search(r"[^\W_]", inner):
+        rest = inner + "\n"  # nor what follows the box or command that the place is in
     return Place(kind, end, rest)
 
 
@@ -251,6 +255,9 @@ def _below(place: Place) -> Said:
             if opening == "```" and lines and len(lines) > 1 and re.fullmatch(r"[a-z]+", lines[0]):
                 lines = lines[1:]
             return Said(tidied(" ".join(lines)) if len(lines) <= 8 else None, bool(found)) if found else Said(None)
+    if environment := _ENVIRONMENT.match(text):
+        lines = environment[1].replace("&", "").split("\\\\")
+        return Said(tidied(" ".join(lines)) if len(lines) == 1 else None, is_whole=True)
     line, break_, after = text.partition("\n")
     said = _of_line(line, bool(break_))
     if said.answer is None or len(line) > 200:

@@ -17,7 +17,7 @@ _NOUNS = {
     "Italian": "risposta|risultato",
     "Catalan, Romanian": "resposta|răspuns|raspuns|rezultat",
     "Dutch": "antwoord|eindantwoord",
-    "Swedish, Norwegian, Danish": "svar|slutsvar",
+    "Swedish, Norwegian, Danish": "svar|svaret|slutsvar",
     "Finnish, Estonian": "vastaus|vastus",
     "Hungarian": "válasz",
     "Polish": "odpowiedź|odpowiedz|odp|wynik",
@@ -120,7 +120,7 @@ MID_LABEL = (
 )
 # A heading of its own line, without a colon.
 HEADING = (
-    rf"\n{_DECOR}*[#*_=>✅]{_DECOR}*(?:[\pL\pM'’]+ ){{0,2}}{_ANY_NOUN}(?: {_either(_FOLLOWERS)})?{_CLOSER}\n"
+    rf"\n(?:{_DECOR}|{_TAG})*[#*_=>✅]{_DECOR}*(?:[\pL\pM'’]+ ){{0,2}}{_ANY_NOUN}(?: {_either(_FOLLOWERS)})?{_CLOSER}\n"
     rf"|\n(?:the )?(?:final )?{_ANY_NOUN}\n"
 )
 # A sentence that says it: "so the final answer is ", "答えは".

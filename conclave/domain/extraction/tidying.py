@@ -19,7 +19,8 @@ _EDGES = " \t\r\n\f\v\u00a0\u202f\u3000*_~`"
 _EMOJI = re.compile(r"[\U0001F000-\U0001FAFF\u2600-\u27BF]")
 _DEPTHS = {"{": 1, "}": -1}
 _WRAPPERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("```", "```"), ("「", "」"), ("『", "』"))
-_ANGLED = re.compile(r"<([^<>A-Za-z]*\d[^<>A-Za-z]*)>")
+_ANGLED = re.compile(r"<([^<>A-Za-z]*\d[^<>A-Za-z]*|[A-J])>")
+_MARKED_END = re.compile(r"(?<=\w)(?:={2,}|\|{2,})$")
 _COMMANDS = re.compile(r"\\(?:boxed|fbox|text|textbf|textit|mathrm|mathbf|boldsymbol|underline|mbox|emph|bm)\s?\{")
 _TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s?\{([^{}]*)\}")
 _ANNOUNCED = re.compile(
@@ -30,7 +31,7 @@ _ANNOUNCED = re.compile(
 _COPULA = re.compile(r"(?:입니다|이다|です|である|となります|になります|だ)[.。]?$")
 
 _LETTER_IN_BRACKETS = re.compile(r"^(?:option |choice |answer )?[(\[]?([A-Ja-h])[)\]](?=\W|$)\s*(.*)$", re.S | re.I)
-_LETTER_AND_TEXT = re.compile(r"^(?:option |choice )?([A-J])(?:[.:：]\s+|\s+[-–—]\s+)(\S.+)$", re.S)
+_LETTER_AND_TEXT = re.compile(r"^(?:option |choice )?([A-J])(?:[.:：]\s+|\s+[-–—]\s+|\s+(?=\(\w))(\S.+)$", re.S)
 _LETTER_AND_REASON = re.compile(r"^(?:(?:option|choice)\s+)?\(?([A-Ja-h])\)?,?\s+(?:because|since|as|is|which)\b", re.I)
 _YES_OR_NO = re.compile(r"^(yes|no|true|false)(?:[,;:.]| [—–-]) (?!.*\d)", re.I)
 _NAMED_LETTER = re.compile(r"^(?:option|choice)\s+\(?([A-J])\)?\W*$", re.I)
@@ -142,6 +143,12 @@ def _unwrapped(text: str) -> str:
         inner = text[match.end() : -1]
         if _is_balanced(inner):
             return inner
+    text = _MARKED_END.sub("", text)
+    is_odd = (
+        text.count('"') % 2 == 1 if text.endswith('"') else text[-1:] in (")", "]") and not re.search(r"[(\[]", text)
+    )
+    if is_odd and re.search(r"\w\W*$", text[:-1]):
+        return text[:-1]  # it was opened before the label
     if match := _ANGLED.fullmatch(text):
         return match[1]
     if text.endswith("$") and text.count("$") == 1:
