@@ -6,11 +6,11 @@
        ├──no connection, or several failures in a row──→ away ───────┤
        └──a setting or an account is at fault──────────→ barred ─────┘
 
-Slow start: after an outage one call may run; each that the server takes lets one more in, up to as many as ran when the server
-last began to refuse, and from there on one more for every 8. A refusal halves what may run, but never below what does run:
-it is no reason against calls that the server has taken. Once a server that refused takes a call again, half of its last limit
-may run at once. Where a server asks for no particular pause, a pause is a tenth of the time
-that the trouble has lasted, within bounds: so pauses add a tenth at most to an outage.
+Slow start: after an outage one call may run; each that the server takes lets one more in. A refusal halves what may run, but
+never below what does run: it is no reason against calls that the server has taken. Where it came without a pause to keep, what ran
+then is a limit, which doubles again with every half second that nothing is refused, and half of which may run at once as soon as
+the server takes a call again. Where a server asks for no particular pause, a pause is a tenth of the time that
+the trouble has lasted, within bounds: so pauses add a tenth at most to an outage.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from conclave.engine import metrics
 from conclave.engine.trouble import Listener, Trouble, TroubleKind, ignore
 
 _SHARE = 0.1  # of the time that trouble has lasted, to be waited before the next call
-_GROWTH = 1 / 8  # of one call, per call that is taken above the last known limit
+_DOUBLING_S = 0.5  # without a refusal, in which the known limit doubles: it may have been one of the moment
 _CALM_S = 10.0  # without a refusal: the server keeps up again
 _RECHECK_FLOOR = 10  # pauses while a setting is at fault are so many times the shortest
 
@@ -38,7 +38,7 @@ class Pace:
     """How a server that is in trouble is treated. Seconds."""
 
     shortest_pause_s: float = 0.1
-    longest_pause_s: float = 5.0
+    longest_pause_s: float = 1.0
     longest_recheck_s: float = 30.0  # while a setting is at fault
     longest_told_s: float = 300.0  # a server that asks for more is called again after this
     silence_s: float = 300.0  # a call that hears nothing for so long is given up, and comes again
@@ -76,6 +76,7 @@ class Breaker:
         self._paused_until, self._slowed_at = 0.0, float("-inf")
         self._refused_since: float | None = None
         self._refused_why = ""
+        self._is_told = False  # until when it refuses
         self._is_slow = False  # said to be, in the log
         self._calls: set[Call] = set()
         self._num_entering = 0  # let in, and not yet among the calls
@@ -129,10 +130,13 @@ class Breaker:
             return
         call.is_taken = True
         self.answered(call)
-        is_over = self._refused_since is not None  # the server has refused calls, and takes them again
+        is_over = (
+            self._refused_since is not None and not self._is_told
+        )  # it refused for no time in particular, and takes again
         self._refused_since = None
-        grown = self._window + (1.0 if self._window < self._limit else _GROWTH)
-        self._window = min(self._max_running, max(grown, self._limit / 2) if is_over else grown)
+        limit = self._limit_now()
+        grown = max(self._window, min(limit, self._window + 1.0))
+        self._window = max(grown, limit / 2) if is_over else grown
         metrics.WINDOW.set(int(self._window))
         if self._is_slow and self._now() - self._slowed_at > _CALM_S:
             self._is_slow = False
@@ -160,8 +164,9 @@ class Breaker:
         # A refusal comes at once, so a call that began before this one and still runs has been taken.
         taken = sum(each.is_taken or each.began < call.began for each in self._calls if each is not call)
         if self._refused_since is None:  # the first since a call was taken: so many were too many
-            self._refused_since = now
-            self._limit = max(taken, self._limit / 2, 1.0)
+            self._refused_since, self._is_told = now, told_s is not None
+            if told_s is None:
+                self._limit = max(taken, self._limit_now() / 2, 1.0)
         if is_news:
             self._slowed_at = now
             self._window = max(taken, self._window / 2, 1.0)
@@ -271,6 +276,10 @@ class Breaker:
             if not turn.done():
                 turn.set_result(None)
                 self._num_entering += 1
+
+    def _limit_now(self) -> float:
+        quiet_s = min(60.0, self._now() - self._slowed_at)
+        return min(float(self._max_running), self._limit * 2.0 ** (quiet_s / _DOUBLING_S))
 
     def _has_room(self) -> bool:
         if self._outage is not None or self._now() < self._paused_until:

@@ -32,7 +32,7 @@ class DecoderSettings(BaseSettings):
         float,
         Field(gt=0, le=60, description="shortest pause before a model server that is away or busy is called again"),
     ] = 0.1
-    server_max_pause_s: Annotated[float, Field(gt=0, le=3600, description="longest such pause")] = 5.0
+    server_max_pause_s: Annotated[float, Field(gt=0, le=3600, description="longest such pause")] = 1.0
     server_recheck_s: Annotated[
         float, Field(gt=0, le=86_400, description="longest pause while a setting or an account is at fault")
     ] = 30.0
