@@ -14,6 +14,7 @@ the trouble has lasted, within bounds: so pauses add a tenth at most to an outag
 """
 
 import asyncio
+import math
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -279,7 +280,7 @@ class Breaker:
 
     def _limit_now(self) -> float:
         quiet_s = min(60.0, self._now() - self._slowed_at)
-        return min(float(self._max_running), self._limit * 2.0 ** (quiet_s / _DOUBLING_S))
+        return min(float(self._max_running), self._limit * math.pow(2.0, quiet_s / _DOUBLING_S))
 
     def _has_room(self) -> bool:
         if self._outage is not None or self._now() < self._paused_until:
