@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 
-from conclave.domain.equivalence import expressions, moments, units, words
+from conclave.domain.equivalence import expressions, moments, polynomials, units, words
 from conclave.domain.equivalence.cleaning import MAX_CHARS, cleaned
 from conclave.domain.equivalence.numbers import leading_number, spelled
 
@@ -290,12 +290,12 @@ def _formula(text: str, depth: int) -> Reading | None:
     if polynomial is None:
         return _measured_formula(text)
     if not equals:
-        number = expressions.constant(polynomial)
-        return Reading(spelled(number) if number is not None else "formula " + expressions.text_of(polynomial))
+        number = polynomials.constant(polynomial)
+        return Reading(spelled(number) if number is not None else "formula " + polynomials.text_of(polynomial))
     other = expressions.formula(right)
     if other is None:
         return None
-    return Reading("equation " + expressions.text_of(expressions.normalised(expressions.minus(polynomial, other))))
+    return Reading("equation " + polynomials.text_of(polynomials.normalised(polynomials.minus(polynomial, other))))
 
 
 def _measured_formula(text: str) -> Reading | None:
@@ -306,11 +306,11 @@ def _measured_formula(text: str) -> Reading | None:
             continue
         polynomial = expressions.formula(text[:position])
         if polynomial is not None:
-            amount = expressions.text_of(expressions.scaled(polynomial, unit.factor))
+            amount = polynomials.text_of(polynomials.scaled(polynomial, unit.factor))
             shown = "*".join(f"{base}^{power}" for base, power in unit.dimensions)
-            number = expressions.constant(polynomial)
+            number = polynomials.constant(polynomial)
             return Reading(
-                spelled(number) if number is not None else "formula " + expressions.text_of(polynomial),
+                spelled(number) if number is not None else "formula " + polynomials.text_of(polynomial),
                 f"{amount} {shown}",
             )
     return None
