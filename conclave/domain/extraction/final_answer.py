@@ -9,22 +9,16 @@ certainly whole counts: a closed box, tag or string, a line or sentence with som
 """
 
 import re
-from dataclasses import dataclass
-from itertools import accumulate, repeat
-from typing import NamedTuple
+from collections.abc import Callable
 
-from conclave.domain.extraction import labels
+from conclave.domain.extraction import labels, places
 from conclave.domain.extraction.patterns import First, Last
+from conclave.domain.extraction.places import WINDOW, WITHDRAWN, Place, Said, braced
 from conclave.domain.extraction.thoughts import spoken
-from conclave.domain.extraction.tidying import first_sentence, is_choice, is_mathematical, is_placeholder, tidied
+from conclave.domain.extraction.tidying import is_choice, is_mathematical, tidied
 
-_WINDOW = 16_500  # bytes: an answer of 4,096 characters, of up to four bytes each
 _MAX_PLACES = 16
 _MAX_SECTIONS = 8
-_MAX_BOXES = 16
-_MAX_BOX_CHARS = 4_200  # a little more than an answer may have
-_MAX_SENTENCE_CHARS = 1_000
-_MAX_SENTENCE_WORDS = 24
 
 _STRONG = "|".join(
     [labels.LINE_LABEL, labels.MID_LABEL, labels.HASHES, labels.TAG, labels.BOX, labels.SENTENCE, labels.REPLY]
@@ -47,44 +41,7 @@ _KINDS = {
 }
 
 _PLAIN = frozenset({"sentence", "chosen"})  # count only if nothing else does, unless they are exact
-
-_BOX_OPENING = re.compile(rb"\\(?:boxed|fbox|framebox)[ \t]*(?:\{|[0-9])")
-_DEPTHS = {"{": 1, "}": -1}
-_BOX_COMMANDS = (b"\\boxed", b"\\fbox", b"\\framebox")
-_BETWEEN_BOXES = re.compile(
-    r"(?:[\s$,;&.]|\\[,;:! ]|\\q?quad|\\\(|\\\)|\\text\s?\{[^{}]{0,12}\}|and|or|und|oder|et|ou|y|o|e|и|или|和|或"
-    r"|[a-zA-Z](?:_\{?\w\}?)?\s?=)*"
-)
-_CLAUSE_END = re.compile(r",? (?:because|since|which|so|as|but|and so|not)\b|[;,] ")
 _TAG_END = re.compile(r"(</?)(?:final[_ ]?)?answer>", re.I)
-_BLOCKS = (("$$", "$$"), ("\\[", "\\]"), ("```", "```"), ("\\(", "\\)"))
-_NO_PLAIN_VALUE = re.compile(
-    r"^(?:not|no longer|wrong|incorrect|correct|right|unknown|unclear|in|given|that|based|the same|likely|to|what|where|when|how|"
-    r"if|whether|by|on|at|from|of|for|with|indeed|we|i|you|it|this|there|obvious|easy|simple|found|obtained|still|always|never|just|"
-    r"independent|different|close|between|going|also)\b", re.I
-)  # fmt: skip
-_ENVIRONMENT = re.compile(r"\\begin\{(?:align|equation|gather|aligned)\*?\}([^{}]{1,400})\\end\{")
-_ANYTHING = re.compile(r"\w|[<>\[\](){}∞+=≤≥≠×÷&%]")
-_AFTERTHOUGHT = re.compile(r"^[\W_]*(?:confidence|explanation|note|reason|check|verification|---|___|\*\*\*)", re.I)
-
-
-class Said(NamedTuple):
-    """An answer, and whether more of the text would leave it as it is. `answer` None: nothing is said here."""
-
-    answer: str | None
-    is_whole: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where an answer is announced: its kind, and the text behind the announcement."""
-
-    kind: str
-    start: int
-    rest: str
-
-
-_WITHDRAWN = Said("")
 
 
 def final_answer(text: str, is_cut: bool) -> str | None:
@@ -126,8 +83,8 @@ def _last_said(data: bytes, is_cut: bool) -> Said | None:
         place = _place(data, end)
         said = _READERS[place.kind](data, place)
         end -= 1
-        if said is _WITHDRAWN or (is_cut and said.answer and not said.is_whole):
-            return _WITHDRAWN
+        if said is WITHDRAWN or (is_cut and said.answer and not said.is_whole):
+            return WITHDRAWN
         if said.answer is None:
             continue
         if place.kind not in _PLAIN or (place.kind == "sentence" and _is_exact(said.answer)):
@@ -142,59 +99,13 @@ def _is_exact(answer: str) -> bool:
 
 def _place(data: bytes, end: int) -> Place:
     kind = next((kind for kind, pattern in _KINDS.items() if pattern.ends_at(data, end)), "sentence")
-    rest = data[end : end + _WINDOW].decode("utf-8", "ignore")
+    rest = data[end : end + WINDOW].decode("utf-8", "ignore")
     if kind != "tag" and (tag := _TAG_END.search(rest)):
         rest = rest[: tag.start()] + "\n"  # what follows is not part of it
-    inner = _braced(rest) if kind != "box" else None
+    inner = braced(rest) if kind != "box" else None
     if inner is not None and "\n" not in inner and re.search(r"[^\W_]", inner):
         rest = inner + "\n"  # nor what follows the box or command that the place is in
     return Place(kind, end, rest)
-
-
-def _boxed(data: bytes, place: Place) -> Said:
-    """What the box holds, with those right before it: "x = [2] or x = [5]" says 2, 5."""
-    if data[place.start - 1 : place.start].isdigit():
-        digits = re.match(r"\d*", place.rest)
-        assert digits is not None
-        return Said(chr(data[place.start - 1]) + digits[0], is_whole=len(digits[0]) < len(place.rest))
-    content = _braced(place.rest)
-    if content is None:
-        return _WITHDRAWN
-    answers = [tidied(content)]
-    if answers == [None]:
-        return Said(None)
-    start = _box_before(data, place.start)
-    for _ in range(_MAX_BOXES):
-        previous = _box_before(data, start)
-        opening = _BOX_OPENING.match(data, previous) if previous >= 0 else None
-        if opening is None:
-            break
-        inner = data[opening.end() : start].decode("utf-8", "ignore")
-        earlier = _braced(inner)
-        if earlier is None or not _are_joined(inner[len(earlier) + 1 :]):
-            break
-        answers.append(tidied(earlier))
-        start = previous
-    said = [answer for answer in reversed(answers) if answer]
-    return Said(", ".join(dict.fromkeys(said)) or None, is_whole=True)
-
-
-def _box_before(data: bytes, end: int) -> int:
-    """Where the last box that is opened within a window before `end` begins; -1 when there is none."""
-    start = max(0, end - _WINDOW // 2)
-    return max(data.rfind(command, start, end) for command in _BOX_COMMANDS)
-
-
-def _are_joined(between: str) -> bool:
-    """True when two boxes with that between them are one answer."""
-    return len(between) <= 60 and _BETWEEN_BOXES.fullmatch(between) is not None
-
-
-def _braced(text: str) -> str | None:
-    """The text up to the brace that closes it; None when none does within the length of an answer."""
-    plain = text[:_MAX_BOX_CHARS].replace("\\\\", "  ").replace("\\{", "  ").replace("\\}", "  ")
-    depths = list(accumulate(map(_DEPTHS.get, plain, repeat(0))))
-    return text[: depths.index(-1)] if -1 in depths else None
 
 
 def _tagged(data: bytes, place: Place) -> Said:
@@ -208,128 +119,14 @@ def _tagged(data: bytes, place: Place) -> Said:
     return Said(tidied(" ".join(lines)) if len(lines) <= 4 else None, is_closed)
 
 
-def _field(data: bytes, place: Place) -> Said:
-    """The value of "answer" in an object: a string, or what stands before the next comma or brace."""
-    if string := re.match(r'"((?:[^"\\\n]|\\.)*)"', place.rest):
-        value = string[1].replace('\\"', '"').replace("\\\\", "\\")
-        return Said(tidied(value), is_whole=True)
-    bare = re.match(r"[^,}\n]*", place.rest)
-    assert bare is not None
-    return Said(tidied(bare[0].strip("'\" ")), is_whole=len(bare[0]) < len(place.rest))
-
-
-def _on_line(data: bytes, place: Place) -> Said:
-    """The rest of the line, or, when it says nothing, what the next lines show."""
-    line, break_, _ = place.rest.partition("\n")
-    if _opens_block(line) or not _ANYTHING.search(line.replace("_", "")):
-        return _below(place) if break_ and not re.search(r"_{3}|\.{3}|…", line) else Said(None)
-    return _of_line(line, bool(break_))
-
-
-def _of_line(line: str, has_break: bool) -> Said:
-    answer = tidied(line)
-    if answer is None:
-        return Said(None)
-    bare = line.strip()
-    is_closed = (
-        has_break or first_sentence(bare.strip("*_ "))[1] or bare.endswith(("**", "__", "</b>", "</strong>", "`"))
-    )
-    return Said(answer, bool(is_closed))
-
-
-def _opens_block(line: str) -> bool:
-    return line.strip(" *_") in {opening for opening, _ in _BLOCKS} or (
-        line.lstrip().startswith("```") and line.count("```") == 1
-    )
-
-
-def _below(place: Place) -> Said:
-    """A displayed formula or block, or the next line when it is short or stands alone."""
-    text = (
-        place.rest.lstrip(" \t*_") if _opens_block(place.rest.partition("\n")[0]) else place.rest.lstrip("\n \t\r*_>-")
-    )
-    for opening, closing in _BLOCKS:
-        if text.startswith(opening):
-            inner, found, _ = text[len(opening) :].partition(closing)
-            lines = [line for line in inner.strip().splitlines() if line.strip()]
-            if opening == "```" and lines and len(lines) > 1 and re.fullmatch(r"[a-z]+", lines[0]):
-                lines = lines[1:]
-            return Said(tidied(" ".join(lines)) if len(lines) <= 8 else None, bool(found)) if found else Said(None)
-    if environment := _ENVIRONMENT.match(text):
-        lines = environment[1].replace("&", "").split("\\\\")
-        return Said(tidied(" ".join(lines)) if len(lines) == 1 else None, is_whole=True)
-    line, break_, after = text.partition("\n")
-    said = _of_line(line, bool(break_))
-    if said.answer is None or len(line) > 200:
-        return Said(None)
-    is_alone = not after.strip() or _AFTERTHOUGHT.match(after.lstrip()) is not None
-    is_short = is_mathematical(said.answer) or is_choice(said.answer) or len(line.split()) <= 5
-    return said if is_alone or is_short else Said(None)
-
-
-def _in_heading(data: bytes, place: Place) -> Said:
-    return _below(place)
-
-
-def _hashed(data: bytes, place: Place) -> Said:
-    """What stands behind ####, unless it is a heading of the fourth order."""
-    line, break_, _ = place.rest.partition("\n")
-    said = _of_line(line, bool(break_))
-    is_answer = said.answer is not None and (is_mathematical(said.answer) or is_choice(said.answer) or not break_)
-    return said if is_answer else Said(None)
-
-
-def _replied(data: bytes, place: Place) -> Said:
-    """What stands behind "A:", if it is no option of several."""
-    said = _on_line(data, place)
-    is_answer = said.answer is not None and is_mathematical(said.answer) and b"\nB:" not in data[place.start :]
-    return said if is_answer else Said(None)
-
-
-def _in_sentence(data: bytes, place: Place) -> Said:
-    """What a sentence says the answer is: a number, formula or letter, something in bold, or a few words."""
-    line, break_, _ = place.rest.partition("\n")
-    if _opens_block(line) or not line.strip():
-        return _below(place)
-    line = " ".join(line[:_MAX_SENTENCE_CHARS].split())
-    emphasised = re.match(r"(\*\*|__|\$\$|\$|\\\()\s?(.{1,400}?)\s?(?:\1|\\\))", line)
-    if emphasised and not is_placeholder(emphasised[2]):
-        return Said(tidied(emphasised[0]), is_whole=True)
-    sentence, is_ended = first_sentence(line)
-    sentence = _first_clause(sentence)
-    if (
-        not sentence.strip()
-        or sentence[0] in ".,;!?"
-        or _NO_PLAIN_VALUE.match(sentence.lstrip("*_ "))
-        or len(sentence.split()) > _MAX_SENTENCE_WORDS
-    ):
-        return Said(None)
-    return Said(tidied(sentence), is_ended or bool(break_))
-
-
-def _chosen(data: bytes, place: Place) -> Said:
-    """The letter of the option that is said to be correct."""
-    letters = re.findall(rb"(?<![A-Za-z0-9])[A-J](?![A-Za-z0-9])", data[max(0, place.start - 80) : place.start])
-    return Said(letters[-1].decode() if letters else None, is_whole=place.rest[:1] not in ("", "\n"))
-
-
-def _first_clause(sentence: str) -> str:
-    """The sentence up to its first reason, or comma outside of brackets."""
-    for match in _CLAUSE_END.finditer(sentence):
-        head = sentence[: match.start()]
-        if sum(head.count(char) for char in "([{") == sum(head.count(char) for char in ")]}"):
-            return head
-    return sentence
-
-
-_READERS = {
-    "box": _boxed,
+_READERS: dict[str, Callable[[bytes, Place], Said]] = {
+    "box": places.boxed,
     "tag": _tagged,
-    "field": _field,
-    "label": _on_line,
-    "heading": _in_heading,
-    "hashes": _hashed,
-    "reply": _replied,
-    "sentence": _in_sentence,
-    "chosen": _chosen,
+    "field": places.field_value,
+    "label": places.on_line,
+    "heading": places.below,
+    "hashes": places.hashed,
+    "reply": places.replied,
+    "sentence": places.in_sentence,
+    "chosen": places.chosen,
 }
