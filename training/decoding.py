@@ -106,7 +106,7 @@ class BatchDecoder:
                     form=move.form,
                     text=decoded.text,
                     answer=reading.answer,
-                    call=reading.call,
+                    call=None if is_cut else reading.call,
                     tokens_in=decoded.tokens_in or 0,
                     tokens_out=decoded.tokens_out or 0,
                 )

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from conclave import policies, prompts
 from conclave.domain import counting
 from schemas.values import Ask, Policy
-from training.corpus import MAX_PATH_TOKENS, PROMPT_SET
+from training.corpus import PROMPT_SET
 from training.decoding import BatchDecoder, BatchEngine, Fields, Path
 from training.problems import Problem
 from training.reasoning import answered, ballot_of
@@ -18,10 +18,17 @@ PART_VOTES = 3  # ballots for each part of a split problem; a part is short and 
 _CHECKED = 4  # paths of each question that are criticised and tried again
 _LONG = 5  # steps from which splitting is measured
 
-_DIRECT = Ask(form="direct")
-_WHOLE = Ask(form="chain_of_thought", stopping="fixed", max_samples=NUM_VOTES)
-_TOOL = Ask(form="tool", program="tools", max_turns=12, tools=("whole_calculator",))
-_RETRIED = Ask(form="chain_of_thought", program="criticised", max_turns=3, max_tokens=MAX_PATH_TOKENS)
+
+def _shipped(policy: str) -> Policy:
+    """A policy that ships."""
+    found = policies.shipped().find(policy)
+    assert found is not None, policy
+    return found
+
+
+def _ask(policy: str) -> Ask:
+    """How a policy that ships puts a question as a whole."""
+    return _shipped(policy).asks["whole"]
 
 
 def evaluate(engine: BatchEngine, problems: Sequence[Problem]) -> dict[str, object]:
@@ -29,16 +36,16 @@ def evaluate(engine: BatchEngine, problems: Sequence[Problem]) -> dict[str, obje
     decoder = BatchDecoder(engine, prompts.load(PROMPT_SET))
     questions: list[Fields] = [{"question": each.question} for each in problems]
     answers = [str(each.answer) for each in problems]
-    decoder.decode(_WHOLE, questions[:4])  # what the first call sets up is not timed
+    decoder.decode(_ask("fixed-16"), questions[:4])  # what the first call sets up is not timed
     started = time.perf_counter()
-    votes = decoder.decode(_WHOLE, questions, num_samples=NUM_VOTES)
+    votes = decoder.decode(_ask("fixed-16"), questions, num_samples=NUM_VOTES)
     paths_per_s = NUM_VOTES * len(problems) / (time.perf_counter() - started)
     return {
         "num_problems": len(problems),
         "one_path_pct": _right(votes, answers),
         "vote_of_16_pct": share([voted(paths) == answer for paths, answer in zip(votes, answers, strict=True)]),
-        "direct_pct": _right(decoder.decode(_DIRECT, questions), answers),
-        "tool_pct": _right(decoder.decode(_TOOL, questions), answers),
+        "direct_pct": _right(decoder.decode(Ask(form="direct"), questions), answers),
+        "tool_pct": _right(decoder.decode(_ask("tool"), questions), answers),
         **splitting(decoder, problems, votes),
         **criticism(decoder, problems, [paths[:_CHECKED] for paths in votes]),
         "auroc_within_question": auroc_within(votes, answers),
@@ -49,8 +56,7 @@ def evaluate(engine: BatchEngine, problems: Sequence[Problem]) -> dict[str, obje
 
 def split_policy() -> Policy:
     """Least-to-most as it ships, with a vote of three on each part."""
-    shipped = policies.shipped().find("least-to-most")
-    assert shipped is not None
+    shipped = _shipped("least-to-most")
     part = replace(shipped.asks["sub_question"], stopping="fixed", max_samples=PART_VOTES)
     return replace(shipped, asks={**shipped.asks, "sub_question": part})
 
@@ -64,7 +70,7 @@ def splitting(decoder: BatchDecoder, problems: Sequence[Problem], votes: Sequenc
     num_tokens = sum(each.num_tokens for each in found)
     whole_tokens = sum(path.num_tokens for i in long for path in votes[i]) / NUM_VOTES
     num_whole = max(1, round(num_tokens / max(1.0, whole_tokens)))
-    more = decoder.decode(_WHOLE, questions, num_samples=max(0, num_whole - NUM_VOTES))
+    more = decoder.decode(_ask("fixed-16"), questions, num_samples=max(0, num_whole - NUM_VOTES))
     whole = [[*votes[i], *others][:num_whole] for i, others in zip(long, more, strict=True)]
     return {
         "split_on_5_to_8_steps_pct": share([a.answer == b for a, b in zip(found, answers, strict=True)]),
@@ -79,7 +85,7 @@ def criticism(decoder: BatchDecoder, problems: Sequence[Problem], paths: Sequenc
     answers = [str(problem.answer) for problem, _ in flat]
     is_right = [path.answer == answer for (_, path), answer in zip(flat, answers, strict=True)]
     questions: list[Fields] = [{"question": problem.question} for problem, _ in flat]
-    final = decoder.go_on(_RETRIED, questions, [path for _, path in flat])
+    final = decoder.go_on(_ask("criticised"), questions, [path for _, path in flat])
     is_blamed = [len(path.turns) > 2 for path in final]  # tried again after the attempt and its criticism
     return {
         "critic_finds_wrong_pct": share([blamed for blamed, ok in zip(is_blamed, is_right, strict=True) if not ok]),
@@ -97,7 +103,7 @@ def share(flags: Sequence[bool]) -> float:
 def voted(paths: Sequence[Path]) -> str | None:
     """The answer that a vote of these paths comes to."""
     ballots = [ballot_of(path, index) for index, path in enumerate(paths)]
-    return counting.count(ballots, _WHOLE, is_satisfied=False).result.answer
+    return counting.count(ballots, _ask("fixed-16"), is_satisfied=False).result.answer
 
 
 def auroc_within(questions: Sequence[Sequence[Path]], answers: Sequence[str]) -> float:
