@@ -1,6 +1,7 @@
 """`conclave publish`: a file of questions, all answers waited for."""
 
 import asyncio
+import codecs
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,6 +82,8 @@ def _read(file: IO[bytes], policy: str | None) -> list[Line]:
     """Every line as a request. Raises: click.UsageError naming each bad line and field."""
     lines, wrong = [], []
     for number, raw in enumerate(file, 1):
+        if number == 1 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise click.UsageError("nothing was published: the file is in UTF-16; save it as UTF-8")
         if not raw.strip():
             continue
         try:

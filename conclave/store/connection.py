@@ -25,11 +25,17 @@ def make_engine(dsn: str) -> AsyncEngine:
         if dsn.startswith(scheme):
             dsn = "postgresql+asyncpg://" + dsn.removeprefix(scheme)
             break
-    # Prepared statements survive in a connection; JIT costs more than these queries gain.
+    # Prepared statements survive in a connection; JIT costs more than these queries gain. The limits of the database are for
+    # analysts: what Conclave itself asks is bounded here.
     arguments = {
         "timeout": 10,
         "command_timeout": 60,
-        "server_settings": {"application_name": "conclave", "jit": "off"},
+        "server_settings": {
+            "application_name": "conclave",
+            "jit": "off",
+            "statement_timeout": "0",
+            "idle_in_transaction_session_timeout": "0",
+        },
     }
     return create_async_engine(dsn, pool_size=2, max_overflow=2, pool_pre_ping=True, connect_args=arguments)
 

@@ -3,8 +3,8 @@
 - `feedback` and `feedback_payloads` get `event_source`, part of their keys: an id is unique within its source only.
 - `given_feedback` says which of several opinions of one `source` holds; `failed_requests` shows every failure and its reason,
   also of what could not be read as a request and so has no row in `requests`.
-- The role `analyst` gets limits. A role's settings count for who logs in as that role and are not inherited, so
-  `admit_analyst(login)` gives them to a person's own role.
+- Analysts get limits. A role's settings count for who logs in as that role and are neither inherited nor taken over by SET ROLE,
+  so they stand at the database too: for everyone whose connection does not set its own, as Conclave's services do.
 """
 
 from alembic import op
@@ -45,11 +45,9 @@ _COMMENTS = {
 _LIMITS = {
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "60s",
-    "transaction_timeout": "10min",
-    "lock_timeout": "5s",
     "temp_file_limit": "1GB",
-    "default_transaction_read_only": "on",
 }
+_LIMITS_OF_THE_ROLE = {**_LIMITS, "lock_timeout": "5s", "default_transaction_read_only": "on"}
 _CONNECTIONS = 10
 
 # Whoever migrates may lack the right to one of these (temp_file_limit and the server's own functions are a superuser's):
@@ -70,26 +68,6 @@ _LARGE_OBJECTS = (
     "lo_unlink(oid)",
 )
 
-_ADMIT = """
-CREATE PROCEDURE admit_analyst(login name) LANGUAGE plpgsql AS $$
-DECLARE
-    setting text;
-BEGIN
-    EXECUTE format('GRANT analyst TO %I', login);
-    EXECUTE format('ALTER ROLE %I CONNECTION LIMIT {connections}', login);
-    FOR setting IN
-        SELECT unnest(setconfig) FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole
-        WHERE r.rolname = 'analyst' AND s.setdatabase = 0
-    LOOP
-        BEGIN
-            EXECUTE format('ALTER ROLE %I SET %I = %L', login, split_part(setting, '=', 1), split_part(setting, '=', 2));
-        EXCEPTION
-            WHEN insufficient_privilege THEN RAISE WARNING 'not set for %: %', login, setting;
-        END;
-    END LOOP;
-END $$
-"""
-
 
 def upgrade() -> None:
     """Adds the source to what identifies feedback, and bounds analysts."""
@@ -100,29 +78,26 @@ def upgrade() -> None:
         _key(table, "asked_at, request_id, event_source, event_id")
     _view("given_feedback", _GIVEN_FEEDBACK)
     _view("failed_requests", _FAILED_REQUESTS)
-    for name, value in _LIMITS.items():
+    for name, value in _LIMITS_OF_THE_ROLE.items():
         op.execute(_TRY.format(statement=f"ALTER ROLE analyst SET {name} = '{value}'"))
     op.execute(_TRY.format(statement=f"ALTER ROLE analyst CONNECTION LIMIT {_CONNECTIONS}"))
+    for name, value in _LIMITS.items():
+        _database(f"ALTER DATABASE %I SET {name} = ''{value}''")
     # Whoever writes the record makes temporary tables; nobody else needs any, or large objects.
-    op.execute(
-        "DO $$ BEGIN EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO CURRENT_USER', current_database()); END $$"
-    )
-    revoke = "EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database())"
-    op.execute(_TRY.format(statement=revoke))
+    _database("GRANT TEMPORARY ON DATABASE %I TO CURRENT_USER")
+    _database("REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC")
     for function in _LARGE_OBJECTS:
         op.execute(_TRY.format(statement=f"REVOKE EXECUTE ON FUNCTION pg_catalog.{function} FROM PUBLIC"))
-    op.execute(_ADMIT.format(connections=_CONNECTIONS))
-    op.execute("REVOKE EXECUTE ON PROCEDURE admit_analyst(name) FROM PUBLIC")
 
 
 def downgrade() -> None:
     """Identifies feedback by its id alone again: of equal ids of several sources one is kept."""
-    op.execute("DROP PROCEDURE admit_analyst(name)")
     for function in _LARGE_OBJECTS:
         op.execute(_TRY.format(statement=f"GRANT EXECUTE ON FUNCTION pg_catalog.{function} TO PUBLIC"))
-    grant = "EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO PUBLIC', current_database())"
-    op.execute(_TRY.format(statement=grant))
+    _database("GRANT TEMPORARY ON DATABASE %I TO PUBLIC")
     for name in _LIMITS:
+        _database(f"ALTER DATABASE %I RESET {name}")
+    for name in _LIMITS_OF_THE_ROLE:
         op.execute(_TRY.format(statement=f"ALTER ROLE analyst RESET {name}"))
     op.execute(_TRY.format(statement="ALTER ROLE analyst CONNECTION LIMIT -1"))
     op.execute("DROP VIEW failed_requests")
@@ -135,6 +110,11 @@ def downgrade() -> None:
         _key(table, "asked_at, request_id, event_id")
         op.execute(f"ALTER TABLE {table} DROP COLUMN event_source")
     _view("given_feedback", _GIVEN_FEEDBACK_0001)
+
+
+def _database(statement: str) -> None:
+    """Executes a statement with %I for the name of this database, if whoever migrates may."""
+    op.execute(_TRY.format(statement=f"EXECUTE format('{statement}', current_database())"))
 
 
 def _key(table: str, columns: str) -> None:

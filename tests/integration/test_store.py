@@ -10,12 +10,13 @@ import msgspec
 import pytest
 from alembic import command
 from msgspec.structs import replace
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from conclave.domain.recorded import RecordedEvent
 from conclave.errors import Fenced, LostDependency, Rejected
 from conclave.local.servers.postgres import PostgresServer
 from conclave.store import migrate, partitions, queries
+from conclave.store.connection import make_engine
 from conclave.store.migrate import current, upgrade
 from conclave.store.rows import SHARED_TABLES, TABLES
 from conclave.store.store import Store
@@ -209,32 +210,32 @@ async def test_an_analyst_reads_every_view_and_no_table(store: Store, fresh_data
     await connection.close()
 
 
-async def test_an_analyst_is_bounded_in_time_space_and_connections_and_makes_nothing(
-    postgres: PostgresServer, fresh_database: str
-) -> None:
-    """P06, on a database that was migrated and not copied: a copy has no rights on the database of its own."""
+async def test_an_analyst_is_bounded_in_time_and_space_and_makes_nothing(postgres: PostgresServer) -> None:
+    """P06, on a database that was migrated and not copied: a copy has no rights and settings of its own."""
     name, login = f"analysts_{uuid.uuid4().hex[:8]}", f"ann_{uuid.uuid4().hex[:8]}"
     admin = await asyncpg.connect(postgres.dsn())
     await admin.execute(f"CREATE DATABASE {name}")
-    await asyncio.to_thread(upgrade, postgres.dsn(name))
     await admin.execute(f"CREATE ROLE {login} LOGIN PASSWORD 'p'")
+    await asyncio.to_thread(upgrade, postgres.dsn(name))
+    await admin.execute(f"GRANT analyst TO {login}")
     owner = await asyncpg.connect(postgres.dsn(name))
-    await owner.execute(f"CALL admit_analyst('{login}')")
     ann = await asyncpg.connect(postgres.dsn(name), user=login, password="p")
     try:
-        limits = {"statement_timeout": "1min", "idle_in_transaction_session_timeout": "1min", "temp_file_limit": "1GB"}
-        for setting, value in limits.items():
-            assert await ann.fetchval(f"SHOW {setting}") == value
-        settings = "SELECT unnest(rolconfig) FROM pg_roles WHERE rolname = 'analyst'"
-        assert "statement_timeout=60s" in {row[0] for row in await owner.fetch(settings)}
-        assert await owner.fetchval("SELECT rolconnlimit FROM pg_roles WHERE rolname = $1", login) == 10
+        await owner.execute("SET ROLE analyst")
+        for connection in (ann, owner):
+            for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                assert await connection.fetchval(f"SHOW {setting}") == "1min"
+            assert await connection.fetchval("SHOW temp_file_limit") == "1GB"
+        bounds = await admin.fetchrow("SELECT rolconnlimit, rolconfig FROM pg_roles WHERE rolname = 'analyst'")
+        assert bounds is not None
+        assert bounds["rolconnlimit"] == 10
+        assert {"statement_timeout=60s", "default_transaction_read_only=on"} <= set(bounds["rolconfig"])
         await ann.fetch("SELECT * FROM request_summary")
         await ann.execute("SET statement_timeout = '100ms'")
         with pytest.raises(asyncpg.QueryCanceledError):
             await ann.execute("SELECT count(*) FROM generate_series(1, 1000000000000)")
-        await ann.execute("SET default_transaction_read_only = off")
-        refused = ("CREATE TEMP TABLE mine (x int)", "SELECT lo_create(0)", "CREATE TABLE mine (x int)",
-                   "SELECT lo_from_bytea(0, 'x')", "SET temp_file_limit = -1", "CALL admit_analyst('postgres')")  # fmt: skip
+        refused = ("CREATE TEMP TABLE mine (x int)", "CREATE TABLE mine (x int)", "SELECT lo_create(0)",
+                   "SELECT lo_from_bytea(0, 'x')", "SET temp_file_limit = -1")  # fmt: skip
         for statement in refused:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await ann.execute(statement)
@@ -243,6 +244,22 @@ async def test_an_analyst_is_bounded_in_time_space_and_connections_and_makes_not
         await owner.close()
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
         await admin.execute(f"DROP ROLE {login}")
+        await admin.close()
+
+
+async def test_conclaves_own_connections_are_not_bounded_by_the_limits_for_analysts(postgres: PostgresServer) -> None:
+    name = f"services_{uuid.uuid4().hex[:8]}"
+    admin = await asyncpg.connect(postgres.dsn())
+    await admin.execute(f"CREATE DATABASE {name}")
+    await asyncio.to_thread(upgrade, postgres.dsn(name))
+    engine = make_engine(postgres.dsn(name))
+    try:
+        async with engine.connect() as connection:
+            for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                assert (await connection.execute(text(f"SHOW {setting}"))).scalar() == "0"
+    finally:
+        await engine.dispose()
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
         await admin.close()
 
 

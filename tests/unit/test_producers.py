@@ -318,6 +318,11 @@ def test_a_file_to_publish_may_begin_with_a_byte_order_mark_and_be_written_by_an
     assert [(line.request.tags, line.request.max_samples) for line in lines] == [({}, 2)]
 
 
+def test_a_file_in_utf16_is_refused_by_that_name() -> None:
+    with pytest.raises(click.UsageError, match="UTF-16"):
+        read_lines(BytesIO('{"question": "q"}\n'.encode("utf-16")), None)
+
+
 @pytest.mark.parametrize(
     ("line", "field"),
     [
