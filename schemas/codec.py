@@ -15,12 +15,17 @@ from msgspec.structs import replace
 from schemas import cloudevents, flow, producers
 from schemas.envelope import Headers, header, parse_type, type_name
 from schemas.events import Event, ReasoningRequested
+from schemas.ids import UUID7_PATTERN
 from schemas.upcasts import Way, way_from
+from schemas.values import NO_NUL_PATTERN
 
 EVENT_TYPES: dict[str, type[Event]] = {event.__name__: event for row in flow.TOPICS for event in row.events}
 
 _PATH = re.compile(r" - at `(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"field `(?P<field>[^`]*)`")
+
+# Patterns that say less to a producer than words do.
+_IN_WORDS = {UUID7_PATTERN: "a UUIDv7", NO_NUL_PATTERN: "`str` without U+0000"}
 
 
 class Defect(StrEnum):
@@ -141,6 +146,8 @@ def _schema_error(message: str) -> UnreadableEvent:
     """Msgspec's message split into the field's JSON path and what was expected."""
     at = _PATH.findall(message)
     text = _PATH.sub("", _PATH.sub("", message))
+    for pattern, words in _IN_WORDS.items():
+        text = text.replace(f"`str` matching regex {pattern!r}", words)
     path = next((found for found in reversed(at) if found != "$"), "$")
     named = _FIELD.search(text)
     if named and named["field"]:

@@ -21,7 +21,7 @@ MAX_STEPS = 64
 MAX_ASKS = 16
 
 # PostgreSQL stores no NUL in text, and a NUL in a question is never meant.
-_NO_NUL = r"^[^\u0000]*$"
+NO_NUL_PATTERN = r"^[^\u0000]*$"
 
 # What shows nothing: white space, control and formatting characters, fillers, variation selectors, tags.
 _BLANK = (
@@ -32,12 +32,12 @@ BLANK_PATTERN = f"^{_BLANK}*$"
 _is_blank: Callable[[str], re.Match[str] | None] = re.compile(f"{_BLANK}*").fullmatch
 
 Uuid7 = Annotated[str, Meta(pattern=UUID7_PATTERN, max_length=36, description="UUIDv7 in lower case")]
-Question = Annotated[str, Meta(min_length=1, max_length=MAX_QUESTION_CHARS, pattern=_NO_NUL)]
+Question = Annotated[str, Meta(min_length=1, max_length=MAX_QUESTION_CHARS, pattern=NO_NUL_PATTERN)]
 Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 Text = Annotated[str, Meta(max_length=MAX_TEXT_CHARS)]
-ShortText = Annotated[str, Meta(max_length=4096, pattern=_NO_NUL)]
-Label = Annotated[str, Meta(max_length=256, pattern=_NO_NUL)]
-IdempotencyKey = Annotated[str, Meta(min_length=1, max_length=256, pattern=_NO_NUL)]
+ShortText = Annotated[str, Meta(max_length=4096, pattern=NO_NUL_PATTERN)]
+Label = Annotated[str, Meta(max_length=256, pattern=NO_NUL_PATTERN)]
+IdempotencyKey = Annotated[str, Meta(min_length=1, max_length=256, pattern=NO_NUL_PATTERN)]
 PolicyReference = Annotated[str, Meta(max_length=80)]  # no pattern: an unknown name is refused at the door, by name
 PolicyVersion = Annotated[int, Meta(ge=1, le=1_000_000)]
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]

@@ -3,10 +3,12 @@
 Made after what serialisers and clients of several languages write and what public trackers report of them. K01 and its
 like name the cases of the field collection that a shape was copied from.
 
-In `value`, `key` and `headers`, <id> stands for a fresh request id, <ID> for its capitals, <id32> for it without dashes.
+In `value`, `key` and `headers`, <id> stands for a fresh request id, <ID> for its capitals, <id32> for it without dashes, <id -7.1d>
+for an id that was made 7.1 days before it.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,6 +16,7 @@ from typing import Any
 
 from schemas.codec import Defect
 from schemas.envelope import Headers
+from schemas.ids import asked_at_ms, derived_request_id
 
 Q = "What is 2 + 3?"
 
@@ -24,6 +27,13 @@ class Answered:
 
     has_own_id: bool = False
     fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+_DAYS = re.compile(rb"<id ([+-][0-9.]+)d>")
+
+
+def _shifted(asked_ms: int, days: float) -> bytes:
+    return derived_request_id(asked_ms + int(days * 86_400_000), "of another day").encode()
 
 
 class Told(StrEnum):
@@ -61,6 +71,9 @@ class Shape:
         def put(text: bytes | None) -> bytes | None:
             if text is None:
                 return None
+            asked_ms = asked_at_ms(request_id)
+            for days in _DAYS.findall(text):
+                text = text.replace(b"<id %sd>" % days, _shifted(asked_ms, float(days)))
             spellings = {"<id>": request_id, "<ID>": request_id.upper(), "<id32>": request_id.replace("-", "")}
             for token, spelled in spellings.items():
                 for encoding in ("utf-8", "utf-16-le"):
@@ -154,6 +167,12 @@ SHAPES: tuple[Shape, ...] = (
     Shape("a number as id", _json(request_id=17), Dead("$.request_id")),
     Shape("an id of 1970", _json(request_id="00000000-0000-7000-8000-000000000000"),
           Dead("$.request_id", "rejected", Told.ITS_OWN), b"00000000-0000-7000-8000-000000000000"),  # P08
+
+    Shape("an id of 6.9 days ago", _json(request_id="<id -6.9d>"), OK, b"<id -6.9d>"),  # P08
+    Shape("an id of 7.1 days ago", _json(request_id="<id -7.1d>"), Dead("$.request_id", "rejected", Told.ITS_OWN), b"<id -7.1d>"),
+    Shape("an id of 0.9 days ahead", _json(request_id="<id +0.9d>"), OK, b"<id +0.9d>"),  # P08
+    Shape("an id of 1.1 days ahead", _json(request_id="<id +1.1d>"), Dead("$.request_id", "rejected", Told.ITS_OWN), b"<id +1.1d>"),
+    Shape("an id of 2500", _json(request_id="<id +173000d>"), Dead("$.request_id", "rejected", Told.ITS_OWN), b"<id +173000d>"),
 
     # -- idempotency keys
     Shape("an idempotency key", _json(idempotency_key="order 17"), OK, b"order 17"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,14 @@ from aiokafka import AIOKafkaProducer
 
 from conclave.local.servers.kafka import KafkaBroker
 from conclave.runtime import dead_letters
+from conclave.runtime.client import Client
 from conclave.runtime.dead_letters import DeadLetter
 from conclave.runtime.kafka import LogReader
+from conclave.runtime.record import Output
 from conclave.testing.pipeline import Pipeline
 from schemas import codec, flow
 from schemas.codec import Defect
-from schemas.envelope import header
+from schemas.envelope import Headers, header
 from schemas.events import AnswerReached, Event, RequestFailed
 from schemas.flow import Topic
 from schemas.ids import derived_request_id, new_request_id
@@ -77,7 +80,8 @@ class Sent:
             case Told.OWN:
                 assert ids == [self.request_id], self
             case Told.ITS_OWN:
-                assert ids == [(self.shape.key or b"").decode()], self
+                key, _, _ = self.shape.bytes_with(self.request_id)
+                assert ids == [(key or b"").decode()], self
             case Told.ANOTHER:
                 assert ids == [self.derived_id], self
 
@@ -184,9 +188,58 @@ async def test_every_shape_ends_as_the_table_says_and_what_is_one_request_is_ans
     for service in pipeline.services.values():
         assert await service.is_ready(), service.name
     told = [sent for sent in all_sent if isinstance(sent.shape.end, Dead) and sent.answers]
-    await _until_recorded(
-        pipeline.dsn, len(all_sent) - len([s for s in all_sent if not s.answers]) + len(same), len(told)
-    )
+    await _check_feedback(pipeline)
+    num_answers = sum(len(sent.answers) for sent in all_sent) + len(same)
+    await _until_recorded(pipeline.dsn, num_answers, len(told))
+
+
+_REWARD = b'{"request_id": "<id>", "reward": %s}'
+_WEB, _MOBILE = ((("ce_source", source), ("ce_id", b"1")) for source in (b"/shop/web", b"/shop/mobile"))
+# Feedback, and the rewards that it leaves in the record: the field collection's F01 to F07.
+_FEEDBACK: tuple[tuple[str, bytes, Headers], ...] = (
+    ("web", _REWARD % b"true", _WEB),
+    ("web again", _REWARD % b"true", _WEB),
+    ("mobile, the same id", _REWARD % b"0.0", _MOBILE),
+    (
+        "web, structured",
+        b'{"specversion": "1.0", "id": "1", "source": "/shop/web", "data": ' + _REWARD % b"1" + b"}",
+        _STRUCTURED,
+    ),
+    (
+        "mind changed",
+        b'{"specversion": "1.0", "id": "2", "source": "/shop/web", "data": ' + _REWARD % b"0.25" + b"}",
+        (),
+    ),
+    ("without an id", _REWARD % b"0.5", ()),
+    ("without an id again", _REWARD % b"0.5", ()),
+    ("an id of 8,000 characters", _REWARD % b"0.75", (("ce_source", b"/s"), ("ce_id", b"x" * 8000))),
+    ("in capitals, nulls", b'{"request_id": "<ID>", "reward": 1, "comment": null, "source": null}', (("ce_id", b"9"),)),
+    ("thumbs down as -1", _REWARD % b"-1", ()),
+    ("a comment only", b'{"request_id": "<id>", "comment": "well"}', ()),
+)
+_REWARDS = [0.0, 0.25, 0.5, 0.5, 0.75, 1.0, 1.0]
+
+
+async def _check_feedback(pipeline: Pipeline) -> None:
+    request_id = str(new_request_id())
+    async with Client(pipeline.address) as client:
+        records = []
+        for name, value, headers in _FEEDBACK:
+            _, spelled, _ = Shape(name, value, Answered()).bytes_with(request_id)
+            records.append(Output(Topic.FEEDBACK.value, request_id.encode(), spelled, headers))
+        await client.publish_raw(records)
+        connection = await asyncpg.connect(pipeline.dsn)
+        query = "SELECT reward, is_latest FROM given_feedback WHERE request_id = $1 ORDER BY reward"
+        try:
+            async with asyncio.timeout(30):
+                while len(rows := await connection.fetch(query, uuid.UUID(request_id))) < len(_REWARDS):
+                    await asyncio.sleep(0.2)
+        finally:
+            await connection.close()
+        assert [row["reward"] for row in rows] == _REWARDS
+        assert sum(row["is_latest"] for row in rows) == 1
+        letters = [letter.field for letter in await client.dead_letters(Topic.FEEDBACK)]
+        assert letters == ["$.reward", "$.reward"]
 
 
 async def _until_recorded(dsn: str, num_answers: int, num_failures: int) -> None:

@@ -94,7 +94,7 @@ async def test_a_shape_gives_what_the_table_says(shape: Shape) -> None:
     match shape.end:
         case Answered(has_own_id=has_own_id, fields=fields):
             (first, *_), plan = await _way_of(key, headers, value)
-            assert first.request_id == (REQUEST_ID if has_own_id else None)
+            assert (first.request_id == REQUEST_ID) is has_own_id
             assert {name: getattr(first, name) for name in fields} == fields
             assert plan.question == first.question
         case Dead(field=field, reason=reason):
@@ -292,6 +292,21 @@ def test_a_reward_may_be_true_or_false_and_nothing_else_of_text() -> None:
                 "reasoning.feedback", (), b'{"request_id": "' + REQUEST_ID.encode() + b'", "reward": ' + wrong + b"}"
             )
         assert caught.value.field == "$.reward"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"request_id": "7d1f6c0e-3b0a-4c5e-9d55-2f6a1b0c4d5e"}, "$.request_id: Expected a UUIDv7"),
+        ({"question": "a\0b"}, "$.question: Expected `str` without U+0000"),
+        ({"max_samples": 1.5}, "$.max_samples: Expected `int | null`, got `float`"),
+        ({"deadline_s": "60"}, "$.deadline_s: Expected `float`, got `str`"),
+    ],
+)
+def test_a_refusal_says_what_was_expected_in_words(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(UnreadableEvent) as caught:
+        codec.read("reasoning.requests", (), json.dumps({"question": "q", **fields}).encode())
+    assert str(caught.value) == message
 
 
 def test_what_services_write_to_each_other_is_read_without_tolerance() -> None:
