@@ -3,22 +3,31 @@
 import asyncio
 import gc
 import importlib
+import json
 import math
 import os
 import signal
 import time
 import warnings
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from conclave import policies
 from conclave.engine import ENGINES, EngineOptions
 from conclave.engine.protocol import DecodeRequest, Engine, EngineLost, PromptTooLong
 from conclave.prompts import Message
+from conclave.runtime.handler import Arrival
+from schemas.events import Event, PathDecoded, SampleRequested
+from schemas.ids import new_request_id
+from schemas.values import Step, StepContext
+from services.decoder.handler import Decoder
 
+NUM_PROBLEMS = 40
 MODEL = Path(__file__).resolve().parents[2] / "models" / "reasoner"
 
 pytestmark = [
@@ -104,6 +113,53 @@ async def test_a_path_is_gone_on_from_what_it_said_and_a_tools_result(engine: En
     second = await engine.decode(replace(begun, messages=(question, said)))
     assert second.text == "Answer: 281"
     assert (second.tokens_in or 0) > (first.tokens_in or 0) + (first.tokens_out or 0)
+
+
+async def _paths(engine: Engine, policy_name: str, problems: Sequence[dict[str, str]]) -> list[PathDecoded]:
+    """A path for each problem under a policy that ships, by the decoder."""
+    policy = policies.shipped().find(policy_name)
+    assert policy is not None
+    decoder, now_ms = Decoder(engine), round(time.time() * 1000)
+
+    async def path(question: str) -> Event:
+        context = StepContext(
+            request_id=new_request_id(),
+            step=Step(index=0, fields={"question": question}),
+            ask=policy.asks["whole"],
+            prompt_set=policy.prompt_set,
+            policy=policy.name,
+            deadline_ms=now_ms + 600_000,
+        )
+        sample = SampleRequested(context=context, sample_index=0, launched=1)
+        (end,) = await decoder.handle(sample, Arrival("id", "key", now_ms, now_ms, "reasoning.samples/0/0"))
+        return end
+
+    ends = await asyncio.gather(*(path(each["question"]) for each in problems))
+    assert all(isinstance(end, PathDecoded) for end in ends)
+    return [end for end in ends if isinstance(end, PathDecoded)]
+
+
+async def test_the_shipped_model_calls_its_tool_heeds_its_critic_and_says_how_sure_it_is(engine: Engine) -> None:
+    lines = (MODEL.parents[1] / "data" / "problems" / "test.jsonl").read_text().splitlines()[:NUM_PROBLEMS]
+    problems = [json.loads(line) for line in lines]
+    answers = [each["answer"] for each in problems]
+
+    by_tool = await _paths(engine, "tool", problems)
+    right = sum(path.answer == answer for path, answer in zip(by_tool, answers, strict=True))
+    calls = sum(turn.tool is not None for path in by_tool for turn in path.turns)
+    print(f"tool: {right} of {len(problems)} right, {calls} calls")
+    assert right >= 0.7 * len(problems), "nine in ten are right (models/reasoner/README.md)"
+    assert calls >= len(problems)
+
+    criticised = await _paths(engine, "criticised", problems)
+    first = sum(path.turns[0].answer == answer for path, answer in zip(criticised, answers, strict=True))
+    last = sum(path.answer == answer for path, answer in zip(criticised, answers, strict=True))
+    print(f"criticised: {first} right at first, {last} at last")
+    assert last > first, "one retry mends most of what is wrong (models/reasoner/README.md)"
+
+    sure = await _paths(engine, "sure", problems)
+    print("sure:", Counter((path.probability, path.answer == a) for path, a in zip(sure, answers, strict=True)))
+    assert {path.probability for path in sure if path.answer is not None} <= {0.05, 0.95}
 
 
 async def test_conversations_leave_the_remembered_prompts_alone(engine: Engine) -> None:
