@@ -5,6 +5,7 @@ from whatever it reads, and so from what it hands on. Each event goes through it
 owner reads again what is open.
 """
 
+import asyncio
 import json
 import random
 from collections.abc import Iterator
@@ -16,14 +17,20 @@ from zlib import crc32
 
 import pytest
 
+from conclave.domain import counting, stopping
 from conclave.domain.joining import Wait
 from conclave.domain.stopping import STOPPING_RULES, StoppingRule, top_two
 from conclave.engine.scripted import ScriptedEngine
 from conclave.policies.current import CurrentPolicies
 from conclave.runtime.handler import Arrival, Joiner
+from conclave.runtime.intake import Publisher
 from conclave.testing import events as made
+from conclave.testing import processes
 from conclave.testing.lane import SimulatedLane
+from conclave.testing.loop import PROCESS
+from conclave.testing.simulation import Simulation, quiet
 from schemas import codec, flow
+from schemas.envelope import header
 from schemas.events import (
     AnswerReached,
     Event,
@@ -229,6 +236,82 @@ async def test_with_the_decomposer_last_nothing_is_lost_or_dead_lettered_and_the
     assert [end.confidence for end in _answered(fleet, "new")] == [0.25] * 5
     assert {verdict.launched for verdict in fleet.verdicts if verdict.policy == "new"} == {2}
     assert all(partition.lane.is_settled for of in fleet.partitions.values() for partition in of)
+
+
+class Upgrade(Simulation):
+    """The real services on a broker in memory, two processes each, replaced one by one while requests come."""
+
+    def __init__(self, seed: int, policies_dir: Path) -> None:
+        super().__init__(seed, num_moves=0)
+        self._old: set[str] = set()
+        with version(is_new=True):
+            self._new_policies = CurrentPolicies("default", policies_dir)
+        self._num_asked = 0
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the code that runs now is that of a new process."""
+        return PROCESS.get() not in self._old
+
+    async def _play(self) -> None:
+        services = ("recorder", "aggregator", "voter", "decoder", "decomposer")
+        for service in services * 2:
+            self._old.add(self.processes.start(service).endpoint.name)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._load(["default", "early-stopping", "escalate"] * 10))
+            for service in services:
+                for old in self.processes.of(service):
+                    await asyncio.sleep(0.3)
+                    self.processes.start(service)
+                    self.processes.stop(old)
+        await self._until(lambda: not self._old & self.processes.alive.keys(), 60.0)
+        await self._load(["new", "default"] * 4)
+        await self._settle()
+
+    async def _load(self, policies: list[str]) -> None:
+        for policy in policies:
+            self._num_asked += 1
+            number, now_ms = self._num_asked, self.cluster.now_ms
+            request_id = derived_request_id(now_ms, str(number), str(self.report.seed))
+            self.expected.requests.add(request_id)
+            question = f"How much is {number}?"
+            self._publish(ReasoningRequested(question=question, request_id=request_id, policy=policy), f"p{number}")
+            await asyncio.sleep(0.1)
+
+    def answers(self) -> list[Event]:
+        """What lies on the topic of answers."""
+        return [
+            codec.decode(record.topic, header(record.headers, "ce_type"), record.value)
+            for tp in self.cluster.topic(Topic.ANSWERS.value)
+            for record in self.cluster.partitions[tp]
+        ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_on_the_real_runtime_too(policies_dir: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    upgrade = Upgrade(seed, policies_dir)
+    read = Publisher.read
+
+    class Rules(dict[str, StoppingRule]):
+        """The stopping rules that the process which asks has."""
+
+        def __contains__(self, name: object) -> bool:
+            return super().__contains__(name) and (name != NEW_RULE or upgrade.is_new)
+
+    with version(is_new=True):
+        monkeypatch.setattr(stopping, "STOPPING_RULES", Rules(STOPPING_RULES))
+        monkeypatch.setattr(counting, "STOPPING_RULES", stopping.STOPPING_RULES)
+    old_policies = processes._policies()
+    monkeypatch.setattr(
+        processes, "_policies", lambda: upgrade._new_policies if len(upgrade._old) == 10 else old_policies
+    )
+    monkeypatch.setattr(Publisher, "read", lambda self, record: read_by(read(self, record), is_new=upgrade.is_new))
+    with quiet():
+        report = upgrade.run()
+    assert report.violations == [], report
+    ends = upgrade.answers()
+    assert {type(end) for end in ends} == {AnswerReached}
+    assert [end.confidence for end in ends if isinstance(end, AnswerReached) and end.policy == "new"] == [0.25] * 4
 
 
 async def test_with_the_decomposer_first_a_relay_of_before_makes_contexts_differ_and_the_voter_says_so(
