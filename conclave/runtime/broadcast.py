@@ -8,7 +8,7 @@ import structlog
 from conclave.errors import LostDependency
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.broker import Broker, LogReader
-from conclave.runtime.handler import Broadcast
+from conclave.runtime.handler import Listener
 from conclave.runtime.record import Tp
 from schemas import codec
 from schemas.codec import UnreadableEvent
@@ -28,7 +28,7 @@ class BroadcastReader:
         self,
         broker: Broker,
         topics: Sequence[str],
-        listener: Broadcast,
+        listener: Listener,
         dependencies: Dependencies,
         *,
         from_end: bool = False,

@@ -90,7 +90,7 @@ class Groups:
         self._order[record.offset] = key
         return key
 
-    def join(self, key: str, now_ms: int) -> Decided | Failed | None:
+    def decide(self, key: str, now_ms: int) -> Decided | Failed | None:
         """What the group came to; None while it waits (or is closed already)."""
         group = self._groups.get(key)
         if group is None:

@@ -68,7 +68,7 @@ class Joiner(Protocol):
         ...
 
 
-class Broadcast(Protocol):
+class Listener(Protocol):
     """Hears every event of the broadcast topics, in every replica, best effort."""
 
     def hear(self, event: Event) -> None:

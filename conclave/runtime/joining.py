@@ -5,8 +5,9 @@ from collections.abc import Callable
 import structlog
 
 from conclave.runtime import dead_letters, metrics
-from conclave.runtime.endings import Ending, Endings
-from conclave.runtime.groups import Decided, Failed, Group
+from conclave.runtime.delivery import group_done
+from conclave.runtime.endings import Endings
+from conclave.runtime.groups import Decided, Failed
 from conclave.runtime.lane import Lane
 from conclave.runtime.record import Record
 from schemas.events import Event
@@ -24,7 +25,7 @@ class Joining:
         self._carry_after_ms, self._carry_span = carry_after_s * 1000, carry_span
 
     def add(self, lane: Lane, record: Record, event: Event) -> str | None:
-        """The key of the group that the event joins, which has to be joined next; None when it is given up at once."""
+        """The key of the group that the event joins, which has to be touched next; None when it is given up at once."""
         assert lane.groups is not None
         added = lane.groups.add(record, event, self._clock_ms())
         if isinstance(added, str):
@@ -32,17 +33,17 @@ class Joining:
         self._apply(lane, added)
         return None
 
-    def join(self, lane: Lane, key: str) -> None:
+    def touch(self, lane: Lane, key: str) -> None:
         """Decides the group of `key` if it is complete or its time has come; nothing for a lane without groups."""
         if lane.groups is not None:
-            self._apply(lane, lane.groups.join(key, self._clock_ms()))
+            self._apply(lane, lane.groups.decide(key, self._clock_ms()))
 
-    def join_due(self, lane: Lane, now_ms: int) -> None:
+    def touch_due(self, lane: Lane, now_ms: int) -> None:
         """Decides the groups whose time has come and carries old ones forward once they hold the watermark back."""
         if lane.groups is None:
             return
         for key in list(lane.groups.due(now_ms)):
-            self.join(lane, key)
+            self.touch(lane, key)
         for _ in range(_MAX_CARRIES):
             if lane.tracker.span < self._carry_span:
                 return
@@ -55,16 +56,8 @@ class Joining:
     def _apply(self, lane: Lane, outcome: Decided | Failed | None) -> None:
         match outcome:
             case Decided(group=group, decision=decision):
-                _finish(lane, group, self._endings.decided(group, decision))
+                group_done(lane, group, self._endings.decided(group, decision))
             case Failed(group=group, error=error):
-                _finish(lane, group, self._endings.group_failed(group, dead_letters.cause_of(error)))
+                group_done(lane, group, self._endings.group_failed(group, dead_letters.cause_of(error)))
             case None:
                 pass
-
-
-def _finish(lane: Lane, group: Group, ending: Ending) -> None:
-    lane.submit(ending.completion)
-    if ending.carry is not None and lane.groups is not None:
-        lane.groups.expect(group.key, ending.carry)
-    metrics.MESSAGES.labels(lane.tp.topic, ending.outcome).inc(len(group.offsets))
-    log.info("group_decided", partition=str(lane.tp), key=group.key, events=len(group.offsets), outcome=ending.outcome)

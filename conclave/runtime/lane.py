@@ -43,7 +43,7 @@ class Lane:
         self,
         tp: Tp,
         *,
-        group: str,
+        consumer_group: str,
         broker: Broker,
         consumer: GroupConsumer,
         groups: Groups | None,
@@ -53,18 +53,18 @@ class Lane:
         self.tp = tp
         self.groups = groups
         self.tracker = Tracker(0)
-        self.work: dict[int, asyncio.Task[None]] = {}
+        self.tasks: dict[int, asyncio.Task[None]] = {}  # of running handlers, by offset
         self.is_ready = False  # admitting: fenced, restored and sought
         self.is_held = False  # between a revocation and the next assignment
         self.generation = -1
         self.opened_at = 0.0  # on the event loop's clock
         self.log_end: int | None = None  # the log's end as it was then, once it is known
-        self._group = group
+        self._consumer_group = consumer_group
         self._broker = broker
         self._consumer = consumer
         self._prepare = prepare
         self._on_change = on_change
-        self._producer = broker.transactional_producer(f"conclave.{group}.{tp.topic}.{tp.partition}")
+        self._producer = broker.transactional_producer(f"conclave.{consumer_group}.{tp.topic}.{tp.partition}")
         self._outbox: deque[Completion] = deque()
         self._flushing: list[Completion] = []
         self._wake = asyncio.Event()
@@ -113,7 +113,7 @@ class Lane:
                 cause = await self._flush_until_trouble()
         finally:
             self.is_ready = False
-            for task in list(self.work.values()):
+            for task in list(self.tasks.values()):
                 task.cancel()
             await asyncio.shield(self._producer.close())
 
@@ -144,7 +144,7 @@ class Lane:
         log.info("lane_ready", partition=str(self.tp), low=commit.low, done=len(commit.done), cause=cause)
 
     async def _committed(self) -> Commit:
-        offset, metadata = (await self._broker.committed(self._group, [self.tp])).get(self.tp, (0, ""))
+        offset, metadata = (await self._broker.committed(self._consumer_group, [self.tp])).get(self.tp, (0, ""))
         commit = commit_metadata.decode(offset, metadata)
         if commit is None:
             log.warning("commit_metadata_unknown", partition=str(self.tp), low=offset)
@@ -159,9 +159,9 @@ class Lane:
             self.groups.clear()
         else:
             self._outbox.extend(each for each in finished if not commit.covers(each.offsets[0]))
-            for offset in [offset for offset in self.work if commit.covers(offset)]:
-                self.work.pop(offset).cancel()
-            self.tracker.running.update(self.work, (each.offsets[0] for each in self._outbox))
+            for offset in [offset for offset in self.tasks if commit.covers(offset)]:
+                self.tasks.pop(offset).cancel()
+            self.tracker.running.update(self.tasks, (each.offsets[0] for each in self._outbox))
         self._wake.set()
         self._idle.set()
 
@@ -206,7 +206,7 @@ class Lane:
         outputs = [output for completion in self._flushing for output in completion.outputs]
         commit = self.tracker.commit_with(offsets)
         position = (commit.low, commit_metadata.encode(commit))
-        await transact(self._producer, outputs, self._group, {self.tp: position})
+        await transact(self._producer, outputs, self._consumer_group, {self.tp: position})
         self.tracker.finish(offsets)
         self._flushing = []
         metrics.TRANSACTION_SECONDS.observe(time.perf_counter() - started)

@@ -17,7 +17,7 @@ from conclave.extensions import load_extensions
 from conclave.runtime import logs
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.broadcast import BroadcastReader
-from conclave.runtime.handler import Broadcast
+from conclave.runtime.handler import Listener
 from conclave.runtime.health import Health
 from conclave.runtime.kafka import Kafka
 from conclave.runtime.settings import RuntimeSettings, load
@@ -43,7 +43,7 @@ class Parts:
     """What a service's composition root hands over."""
 
     consumer: Consumer
-    listener: Broadcast | None = None
+    listener: Listener | None = None
     hears_from_end: bool = False  # the listener needs nothing of what was said before
     status: Callable[[], dict[str, object]] = dict
 

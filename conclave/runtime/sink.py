@@ -14,9 +14,10 @@ from conclave.domain.recorded import RecordedEvent
 from conclave.errors import Fenced, LostDependency
 from conclave.runtime import dead_letters, metrics
 from conclave.runtime.attempts import Dependencies
-from conclave.runtime.broker import Broker, Rebalance
+from conclave.runtime.broker import Broker, PlainProducer
 from conclave.runtime.clock import ClockMs, wall_clock_ms
 from conclave.runtime.intake import Publisher, attribute, event_id
+from conclave.runtime.member import Member
 from conclave.runtime.record import Record, Tp, coordinates
 from conclave.runtime.settings import RuntimeSettings
 from schemas import flow
@@ -24,6 +25,8 @@ from schemas.codec import UnreadableEvent
 
 _POLL_MS = 200
 _MAINTAIN_EVERY_S = 3600.0
+_IDLE_S = 0.2  # while no partition is this process's
+_AWAY_S = 0.5  # while the store or the broker is away
 
 log = structlog.get_logger(__name__)
 
@@ -59,52 +62,35 @@ class Sink:
         batch: int = 2000,
     ) -> None:
         self._name, self._store, self._dependencies, self._batch = name, store, dependencies, batch
-        self._topics = [topic.value for topic in flow.service_row(name).consumes]
         self._publisher = Publisher(name, clock_ms)
-        self._consumer = broker.group_consumer(
-            name,
-            f"conclave-{name}",
-            session_timeout_ms=settings.session_timeout_ms,
-            max_poll_interval_ms=settings.max_poll_interval_ms,
-        )
-        self._producer = broker.plain_producer()
+        self._member = Member(name, settings, broker, dependencies, self._on_revoked, self._on_assigned)
+        self._broker = broker
+        self._producer: PlainProducer | None = None  # once there has been a dead letter
         self._assigned: frozenset[Tp] = frozenset()
         self._claimed: dict[Tp, int] = {}  # next offset to store
-        self._stopping = asyncio.Event()
-        self.is_joined = False
 
     @property
     def is_ready(self) -> bool:
         """True while every assigned partition is claimed and nothing that is needed is away."""
-        return self.is_joined and not self._stopping.is_set() and self._assigned == frozenset(self._claimed)
+        return self._member.is_joined and self._assigned == frozenset(self._claimed)
 
     def stop(self) -> None:
         """Has `run` finish the batch in hand and return."""
-        self._stopping.set()
+        self._member.stop()
 
     async def run(self) -> None:
         """Consumes until `stop`."""
-        await self._until_connected()
+        await self._member.join()
         try:
             async with asyncio.TaskGroup() as tasks:
                 upkeep = tasks.create_task(self._maintain(), name="maintain")
-                while not self._stopping.is_set():
+                while not self._member.is_stopping:
                     await self._step()
                 upkeep.cancel()
         finally:
-            await self._consumer.stop()
-            await self._producer.stop()
-
-    async def _until_connected(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                await self._producer.start()
-                await self._consumer.start(self._topics, Rebalance(self._on_revoked, self._on_assigned))
-                self._dependencies.back("kafka")
-                return
-            except LostDependency as error:
-                self._dependencies.lost(error.dependency, error.why)
-                await asyncio.sleep(1.0)
+            await self._member.leave()
+            if self._producer is not None:
+                await self._producer.stop()
 
     async def _on_revoked(self, revoked: Collection[Tp]) -> None:
         self._claimed.clear()
@@ -112,7 +98,6 @@ class Sink:
     async def _on_assigned(self, assigned: Collection[Tp]) -> None:
         self._assigned = frozenset(assigned)
         self._claimed.clear()
-        self.is_joined = True
         log.info("assigned", partitions=sorted(str(tp) for tp in assigned))
 
     async def _step(self) -> None:
@@ -120,35 +105,30 @@ class Sink:
             if self._assigned != frozenset(self._claimed):
                 await self._claim(self._assigned)
             if not self._claimed:
-                await self._pause(0.2)
+                await self._member.pause(_IDLE_S)
                 return
-            records = await self._consumer.poll(list(self._claimed), timeout_ms=_POLL_MS, max_records=self._batch)
+            records = await self._member.consumer.poll(
+                list(self._claimed), timeout_ms=_POLL_MS, max_records=self._batch
+            )
             if records:
                 await self._write([record for record in records if Tp(record.topic, record.partition) in self._claimed])
         except LostDependency as error:
             self._dependencies.lost(error.dependency, error.why)
             self._claimed.clear()
-            self._consumer.touch()
-            await self._pause(0.5)
+            self._member.consumer.touch()
+            await self._member.pause(_AWAY_S)
         except Fenced:
             log.warning("sink_fenced")
             self._claimed.clear()
 
-    async def _pause(self, limit_s: float) -> None:
-        try:
-            async with asyncio.timeout(limit_s):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
-
     async def _claim(self, assigned: frozenset[Tp]) -> None:
-        if not await self._consumer.is_member():
+        if not await self._member.consumer.is_member():
             raise LostDependency("kafka", "not a member of the group")
         positions = await self._store.claim(list(assigned))
         if assigned != self._assigned:
             return
         for tp in assigned:
-            self._consumer.seek(tp, positions[tp])
+            self._member.consumer.seek(tp, positions[tp])
         self._claimed = {tp: positions[tp] for tp in assigned}
         self._dependencies.back("postgres")
         self._dependencies.back("kafka")
@@ -213,7 +193,18 @@ class Sink:
             return
         cause = dead_letters.cause_of(error)
         metrics.DEAD_LETTERS.labels(record.topic, cause.reason.value).inc()
+        if self._producer is None:
+            self._producer = await self._new_producer()
         await self._producer.publish(self._publisher.dead_letters([record], cause))
+
+    async def _new_producer(self) -> PlainProducer:
+        producer = self._broker.plain_producer()
+        try:
+            await producer.start()
+        except LostDependency:
+            await producer.stop()
+            raise
+        return producer
 
     async def _maintain(self) -> None:
         while True:

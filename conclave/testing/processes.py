@@ -11,10 +11,10 @@ from conclave.policies.current import CurrentPolicies
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.broadcast import BroadcastReader
 from conclave.runtime.broker import Broker
-from conclave.runtime.handling import Work
 from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings
 from conclave.runtime.sink import Sink
+from conclave.runtime.work import Handles, Joins, Work
 from conclave.testing.broker import Cluster, MemoryBroker
 from conclave.testing.loop import PROCESS, VirtualLoop
 from conclave.testing.network import Endpoint
@@ -160,12 +160,12 @@ class Processes:
         match service:
             case "decomposer":
                 decomposer = Decomposer(_DECOMPOSER, _policies())
-                return Work(handler=decomposer, request_key=decomposer.request_key), None
+                return Handles(decomposer, request_key=decomposer.request_key), None
             case "decoder":
                 decoder = Decoder(ScriptedEngine(latency_ms=self.engine_latency_ms, max_running=8))
-                return Work(handler=decoder, may_take=decoder.may_take), decoder
+                return Handles(decoder, may_take=decoder.may_take), decoder
             case "voter":
-                return Work(joiner=Voter(_VOTER)), None
+                return Joins(Voter(_VOTER)), None
             case "aggregator":
-                return Work(joiner=Aggregator(_AGGREGATOR)), None
+                return Joins(Aggregator(_AGGREGATOR)), None
         raise ValueError(service)

@@ -5,9 +5,9 @@ import random
 from collections.abc import Sequence
 
 from conclave.runtime.attempts import Dependencies
-from conclave.runtime.handling import Work
 from conclave.runtime.record import output_of
 from conclave.runtime.service import Service
+from conclave.runtime.work import Work
 from conclave.testing import events as made
 from conclave.testing import laws
 from conclave.testing.broker import Cluster, MemoryBroker

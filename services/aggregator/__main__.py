@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from conclave.runtime.attempts import Dependencies
-from conclave.runtime.handling import Work
 from conclave.runtime.kafka import Kafka
 from conclave.runtime.process import Parts, main
 from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings, load
+from conclave.runtime.work import Joins
 from services.aggregator.joiner import Aggregator
 from services.aggregator.settings import AggregatorSettings
 
@@ -17,7 +17,7 @@ from services.aggregator.settings import AggregatorSettings
 @asynccontextmanager
 async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> AsyncIterator[Parts]:
     """The aggregator."""
-    work = Work(joiner=Aggregator(load(AggregatorSettings)))
+    work = Joins(Aggregator(load(AggregatorSettings)))
     yield Parts(Service("aggregator", settings, work, dependencies, Kafka(settings.bootstrap_servers)))
 
 

@@ -8,11 +8,11 @@ from conclave import prompts
 from conclave.engine import ENGINES
 from conclave.engine.trouble import Trouble
 from conclave.runtime.attempts import Dependencies
-from conclave.runtime.handling import Work
 from conclave.runtime.kafka import Kafka
 from conclave.runtime.process import Parts, main
 from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings, load
+from conclave.runtime.work import Handles
 from conclave.tools import TOOLS
 from services.decoder.handler import Decoder
 from services.decoder.settings import DecoderSettings
@@ -37,7 +37,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
         service = Service(
             "decoder",
             settings,
-            Work(handler=decoder, may_take=decoder.may_take),
+            Handles(decoder, may_take=decoder.may_take),
             dependencies,
             Kafka(settings.bootstrap_servers),
         )

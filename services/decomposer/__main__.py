@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from conclave import prompts
 from conclave.policies.current import CurrentPolicies
 from conclave.runtime.attempts import Dependencies
-from conclave.runtime.handling import Work
 from conclave.runtime.kafka import Kafka
 from conclave.runtime.process import Parts, main
 from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings, load
+from conclave.runtime.work import Handles
 from conclave.tools import TOOLS
 from services.decomposer.handler import Decomposer
 from services.decomposer.settings import DecomposerSettings
@@ -26,7 +26,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     folders = [own.policies_dir] if own.policies_dir else []
     policies = CurrentPolicies(own.default_policy, *folders, prompt_sets=prompt_sets)
     decomposer = Decomposer(own, policies)
-    work = Work(handler=decomposer, request_key=decomposer.request_key)
+    work = Handles(decomposer, request_key=decomposer.request_key)
     service = Service("decomposer", settings, work, dependencies, Kafka(settings.bootstrap_servers))
     following = asyncio.create_task(policies.follow(), name="policies")
     try:

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from conclave.runtime.attempts import Dependencies
-from conclave.runtime.handling import Work
 from conclave.runtime.kafka import Kafka
 from conclave.runtime.process import Parts, main
 from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings, load
+from conclave.runtime.work import Joins
 from services.voter.joiner import Voter
 from services.voter.settings import VoterSettings
 
@@ -17,7 +17,7 @@ from services.voter.settings import VoterSettings
 @asynccontextmanager
 async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> AsyncIterator[Parts]:
     """The voter."""
-    work = Work(joiner=Voter(load(VoterSettings)))
+    work = Joins(Voter(load(VoterSettings)))
     yield Parts(Service("voter", settings, work, dependencies, Kafka(settings.bootstrap_servers)))
 
 

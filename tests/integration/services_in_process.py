@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from conclave.runtime.attempts import Dependencies
-from conclave.runtime.handling import Work
 from conclave.runtime.kafka import Kafka
 from conclave.runtime.process import Parts
 from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings
+from conclave.runtime.work import Work
 from conclave.testing.waiting import until
 from schemas import flow
 

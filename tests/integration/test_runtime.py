@@ -15,11 +15,11 @@ from conclave.local.servers.kafka import KafkaBroker
 from conclave.runtime.client import Client
 from conclave.runtime.dead_letters import Cause
 from conclave.runtime.handler import Arrival
-from conclave.runtime.handling import Work
 from conclave.runtime.kafka import Admin, LogReader, TransactionalProducer
 from conclave.runtime.record import Output, Tp
 from conclave.runtime.topics import ensure_topics
 from conclave.runtime.transaction import transact
+from conclave.runtime.work import Handles, Joins
 from conclave.testing import events as made
 from conclave.testing.pipeline import read_log
 from conclave.testing.waiting import until, until_async
@@ -135,7 +135,7 @@ async def test_a_request_published_twice_is_handled_once_also_across_a_restart(
 ) -> None:
     requests = [_asked(f"0 twice {i}") for i in range(40)]
     handler = Failing()
-    work = Work(handler=handler, request_key=_key)
+    work = Handles(handler, request_key=_key)
     async with running("decomposer", str(broker.endpoint), work):
         await client.publish_many([*requests, *requests[::2]])
         await _answers(client, {str(request.request_id) for request in requests})
@@ -151,7 +151,7 @@ async def test_a_request_published_twice_is_handled_once_also_across_a_restart(
 async def test_a_failing_message_is_tried_again_and_then_dead_lettered(broker: KafkaBroker, client: Client) -> None:
     passing, hopeless = _asked("2 passing"), _asked("99 hopeless")
     handler = Failing()
-    async with running("decomposer", str(broker.endpoint), Work(handler=handler), retry_backoff_s=0.01):
+    async with running("decomposer", str(broker.endpoint), Handles(handler), retry_backoff_s=0.01):
         await client.publish_many([passing, hopeless])
         assert await _answers(client, {str(passing.request_id)}) == {passing.request_id: 1}
         await until_async(lambda: _has_letter(client, "99 hopeless"), what="the dead letter")
@@ -168,7 +168,7 @@ async def test_a_rejected_or_broken_message_becomes_a_dead_letter_and_others_go_
 ) -> None:
     bad, good = _asked(f"99 {reason}"), _asked("0 good")
     handler = Failing(error=error)
-    async with running("decomposer", str(broker.endpoint), Work(handler=handler), retry_backoff_s=0.01):
+    async with running("decomposer", str(broker.endpoint), Handles(handler), retry_backoff_s=0.01):
         await client.publish_many([bad, good])
         await _answers(client, {str(good.request_id)})
         await until_async(lambda: _has_letter(client, f"99 {reason}"), what="the dead letter")
@@ -179,40 +179,13 @@ async def test_a_rejected_or_broken_message_becomes_a_dead_letter_and_others_go_
 async def test_a_replayed_dead_letter_is_handled_although_its_id_was_seen(broker: KafkaBroker, client: Client) -> None:
     request = _asked("4 replayed")
     handler = Failing()
-    work = Work(handler=handler, request_key=_key)
+    work = Handles(handler, request_key=_key)
     async with running("decomposer", str(broker.endpoint), work, retry_backoff_s=0.01):
         await client.publish(request)
         await until_async(lambda: _has_letter(client, "4 replayed"), what="the dead letter")
         await client.replay(await _letter(client, "4 replayed"))
         assert await _answers(client, {str(request.request_id)}) == {request.request_id: 1}
     assert handler.calls[str(request.request_id)] == 5
-
-
-async def test_events_of_one_key_are_handled_in_order_where_a_service_asks_for_it(
-    broker: KafkaBroker, client: Client
-) -> None:
-    request = new_request_id()
-    events = [ReasoningRequested(question=f"{i % 3} {i}", request_id=request) for i in range(20)]
-    done: list[str] = []
-
-    @dataclass
-    class Slow(Mute):
-        tried: set[str] = field(default_factory=set)
-
-        async def handle(self, event: Event, arrival: Arrival) -> Sequence[Event]:
-            assert isinstance(event, ReasoningRequested)
-            await asyncio.sleep(0.001 * (20 - len(done)))
-            if event.question.startswith("1") and event.question not in self.tried:
-                self.tried.add(event.question)
-                raise Retryable("the test", "it was told to")
-            done.append(event.question)
-            return []
-
-    work = Work(handler=Slow(), is_ordered=True)
-    async with running("decomposer", str(broker.endpoint), work, retry_backoff_s=0.01):
-        await client.publish_many(events)
-        await until(lambda: len(done) == 20, what="all twenty")
-    assert done == [event.question for event in events]
 
 
 async def test_no_more_than_the_allowed_number_of_messages_is_in_flight(broker: KafkaBroker, client: Client) -> None:
@@ -228,7 +201,7 @@ async def test_no_more_than_the_allowed_number_of_messages_is_in_flight(broker: 
             return []
 
     handled: list[Event] = []
-    async with running("decomposer", str(broker.endpoint), Work(handler=Holding()), max_in_flight=8):
+    async with running("decomposer", str(broker.endpoint), Handles(Holding()), max_in_flight=8):
         await client.publish_many([_asked("0 x") for _ in range(100)])
         await until(lambda: running_now[0] == 8, what="eight in flight")
         release.set()
@@ -290,13 +263,13 @@ async def test_open_events_of_a_group_are_read_again_after_a_restart_and_decided
 ) -> None:
     requests = [str(new_request_id()) for _ in range(30)]
     joiner = Pairs()
-    async with running("aggregator", str(broker.endpoint), Work(joiner=joiner)):
+    async with running("aggregator", str(broker.endpoint), Joins(joiner)):
         await client.publish_many([_plan(request) for request in requests])
         await client.publish_many([_verdict(request) for request in requests[:10]])
         await until(lambda: len(joiner.seen) == 30, what="all plans read")
         assert await _answers(client, set(requests[:10])) == dict.fromkeys(requests[:10], 1)
     again = Pairs()
-    async with running("aggregator", str(broker.endpoint), Work(joiner=again)):
+    async with running("aggregator", str(broker.endpoint), Joins(again)):
         await client.publish_many([_verdict(request) for request in requests[10:]])
         assert await _answers(client, set(requests)) == dict.fromkeys(requests, 1)
     assert not set(again.seen) & set(requests[:10]), "a decided group was read again"
@@ -306,17 +279,18 @@ async def test_a_second_replica_takes_over_half_and_all_when_the_first_stops(
     broker: KafkaBroker, client: Client
 ) -> None:
     first, second = Failing(), Failing()
-    async with running("decomposer", str(broker.endpoint), Work(handler=first)) as one:
-        async with running("decomposer", str(broker.endpoint), Work(handler=second)) as two:
+    async with running("decomposer", str(broker.endpoint), Handles(first)) as one:
+        async with running("decomposer", str(broker.endpoint), Handles(second)) as two:
             await until(
-                lambda: len(one._lanes) == len(two._lanes) == PARTITIONS // 2 and one.is_ready, what="a fair share"
+                lambda: len(one.partitions) == len(two.partitions) == PARTITIONS // 2 and one.is_ready,
+                what="a fair share",
             )
             requests = [_asked("0 shared") for _ in range(100)]
             await client.publish_many(requests)
             assert set((await _answers(client, {str(r.request_id) for r in requests})).values()) == {1}
             assert first.calls
             assert second.calls
-        await until(lambda: len(one._lanes) == PARTITIONS and one.is_ready, what="all partitions with the first")
+        await until(lambda: len(one.partitions) == PARTITIONS and one.is_ready, what="all partitions with the first")
         more = [_asked("0 alone") for _ in range(20)]
         await client.publish_many(more)
         assert set((await _answers(client, {str(r.request_id) for r in more})).values()) == {1}

@@ -11,14 +11,14 @@ from unittest.mock import patch  # replaces an attribute for a while; nothing is
 from conclave.errors import Fenced
 from conclave.runtime import lane as lane_module
 from conclave.runtime.broker import TransactionalProducer
+from conclave.runtime.duplicates import Duplicates
 from conclave.runtime.groups import Groups
 from conclave.runtime.lane import Lane
 from conclave.runtime.record import Completion, Output, Tp
-from conclave.runtime.service import Service
 from conclave.runtime.tracker import Commit
 
 _restore = Lane._restore
-_read_window = Service._read_window
+_read_back = Duplicates.read_back
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +108,9 @@ def _forgets_what_runs(lane: Lane, commit: Commit) -> None:
 
 
 def _keeps_running_what_is_done(lane: Lane, commit: Commit) -> None:
-    running, lane.work = lane.work, {}
+    running, lane.tasks = lane.tasks, {}
     _restore(lane, commit)
-    lane.work = running
+    lane.tasks = running
     if lane.groups is None:
         lane.tracker.running.update(running)
 
@@ -148,11 +148,11 @@ def _flushing(*steps: int) -> AbstractContextManager[object]:
 
 @contextmanager
 def _forgets_the_window_when_a_lane_opens_again() -> Iterator[None]:
-    async def from_the_log_only(service: Service, lane: Lane) -> None:
-        service._windows.pop(lane.tp, None)
-        await _read_window(service, lane)
+    async def from_the_log_only(duplicates: Duplicates, lane: Lane) -> None:
+        duplicates.forget(lane.tp)
+        await _read_back(duplicates, lane)
 
-    with patch.object(Service, "_read_window", from_the_log_only):
+    with patch.object(Duplicates, "read_back", from_the_log_only):
         yield
 
 

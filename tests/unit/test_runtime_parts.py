@@ -201,18 +201,18 @@ def test_a_decision_completes_all_that_its_group_has_read_and_nothing_else() -> 
     groups = Groups(PairJoiner())
     for offset, key in enumerate(["a", "b", "a"]):
         groups.add(FakeRecord(offset), _asked(key), 0)
-    assert groups.join("b", 0) is None
-    decided = groups.join("a", 0)
+    assert groups.decide("b", 0) is None
+    decided = groups.decide("a", 0)
     assert isinstance(decided, Decided)
     assert decided.group.offsets == (0, 2)
-    assert groups.join("a", 0) is None, "a closed group was joined again"
+    assert groups.decide("a", 0) is None, "a closed group was joined again"
     assert len(groups) == 1
 
 
 def test_a_group_that_asked_to_be_woken_is_due_once() -> None:
     groups = Groups(PairJoiner())
     groups.add(FakeRecord(0), _asked("a"), 0)
-    groups.join("a", 0)
+    groups.decide("a", 0)
     assert list(groups.due(99)) == []
     assert list(groups.due(100)) == ["a"]
     assert list(groups.due(100)) == []
@@ -221,7 +221,7 @@ def test_a_group_that_asked_to_be_woken_is_due_once() -> None:
 def test_a_group_whose_joiner_fails_is_closed_with_its_error() -> None:
     groups = Groups(PairJoiner())
     groups.add(FakeRecord(0), _asked("a", "bad"), 0)
-    failed = groups.join("a", 0)
+    failed = groups.decide("a", 0)
     assert isinstance(failed, Failed)
     assert isinstance(failed.error, Rejected)
     assert len(groups) == 0
@@ -235,13 +235,13 @@ def test_a_group_without_a_beginning_is_given_up_only_once_none_can_be_under_way
 
     groups = Groups(Beheaded())
     groups.add(FakeRecord(0), _asked("a"), 0)
-    assert groups.join("a", 0) is None, "the log may hold its beginning further on"
+    assert groups.decide("a", 0) is None, "the log may hold its beginning further on"
     assert list(groups.due(1_000)) == ["a"]
     groups.is_read_back = True
     groups.expect("a", ReasoningRequested)
-    assert groups.join("a", 1_000) is None, "its carry is on its way"
+    assert groups.decide("a", 1_000) is None, "its carry is on its way"
     groups.add(FakeRecord(1), _asked("a"), 1_000)
-    assert isinstance(groups.join("a", 2_000), Failed)
+    assert isinstance(groups.decide("a", 2_000), Failed)
 
 
 def test_the_oldest_group_is_carried_forward_only_when_it_is_old() -> None:

@@ -14,7 +14,7 @@ from conclave.domain.thought import Conclude, Grow, Strategy, Think, Thought, su
 from conclave.errors import Rejected
 from conclave.runtime.dead_letters import Cause
 from conclave.runtime.handler import Arrival
-from conclave.runtime.handling import Work
+from conclave.runtime.work import Handles
 from conclave.testing import events as made
 from conclave.testing import programs, rules, strategies
 from conclave.testing.services import outputs_of
@@ -120,4 +120,4 @@ class Dawdles(Refuses):
 def test_a_service_that_does_not_handle_its_events_is_found(handler: Refuses, said: str) -> None:
     asked = ReasoningRequested(question="How many?", request_id=made.REQUEST_ID)
     with quiet(), pytest.raises(AssertionError, match=said):
-        outputs_of("decomposer", Work(handler=handler), [asked])
+        outputs_of("decomposer", Handles(handler), [asked])

@@ -1,0 +1,55 @@
+"""A record on its way through this process, and what is done when what it was read for has ended."""
+
+from dataclasses import dataclass
+
+import structlog
+
+from conclave.runtime import metrics
+from conclave.runtime.endings import Ending
+from conclave.runtime.groups import Group
+from conclave.runtime.intake import event_id
+from conclave.runtime.lane import Lane
+from conclave.runtime.record import Record
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A record, and the lane that it came by."""
+
+    lane: Lane
+    record: Record
+
+    def __str__(self) -> str:
+        return f"{self.lane.tp}/{self.record.offset}"
+
+    def done(self, ending: Ending) -> None:
+        """Hands what became of the record to its lane's outbox, counts and logs it."""
+        _hand_over(self.lane, ending)
+        log.info(
+            "message_handled",
+            partition=str(self.lane.tp),
+            offset=self.record.offset,
+            outcome=ending.outcome,
+            event_id=event_id(self.record),
+        )
+
+
+def group_done(lane: Lane, group: Group, ending: Ending) -> None:
+    """The same for all records of a group."""
+    _hand_over(lane, ending)
+    if ending.carry is not None and lane.groups is not None:
+        lane.groups.expect(group.key, ending.carry)
+    log.info(
+        "group_decided",
+        partition=str(lane.tp),
+        key=group.key,
+        events=len(group.offsets),
+        outcome=ending.outcome,
+    )
+
+
+def _hand_over(lane: Lane, ending: Ending) -> None:
+    lane.submit(ending.completion)
+    metrics.MESSAGES.labels(lane.tp.topic, ending.outcome).inc(len(ending.completion.offsets))

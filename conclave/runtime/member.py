@@ -1,0 +1,88 @@
+"""A process as a member of its consumer group: from the first try to join until it is told to stop.
+
+The one life cycle that conclave.runtime.service.Service and conclave.runtime.sink.Sink share.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+
+from conclave.errors import LostDependency
+from conclave.runtime.attempts import Dependencies
+from conclave.runtime.broker import Broker, GroupConsumer, Rebalance
+from conclave.runtime.record import Tp
+from conclave.runtime.settings import RuntimeSettings
+from schemas import flow
+
+_REJOIN_S = 1.0  # between two tries to reach a broker that is away
+
+
+class Member:
+    """The membership of one service in this process. Rebalances are told to the two callbacks."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: RuntimeSettings,
+        broker: Broker,
+        dependencies: Dependencies,
+        on_revoked: Callable[[Collection[Tp]], Awaitable[None]],
+        on_assigned: Callable[[Collection[Tp]], Awaitable[None]],
+    ) -> None:
+        self.name = name
+        self._settings, self._broker, self._dependencies = settings, broker, dependencies
+        self._topics = [topic.value for topic in flow.service_row(name).consumes]
+        self._on_revoked, self._on_assigned = on_revoked, on_assigned
+        self._stopping = asyncio.Event()
+        self.is_assigned = False  # the group has dealt partitions to it, or none
+        self.consumer = self._new_consumer()
+
+    @property
+    def is_stopping(self) -> bool:
+        """True once it was told to stop."""
+        return self._stopping.is_set()
+
+    @property
+    def is_joined(self) -> bool:
+        """True while it is in its group and means to stay."""
+        return self.is_assigned and not self.is_stopping
+
+    def stop(self) -> None:
+        """Has whoever runs it come to an end."""
+        self._stopping.set()
+
+    async def join(self) -> None:
+        """Returns once it is in its group, or was told to stop. A consumer that failed to start is not tried again."""
+        while not self.is_stopping:
+            try:
+                await self.consumer.start(self._topics, Rebalance(self._on_revoked, self._assigned))
+                self._dependencies.back("kafka")
+                return
+            except LostDependency as error:
+                self._dependencies.lost(error.dependency, error.why)
+                await self.consumer.stop()
+                self.consumer = self._new_consumer()
+                await self.pause(_REJOIN_S)
+
+    async def pause(self, limit_s: float) -> None:
+        """Returns after `limit_s`, or as soon as it was told to stop."""
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    async def leave(self) -> None:
+        """Leaves the group, within a limit."""
+        await self.consumer.stop()
+
+    async def _assigned(self, assigned: Collection[Tp]) -> None:
+        await self._on_assigned(assigned)
+        self.is_assigned = True
+
+    def _new_consumer(self) -> GroupConsumer:
+        return self._broker.group_consumer(
+            self.name,
+            f"conclave-{self.name}",
+            session_timeout_ms=self._settings.session_timeout_ms,
+            max_poll_interval_ms=self._settings.max_poll_interval_ms,
+        )

@@ -1,0 +1,26 @@
+"""What a service does with its events: it handles each by itself, or joins those of a group."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from conclave.runtime.handler import Handler, Joiner
+from conclave.runtime.intake import RequestKey
+
+
+@dataclass(frozen=True, slots=True)
+class Handles:
+    """Single events, concurrently. `request_key` gives the ids by which an event published twice is recognised."""
+
+    handler: Handler
+    request_key: RequestKey | None = None
+    may_take: Callable[[], bool] = lambda: True  # False while `handler` could do nothing with more events
+
+
+@dataclass(frozen=True, slots=True)
+class Joins:
+    """Groups of events."""
+
+    joiner: Joiner
+
+
+Work = Handles | Joins

@@ -1,0 +1,22 @@
+"""The order in which docs/architecture.md has the runtime read: each file needs only those before it."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# What each says for itself, and nobody has to have read.
+ASIDE = {"metrics", "settings", "logs", "clock", "health"}
+# Not of a service: the client of the command line, and the topics that it prepares.
+OTHERS = {"__init__", "client", "topics"}
+
+
+def test_the_reading_order_of_the_runtime_closes_by_itself() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    order = re.findall(r"`(\w+)\.py`", page[page.index("none needs a later one") :].split("\n\n")[0])
+    files = {path.stem: path.read_text() for path in (ROOT / "conclave" / "runtime").glob("*.py")}
+    assert sorted(order) == sorted(set(files) - ASIDE - OTHERS)
+    for position, name in enumerate(order):
+        needed = set(re.findall(r"^from conclave\.runtime\.(\w+) import", files[name], flags=re.M))
+        for line in re.findall(r"^from conclave\.runtime import (.+)", files[name], flags=re.M):
+            needed |= set(line.partition("#")[0].strip().split(", "))
+        assert needed <= {*order[:position], *ASIDE}, f"{name}.py needs {needed - set(order[:position]) - ASIDE}"
