@@ -10,10 +10,10 @@ from conclave.engine.openai_engine import OpenAIEngine
 from conclave.policies.current import CurrentPolicies
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.broker import Broker, LogReader
-from conclave.runtime.handling import Work
 from conclave.runtime.record import output_of
 from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings
+from conclave.runtime.work import Handles, Joins, Work
 from conclave.testing.waiting import until
 from schemas import codec, flow
 from schemas.events import AnswerReached, PathDecoded, PathFailed, ReasoningRequested, RequestFailed
@@ -163,11 +163,11 @@ async def _services(brokers: Callable[[str], Broker], url: str) -> AsyncIterator
     engine = OpenAIEngine("m", url, max_running=32)
     await engine.start()
     decoder = Decoder(engine)
-    works = {
-        "decomposer": Work(handler=decomposer, request_key=decomposer.request_key),
-        "decoder": Work(handler=decoder, may_take=decoder.may_take),
-        "voter": Work(joiner=Voter(VoterSettings())),
-        "aggregator": Work(joiner=Aggregator(AggregatorSettings())),
+    works: dict[str, Work] = {
+        "decomposer": Handles(decomposer, request_key=decomposer.request_key),
+        "decoder": Handles(decoder, may_take=decoder.may_take),
+        "voter": Joins(Voter(VoterSettings())),
+        "aggregator": Joins(Aggregator(AggregatorSettings())),
     }
     services = [Service(name, settings, work, Dependencies(), brokers(name)) for name, work in works.items()]
     try:

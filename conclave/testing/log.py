@@ -82,6 +82,11 @@ class Partition:
                 records.append(entry)
         return records, position
 
+    def value_at(self, offset: int) -> bytes | None:
+        """The bytes of the record at an offset."""
+        entry = self._entries[offset]
+        return entry.value if entry is not None else None
+
     @property
     def num_aborted(self) -> int:
         """Records that nobody ever reads: their transaction was aborted."""

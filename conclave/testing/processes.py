@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from conclave.engine.scripted import ScriptedEngine
@@ -15,10 +15,12 @@ from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings
 from conclave.runtime.sink import Sink
 from conclave.runtime.work import Handles, Joins, Work
-from conclave.testing.broker import Cluster, MemoryBroker
+from conclave.testing.broker import MemoryBroker
+from conclave.testing.cluster import Cluster
 from conclave.testing.loop import PROCESS, VirtualLoop
 from conclave.testing.network import Endpoint
 from conclave.testing.record import Database, MemoryStore
+from conclave.testing.unsteady import UnsteadyHandler, UnsteadyJoiner
 from schemas import flow
 from services.aggregator.joiner import Aggregator
 from services.aggregator.settings import AggregatorSettings
@@ -73,6 +75,8 @@ class Processes:
     on_death: Callable[[Process, BaseException], None]
     settings: RuntimeSettings = SETTINGS
     engine_latency_ms: float = 60.0
+    failed: set[str] = field(default_factory=set)  # groups whose joiner has failed
+    failing: float = 0.0  # how often a handler or joiner fails
     alive: dict[str, Process] = field(default_factory=dict)
     _number: int = 0
 
@@ -147,6 +151,8 @@ class Processes:
             )
             return process
         work, listener = self._work(service)
+        if self.failing:
+            work = self._unsteady(work)
         rng = random.Random(self.rng.getrandbits(32))
         process = Process(
             service, endpoint, Service(service, self.settings, work, dependencies, broker, clock_ms=clock_ms, rng=rng)
@@ -155,6 +161,13 @@ class Processes:
         if broadcasts and listener is not None:
             process.reader = BroadcastReader(broker, broadcasts, listener, dependencies)
         return process
+
+    def _unsteady(self, work: Work) -> Work:
+        match work:
+            case Handles(handler=handler):
+                return replace(work, handler=UnsteadyHandler(handler, self.rng, self.failing))
+            case Joins(joiner=joiner):
+                return Joins(UnsteadyJoiner(joiner, self.rng, self.failing, self.failed))
 
     def _work(self, service: str) -> tuple[Work, Decoder | None]:
         match service:

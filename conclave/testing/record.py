@@ -1,6 +1,6 @@
 """A database in memory that keeps the recorder's promises: rows and offsets together, fenced by epoch, idempotent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from conclave.domain.recorded import RecordedEvent
 from conclave.errors import Fenced
@@ -16,6 +16,8 @@ class Database:
     def __init__(self, network: Network) -> None:
         self.network = network
         self.rows: dict[tuple[str, int, int], RecordedEvent] = {}
+        self.refused: set[tuple[str, int, int]] = set()
+        self.refuses: Callable[[RecordedEvent], bool] = lambda event: False
         self._offsets: dict[Position, tuple[int, int]] = {}  # the next offset, and the epoch
 
     def next_offset(self, tp: Tp) -> int:
@@ -32,10 +34,14 @@ class Database:
     def write(
         self, batch: Sequence[RecordedEvent], offsets: Mapping[Position, int], epochs: Mapping[Position, int]
     ) -> int:
-        """Rows that were new. Raises: Fenced, and nothing is written."""
+        """Rows that were new. Raises: Fenced, ValueError for a row that it refuses; then nothing is written."""
         for position in offsets:
             if self._offsets.get(position, (0, 0))[1] != epochs.get(position, -1):
                 raise Fenced(f"{position[0]}/{position[1]}")
+        refused = {(event.topic, event.partition, event.offset) for event in batch if self.refuses(event)}
+        self.refused |= refused
+        if refused:
+            raise ValueError("a row that the database does not take")
         for position, next_offset in offsets.items():
             self._offsets[position] = (next_offset, epochs[position])
         before = len(self.rows)

@@ -10,7 +10,8 @@ from conclave.runtime.service import Service
 from conclave.runtime.work import Work
 from conclave.testing import events as made
 from conclave.testing import laws
-from conclave.testing.broker import Cluster, MemoryBroker
+from conclave.testing.broker import MemoryBroker
+from conclave.testing.cluster import Cluster
 from conclave.testing.loop import VirtualLoop
 from conclave.testing.network import Endpoint
 from conclave.testing.processes import SETTINGS

@@ -18,12 +18,13 @@ import structlog
 
 from conclave.runtime.record import Output, output_of
 from conclave.testing import laws
-from conclave.testing.broker import Cluster
+from conclave.testing.cluster import Cluster
 from conclave.testing.laws import Expected
 from conclave.testing.loop import Standstill, VirtualLoop
 from conclave.testing.network import LATENCY_S, Fate, Network, Plan, Request
 from conclave.testing.processes import SETTINGS, Process, Processes
 from conclave.testing.record import Database
+from conclave.testing.unsteady import is_poison
 from schemas import flow
 from schemas.events import ReasoningRequested
 from schemas.flow import Topic
@@ -33,6 +34,15 @@ START_MS = 1_795_470_000_000
 _SERVICES = ("decomposer", "decoder", "voter", "aggregator", "recorder")
 _TROUBLE_S = 1.5  # how long requests and moves come
 _POLICIES = ("default", "single", "early-stopping", "ahead-3", "contemplation", "escalate", "least-to-most")
+_TYPES = {
+    Topic.REQUESTS: "conclave.ReasoningRequested.v1",
+    Topic.SAMPLES: "conclave.SampleRequested.v1",
+    Topic.PATHS: "conclave.PathDecoded.v1",
+    Topic.STEPS: "conclave.PlanMade.v1",
+    Topic.ANSWERS: "conclave.AnswerReached.v1",
+    Topic.CONTROL: "conclave.StepClosed.v1",
+    Topic.FEEDBACK: "conclave.FeedbackGiven.v1",
+}
 _LOOK_S = 0.2  # in virtual time a look costs nothing
 _SETTLE_S = 60.0  # how long everything may take to settle afterwards
 
@@ -101,6 +111,10 @@ class Simulation:
         self.watch = laws.Watch(self.cluster, self.report.violations)
         self.cluster.marker_s = self.rng.choice((0.0, 0.0, 0.0, 2.0))
         self.processes.engine_latency_ms = self.rng.choice((20.0, 60.0, 60.0, 600.0))
+        if self.rng.random() < 0.2:
+            self.expected.is_unsteady, self.processes.failing = True, self.rng.choice((0.05, 0.5))
+        if self.rng.random() < 0.2:
+            self.database.refuses = is_poison
         self._num_moves = self.rng.randint(0, 8) if num_moves is None else num_moves
         self._moves = [row for row in MOVES if not only or row[0].__name__ in only]
 
@@ -161,10 +175,8 @@ class Simulation:
         rng, now_ms = self.rng, self.cluster.now_ms
         match rng.randrange(10):
             case 0:
-                value = f"broken {number}".encode()
-                self.expected.dead_letters[value.decode()] += 1
-                self._publish_bytes(value, key=b"k", event_id=f"p{number}")
-            case 1:
+                self._publish_broken(Topic.REQUESTS if rng.random() < 0.5 else rng.choice(list(_TYPES)), number)
+            case 1 if not self.expected.is_unsteady:
                 question = f"And without an id, {number}?"
                 self.expected.questions.add(question)
                 value = msgspec.json.encode({"question": question, "max_samples": 2})
@@ -187,9 +199,14 @@ class Simulation:
         now_ms = self.cluster.now_ms
         self.cluster.publish([output_of(request, service="test", event_id=event_id, parent=None, now_ms=now_ms)])
 
-    def _publish_bytes(self, value: bytes, *, key: bytes | None, event_id: str) -> None:
-        headers = (("ce_type", b"conclave.ReasoningRequested.v1"), ("ce_id", event_id.encode()))
-        self.cluster.publish([Output(Topic.REQUESTS.value, key, value, headers)])
+    def _publish_bytes(self, value: bytes, *, key: bytes | None, event_id: str, topic: Topic = Topic.REQUESTS) -> None:
+        headers = (("ce_type", _TYPES[topic].encode()), ("ce_id", event_id.encode()))
+        self.cluster.publish([Output(topic.value, key, value, headers)])
+
+    def _publish_broken(self, topic: Topic, number: int) -> None:
+        value = f"broken {number}".encode()
+        self.expected.broken.setdefault(topic.value, set()).add(value)
+        self._publish_bytes(value, key=b"k", event_id=f"p{number}", topic=topic)
 
     # -- moves --------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,8 @@ import asyncio
 import random
 import time
 
-from conclave.testing.broker import Cluster, MemoryBroker
+from conclave.testing.broker import MemoryBroker
+from conclave.testing.cluster import Cluster
 from conclave.testing.network import Endpoint
 from schemas import flow
 from schemas.events import AnswerReached, PathDecoded
