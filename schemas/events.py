@@ -11,16 +11,20 @@ from msgspec import Meta, Struct
 
 from schemas.ids import StepId, step_id
 from schemas.values import (
+    MAX_CHUNK_CHARS,
+    MAX_CHUNKS,
     MAX_SAMPLES,
     MAX_STEPS,
     MAX_TURNS,
     Ballot,
     Count,
+    Digest,
     DurationMs,
     FinishReason,
     IdempotencyKey,
     Label,
     LogProbability,
+    LongText,
     Name,
     Outcome,
     PathFailure,
@@ -148,6 +152,7 @@ class PathDecoded(Event, frozen=True, kw_only=True):
     turns: Annotated[tuple[Turn, ...], Meta(max_length=2 * MAX_TURNS)] = ()
     form: Name | None = None
     reasoning: Text = ""  # told apart from the text by the engine; no answer is looked for in it
+    long_text: LongText | None = None  # set where `text` is only the end of what the model said
 
     @property
     def step_id(self) -> StepId:
@@ -156,6 +161,18 @@ class PathDecoded(Event, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _check_launched(self.sample_index, self.launched)
+
+
+class TextStored(Event, frozen=True, kw_only=True):
+    """A chunk of a text that is too long for the event that it belongs to, which names the digest of all of it.
+
+    Chunks are published in one transaction with that event. They say nothing of their own: only the record reads them.
+    """
+
+    request_id: Uuid7
+    digest: Digest
+    chunk_index: Annotated[int, Meta(ge=0, lt=MAX_CHUNKS)]
+    text: Annotated[str, Meta(min_length=1, max_length=MAX_CHUNK_CHARS)]
 
 
 class PathFailed(Event, frozen=True, kw_only=True):

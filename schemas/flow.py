@@ -22,6 +22,7 @@ class Topic(StrEnum):
     CONTROL = "reasoning.control"
     FEEDBACK = "reasoning.feedback"
     WEIGHTS = "reasoning.weights"
+    TEXTS = "reasoning.texts"
 
 
 class Key(StrEnum):
@@ -51,6 +52,7 @@ TOPICS: tuple[TopicRow, ...] = (
     TopicRow(Topic.STEPS,    Key.REQUEST, (e.PlanMade, e.StepDecided, e.ThoughtCarried), "aggregator"),
     TopicRow(Topic.SAMPLES,  Key.STEP,    (e.SampleRequested,), "decoder"),
     TopicRow(Topic.PATHS,    Key.STEP,    (e.PathDecoded, e.PathFailed, e.TallyCarried), "voter"),
+    TopicRow(Topic.TEXTS,    Key.REQUEST, (e.TextStored,), "recorder"),
     TopicRow(Topic.ANSWERS,  Key.REQUEST, (e.AnswerReached, e.RequestFailed), "recorder"),
     TopicRow(Topic.CONTROL,  Key.STEP,    (e.StepClosed,), "decoder",
              cleanup="compact,delete", retention_days=1.0, is_broadcast=True),
@@ -84,12 +86,12 @@ class ServiceRow(Struct, frozen=True):
 SERVICES: dict[str, ServiceRow] = {row.name: row for row in (
     ServiceRow("decomposer", (Topic.REQUESTS,), (e.PlanMade, e.SampleRequested, e.RequestFailed, e.ReasoningRequested),
                broadcasts=(Topic.WEIGHTS,)),
-    ServiceRow("decoder",    (Topic.SAMPLES,),  (e.PathDecoded, e.PathFailed),
+    ServiceRow("decoder",    (Topic.SAMPLES,),  (e.PathDecoded, e.PathFailed, e.TextStored),
                broadcasts=(Topic.CONTROL,), needs_model=True),
     ServiceRow("voter",      (Topic.PATHS,),    (e.StepDecided, e.SampleRequested, e.StepClosed, e.TallyCarried)),
     ServiceRow("aggregator", (Topic.STEPS,),
                (e.AnswerReached, e.RequestFailed, e.SampleRequested, e.StepClosed, e.ThoughtCarried)),
-    ServiceRow("recorder",   (Topic.REQUESTS, Topic.STEPS, Topic.PATHS, Topic.ANSWERS, Topic.FEEDBACK), (),
+    ServiceRow("recorder",   (Topic.REQUESTS, Topic.STEPS, Topic.PATHS, Topic.TEXTS, Topic.ANSWERS, Topic.FEEDBACK), (),
                needs_postgres=True),
 )}
 # fmt: on

@@ -15,6 +15,8 @@ from schemas.ids import UUID7_PATTERN, StepId, step_id
 
 MAX_QUESTION_CHARS = 16_384
 MAX_TEXT_CHARS = 262_144
+MAX_CHUNK_CHARS = 65_536  # 384 KiB at most, as a character takes six bytes at most in JSON
+MAX_CHUNKS = 64
 MAX_SAMPLES = 256
 MAX_TURNS = 64
 MAX_STEPS = 64
@@ -39,6 +41,7 @@ ShortText = Annotated[str, Meta(max_length=4096, pattern=NO_NUL_PATTERN)]
 Label = Annotated[str, Meta(max_length=256, pattern=NO_NUL_PATTERN)]
 IdempotencyKey = Annotated[str, Meta(min_length=1, max_length=256, pattern=NO_NUL_PATTERN)]
 PolicyReference = Annotated[str, Meta(max_length=80)]  # no pattern: an unknown name is refused at the door, by name
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="BLAKE2b-256 of the text in UTF-8")]
 PolicyVersion = Annotated[int, Meta(ge=1, le=1_000_000)]
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
@@ -216,6 +219,14 @@ class Turn(Struct, frozen=True, kw_only=True):
     tool: Name | None = None
     tokens_in: Count = 0
     tokens_out: Count = 0
+
+
+class LongText(Struct, frozen=True, kw_only=True):
+    """Where a text is that is too long for its event: in so many chunks on reasoning.texts, addressed by its digest."""
+
+    digest: Digest
+    num_chunks: Annotated[int, Meta(ge=1, le=MAX_CHUNKS)]
+    num_chars: Count
 
 
 class Ballot(Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from schemas.events import (
     StepClosed,
     StepDecided,
     TallyCarried,
+    TextStored,
     ThoughtCarried,
     WeightsPublished,
 )
@@ -31,6 +32,7 @@ answers = st.none() | texts
 shares = st.floats(0, 1)
 counts = st.integers(0, 10_000)
 durations = st.floats(0, 1e6)
+digests = st.from_regex("[0-9a-f]{64}", fullmatch=True)
 logprobs = st.none() | st.floats(-100, 0)
 
 params = st.dictionaries(names, st.floats(-1e9, 1e9), max_size=3)
@@ -194,6 +196,10 @@ EVENTS: dict[type, st.SearchStrategy[Event]] = {
         probability=st.none() | shares,
         turns=st.lists(turns, max_size=3).map(tuple),
         form=st.none() | names,
+        long_text=st.none() | st.builds(v.LongText, digest=digests, num_chunks=st.integers(1, 64), num_chars=counts),
+    ),
+    TextStored: st.builds(
+        TextStored, request_id=request_ids, digest=digests, chunk_index=st.integers(0, 63), text=questions
     ),
     PathFailed: st.builds(
         PathFailed, **_samples, message=texts, tokens_in=counts, tokens_out=counts, total_ms=durations

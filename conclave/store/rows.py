@@ -19,6 +19,7 @@ from schemas.events import (
     ReasoningRequested,
     RequestFailed,
     StepDecided,
+    TextStored,
 )
 from schemas.ids import asked_at_ms
 from schemas.values import Ballot, Step
@@ -42,7 +43,10 @@ TABLES: dict[str, tuple[str, ...]] = {
         "finish_reason", "tokens_in", "tokens_out", "mean_logprob", "min_logprob", "queued_ms", "first_token_ms",
         "total_ms", "model", "engine", "policy", "arm", "probability",
     ),
-    "path_payloads": ("request_id", "asked_at", "step_index", "sample_index", "text", "form", "turns", "reasoning"),
+    "path_payloads": (
+        "request_id", "asked_at", "step_index", "sample_index", "text", "form", "turns", "reasoning", "digest", "num_chunks",
+    ),
+    "text_chunks": ("request_id", "asked_at", "digest", "chunk_index", "text"),
     "ballots": (
         "request_id", "asked_at", "step_index", "sample_index", "answer", "weight", "failure", "tokens_in", "tokens_out",
         "mean_logprob", "probability",
@@ -87,6 +91,8 @@ def rows_of(batch: Iterable[RecordedEvent], days: Days = ALL_DAYS) -> Rows:
                 _plan(rows, each, each.event)
             case PathDecoded() | PathFailed():
                 _path(rows, each, each.event)
+            case TextStored():
+                _chunk(rows, each.event)
             case StepDecided():
                 _verdict(rows, each.event)
             case AnswerReached():
@@ -152,6 +158,7 @@ def _path(rows: Rows, each: RecordedEvent, event: PathDecoded | PathFailed) -> N
     tokens = (_count(event.tokens_in), _count(event.tokens_out))
     reasoning = None
     before: tuple[str | None, str]
+    whole: tuple[str | None, int | None] = (None, None)
     if isinstance(event, PathFailed):
         figures: Row = (event.failure.value, None, None, *tokens, None, None, None, None, event.total_ms, None, None)
         text, probability, before = event.message, None, (None, "[]")
@@ -162,8 +169,15 @@ def _path(rows: Rows, each: RecordedEvent, event: PathDecoded | PathFailed) -> N
         figures = (*said, *tokens, *logprobs, *spent, _clean(event.model), _clean(event.engine))
         text, probability, before = event.text, event.probability, (event.form, _json(event.turns))
         reasoning = _clean(event.reasoning) or None
+        if event.long_text is not None:
+            whole = (event.long_text.digest, event.long_text.num_chunks)
     rows["paths"].append((*key, moment(each.recorded_ms), event.launched, *figures, *by, probability))
-    rows["path_payloads"].append((*key, _clean(text), *before, reasoning))
+    rows["path_payloads"].append((*key, _clean(text), *before, reasoning, *whole))
+
+
+def _chunk(rows: Rows, event: TextStored) -> None:
+    key = (event.request_id, asked_at(event.request_id), event.digest, event.chunk_index)
+    rows["text_chunks"].append((*key, _clean(event.text)))
 
 
 def _count(tokens: int | None) -> int | None:

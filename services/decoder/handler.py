@@ -15,7 +15,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from conclave import prompts
+from conclave.domain import long_texts
 from conclave.domain.programs import End
 from conclave.engine.admission import Admission
 from conclave.engine.protocol import (
@@ -90,7 +93,7 @@ class Decoder:
             task.cancel()
 
     async def handle(self, event: Event, arrival: Arrival) -> Sequence[Event]:
-        """The one terminal event of a sample."""
+        """The one terminal event of a sample, after the chunks of a text that is too long for it."""
         assert isinstance(event, SampleRequested)
         started = time.perf_counter()
         left_s = (event.context.deadline_ms - arrival.now_ms) / 1000
@@ -103,7 +106,8 @@ class Decoder:
             path = Conversation(self._room, prompt_set, event.context, event.sample_index)
         except UnknownPrompt as error:
             return [_failed(event, PathFailure.BAD_PROMPT, str(error), started)]
-        return [await self._decode(event, path, left_s, started)]
+        end = await self._decode(event, path, left_s, started)
+        return _with_long_text(end, path) if isinstance(end, PathDecoded) else [end]
 
     def give_up(self, event: Event, arrival: Arrival, cause: Cause) -> Sequence[Event]:
         """The sample's terminal event, whatever was the matter with it."""
@@ -221,6 +225,16 @@ def _without_a_word(event: SampleRequested, decoded: Decoded, started: float, pa
         return _failed(event, PathFailure.CONTENT_FILTERED, message, started, path)
     speaker = "model said" if decoded.tokens_out else "server sent"
     return _failed(event, PathFailure.NOTHING_SENT, f"the {speaker} nothing: {ended}", started, path)
+
+
+def _with_long_text(end: PathDecoded, path: Conversation) -> Sequence[Event]:
+    """The path; what its last turn says goes before it in chunks if it is too long for the event, which keeps its end."""
+    last = path.decoded.get(len(path.turns) - 1)
+    whole = end.text if last is None else storable(last.text)
+    if whole == end.text and not long_texts.is_long(whole):
+        return [end]
+    shown, where, chunks = long_texts.stored(end.context.request_id, whole)
+    return [*chunks, replace(end, text=shown, long_text=where)]
 
 
 def _failed(

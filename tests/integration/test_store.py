@@ -12,6 +12,7 @@ from alembic import command
 from msgspec.structs import replace
 from sqlalchemy import Connection, text
 
+from conclave.domain.long_texts import stored
 from conclave.domain.recorded import RecordedEvent
 from conclave.errors import Fenced, LostDependency, Rejected
 from conclave.local.servers.postgres import PostgresServer
@@ -378,3 +379,16 @@ async def test_a_policy_is_stored_once_whatever_uses_it(store: Store, fresh_data
     assert msgspec.json.decode(row["policy"], type=Policy) == POLICY
     assert await connection.fetchval("SELECT count(*) FROM plans WHERE policy_digest = $1", POLICY.digest) == 3
     await connection.close()
+
+
+@pytest.mark.parametrize("text", ["a" * 300_000, "漢字\n" * 100_000, "x\u0001\U0001f600" * 120_000])
+async def test_a_text_that_is_too_long_for_its_event_is_read_back_verbatim(
+    store: Store, fresh_database: str, text: str
+) -> None:
+    request = str(new_request_id())
+    shown, where, chunks = stored(request, text)
+    path = replace(_path(request, 0, "a"), text=shown, long_text=where)
+    await store.write([_recorded(event) for event in (*chunks[:-1], path, *chunks[:2])], {})
+    assert (await queries.request_trace(fresh_database, request))["paths"][0]["text"] == shown, "a chunk is missing yet"
+    await store.write([_recorded(chunks[-1])], {})
+    assert (await queries.request_trace(fresh_database, request))["paths"][0]["text"] == text

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from conclave import prompts
+from conclave.domain.long_texts import MAX_LONG_TEXT_CHARS
 from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad, EngineLost, PromptTooLong
 from conclave.engine.trouble import Listener, Trouble, ignore
 from conclave.prompts import PromptSet
@@ -21,7 +22,7 @@ from conclave.runtime.limits import MAX_OUTPUT_BYTES
 from conclave.tools import TOOLS
 from conclave.tools.toolbox import Toolbox
 from schemas import codec
-from schemas.events import PathDecoded, PathFailed, SampleRequested, StepClosed
+from schemas.events import PathDecoded, PathFailed, SampleRequested, StepClosed, TextStored
 from schemas.ids import new_request_id
 from schemas.values import Ask, FinishReason, PathFailure, Step, StepContext
 from services.decoder.handler import Decoder
@@ -118,8 +119,9 @@ def arrival() -> Arrival:
 
 
 async def ended(decoder: Decoder, one: SampleRequested) -> PathDecoded | PathFailed:
-    """The one end of a sample, which can be written and read."""
-    (event,) = await decoder.handle(one, arrival())
+    """The one end of a sample, which can be written and read, after the chunks of a long text."""
+    *chunks, event = await decoder.handle(one, arrival())
+    assert all(isinstance(chunk, TextStored) for chunk in chunks)
     assert isinstance(event, PathDecoded | PathFailed)
     value = codec.encode(event)
     assert len(value) < MAX_OUTPUT_BYTES
@@ -323,7 +325,9 @@ async def test_whatever_is_handed_to_a_tool_is_answered_and_the_path_goes_on(
     path = await ended(decoder, sample(replace(TOOL, tools=("calculator",)), prompt_set="own"))
     assert isinstance(path, PathDecoded)
     if observation is None:
-        assert (path.answer, len(path.text)) == (None, 262_144)
+        assert path.answer is None
+        assert path.long_text is not None
+        assert path.long_text.num_chars == MAX_LONG_TEXT_CHARS
     else:
         assert (path.answer, path.turns[1].answer) == ("1", observation)
 

@@ -17,8 +17,9 @@ from conclave.engine.trouble import Listener, Trouble, TroubleKind, ignore
 from conclave.prompts import Form, PromptSet
 from conclave.runtime.dead_letters import Cause, Reason
 from conclave.runtime.handler import Arrival
-from schemas import codec
-from schemas.events import PathDecoded, PathFailed, SampleRequested, StepClosed
+from conclave.runtime.limits import MAX_OUTPUT_BYTES
+from schemas import codec, flow
+from schemas.events import PathDecoded, PathFailed, SampleRequested, StepClosed, TextStored
 from schemas.ids import new_request_id
 from schemas.values import MAX_TEXT_CHARS, Ask, FinishReason, PathFailure, Step, StepContext
 from services.decoder.handler import Decoder
@@ -91,9 +92,8 @@ def _sample(
 
 
 async def _end(decoder: Decoder, sample: SampleRequested) -> PathDecoded | PathFailed:
-    events = await decoder.handle(sample, _arrival())
-    assert len(events) == 1
-    event = events[0]
+    *chunks, event = await decoder.handle(sample, _arrival())
+    assert all(isinstance(chunk, TextStored) for chunk in chunks)
     assert isinstance(event, PathDecoded | PathFailed)
     topic = "reasoning.paths"
     assert codec.decode(topic, codec.versioned_type(type(event)), codec.encode(event)) == event
@@ -251,7 +251,8 @@ async def test_the_answer_of_a_text_too_long_to_be_kept_is_read_at_its_end_and_o
         decoder = Decoder(FakeEngine([dataclasses.replace(DECODED, text=text)]), prompt_sets=sets)
         path = await _end(decoder, _sample(prompt_set="mine"))
         assert isinstance(path, PathDecoded)
-        assert (path.answer, len(path.text)) == ("7", min(len(text), MAX_TEXT_CHARS))
+        assert path.answer == "7"
+        assert (path.long_text is not None) is (len(text) > MAX_TEXT_CHARS)
     assert [name == threading.current_thread().name for name in readers] == [False, True]
 
 
@@ -279,3 +280,19 @@ async def test_the_scripted_engine_repeats_itself_and_honours_cancellation() -> 
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert slow.load().running == 0
+
+
+@pytest.mark.parametrize("character", ["x", "漢", "\u0001"])
+async def test_a_text_that_is_too_long_for_its_event_goes_before_it_in_chunks(character: str) -> None:
+    text = character * 600_000 + "\nAnswer: 42"
+    engine = FakeEngine([dataclasses.replace(DECODED, text=text)])
+    sample = _sample()
+    *chunks, path = await Decoder(engine).handle(sample, _arrival())
+    assert isinstance(path, PathDecoded)
+    assert path.answer == "42"
+    assert text.endswith(path.text)
+    assert path.long_text is not None
+    assert path.long_text.num_chunks == len(chunks)
+    assert "".join(chunk.text for chunk in chunks if isinstance(chunk, TextStored)) == text
+    assert {flow.key_of(chunk) for chunk in chunks} == {sample.context.request_id}
+    assert all(len(codec.encode(event)) < MAX_OUTPUT_BYTES for event in (*chunks, path))
