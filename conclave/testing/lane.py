@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
 from conclave.domain.joining import Decision
 from conclave.errors import Rejected, Unbegun
@@ -149,3 +150,33 @@ def run(lane: SimulatedLane, moves: Sequence[tuple[str, int]], report: Callable[
                 lane.tick()
             case _:
                 raise AssertionError(move)
+
+
+class Others(Protocol):
+    """Those who answer what a joiner's outputs ask of them. `owed` is what they have not answered yet."""
+
+    owed: list[Any]
+
+    def report(self, lane: SimulatedLane, choice: int) -> None:
+        """Puts the answer to one of what is owed into the lane's log; nothing when nothing is."""
+        ...
+
+
+S = TypeVar("S", bound=Others)
+
+
+@dataclass
+class Scene(Generic[S]):
+    """A lane, and those who owe it events."""
+
+    lane: SimulatedLane
+    others: S
+
+    def play(self, moves: Sequence[tuple[str, int]]) -> None:
+        """Makes the moves."""
+        run(self.lane, moves, lambda choice: self.others.report(self.lane, choice))
+
+    def finish(self) -> None:
+        """Plays until nothing is owed and nothing moves."""
+        while self.others.owed or not self.lane.is_idle:
+            self.play([("report", 0), ("read", 0), ("flush", 0)])

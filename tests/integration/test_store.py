@@ -24,27 +24,20 @@ from conclave.store.store import Store
 from conclave.testing import events as made
 from schemas import flow
 from schemas.events import (
-    AnswerReached,
     Event,
     FeedbackGiven,
     PathDecoded,
     PathFailed,
-    PlanMade,
     ReasoningRequested,
     RequestFailed,
-    StepDecided,
 )
 from schemas.ids import derived_request_id, new_request_id
 from schemas.values import (
     Ballot,
-    FinishReason,
-    Outcome,
     PathFailure,
     Policy,
     RequestFailure,
     Step,
-    StepAnswer,
-    StopReason,
     TallyRow,
 )
 
@@ -58,45 +51,20 @@ def _recorded(event: Event, offset: int = 0, topic: str = PATHS) -> RecordedEven
 
 
 def _path(request: str, sample_index: int, answer: str | None, text: str = "so it is") -> PathDecoded:
-    context = made.context(request_id=request, deadline_ms=0)
-    return PathDecoded(
-        context=context,
-        sample_index=sample_index,
-        launched=16,
-        text=text,
-        answer=answer,
-        finish_reason=FinishReason.STOP,
-        tokens_in=10,
-        tokens_out=5,
-        mean_logprob=-0.1,
-        min_logprob=-1.0,
-        queued_ms=0.0,
-        first_token_ms=1.0,
-        total_ms=2.0,
-        model="m",
-        engine="e",
-    )
+    path = made.decoded(made.context(request_id=request, deadline_ms=0), sample_index, 16, answer)
+    return replace(path, text=text)
 
 
 def _trace(request: str, answers: str) -> list[Event]:
     """A request's events: one step, a path for each letter of `answers`, the last letter winning."""
     ballots = tuple(Ballot(sample_index=i, answer=answer) for i, answer in enumerate(answers))
     tally = (TallyRow(answer=answers[-1], votes=answers.count(answers[-1]), weight=1.0),)
-    plan = PlanMade(
-        request_id=request, question="q\u00e9?", arm="default", propensity=1.0, policy=POLICY,
-        steps=(Step(index=0, fields={"question": "q"}),), deadline_ms=int(time.time() * 1000),
-    )  # fmt: skip
-    verdict = StepDecided(
-        request_id=request, step_index=0, outcome=Outcome.MAJORITY, stop_reason=StopReason.CONFIDENT, answer=answers[-1],
-        confidence=0.9, margin=0.5, agreement=0.7, entropy=0.3, tally=tally, ballots=ballots, launched=len(answers),
-        arm="default", policy="default", decided_ms=int(time.time() * 1000),
-    )  # fmt: skip
-    answer = AnswerReached(
-        request_id=request, answer=answers[-1], outcome=Outcome.MAJORITY, confidence=0.9, margin=0.5, strategy="vote",
-        answered_by=0, arm="default", policy="default", tally=tally, num_paths=len(answers), tokens_in=10, tokens_out=20,
-        elapsed_ms=30.0,
-        steps=(StepAnswer(step_index=0, outcome=Outcome.MAJORITY, answer="a", confidence=0.9, num_samples=3),),
-    )  # fmt: skip
+    now_ms = int(time.time() * 1000)
+    plan = replace(made.plan(of=POLICY), request_id=request, deadline_ms=now_ms)
+    verdict = made.verdict(
+        answer=answers[-1], request_id=request, tally=tally, ballots=ballots, launched=len(answers), decided_ms=now_ms
+    )
+    answer = made.answer(answers[-1], request_id=request, tally=tally, num_paths=len(answers))
     asked = ReasoningRequested(question="q\u00e9?", request_id=request, tags={"team": "a"})
     return [asked, plan, *(_path(request, i, each) for i, each in enumerate(answers)), verdict, answer]
 

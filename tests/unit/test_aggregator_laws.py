@@ -12,7 +12,7 @@ from conclave.domain import bounds, planning
 from conclave.domain.strategies import STRATEGIES
 from conclave.runtime.limits import MAX_OUTPUT_BYTES
 from conclave.testing import events as made
-from conclave.testing.lane import SimulatedLane, run
+from conclave.testing.lane import Scene, SimulatedLane
 from conclave.testing.strategies import TEXTS, check
 from schemas import codec, flow
 from schemas.codec import encode
@@ -71,19 +71,8 @@ class Voters:
             lane.log.append(self.verdict(self.owed.pop(choice % len(self.owed))))
 
 
-@dataclass
-class Scene:
+class AggregatorScene(Scene[Voters]):
     """A lane, and the voters that answer it."""
-
-    lane: SimulatedLane
-    voters: Voters
-
-    def play(self, moves: list[tuple[str, int]]) -> None:
-        run(self.lane, moves, lambda choice: self.voters.report(self.lane, choice))
-
-    def finish(self) -> None:
-        while self.voters.owed or not self.lane.is_idle:
-            self.play([("report", 0), ("read", 0), ("flush", 0)])
 
     @property
     def effects(self) -> list[bytes]:
@@ -98,20 +87,20 @@ class Scene:
         assert len(self.ends) == 1
         assert self.lane.is_settled
         assert self.lane.rejections == []
-        assert len(set(self.voters.launched)) == len(self.voters.launched), "no sample is launched twice"
+        assert len(set(self.others.launched)) == len(self.others.launched), "no sample is launched twice"
         for event in (*self.lane.log, *self.lane.outputs):
             value = encode(event)
             assert len(value) < MAX_OUTPUT_BYTES
             assert codec.decode(flow.topic_of(type(event)), codec.versioned_type(type(event)), value) == event
 
 
-def scene(policy: Policy, comings: list[tuple[str | None, float]]) -> Scene:
+def scene(policy: Policy, comings: list[tuple[str | None, float]]) -> AggregatorScene:
     """A request as its decomposer leaves it: planned, and the first steps launched."""
     voters, plan = Voters(comings), made.opened(policy)
     for step in plan.steps:
         for sample in planning.first_wave(planning.step_context(plan, step)):
             voters.hear(sample)
-    return Scene(SimulatedLane(AGGREGATOR, voters.hear, made.NOW_MS, log=[plan]), voters)
+    return AggregatorScene(SimulatedLane(AGGREGATOR, voters.hear, made.NOW_MS, log=[plan]), voters)
 
 
 @given(policies(), comings, moves)
@@ -163,7 +152,7 @@ def test_groups_end_even_when_verdicts_never_come(
 ) -> None:
     lost = scene(policy, comings)
     lost.play(moves)
-    lost.voters.owed.clear()
+    lost.others.owed.clear()
     lost.lane.drain()
     for now_ms in (AFTER_GRACE_MS, AT_THE_END_MS):
         lost.lane.now_ms = now_ms

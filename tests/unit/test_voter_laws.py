@@ -14,7 +14,7 @@ from conclave.domain.voting import VOTING_RULES
 from conclave.domain.weighing import WEIGHINGS
 from conclave.errors import Unbegun
 from conclave.testing import events as made
-from conclave.testing.lane import SimulatedLane, run
+from conclave.testing.lane import Scene, SimulatedLane
 from schemas.codec import encode
 from schemas.events import Event, SampleRequested, StepClosed, StepDecided
 from schemas.values import Ask, PathFailure, StepContext
@@ -64,19 +64,8 @@ class Decoders:
             lane.log.append(made.failed(*of, ending) if isinstance(ending, PathFailure) else made.decoded(*of, ending))
 
 
-@dataclass
-class Scene:
+class VoterScene(Scene[Decoders]):
     """A lane, and the decoders that answer it."""
-
-    lane: SimulatedLane
-    decoders: Decoders
-
-    def play(self, moves: list[tuple[str, int]]) -> None:
-        run(self.lane, moves, lambda choice: self.decoders.report(self.lane, choice))
-
-    def finish(self) -> None:
-        while self.decoders.owed or not self.lane.is_idle:
-            self.play([("report", 0), ("read", 0), ("flush", 0)])
 
     @property
     def verdicts(self) -> list[StepDecided]:
@@ -88,17 +77,17 @@ class Scene:
         return sorted(encode(output) for output in self.lane.outputs if not isinstance(output, StepClosed))
 
     def check_launches(self) -> None:
-        indexes = [sample.sample_index for sample in self.decoders.launched]
+        indexes = [sample.sample_index for sample in self.others.launched]
         assert sorted(indexes) == list(range(len(indexes))), "each sample is launched once, without a gap"
 
 
-def scene(ask: Ask, endings: list[str | PathFailure | None], num_first: int | None = None) -> Scene:
+def scene(ask: Ask, endings: list[str | PathFailure | None], num_first: int | None = None) -> VoterScene:
     """A step whose first wave (the deficit, or `num_first` samples) has just been launched."""
     context: StepContext = made.context(ask)
     decoders = Decoders(endings)
     for sample in planning.wave(context, 0, num_first or next_wave((), ask)):
         decoders.hear(sample)
-    return Scene(SimulatedLane(VOTER, decoders.hear, made.NOW_MS), decoders)
+    return VoterScene(SimulatedLane(VOTER, decoders.hear, made.NOW_MS), decoders)
 
 
 @given(asks, endings, st.booleans(), moves)
@@ -143,7 +132,7 @@ def test_groups_end_even_when_samples_never_report(
 ) -> None:
     lost = scene(ask, endings)
     lost.play(moves)
-    lost.decoders.owed.clear()
+    lost.others.owed.clear()
     lost.finish()
     lost.lane.now_ms = AFTER_GRACE_MS
     for _ in range(2):
@@ -179,7 +168,7 @@ def test_a_carry_of_carries_holds_what_one_carry_of_all_would(
 ) -> None:
     whole = scene(made.ask(stopping="fixed", max_samples=12), endings)
     for _ in range(12):
-        whole.decoders.report(whole.lane, 0)
+        whole.others.report(whole.lane, 0)
     events = [whole.lane.log[index] for index in order]
     bounds = [0, *sorted(cuts), 12]
     parts = [VOTER.carry(events[low:high]) for low, high in pairwise(bounds) if low < high]
