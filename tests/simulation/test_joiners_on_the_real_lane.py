@@ -14,7 +14,7 @@ from schemas.values import Ask, PathFailure, Policy
 from tests.unit import test_aggregator_laws as aggregating
 from tests.unit import test_voter_laws as voting
 
-AnyScene = TypeVar("AnyScene", aggregating.Scene, voting.Scene)
+AnyScene = TypeVar("AnyScene", aggregating.AggregatorScene, voting.VoterScene)
 PATIENT = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 seeds = st.integers(0, 2**16)
 
