@@ -66,9 +66,9 @@ class Publisher:
 
         Raises: Unpublishable, for the first that breaks its own schema or is too large, alone or with those before it.
         """
-        published, num_bytes = [], 0
+        origin, published, num_bytes = _origin(cause), [], 0
         for index, event in enumerate((*events, carry) if carry is not None else events):
-            output = self._output(cause, event, index, is_carry=event is carry)
+            output = self._output(origin, event, index, is_carry=event is carry)
             num_bytes += output.size
             if output.size > MAX_OUTPUT_BYTES:
                 raise _too_large(event, output.size, MAX_OUTPUT_BYTES)
@@ -81,10 +81,10 @@ class Publisher:
         self, cause: Record, events: Iterable[Event], carry: Event | None = None
     ) -> tuple[tuple[Output, ...], list[Unpublishable]]:
         """The same for what gives something up: those that can be published, and what is wrong with the others."""
-        published, refused = [], []
+        origin, published, refused = _origin(cause), [], []
         for index, event in enumerate((*events, carry) if carry is not None else events):
             try:
-                output = self._output(cause, event, index, is_carry=event is carry)
+                output = self._output(origin, event, index, is_carry=event is carry)
                 if output.size > MAX_RECORD_BYTES:
                     raise _too_large(event, output.size, MAX_RECORD_BYTES)
                 published.append(output)
@@ -104,24 +104,37 @@ class Publisher:
             left = max(0, left - letter.size)
         return letters
 
-    def _output(self, cause: Record, event: Event, index: int, *, is_carry: bool) -> Output:
+    def _output(self, origin: "_Origin", event: Event, index: int, *, is_carry: bool) -> Output:
         kind = type(event).__name__
         try:
             output = output_of(
                 event,
                 service=self.service,
-                event_id=derived_event_id(self.service, _identity(cause), kind, index),
-                parent=attribute(cause, "traceparent"),
+                event_id=derived_event_id(self.service, origin.identity, kind, index),
+                parent=origin.traceparent,
                 now_ms=self.clock_ms(),
-                partition=cause.partition if is_carry else None,
+                partition=origin.partition if is_carry else None,
             )
             # What cannot be read back would be a dead letter one service on, where nobody knows what waits for it.
-            codec.decode(output.topic, codec.versioned_type(type(event)), output.value)
+            codec.check(event, output.value or b"")
         except UnreadableEvent as error:
             raise Unpublishable(Cause(Reason.OUTPUT_INVALID, f"{kind}: {error}", error.field)) from error
         except Exception as error:  # no event at all, or one that no JSON can hold
             raise Unpublishable(Cause(Reason.OUTPUT_INVALID, f"{kind}: {error}")) from error
         return output
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """What outputs take over from the record that caused them."""
+
+    identity: str
+    traceparent: str | None
+    partition: int
+
+
+def _origin(cause: Record) -> _Origin:
+    return _Origin(_identity(cause), attribute(cause, "traceparent"), cause.partition)
 
 
 def _too_large(event: Event, num_bytes: int, max_bytes: int, *, what: str = "an output") -> Unpublishable:

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -236,3 +237,40 @@ def test_a_new_field_of_what_is_handed_on_must_have_a_default(event: str, place:
     assert breaks(old, new, is_producer_facing=False) == []
     new["$defs"][place]["required"].append("added")
     assert [each for each in breaks(old, new, is_producer_facing=False) if "added is required" in each]
+
+
+@pytest.mark.parametrize("kind", sorted(codec.EVENT_TYPES.values(), key=lambda kind: str(kind)))
+def test_a_check_of_what_was_written_is_as_strict_as_reading_it(kind: type[Event]) -> None:
+    @given(EVENTS[kind], st.integers(0, 2**32))
+    @settings(max_examples=25, deadline=None)
+    def hold(event: Event, seed: int) -> None:
+        value = codec.encode(event)
+        codec.check(event, value)
+        codec.check(event, value)  # the context is known by now
+        broken: Any = document(event)
+        context = broken.get("context")
+        rng = random.Random(seed)
+        name = rng.choice(sorted(broken))
+        broken[name] = rng.choice([None, -7, "no such", [], {}, 1.5])
+        if context is not None and name == "context":
+            return  # what was sound is not looked at again: an event's context cannot change
+        spoiled = json.dumps(broken).encode()
+        assert _is_read(kind, spoiled) is _is_checked(event, spoiled)
+
+    hold()
+
+
+def _is_read(kind: type[Event], value: bytes) -> bool:
+    try:
+        msgspec.json.decode(value, type=kind)
+    except (ValueError, msgspec.MsgspecError):
+        return False
+    return True
+
+
+def _is_checked(event: Event, value: bytes) -> bool:
+    try:
+        codec.check(event, value)
+    except codec.UnreadableEvent:
+        return False
+    return True
