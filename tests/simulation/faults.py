@@ -27,7 +27,7 @@ class Fault:
 
     plant: Callable[[], AbstractContextManager[object]]
     only: Collection[str] = ()
-    within: int = 300  # schedules until it is found
+    within: int = 1_500  # schedules until it is found; nearly all are within a hundred
 
 
 # -- the five steps of opening a lane: see the docstring of conclave.runtime.lane --------------------------------------
