@@ -7,7 +7,8 @@ import asyncio
 import random
 from dataclasses import dataclass, field
 
-from conclave.errors import Rejected
+from conclave.errors import Rejected, Unbegun
+from conclave.runtime import dead_letters
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.record import Tp, output_of
 from conclave.runtime.service import Service
@@ -120,7 +121,7 @@ class RealLane(SimulatedLane):
                     self.on_output(event)
                 self._num_heard[topic] = len(records)
         letters = self._cluster.records(flow.dead_letter_topic(self._input.topic))
-        self.rejections = [Rejected("$", "what can be handled", str(letter.value)) for letter in letters]
+        self.rejections = [_rejection(dead_letters.read(letter)) for letter in letters]
 
     def _start(self) -> None:
         self._num_processes += 1
@@ -136,3 +137,9 @@ class RealLane(SimulatedLane):
         token = PROCESS.set(self._endpoint.name)
         self._task = self._loop.create_task(self._running.run(), name=self._endpoint.name)
         PROCESS.reset(token)
+
+
+def _rejection(letter: dead_letters.DeadLetter) -> Rejected:
+    """Why the service gave a record up, as the model says it."""
+    kind = Unbegun if letter.reason == dead_letters.Reason.UNBEGUN else Rejected
+    return kind(letter.field, "what can be handled", str(letter.value))
