@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
+from conclave.domain.equivalence.numbers import spelled
 from conclave.errors import ConclaveError
 
 MAX_CHARS = 1_000
@@ -42,7 +43,7 @@ def calculate_whole(expression: str) -> str:
 
 def _answered(expression: str, divide: Callable[[Fraction, Fraction], Fraction]) -> str:
     try:
-        return _spelled(_Parser(expression, divide).value())
+        return spelled(_Parser(expression, divide).value())
     except _Wrong as wrong:
         return f"error: {wrong}"
 
@@ -168,7 +169,7 @@ def _tokens(expression: str) -> list[str]:
 
 def _raised(base: Fraction, exponent: Fraction) -> Fraction:
     if exponent.denominator != 1:
-        raise _Wrong(f"the exponent {_spelled(exponent)} is no whole number")
+        raise _Wrong(f"the exponent {spelled(exponent)} is no whole number")
     if not base and exponent < 0:
         raise _Wrong("division by zero")
     if abs(base.numerator) > 1 or base.denominator > 1:
@@ -185,23 +186,3 @@ def _bounded(value: Fraction) -> Fraction:
     if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
         raise _Wrong("a number on the way is too large")
     return value
-
-
-def _spelled(value: Fraction) -> str:
-    """A decimal where one is exact, else a reduced fraction."""
-    twos, rest = _factored(value.denominator, 2)
-    fives, rest = _factored(rest, 5)
-    if rest != 1:
-        return f"{value.numerator}/{value.denominator}"
-    places = max(twos, fives)
-    digits = str(abs(value.numerator) * 10**places // value.denominator).rjust(places + 1, "0")
-    whole, part = (digits[:-places], digits[-places:]) if places else (digits, "")
-    return ("-" if value < 0 else "") + whole + (f".{part}" if part else "")
-
-
-def _factored(number: int, prime: int) -> tuple[int, int]:
-    """How often `prime` divides `number`, and what is left."""
-    times = 0
-    while number % prime == 0:
-        number, times = number // prime, times + 1
-    return times, number
