@@ -5,6 +5,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 BIN := .venv/bin
 STAMP := .venv/.complete
 QUESTIONS := data/problems/demo.jsonl
+SHARED := -n 2 --dist loadgroup --max-worker-restart=0
 PYTEST_ARGS :=
 SCHEDULES := 1000000
 SEED := $(shell date +%j000000)
@@ -29,7 +30,7 @@ demo: up ## answer 100 questions through Kafka, vLLM and PostgreSQL, with each t
 	@echo "The stack keeps running: try \`$(BIN)/conclave ask \"...\"\`, and stop it with \`make down\`."
 
 test: setup ## every test, on a real Kafka, PostgreSQL and vLLM
-	@$(BIN)/pytest $(PYTEST_ARGS)
+	@$(BIN)/pytest $(SHARED) $(PYTEST_ARGS)
 
 check: setup ## format, lint, types, import rules, stale schemas, fast tests
 	@$(BIN)/ruff format --check .
@@ -37,7 +38,7 @@ check: setup ## format, lint, types, import rules, stale schemas, fast tests
 	@$(BIN)/mypy $(TYPED)
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m schemas check
-	@$(BIN)/pytest tests/unit $(PYTEST_ARGS)
+	@$(BIN)/pytest $(SHARED) tests/unit $(PYTEST_ARGS)
 
 simulate: setup ## ten thousand random schedules of every service, on a broker in memory
 	@$(BIN)/python -m conclave.testing.soak --schedules 10000
