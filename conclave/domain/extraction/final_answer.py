@@ -27,7 +27,7 @@ _FIRST_STRONG = First(_STRONG)
 _NEXT_QUESTION = First(f"{labels.NEXT_QUESTION}|{labels.NUMBERED_QUESTION}")
 _NEXT_UNNUMBERED = First(labels.NEXT_QUESTION)
 _NUMBERED = First(labels.NUMBERED_QUESTION)
-_PLACES = Last(f"{_STRONG}|{labels.HEADING}|{labels.FIELD}|{labels.CHOSEN}")
+_PLACES = Last(f"{_STRONG}|{labels.HEADING}|{labels.FIELD}|{labels.CHOSEN}|{labels.VERB_LAST}")
 _KINDS = {
     "box": Last(labels.BOX),
     "tag": Last(labels.TAG),
@@ -36,11 +36,14 @@ _KINDS = {
     "label": Last(f"{labels.LINE_LABEL}|{labels.MID_LABEL}"),
     "heading": Last(labels.HEADING),
     "reply": Last(labels.REPLY),
+    "verb_last": Last(labels.VERB_LAST),
     "sentence": Last(labels.SENTENCE),
     "chosen": Last(labels.CHOSEN),
 }
 
-_PLAIN = frozenset({"sentence", "chosen"})  # count only if nothing else does, unless they are exact
+_PLAIN = frozenset({"sentence", "verb_last", "chosen"})  # count only if nothing else does, unless they are exact
+_SENTENCES = frozenset({"sentence", "verb_last"})
+_REFUSABLE = frozenset({"sentence", "label", "heading"})
 _TAG_END = re.compile(r"(</?)(?:final[_ ]?)?answer>", re.I)
 
 
@@ -85,9 +88,9 @@ def _last_said(data: bytes, is_cut: bool) -> Said | None:
         end -= 1
         if said is WITHDRAWN or (is_cut and said.answer and not said.is_whole):
             return WITHDRAWN
-        if said.answer is None:
+        if said.answer is None or (place.kind in _REFUSABLE and places.is_refused(data, place)):
             continue
-        if place.kind not in _PLAIN or (place.kind == "sentence" and _is_exact(said.answer)):
+        if place.kind not in _PLAIN or (place.kind in _SENTENCES and _is_exact(said.answer)):
             return said
         plain = plain or said
     return plain
@@ -128,5 +131,6 @@ _READERS: dict[str, Callable[[bytes, Place], Said]] = {
     "hashes": places.hashed,
     "reply": places.replied,
     "sentence": places.in_sentence,
+    "verb_last": places.before_verb,
     "chosen": places.chosen,
 }

@@ -63,10 +63,14 @@ _OTHER_VERBS = (
     "ist|lautet|beträgt|est|vaut|es|é|è|to|wynosi|je|jest|равен|равна|равно|это|составляет|дорівнює|is|is gelijk aan|är|er|on|este|"
     "adalah|ialah|là|هو|هي|है|হল|คือ"
 )
+# What ties it where the verb comes last: "उत्तर 8 है", "جواب ۸ است", "cevap 8'dir".
+_LAST_VERBS = (
+    "है|हैं|होगा|आहे|छ|হয়|হবে|ਹੈ|છે|ہے|ہیں|ہوگا|است|می‌باشد|میباشد|باشد|ആണ്|ఉంది|ஆகும்|dir|dır|dur|dür|tir|tır|tur|tür|olur"
+)
 _IDEOGRAPHIC_VERBS = "应该是|應該是|应为|是|为|為|等于|等於|就是|は|、|은|는|이|가|คือ"
 _CHOSEN = "答案选|答案選|故选|故選|应选|應選|所以选|所以選|因此选|因此選"
 _ADVERBS = (
-    "therefore|thus|then|hence|simply|just|now|also|actually|clearly|exactly|indeed|likely|probably|equal to|given by|daher|donc|"
+    "therefore|thus|then|hence|simply|just|now|also|actually|clearly|exactly|indeed|likely|probably|equal to|given by|again|finally|in short|so|daher|donc|"
     "entonces|então|quindi"
 )
 
@@ -80,6 +84,7 @@ _BLANK = r"[ \t\x{a0}\x{202f}\x{3000}]"
 _COLON = r"[:：﹕︰꞉=]"
 _DECOR = r"[^\pL\pN\n]"  # whatever is no letter, digit or line break: stars, quotes, arrows, emoji
 _TAG = r"</?[a-z][a-z0-9]*[^<>\n]*>"
+_HEADING_TAG = "(?:h[1-6]|dt|th|td|summary|legend|caption|div|p)"
 _COMMAND = r"\\(?:textbf|textit|text|mathbf|mathrm|underline|emph|large|bf|bold)\b"
 _NUMBERING = r"(?:step |part |schritt |étape |paso )?[0-9]+[.):]"
 _SENTENCE_END = r"[.!?;:)\]\"”*。！？}]"
@@ -103,7 +108,7 @@ _FOREIGN_NOUN = _either(*(row for language, row in _NOUNS.items() if language !=
 _ANY_NOUN = _either(_NOUNS, _IDEOGRAPHIC_NOUNS)
 _WORDS_BEFORE = r"(?:[\pL\pM'’]+[ ,]+){0,3}"
 _AFTER_NOUN = (
-    rf"\.?(?:{_BLANK}{_either(_FOLLOWERS)}){{0,2}}(?:{_BLANK}?\([^()\n]*\)|{_BLANK}(?:to|for|in) [^:：\n]*| ?#?[0-9]+)?"
+    rf"\.?(?:{_BLANK}{_either(_FOLLOWERS)}){{0,2}}(?:,{_BLANK}?{_either(_ADVERBS)}|{_BLANK}{_either(_ADVERBS)})?(?:{_BLANK}?\([^()\n]*\)|{_BLANK}(?:to|for|in) [^:：\n]*| ?#?[0-9]+)?"
 )
 
 # A line that begins with the label: "**Final answer:** ", "> Antwort : ", "答：".
@@ -122,17 +127,23 @@ MID_LABEL = (
 HEADING = (
     rf"\n(?:{_DECOR}|{_TAG})*[#*_=>✅]{_DECOR}*(?:[\pL\pM'’]+ ){{0,2}}{_ANY_NOUN}(?: {_either(_FOLLOWERS)})?{_CLOSER}\n"
     rf"|\n(?:the )?(?:final )?{_ANY_NOUN}\n"
+    rf"|<{_HEADING_TAG}(?: [^<>\n]*)?>{_DECOR}*(?:[\pL\pM'’]+ ){{0,2}}{_ANY_NOUN}(?: {_either(_FOLLOWERS)})?{_COLON}?{_BLANK}*</{_HEADING_TAG}>"
+    rf"(?:\n|{_BLANK}|</?[a-z][a-z0-9]*>)*"
 )
 # A sentence that says it: "so the final answer is ", "答えは".
 _END_OF_WORD = rf"(?:{_BLANK}*{_COLON}|{_BLANK}*\n|{_BLANK})"
 _ADVERBS_THEN = rf"(?: {_either(_ADVERBS)},?)*{_END_OF_WORD}"
 SENTENCE = (
-    rf"[^\pL\pN_](?:answers?|(?:correct|right|best) (?:option|choice))(?: {_either(_FOLLOWERS)})?"
+    rf"[^\pL\pN_](?:answers?|(?:correct|right|best) (?:option|choice))(?: {_either(_FOLLOWERS)})?(?:[*_]{{1,3}}|{_TAG})?"
     rf"(?:(?: (?:to|for|of|in) [^.:!?\n]*| [\pL\pM]+)? {_either(_ENGLISH_VERBS)}{_ADVERBS_THEN}|{_BLANK}?{_COLON})"
     rf"|[^\pL\pN_]{_NOUN}(?: {_either(_FOLLOWERS)})?(?: {_either(_OTHER_VERBS)}{_ADVERBS_THEN}|{_BLANK}?{_COLON})"
     rf"|{_either(_IDEOGRAPHIC_NOUNS)}{_BLANK}?(?:{_either(_IDEOGRAPHIC_VERBS)})(?:{_BLANK}?{_COLON})?"
     rf"|{_either(_CHOSEN)}(?:{_BLANK}?{_COLON})?"
 )
+# One whose verb comes behind the answer: the place is behind the verb, and the answer before it.
+NOUN_IN_FRONT = rf"[^\pL\pM\pN_]{_NOUN}(?: {_either(_FOLLOWERS)})?{_BLANK}"
+LAST_VERB = _either(_LAST_VERBS)
+VERB_LAST = rf"{NOUN_IN_FRONT}[^\n]{{1,80}}?(?:{_BLANK}|['’]){LAST_VERB}"
 # One that names the letter before it: "Option B is correct".
 CHOSEN = (
     r"[^\pL\pN](?-i:[A-J])[)*_\"'’”.\]]* is (?:therefore |thus )?(?:the |our )?(?:correct|right|best)"

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from itertools import accumulate, repeat
 from typing import NamedTuple
 
-from conclave.domain.extraction.tidying import first_sentence, is_choice, is_mathematical, is_placeholder, tidied
+from conclave.domain.extraction import labels
+from conclave.domain.extraction.patterns import Last
+from conclave.domain.extraction.tidying import (
+    first_sentence,
+    is_choice,
+    is_mathematical,
+    is_placeholder,
+    tidied,
+    without_tags,
+)
 
 WINDOW = 16_500  # bytes: an answer of 4,096 characters, of up to four bytes each
 _MAX_BOXES = 16
@@ -32,6 +41,15 @@ _NO_PLAIN_VALUE = re.compile(
 )  # fmt: skip
 _ENVIRONMENT = re.compile(r"\\begin\{(?:align|equation|gather|aligned)\*?\}([^{}]{1,400})\\end\{")
 _ANYTHING = re.compile(r"\w|[<>\[\](){}∞+=≤≥≠×÷&%]")
+_REFUSED = re.compile(
+    r"\b(?:no|not (?:the|an?|my)|wrong|incorrect|mistaken|naive|tempting|previous|earlier|original)"
+    r"(?: (?:final|correct|right|clear|exact|possible|one))? answers?\b[^\w\n]*(?:(?:is|was|are|were)\b\W*)?$", re.I
+)  # fmt: skip
+_REFUSED_WITHIN = 80
+_NOUN_IN_FRONT = Last(labels.NOUN_IN_FRONT)
+_VERB = re.compile(rf"(?:\s+|['’]){labels.LAST_VERB}$")
+_WORD_GOES_ON = re.compile(r"[^\W\d_]|[\u0900-\u0963\u0970-\u0dff]")
+_VERB_LAST_WITHIN = 400  # bytes
 _AFTERTHOUGHT = re.compile(r"^[\W_]*(?:confidence|explanation|note|reason|check|verification|---|___|\*\*\*)", re.I)
 
 
@@ -112,9 +130,12 @@ def field_value(data: bytes, place: Place) -> Said:
 
 def on_line(data: bytes, place: Place) -> Said:
     """The rest of the line, or, when it says nothing, what the next lines show."""
-    line, break_, _ = place.rest.partition("\n")
-    if _opens_block(line) or not _ANYTHING.search(line.replace("_", "")):
-        return _shown_below(place) if break_ and not re.search(r"_{3}|\.{3}|…", line) else Said(None)
+    line, break_, after = place.rest.partition("\n")
+    if _opens_block(line):
+        return _shown_below(place) if break_ else Said(None)
+    if not _ANYTHING.search(without_tags(line).replace("_", "")):
+        below = Place(place.kind, place.start, after)
+        return _shown_below(below) if break_ and not re.search(r"_{3}|\.{3}|…", line) else Said(None)
     return _of_line(line, bool(break_))
 
 
@@ -204,6 +225,23 @@ def chosen(data: bytes, place: Place) -> Said:
     """The letter of the option that is said to be correct."""
     letters = re.findall(rb"(?<![A-Za-z0-9])[A-J](?![A-Za-z0-9])", data[max(0, place.start - 80) : place.start])
     return Said(letters[-1].decode() if letters else None, is_whole=place.rest[:1] not in ("", "\n"))
+
+
+def before_verb(data: bytes, place: Place) -> Said:
+    """What stands between the noun and the verb behind it: a number, a formula, a letter, or three words."""
+    window = data[max(0, place.start - _VERB_LAST_WITHIN) : place.start]
+    begins = _NOUN_IN_FRONT.end(window, len(window))
+    between = window[begins:].decode("utf-8", "ignore") if begins >= 0 else ""
+    match = None if _WORD_GOES_ON.match(place.rest) else _VERB.search(between)
+    answer = tidied(between[: match.start()]) if match else None
+    is_answer = answer is not None and (is_mathematical(answer) or is_choice(answer) or len(answer.split()) <= 3)
+    return Said(answer if is_answer else None, is_whole=True)
+
+
+def is_refused(data: bytes, place: Place) -> bool:
+    """True where words say that it is not the answer: "there is no answer: 5 is wrong", "the wrong answer is 36"."""
+    before = data[max(0, place.start - _REFUSED_WITHIN) : place.start].decode("utf-8", "ignore")
+    return _REFUSED.search(before) is not None
 
 
 def _first_clause(sentence: str) -> str:

@@ -20,6 +20,7 @@ _EMOJI = re.compile(r"[\U0001F000-\U0001FAFF\u2600-\u27BF]")
 _DEPTHS = {"{": 1, "}": -1}
 _WRAPPERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("```", "```"), ("「", "」"), ("『", "』"))
 _ANGLED = re.compile(r"<([^<>A-Za-z]*\d[^<>A-Za-z]*|[A-J])>")
+_OPTION = re.compile(r"<([A-J])>(?![^\n]{0,400}</)")
 _MARKED_END = re.compile(r"(?<=\w)(?:={2,}|\|{2,})$")
 _COMMANDS = re.compile(r"\\(?:boxed|fbox|text|textbf|textit|mathrm|mathbf|boldsymbol|underline|mbox|emph|bm)\s?\{")
 _TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s?\{([^{}]*)\}")
@@ -67,7 +68,7 @@ _SAYS_SOMETHING = re.compile(r"[^\W_]|[∞∅∪∩√+=<>≤≥≠×÷&%\])}]")
 def tidied(raw: str) -> str | None:
     """The answer that a line holds, as it was written; None for nothing or a placeholder."""
     text = " ".join(raw[:_MAX_CHARS].translate(_INVISIBLE).split())
-    text = _LINE_END.split(_TAGS.sub("", text), maxsplit=1)[0]
+    text = _LINE_END.split(without_tags(text), maxsplit=1)[0]
     for _ in range(8):
         before = text
         text = _HASHES.sub("", _without_emoji(_EMPHASIS.sub("", text).strip(_EDGES))).strip(_EDGES)
@@ -80,6 +81,11 @@ def tidied(raw: str) -> str | None:
         return raw.strip(_EDGES + ".\n") or None  # an operator, brackets
     text = _choice(text) or _without_remark(text)
     return _unwrapped(text) or None
+
+
+def without_tags(text: str) -> str:
+    """The text without HTML's tags for looks and paragraphs; a tag that nothing closes may be an option: <B>."""
+    return _TAGS.sub("", _OPTION.sub(r"\1", text))
 
 
 def is_placeholder(text: str) -> bool:
