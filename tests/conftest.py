@@ -11,6 +11,7 @@ settings.register_profile("without_time_limits", deadline=None)
 settings.load_profile("without_time_limits")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """`make test` shares the tests between two processes: those with real servers all go to one, which starts them once."""
     for item in items:
