@@ -3,7 +3,7 @@
 A record takes 1.4 MB (conclave.runtime.intake.MAX_OUTPUT_BYTES). By construction:
 
     step                     128 KiB  its fields and words
-    path                              its step, and text within what is left: services.decoder
+    path                     128 KiB step + 1 MB turns + 384 KiB reasoning; a longer text goes beside it
     tally carried            128 KiB step + 512 KiB answers + 256 ballots of 0.25 KiB
     verdict (StepDecided)    512 KiB answers of ballots + as much for the tally + the answer
     thought carried          1.2 MB: grown only while its open steps' verdicts, 16 KiB each, would fit in as well
@@ -35,13 +35,24 @@ def size(value: object) -> int:
 
 def cut(text: str, max_bytes: int) -> str:
     """`text` within so many bytes: as it is, or its beginning and a mark of all of it, so that unlike texts stay unlike."""
-    if len(text) * 6 <= max_bytes or size(text) <= max_bytes:
+    if _is_within(text, max_bytes):
+        return text
+    return f"{beginning(text, max_bytes - _MARK_BYTES)}{_CUT}{blake2b(text.encode(), digest_size=6).hexdigest()}"
+
+
+def beginning(text: str, max_bytes: int) -> str:
+    """As much of a text from its start as takes at most so many bytes."""
+    if _is_within(text, max_bytes):
         return text
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if size(text[:middle]) <= max_bytes - _MARK_BYTES else (low, middle - 1)
-    return f"{text[:low]}{_CUT}{blake2b(text.encode(), digest_size=6).hexdigest()}"
+        low, high = (middle, high) if size(text[:middle]) <= max_bytes else (low, middle - 1)
+    return text[:low]
+
+
+def _is_within(text: str, max_bytes: int) -> bool:
+    return len(text) * 6 <= max_bytes or size(text) <= max_bytes  # a character takes six bytes at most
 
 
 def cut_ballot(answer: str, ask: Ask) -> str:

@@ -12,9 +12,9 @@ import asyncio
 from dataclasses import dataclass
 from typing import assert_never
 
-import msgspec
 from msgspec.structs import replace
 
+from conclave.domain import bounds
 from conclave.domain.programs import PROGRAMS, End, Program, Speak
 from conclave.domain.programs.moves import num_spoken
 from conclave.engine.admission import Admission
@@ -136,7 +136,7 @@ class Conversation:
     def _add(self, turn: Turn, *, is_whole: bool) -> None:
         self.turns.append(turn)
         self._num_chars += len(turn.text)
-        self._num_bytes += len(msgspec.json.encode(turn))
+        self._num_bytes += bounds.size(turn)
         if not is_whole or self._num_bytes >= MAX_TURNS_BYTES:
             self._leave_no_turns()
 
@@ -146,14 +146,7 @@ class Conversation:
     def _fitted(self, text: str) -> str:
         """As much of a text as can be stored with those before it."""
         text = storable(text)[: MAX_TEXT_CHARS - self._num_chars]
-        left = MAX_TURNS_BYTES - self._num_bytes
-        if len(text) * 6 <= left or _size(text) <= left:  # a character takes six bytes at most
-            return text
-        low, high = 0, len(text)
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if _size(text[:middle]) <= left else (low, middle - 1)
-        return text[:low]
+        return bounds.beginning(text, MAX_TURNS_BYTES - self._num_bytes)
 
 
 def storable(text: str) -> str:
@@ -189,7 +182,3 @@ async def reading_of(form: Form, decoded: Decoded, so_far: str = "") -> Reading:
     if call is not None:
         call = replace(call, argument=storable(call.argument))
     return Reading(storable(answer) if answer is not None and len(answer) <= MAX_ANSWER_CHARS else None, call)
-
-
-def _size(text: str) -> int:
-    return len(msgspec.json.encode(text))

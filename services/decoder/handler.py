@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec.structs import replace
 
 from conclave import prompts
-from conclave.domain import long_texts
+from conclave.domain import bounds, long_texts
 from conclave.domain.programs import End
 from conclave.engine.admission import Admission
 from conclave.engine.protocol import (
@@ -40,6 +40,7 @@ from schemas.values import MAX_TEXT_CHARS, FinishReason, PathFailure
 from services.decoder.conversation import Conversation, Room, storable
 
 _REMEMBERED_STEPS = 100_000
+_MAX_REASONING_BYTES = 393_216
 _MAX_LOSSES = 3
 
 FAULTS: Mapping[type[PathFault], PathFailure] = {
@@ -206,8 +207,9 @@ def _total(counts: Iterable[int | None]) -> int | None:
 
 
 def _thought(spoken: Sequence[Decoded], *, room: int) -> str:
-    """What the engine told apart as thoughts, turn after turn: with the texts no longer than a text may be."""
-    return storable("\n\n".join(each.reasoning for each in spoken if each.reasoning))[: max(0, room)]
+    """What the engine told apart as thoughts, turn after turn: with the texts no longer than a text, or its event, may be."""
+    thought = storable("\n\n".join(each.reasoning for each in spoken if each.reasoning))
+    return bounds.beginning(thought[: max(0, room)], _MAX_REASONING_BYTES)
 
 
 def _is_wordless(spoken: Sequence[Decoded]) -> bool:

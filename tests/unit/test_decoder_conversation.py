@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import random
 import time
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from conclave.tools.toolbox import Toolbox
 from schemas import codec
 from schemas.events import PathDecoded, PathFailed, SampleRequested, StepClosed, TextStored
 from schemas.ids import new_request_id
-from schemas.values import Ask, FinishReason, PathFailure, Step, StepContext
+from schemas.values import MAX_TEXT_CHARS, Ask, FinishReason, PathFailure, Step, StepContext
 from services.decoder.handler import Decoder
 
 TOOL = Ask(form="tool", program="tools", max_turns=12, tools=("whole_calculator",))
@@ -169,6 +170,17 @@ async def test_a_path_of_one_turn_stays_as_it_was() -> None:
     path = await ended(Decoder(Speaker(arguing)), sample(Ask(form="chain_of_thought")))
     assert isinstance(path, PathDecoded)
     assert (path.answer, path.turns, path.form, path.probability) == ("3", (), None, None)
+
+
+@pytest.mark.parametrize("character", ["\x01", "a", "ü", "𝒙"])
+async def test_a_thought_as_long_as_may_be_fits_into_its_event_beside_a_text_as_long(character: str) -> None:
+    def say(request: DecodeRequest) -> Decoded:
+        return dataclasses.replace(decoded(f"{character * 60_000}\nAnswer: 3"), reasoning=character * MAX_TEXT_CHARS)
+
+    path = await ended(Decoder(Speaker(say)), sample(Ask(form="chain_of_thought")))
+    assert isinstance(path, PathDecoded)
+    assert path.answer == "3"
+    assert 60_000 < len(path.reasoning) <= MAX_TEXT_CHARS - len(path.text)
 
 
 @pytest.mark.parametrize("ask", [TOOL, CRITICISED, STATED], ids=lambda ask: ask.program)

@@ -70,8 +70,8 @@ _LAST_VERBS = (
 _IDEOGRAPHIC_VERBS = "应该是|應該是|应为|是|为|為|等于|等於|就是|は|、|은|는|이|가|คือ"
 _CHOSEN = "答案选|答案選|故选|故選|应选|應選|所以选|所以選|因此选|因此選"
 _ADVERBS = (
-    "therefore|thus|then|hence|simply|just|now|also|actually|clearly|exactly|indeed|likely|probably|equal to|given by|again|finally|in short|so|daher|donc|"
-    "entonces|então|quindi"
+    "therefore|thus|then|hence|simply|just|now|also|actually|clearly|exactly|indeed|likely|"
+    "probably|equal to|given by|again|finally|in short|so|daher|donc|entonces|então|quindi"
 )
 
 _QUESTIONS = (
@@ -108,7 +108,8 @@ _FOREIGN_NOUN = _either(*(row for language, row in _NOUNS.items() if language !=
 _ANY_NOUN = _either(_NOUNS, _IDEOGRAPHIC_NOUNS)
 _WORDS_BEFORE = r"(?:[\pL\pM'’]+[ ,]+){0,3}"
 _AFTER_NOUN = (
-    rf"\.?(?:{_BLANK}{_either(_FOLLOWERS)}){{0,2}}(?:,{_BLANK}?{_either(_ADVERBS)}|{_BLANK}{_either(_ADVERBS)})?(?:{_BLANK}?\([^()\n]*\)|{_BLANK}(?:to|for|in) [^:：\n]*| ?#?[0-9]+)?"
+    rf"\.?(?:{_BLANK}{_either(_FOLLOWERS)}){{0,2}}(?:,?{_BLANK}{_either(_ADVERBS)})?"
+    rf"(?:{_BLANK}?\([^()\n]*\)|{_BLANK}(?:to|for|in) [^:：\n]*| ?#?[0-9]+)?"
 )
 
 # A line that begins with the label: "**Final answer:** ", "> Antwort : ", "答：".
@@ -127,8 +128,8 @@ MID_LABEL = (
 HEADING = (
     rf"\n(?:{_DECOR}|{_TAG})*[#*_=>✅]{_DECOR}*(?:[\pL\pM'’]+ ){{0,2}}{_ANY_NOUN}(?: {_either(_FOLLOWERS)})?{_CLOSER}\n"
     rf"|\n(?:the )?(?:final )?{_ANY_NOUN}\n"
-    rf"|<{_HEADING_TAG}(?: [^<>\n]*)?>{_DECOR}*(?:[\pL\pM'’]+ ){{0,2}}{_ANY_NOUN}(?: {_either(_FOLLOWERS)})?{_COLON}?{_BLANK}*</{_HEADING_TAG}>"
-    rf"(?:\n|{_BLANK}|</?[a-z][a-z0-9]*>)*"
+    rf"|<{_HEADING_TAG}(?: [^<>\n]*)?>{_DECOR}*(?:[\pL\pM'’]+ ){{0,2}}{_ANY_NOUN}(?: {_either(_FOLLOWERS)})?{_COLON}?"
+    rf"{_BLANK}*</{_HEADING_TAG}>(?:\n|{_BLANK}|</?[a-z][a-z0-9]*>)*"
 )
 # A sentence that says it: "so the final answer is ", "答えは".
 _END_OF_WORD = rf"(?:{_BLANK}*{_COLON}|{_BLANK}*\n|{_BLANK})"
