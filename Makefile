@@ -5,7 +5,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 BIN := .venv/bin
 STAMP := .venv/.complete
 QUESTIONS := data/problems/demo.jsonl
-SHARED := -n 2 --dist loadgroup --max-worker-restart=0
+SHARED := -n 2 --max-worker-restart=0
 PYTEST_ARGS :=
 SCHEDULES := 1000000
 SEED := $(shell date +%j000000)
