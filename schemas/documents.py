@@ -156,6 +156,8 @@ def diagram() -> str:
     for service in flow.SERVICES.values():
         lines += [f"  {_node(topic)} --> {service.name}" for topic in service.consumes]
         lines += [f"  {_node(topic)} -.-> {service.name}" for topic in service.broadcasts]
+        if service.serves_web:
+            lines += [f"  {service.name} <-- HTTP --> people([people, programs])", f"  postgres --> {service.name}"]
         for topic in dict.fromkeys(flow.topic_of(event) for event in service.emits):
             names = ", ".join(event.__name__ for event in service.emits if flow.topic_of(event) is topic)
             lines.append(f'  {service.name} -- "{names}" --> {_node(topic)}')

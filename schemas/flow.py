@@ -74,6 +74,7 @@ class ServiceRow(Struct, frozen=True):
     broadcasts: tuple[Topic, ...] = ()
     needs_postgres: bool = False
     needs_model: bool = False
+    serves_web: bool = False  # for people and their programs, on a port besides that of /live and /ready
     package: str = "services"  # that its module is in; an operator's own may be in none
 
     @property
@@ -93,6 +94,8 @@ SERVICES: dict[str, ServiceRow] = {row.name: row for row in (
                (e.AnswerReached, e.RequestFailed, e.SampleRequested, e.StepClosed, e.ThoughtCarried)),
     ServiceRow("recorder",   (Topic.REQUESTS, Topic.STEPS, Topic.PATHS, Topic.TEXTS, Topic.ANSWERS, Topic.FEEDBACK), (),
                needs_postgres=True),
+    ServiceRow("gateway",    (), (e.ReasoningRequested, e.FeedbackGiven), broadcasts=(Topic.ANSWERS,),
+               needs_postgres=True, serves_web=True),
 )}
 # fmt: on
 

@@ -1,7 +1,7 @@
 """Where the commands find Kafka, Postgres and the services: the environment first, then this checkout's stack."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import click
 
@@ -14,14 +14,18 @@ class Endpoints:
 
     bootstrap_servers: str | None
     postgres_dsn: str | None
-    http: dict[str, str]  # service -> http://host:port
+    http: dict[str, str]  # service -> http://host:port of /ready and /metrics
+    web: dict[str, str] = field(default_factory=dict)  # service -> http://host:port of what it serves to people
 
 
 def find() -> Endpoints:
     """Everything that is known."""
     local = _local()
     return Endpoints(
-        os.environ.get(BOOTSTRAP) or local.bootstrap_servers, os.environ.get(DSN) or local.postgres_dsn, local.http
+        os.environ.get(BOOTSTRAP) or local.bootstrap_servers,
+        os.environ.get(DSN) or local.postgres_dsn,
+        local.http,
+        local.web,
     )
 
 
@@ -51,4 +55,4 @@ def _local() -> Endpoints:
         return Endpoints(None, None, {})
     except PermissionError as error:
         raise click.ClickException(f"{error.filename}: {error.strerror}. Was it made by another user?") from None
-    return Endpoints(found.bootstrap_servers, found.postgres_dsn, found.http)
+    return Endpoints(found.bootstrap_servers, found.postgres_dsn, found.http, found.web)

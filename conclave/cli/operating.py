@@ -92,11 +92,13 @@ async def _check_services(found: Endpoints) -> list[Finding]:
     if not found.http:
         return []
     names = sorted({*found.http, *flow.SERVICES})
-    return list(await asyncio.gather(*(_readiness(name, found.http.get(name)) for name in names)))
+    return list(await asyncio.gather(*(_readiness(name, found) for name in names)))
 
 
-async def _readiness(name: str, url: str | None) -> Finding:
+async def _readiness(name: str, found: Endpoints) -> Finding:
+    url = found.http.get(name)
     if url is None:
         return Finding(name, False, "not started by this checkout's stack")
     reason = await not_ready(url)
-    return Finding(name, reason is None, reason or f"ready at {url}")
+    web = f", serves {found.web[name]}" if name in found.web else ""
+    return Finding(name, reason is None, reason or f"ready at {url}{web}")

@@ -24,14 +24,23 @@ class Board:
         self.snapshot = Snapshot(mark)
         self._folders, self._on_change = folders, on_change
         self._parts: dict[str, Part] = {}
-        self._former_ports = {part.name: part.port for part in previous.parts if part.port} if previous else {}
+        parts = previous.parts if previous else ()
+        self._former_ports = {part.name: part.port for part in parts if part.port}
+        self._former_ports |= {_web(part.name): part.web_port for part in parts if part.web_port}
 
     def part(self, name: str) -> Part:
         """Where a part is."""
         return self._parts.get(name, Part(name))
 
     def change(
-        self, name: str, phase: PartPhase, *, process: Process | None = None, port: int | None = None, detail: str = ""
+        self,
+        name: str,
+        phase: PartPhase,
+        *,
+        process: Process | None = None,
+        port: int | None = None,
+        web_port: int | None = None,
+        detail: str = "",
     ) -> None:
         """Records where a part is; without a process it has none."""
         old = self.part(name)
@@ -39,6 +48,7 @@ class Board:
             old,
             phase=phase,
             port=port or old.port,
+            web_port=web_port or old.web_port,
             mark=process.mark if process else None,
             num_restarts=old.num_restarts + (phase is PartPhase.RESTARTING),
             detail=detail,
@@ -62,6 +72,18 @@ class Board:
         port = self.former_port(name) or free_port(avoid=frozenset(self._former_ports.values()))
         self._former_ports[name] = port
         return port
+
+    def new_web_port(self, name: str, preferred: int) -> int:
+        """The same for what a part serves to people: its former port, else the one that the docs name, else any free one."""
+        former = self.former_port(_web(name))
+        is_taken = preferred in self._former_ports.values() or not is_free(preferred)
+        port = former or (self.new_port(_web(name)) if is_taken else preferred)
+        self._former_ports[_web(name)] = port
+        return port
+
+
+def _web(name: str) -> str:
+    return f"{name} (web)"
 
 
 class DownloadProgress(Progress):

@@ -19,7 +19,17 @@ from conclave.local.errors import LocalStackError, PartDidNotStart, StackIsNotRu
 from conclave.local.machine.ports import LOOPBACK
 from conclave.local.machine.process import log_tail
 from conclave.local.plan import Plan, model_of
-from conclave.local.state import Folders, Part, PartPhase, Phase, Snapshot, is_service, is_supervised, read_snapshot
+from conclave.local.state import (
+    Folders,
+    Part,
+    PartPhase,
+    Phase,
+    Snapshot,
+    is_service,
+    is_supervised,
+    read_snapshot,
+    web_address,
+)
 from conclave.local.supervisor import start_detached, supervise
 
 _POLL_S = 0.1
@@ -214,6 +224,7 @@ def _report(snapshot: Snapshot, rows: list[tuple[Part, int | None]]) -> dict[str
             "phase": part.phase.value,
             "pid": part.mark.pid if part.mark else None,
             "port": part.port,
+            "web": web_address(part) if part.web_port else None,
             "uptime_s": round(part.mark.uptime_s(), 1) if part.mark else None,
             "num_restarts": part.num_restarts,
             "lag": lag,
@@ -235,6 +246,7 @@ def _status_table(rows: list[tuple[Part, int | None]]) -> Table:
     for part, lag in rows:
         pid, uptime = (str(part.mark.pid), _duration(part.mark.uptime_s())) if part.mark else ("", "")
         address = f"127.0.0.1:{part.port}" if part.port else ""
+        address += f", web {web_address(part)}" if part.web_port else ""
         restarts = str(part.num_restarts) if part.mark else ""
         table.add_row(part.name, part.phase.value, pid, address, uptime, restarts, "" if lag is None else str(lag))
     return table
@@ -248,6 +260,9 @@ def _print_endpoints(console: Console, snapshot: Snapshot) -> None:
         console.print(
             f"  PostgreSQL  {snapshot.postgres}  (user conclave, password in .conclave/postgres)", highlight=False
         )
+    for part in snapshot.parts:
+        if part.web_port:
+            console.print(f"  Web, API    {web_address(part)}", highlight=False)
 
 
 def _duration(seconds: float) -> str:

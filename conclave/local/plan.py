@@ -15,6 +15,7 @@ from schemas.flow import SERVICES, ServiceRow
 
 KAFKA, POSTGRES = "kafka", "postgres"
 MIGRATIONS, TOPICS = "migrations", "topics"
+WEB_PORT = 8642  # of the gateway where it is free: what the docs' examples call
 _KV_CACHE_GIB = "1"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")  # as opposed to a path, which is absolute by then
 
@@ -85,7 +86,13 @@ def model_of(engine: str, named: str | None) -> str:
 
 
 def environment_of(
-    replica: Replica, plan: Plan, *, bootstrap_servers: str | None, dsn: str | None, port: int
+    replica: Replica,
+    plan: Plan,
+    *,
+    bootstrap_servers: str | None,
+    dsn: str | None,
+    port: int,
+    web_port: int | None = None,
 ) -> dict[str, str]:
     """The whole environment of a service process: ours, its settings, and what a caller's own environment overrides."""
     settings = {"CONCLAVE_HTTP_PORT": str(port)}
@@ -93,6 +100,8 @@ def environment_of(
         settings["CONCLAVE_BOOTSTRAP_SERVERS"] = bootstrap_servers
     if replica.row.needs_postgres and dsn:
         settings["CONCLAVE_POSTGRES_DSN"] = dsn
+    if web_port is not None:
+        settings["CONCLAVE_GATEWAY_PORT"] = str(web_port)
     defaults = {"PYTHONUNBUFFERED": "1"}
     if replica.row.needs_model:
         settings |= {"CONCLAVE_ENGINE": plan.engine, "CONCLAVE_MODEL": plan.model}

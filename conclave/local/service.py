@@ -16,10 +16,19 @@ class ServiceProcess:
     """`python -m services.<name>` with its settings in the environment; started again, it keeps its port."""
 
     def __init__(
-        self, name: str, module: str, *, port: int, environment: Mapping[str, str], log_path: Path, directory: Path
+        self,
+        name: str,
+        module: str,
+        *,
+        port: int,
+        environment: Mapping[str, str],
+        log_path: Path,
+        directory: Path,
+        web_port: int | None = None,
     ) -> None:
         self.name = name
         self.port = port
+        self.web_port = web_port
         self._command = Command(
             name=name,
             arguments=[sys.executable, "-m", module],

@@ -9,7 +9,7 @@ from conclave.local.board import Board, DownloadProgress
 from conclave.local.errors import LocalStackError, PartDidNotStart
 from conclave.local.keeper import Keeper, Runnable
 from conclave.local.machine.process import log_tail
-from conclave.local.plan import KAFKA, MIGRATIONS, POSTGRES, TOPICS, Plan, Replica, environment_of
+from conclave.local.plan import KAFKA, MIGRATIONS, POSTGRES, TOPICS, WEB_PORT, Plan, Replica, environment_of
 from conclave.local.servers.kafka import KafkaBroker
 from conclave.local.servers.postgres import DATABASE, PostgresServer
 from conclave.local.service import ServiceProcess
@@ -131,6 +131,7 @@ class Stack:
 
     def _service(self, replica: Replica) -> ServiceProcess:
         port = self._board.new_port(replica.name)
+        web_port = self._board.new_web_port(replica.name, WEB_PORT) if replica.row.serves_web else None
         uses_postgres = replica.row.needs_postgres and self._plan.has(POSTGRES)
         environment = environment_of(
             replica,
@@ -138,11 +139,13 @@ class Stack:
             bootstrap_servers=self._kafka.endpoint if self._plan.has(KAFKA) else None,
             dsn=self._postgres.dsn() if uses_postgres else None,
             port=port,
+            web_port=web_port,
         )
         return ServiceProcess(
             replica.name,
             replica.row.module,
             port=port,
+            web_port=web_port,
             environment=environment,
             log_path=self._folders.log(replica.name),
             directory=checkout_folder() or self._folders.root,
@@ -151,7 +154,9 @@ class Stack:
     async def _start_service(self, service: ServiceProcess) -> None:
         self._running[service.name] = service
         await service.start()
-        self._board.change(service.name, PartPhase.STARTING, process=service.process, port=service.port)
+        self._board.change(
+            service.name, PartPhase.STARTING, process=service.process, port=service.port, web_port=service.web_port
+        )
 
     async def _until_all_ready(self) -> None:
         deadline = time.monotonic() + _READY_TIMEOUT_S

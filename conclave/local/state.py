@@ -48,6 +48,7 @@ class Part(msgspec.Struct, frozen=True):
     mark: Mark | None = None
     num_restarts: int = 0
     detail: str = ""
+    web_port: int | None = None  # of a service that serves people and their programs
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -68,7 +69,8 @@ class Endpoints(msgspec.Struct, frozen=True):
 
     bootstrap_servers: str | None
     postgres_dsn: str | None
-    http: dict[str, str]  # service -> http://host:port
+    http: dict[str, str]  # service -> http://host:port of /ready and /metrics
+    web: dict[str, str] = {}  # service -> http://host:port of what it serves to people and their programs
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,13 @@ def endpoints(folders: Folders | None = None) -> Endpoints:
     if snapshot is None or not is_supervised(places):
         raise StackIsNotRunning(places.state)
     http = {part.name: f"http://127.0.0.1:{part.port}" for part in snapshot.parts if part.port and is_service(part)}
-    return Endpoints(snapshot.bootstrap_servers, _dsn(places, snapshot), http)
+    web = {part.name: web_address(part) for part in snapshot.parts if part.web_port}
+    return Endpoints(snapshot.bootstrap_servers, _dsn(places, snapshot), http, web)
+
+
+def web_address(part: Part) -> str:
+    """Where a service serves people and their programs."""
+    return f"http://127.0.0.1:{part.web_port}"
 
 
 def is_service(part: Part) -> bool:

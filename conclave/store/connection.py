@@ -19,8 +19,10 @@ _AWAY = (
 )
 
 
-def make_engine(dsn: str) -> AsyncEngine:
-    """A pool of connections to `postgresql://…`; nothing is connected yet."""
+def make_engine(
+    dsn: str, *, connections: int = 2, statement_timeout_s: float = 0.0, is_read_only: bool = False
+) -> AsyncEngine:
+    """A pool of connections to `postgresql://…`; nothing is connected yet. It may grow to twice its size."""
     for scheme in ("postgresql+asyncpg://", "postgresql://", "postgres://"):
         if dsn.startswith(scheme):
             dsn = "postgresql+asyncpg://" + dsn.removeprefix(scheme)
@@ -33,11 +35,19 @@ def make_engine(dsn: str) -> AsyncEngine:
         "server_settings": {
             "application_name": "conclave",
             "jit": "off",
-            "statement_timeout": "0",
+            "statement_timeout": str(round(statement_timeout_s * 1000)),
             "idle_in_transaction_session_timeout": "0",
+            "default_transaction_read_only": "on" if is_read_only else "off",
         },
     }
-    return create_async_engine(dsn, pool_size=2, max_overflow=2, pool_pre_ping=True, connect_args=arguments)
+    return create_async_engine(
+        dsn,
+        pool_size=connections,
+        max_overflow=connections,
+        pool_pre_ping=True,
+        hide_parameters=True,  # what is asked or kept belongs in no log
+        connect_args=arguments,
+    )
 
 
 @asynccontextmanager

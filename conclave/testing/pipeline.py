@@ -53,6 +53,7 @@ class Pipeline:
             "CONCLAVE_MODEL": "script",
             "CONCLAVE_SCRIPTED_JOURNAL": str(self.journal),
             "CONCLAVE_DRAIN_S": "3",
+            "CONCLAVE_GATEWAY_PORT": "0",
             **self.settings,
         }
         port = free_port(avoid=frozenset(each.port for each in self.services.values()))

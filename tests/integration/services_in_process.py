@@ -36,10 +36,10 @@ async def running(name: str, bootstrap_servers: str, work: Work, **settings: obj
 
 @asynccontextmanager
 async def all_running(bootstrap_servers: str, **settings: object) -> AsyncIterator[dict[str, Parts]]:
-    """Every service once, composed as its process composes it: its own settings come from the environment."""
+    """Every service but what serves the web once, composed as its process composes it, with settings of the environment."""
     async with AsyncExitStack() as stack:
         parts: dict[str, Parts] = {}
-        for row in flow.SERVICES.values():
+        for row in (row for row in flow.SERVICES.values() if not row.serves_web):
             compose = importlib.import_module(f"services.{row.name}.__main__").compose
             composed = compose(_settings(bootstrap_servers, **settings), Dependencies())
             parts[row.name] = await stack.enter_async_context(composed)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from conclave.local.board import Board
 from conclave.local.errors import LocalStackError, PartMissing, StackIsNotRunning, StackIsRunning
 from conclave.local.machine.ports import LOOPBACK, free_port, is_free
 from conclave.local.machine.process import Mark
@@ -89,6 +90,24 @@ def test_a_service_gets_the_settings_it_needs_and_no_secret_that_it_does_not() -
         assert ("CONCLAVE_POSTGRES_DSN" in environment) == row.needs_postgres
         assert ("VLLM_CPU_OMP_THREADS_BIND" in environment) == row.needs_model
         assert ("CONCLAVE_ENGINE" in environment) == row.needs_model
+
+
+def test_what_a_service_serves_to_people_has_a_port_of_its_own() -> None:
+    for row in SERVICES.values():
+        plan, replica = Plan(engine="scripted"), Replica(row, 0, 1)
+        environment = environment_of(replica, plan, bootstrap_servers="h:1", dsn=None, port=7, web_port=8)
+        assert (environment["CONCLAVE_HTTP_PORT"], environment["CONCLAVE_GATEWAY_PORT"]) == ("7", "8")
+    assert service_row("gateway").serves_web
+
+
+def test_a_web_port_is_the_one_that_the_docs_name_while_it_is_free(tmp_path: Path) -> None:
+    preferred = free_port()
+    board = Board(Folders(tmp_path), previous=None, on_change=lambda snapshot: None)
+    assert board.new_web_port("gateway", preferred) == preferred
+    assert board.new_web_port("gateway-2", preferred) != preferred
+    board.change("gateway", PartPhase.READY, web_port=preferred + 1)
+    again = Board(Folders(tmp_path), previous=board.snapshot, on_change=lambda snapshot: None)
+    assert again.new_web_port("gateway", preferred) == preferred + 1
 
 
 def test_replicas_have_names_of_their_own() -> None:

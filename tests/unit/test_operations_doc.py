@@ -11,6 +11,7 @@ from conclave.runtime.settings import RuntimeSettings
 from services.aggregator.settings import AggregatorSettings
 from services.decoder.settings import DecoderSettings
 from services.decomposer.settings import DecomposerSettings
+from services.gateway.settings import GatewaySettings
 from services.recorder.settings import RecorderSettings
 from services.voter.settings import VoterSettings
 
@@ -22,6 +23,7 @@ _SETTINGS: dict[str, type[BaseSettings]] = {
     "voter": VoterSettings,
     "aggregator": AggregatorSettings,
     "recorder": RecorderSettings,
+    "gateway": GatewaySettings,
     "conclave prepare": PrepareSettings,
 }
 

@@ -1,0 +1,32 @@
+"""Where a mistake of the gateway's own ends: in its log, and in a 500 that tells nothing of it."""
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.gateway.errors import ApiError
+
+log = structlog.get_logger(__name__)
+
+
+class Failures:
+    """Middleware. What has begun to be answered breaks off there, so that a client knows that it is not whole."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hands the request on."""
+        has_begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except Exception as error:
+            log.exception("request_broken", method=scope.get("method"), error=type(error).__name__)
+            if not has_begun:
+                told = ApiError(500, "the gateway failed at this; its log says why", "internal_error")
+                await told.response()(scope, receive, send)

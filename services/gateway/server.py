@@ -1,0 +1,131 @@
+"""The web server as what a service's process runs: uvicorn, with limits on slow and on large clients."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import h11
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from conclave.errors import Misconfigured, WrongSetting
+from services.gateway.settings import GatewaySettings
+
+_KEEP_ALIVE_S = 5  # between two requests on one connection
+
+log = structlog.get_logger(__name__)
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the process's business."""
+        yield
+
+
+class WebServer:
+    """Serves `app` from `run` until `stop`; then running answers are given `drain_s` to end."""
+
+    def __init__(self, app: ASGIApp, settings: GatewaySettings, *, drain_s: float) -> None:
+        self._settings = settings
+        config = uvicorn.Config(
+            app,
+            http=_bounded(settings.gateway_client_timeout_s),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            h11_max_incomplete_event_size=settings.gateway_max_header_bytes,
+            limit_concurrency=settings.gateway_max_connections,
+            timeout_keep_alive=min(_KEEP_ALIVE_S, settings.gateway_client_timeout_s),  # type: ignore[arg-type]  # any delay
+            timeout_graceful_shutdown=max(1, round(drain_s)),
+        )
+        self._server = _Server(config)
+        self.port = settings.gateway_port
+
+    @property
+    def is_ready(self) -> bool:
+        """True while it accepts connections."""
+        return self._server.started and not self._server.should_exit
+
+    def stop(self) -> None:
+        """Has it accept no more, and end."""
+        self._server.should_exit = True
+
+    async def run(self) -> None:
+        """Serves until stopped. Raises: Misconfigured when it can't listen where it is to."""
+        listener = self._listen()
+        self.port = listener.getsockname()[1]
+        log.info("gateway_listening", host=self._settings.gateway_host, port=self.port)
+        await self._server.serve(sockets=[listener])
+
+    def _listen(self) -> socket.socket:
+        host, port = self._settings.gateway_host, self._settings.gateway_port
+        try:
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+            listener = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind((host, port))
+            except OSError:
+                listener.close()
+                raise
+        except OSError as error:
+            expected = f"an address that this machine has, and a port that is free ({error.strerror})"
+            raise Misconfigured([WrongSetting("CONCLAVE_GATEWAY_PORT", expected, f"{host}:{port}")]) from None
+        return listener
+
+
+def _bounded(timeout_s: float) -> type[H11Protocol]:
+    """uvicorn's protocol, which ends a connection whose client takes too long over a request that it has begun.
+
+    uvicorn itself limits only the pause between two requests. The handler's own reads of a body are limited by
+    services.gateway.limits; what no handler reads, here.
+    """
+
+    class Bounded(H11Protocol):
+        _slow: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._watch()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self._watch()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            self._watch()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            self._unwatch()
+
+        def _watch(self) -> None:
+            theirs, ours = self.conn.their_state, self.conn.our_state
+            is_sending = theirs is h11.IDLE or (theirs is h11.SEND_BODY and ours is h11.DONE)
+            if not is_sending:
+                self._unwatch()
+            elif self._slow is None:
+                self._slow = self.loop.call_later(timeout_s, self._too_slow)
+
+        def _unwatch(self) -> None:
+            if self._slow is not None:
+                self._slow.cancel()
+                self._slow = None
+
+        def _too_slow(self) -> None:
+            self._slow = None
+            if not self.transport.is_closing():
+                log.info("client_too_slow", client=self.client)
+                self.transport.close()
+
+    return Bounded

@@ -1,0 +1,196 @@
+"""The gateway's server refuses what is too large, too slow or no HTTP, and goes on serving everyone else."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from conclave.errors import Misconfigured
+from conclave.store.reader import Reader
+from conclave.testing.waiting import until
+from services.gateway.app import make_app
+from services.gateway.server import WebServer
+from services.gateway.settings import GatewaySettings
+
+DSN = "postgresql://nobody@127.0.0.1:1/none"
+
+
+async def _echo(request: Request) -> Response:
+    return PlainTextResponse(str(len(await request.body())))
+
+
+async def _endless(request: Request) -> Response:
+    async def parts() -> AsyncIterator[bytes]:
+        while True:
+            yield b"data: .\n\n"
+            await asyncio.sleep(0.05)
+
+    return StreamingResponse(parts(), media_type="text/event-stream")
+
+
+async def _broken(request: Request) -> Response:
+    raise ValueError("a secret")
+
+
+ROUTES = [
+    Route("/echo", _echo, methods=["POST"]),
+    Route("/endless", _endless),
+    Route("/broken", _broken),
+]
+
+
+def _settings(**changes: object) -> GatewaySettings:
+    values = {"postgres_dsn": DSN, "gateway_port": 0, "gateway_client_timeout_s": 0.3, "gateway_max_body_bytes": 4096}
+    return GatewaySettings.model_validate(values | changes)
+
+
+@asynccontextmanager
+async def _serving(app: Starlette, settings: GatewaySettings) -> AsyncIterator[WebServer]:
+    server = WebServer(app, settings, drain_s=1.0)
+    running = asyncio.create_task(server.run())
+    try:
+        await until(lambda: server.is_ready, what="a listening gateway")
+        yield server
+    finally:
+        server.stop()
+        await running
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[WebServer]:
+    settings = _settings()
+    async with _serving(make_app(settings, Reader(DSN), ROUTES), settings) as server:
+        yield server
+
+
+async def _said(server: WebServer, *parts: bytes) -> bytes:
+    """What the server answers to these bytes until it closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        for part in parts:
+            writer.write(part)
+        await writer.drain()
+        async with asyncio.timeout(5):
+            return await reader.read()
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+def _post(path: str, body: bytes, *headers: bytes) -> bytes:
+    head = [
+        f"POST {path} HTTP/1.1".encode(),
+        b"Host: localhost",
+        b"Connection: close",
+        b"Content-Length: %d" % len(body),
+        *headers,
+    ]
+    return b"\r\n".join(head) + b"\r\n\r\n" + body
+
+
+async def _still_serves(server: WebServer) -> None:
+    assert (await _said(server, _post("/echo", b"abc"))).endswith(b"\r\n\r\n3")
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"",
+        b"POST /echo HT",
+        b"POST /echo HTTP/1.1\r\nHost: localhost\r\nX-A: b\r\n",
+        b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc",
+        b"GET /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc",
+    ],
+    ids=["nothing", "half a line", "half a head", "half a body", "half a body that no one reads"],
+)
+async def test_a_client_that_does_not_go_on_is_let_go(server: WebServer, begun: bytes) -> None:
+    said = await _said(server, begun)
+    assert said == b"" or said.split()[1] in (b"408", b"404"), said
+    await _still_serves(server)
+
+
+async def test_a_body_beyond_the_limit_is_refused_before_it_is_read(server: WebServer) -> None:
+    head = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n\r\n"
+    assert b" 413 " in await _said(server, head)
+    await _still_serves(server)
+
+
+async def test_a_body_that_says_nothing_of_its_length_is_counted(server: WebServer) -> None:
+    head = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    chunk = b"1000\r\n" + b"x" * 0x1000 + b"\r\n"
+    assert b" 413 " in await _said(server, head, chunk, chunk, b"0\r\n\r\n")
+    await _still_serves(server)
+
+
+@pytest.mark.parametrize(
+    "headers", [[b"X-%d: 1" % index for index in range(10_000)], [b"X: " + b"x" * 40_000], [b"X: 1"] * 101]
+)
+async def test_too_many_or_too_large_headers_are_refused(server: WebServer, headers: list[bytes]) -> None:
+    said = await _said(server, _post("/echo", b"", *headers))
+    assert said == b"" or said.split()[1] in (b"400", b"431"), said[:200]
+    await _still_serves(server)
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\xff\xfe\x00garbage\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: \x00\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\nabcde",
+        b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: gzip, chunked\r\n\r\nabc",
+        b"POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost : localhost\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_refused(server: WebServer, request_bytes: bytes) -> None:
+    said = await _said(server, request_bytes)
+    assert said == b"" or said.split()[1] in (b"400", b"404", b"501", b"505"), said[:200]
+    await _still_serves(server)
+
+
+async def test_a_length_and_chunks_together_smuggle_no_second_request(server: WebServer) -> None:
+    smuggled = b"0\r\n\r\nPOST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+    head = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: %d\r\n\r\n"
+    said = await _said(server, head % len(smuggled) + smuggled)
+    assert said.split()[1] == b"400"
+    assert said.count(b"HTTP/1.1 ") == 1
+
+
+async def test_a_mistake_of_ours_is_told_without_its_text(server: WebServer) -> None:
+    said = await _said(server, b"GET /broken HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert b" 500 " in said
+    assert b'"code":"internal_error"' in said
+    assert b"secret" not in said
+
+
+async def test_every_answer_bears_the_headers_that_bound_a_browser(server: WebServer) -> None:
+    for path in ("/", "/nothing", "/broken"):
+        head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+        said = (await _said(server, head)).lower()
+        assert b"content-security-policy: default-src 'none'" in said, path
+        assert b"x-content-type-options: nosniff" in said, path
+
+
+async def test_a_stream_that_never_ends_does_not_keep_the_server_from_stopping() -> None:
+    settings = _settings()
+    async with asyncio.timeout(10):
+        async with _serving(make_app(settings, Reader(DSN), ROUTES), settings) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await reader.readuntil(b"data:")
+        writer.close()
+
+
+async def test_a_port_that_is_taken_is_a_wrong_setting(server: WebServer) -> None:
+    settings = _settings(gateway_port=server.port)
+    with pytest.raises(Misconfigured, match="CONCLAVE_GATEWAY_PORT"):
+        await WebServer(make_app(settings, Reader(DSN)), settings, drain_s=1.0).run()
