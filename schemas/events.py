@@ -78,6 +78,10 @@ class ReasoningRequested(Event, frozen=True, kw_only=True, forbid_unknown_fields
         Meta(description="name of a reasoning policy, or name@version; default: the service's choice"),
     ] = None
     max_samples: Annotated[SampleCount | None, Meta(description="paths to decode per step at most")] = None
+    quality: Annotated[
+        Name | None,
+        Meta(description="economy, standard or strict: when a vote has enough paths; default: as the policy has it"),
+    ] = None
     deadline_s: Annotated[float, Meta(gt=0.0, le=86_400.0, description="seconds until the answer is worthless")] = 600.0
     tags: Annotated[dict[Label, Label], Meta(max_length=16, description="stored with the request, for analysts")] = {}
 
@@ -99,6 +103,7 @@ class PlanMade(Event, frozen=True, kw_only=True):
     steps: Annotated[tuple[Step, ...], Meta(min_length=1, max_length=MAX_STEPS)]
     deadline_ms: TimestampMs
     max_samples: SampleCount | None = None  # the request's own limit for the votes of its steps
+    quality: Name | None = None  # the class by whose rule they end
     reasons: Annotated[dict[Label, Label], Meta(max_length=16)] = {}  # what spoke for this policy
     weights_version: Count | None = None  # of the weights that the arm was drawn by
 

@@ -70,8 +70,10 @@ class StopReason(StrEnum):
     """Why a step's sampling ended, as the voter says it; in a verdict it is a name."""
 
     CONFIDENT = "confident"  # the stopping rule is satisfied
+    SETTLED = "settled"  # no sample that was left could have changed who wins
     EXHAUSTED = "exhausted"  # max_samples have reported
-    DEADLINE = "deadline"  # time was up before either
+    DEADLINE = "deadline"  # time was up before any of these
+    NO_CONSENSUS = "no_consensus"  # sampling ended, and no answer has the share that its voting rule asks for
 
 
 class FinishReason(StrEnum):

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from conclave import policies, prompts
 from conclave.domain import counting
-from schemas.values import Ask, Policy
+from schemas.values import Ask, Policy, StopReason
 from training.corpus import PROMPT_SET
 from training.decoding import BatchDecoder, BatchEngine, Fields, Path
 from training.problems import Problem
@@ -103,7 +103,7 @@ def share(flags: Sequence[bool]) -> float:
 def voted(paths: Sequence[Path]) -> str | None:
     """The answer that a vote of these paths comes to."""
     ballots = [ballot_of(path, index) for index, path in enumerate(paths)]
-    return counting.count(ballots, _ask("fixed-16"), is_satisfied=False).result.answer
+    return counting.count(ballots, _ask("fixed-16"), reason=StopReason.EXHAUSTED).result.answer
 
 
 def auroc_within(questions: Sequence[Sequence[Path]], answers: Sequence[str]) -> float:

@@ -105,15 +105,16 @@ def ballot_of(path: Path, sample_index: int) -> Ballot:
 def _decide(request: _Request, step: Step, ask: Ask) -> None:
     """Decides a step if its rule is satisfied by some first ballots, or allows no more."""
     ballots = request.ballots[step.index]
-    length = counting.stop(ballots, ask)
-    if length is None and counting.deficit(ballots, ask):
+    stop = counting.stop(ballots, ask)
+    if stop is None and counting.deficit(ballots, ask):
         return
-    decisive = ballots[:length]
-    counted = counting.count(decisive, ask, is_satisfied=length is not None)
+    decisive = ballots if stop is None else ballots[: stop.length]
+    reason = StopReason.EXHAUSTED if stop is None else stop.reason
+    counted = counting.count(decisive, ask, reason=reason)
     verdict = Verdict(
         step_index=step.index,
         outcome=counted.result.outcome,
-        stop_reason=StopReason.EXHAUSTED if length is None else StopReason.CONFIDENT,
+        stop_reason=reason,
         answer=counted.result.answer,
         confidence=counted.confidence,
         margin=counted.result.margin,

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 
 import click
@@ -16,6 +16,7 @@ from conclave.cli.endpoints import bootstrap_servers, find
 from conclave.cli.output import console, in_one_line, printable
 from conclave.cli.progress import Progress, StepProgress, tally_text
 from conclave.cli.readiness import showing_trouble
+from conclave.domain.quality import QUALITIES
 from conclave.runtime.client import Client
 from schemas.events import AnswerReached, ReasoningRequested, RequestFailed
 from schemas.flow import Topic
@@ -32,6 +33,11 @@ _GRACE_S = 30.0  # beyond the deadline: the services tell of a missed one a litt
 @click.command()
 @click.argument("question")
 @click.option("--policy", help="Reasoning policy.  [default: the service's choice]")
+@click.option(
+    "--quality",
+    type=click.Choice(list(QUALITIES)),
+    help="When a vote has enough paths.  [default: as the policy has it]",
+)
 @click.option("--max-samples", type=click.IntRange(1, 256), help="Paths per step at most.")
 @click.option(
     "--deadline",
@@ -42,9 +48,12 @@ _GRACE_S = 30.0  # beyond the deadline: the services tell of a missed one a litt
     help="Seconds until the answer is worthless.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the event that ended the request, as JSON.")
-def ask(question: str, policy: str | None, max_samples: int | None, deadline_s: float, as_json: bool) -> int:
+def ask(
+    question: str, policy: str | None, quality: str | None, max_samples: int | None, deadline_s: float, as_json: bool
+) -> int:
     """Ask a QUESTION and watch it being answered. Exit status 0: answered, 1: not, 2: a question that can't be asked."""
-    request = _request(question, policy, max_samples, deadline_s)
+    fields = {"policy": policy, "quality": quality, "max_samples": max_samples, "deadline_s": deadline_s}
+    request = _request(question, fields)
     shown = console()
     progress = asyncio.run(_ask(bootstrap_servers(), request, live_on=None if as_json else shown))
     result = progress.result
@@ -60,10 +69,9 @@ def ask(question: str, policy: str | None, max_samples: int | None, deadline_s: 
     return 0 if isinstance(result, AnswerReached) else 1
 
 
-def _request(question: str, policy: str | None, max_samples: int | None, deadline_s: float) -> ReasoningRequested:
-    fields = {"question": question, "policy": policy, "max_samples": max_samples, "deadline_s": deadline_s}
+def _request(question: str, fields: Mapping[str, object]) -> ReasoningRequested:
     try:
-        return msgspec.convert({**fields, "request_id": new_request_id()}, ReasoningRequested)
+        return msgspec.convert({**fields, "question": question, "request_id": new_request_id()}, ReasoningRequested)
     except msgspec.ValidationError as error:
         raise click.UsageError(str(error)) from None
 

@@ -7,10 +7,11 @@ from msgspec.structs import replace
 
 from conclave.domain.confidence import CONFIDENCES, calibrated
 from conclave.domain.equivalence import EQUIVALENCES
-from conclave.domain.stopping import STOPPING_RULES, next_wave, shortest_stop
+from conclave.domain.params import Params
+from conclave.domain.stopping import STOPPING_RULES, Stop, bound, next_wave, shortest_stop
 from conclave.domain.voting import VOTING_RULES, Result
 from conclave.domain.weighing import WEIGHINGS
-from schemas.values import Ask, Ballot, Outcome
+from schemas.values import Ask, Ballot, Outcome, StopReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +35,31 @@ def unknown_rule(ask: Ask) -> str | None:
     return next((f"{kind} {name!r}" for kind, name, table in named if name not in table), None)
 
 
-def stop(ballots: Sequence[Ballot], ask: Ask) -> int | None:
-    """How many of the ballots, in launch order, satisfy the stopping rule first; None when none do."""
-    return shortest_stop(_answers(ballots), ask, EQUIVALENCES[ask.equivalence])
+def params_of(ask: Ask) -> Params:
+    """What the rules that an ask names read, all of them in one; of those that no table has nothing is known."""
+    named = (STOPPING_RULES.get(ask.stopping), VOTING_RULES.get(ask.voting))
+    declared = {name: param for rule in named if rule for name, param in rule.params.items()}
+    return {**declared, **{name: param for name, param in bound.PARAMS.items() if name not in declared}}
+
+
+def stop(ballots: Sequence[Ballot], ask: Ask) -> Stop | None:
+    """Where sampling ends, with the fewest ballots in launch order that end it; None when these do not."""
+    return shortest_stop(_answers(ballots), ask, EQUIVALENCES[ask.equivalence], _weights(ballots, ask))
 
 
 def deficit(ballots: Sequence[Ballot], ask: Ask) -> int:
-    """How many samples to launch now that all of `ballots` are in; 0 when the rule is satisfied or no more are allowed."""
-    return next_wave(EQUIVALENCES[ask.equivalence](_answers(ballots)), ask)
+    """How many samples to launch now that all of `ballots` are in; 0 when sampling has ended or no more are allowed."""
+    return next_wave(EQUIVALENCES[ask.equivalence](_answers(ballots)), ask, _weights(ballots, ask))
 
 
-def count(ballots: Sequence[Ballot], ask: Ask, *, is_satisfied: bool) -> Counted:
+def count(ballots: Sequence[Ballot], ask: Ask, *, reason: StopReason) -> Counted:
     """The vote of `ballots`, in launch order. Where a satisfied rule says that only the last decide, the others weigh 0."""
     num_deciding = STOPPING_RULES[ask.stopping].num_deciding
-    first = len(ballots) - num_deciding(ask) if is_satisfied and num_deciding else 0
+    first = len(ballots) - num_deciding(ask) if num_deciding and reason is StopReason.CONFIDENT else 0
     weigh = WEIGHINGS[ask.weighing]
     weighed = [replace(each, weight=weigh(each, ask) if at >= first else 0.0) for at, each in enumerate(ballots)]
     labels = EQUIVALENCES[ask.equivalence](_answers(weighed))
-    result = VOTING_RULES[ask.voting](weighed, labels, ask)
+    result = VOTING_RULES[ask.voting].decide(weighed, labels, ask)
     counted = tuple(replace(each, tally_row=row) for each, row in zip(weighed, result.rows, strict=True))
     if result.outcome is Outcome.NO_ANSWER:
         return Counted(result, 0.0, counted)
@@ -62,6 +70,10 @@ def count(ballots: Sequence[Ballot], ask: Ask, *, is_satisfied: bool) -> Counted
 def uncounted(ballots: Sequence[Ballot]) -> Counted:
     """The vote that comes to no answer: nobody here knows the rules by which its ballots would count."""
     return Counted(Result(Outcome.NO_ANSWER, None, 0.0, 0.0, 0.0, (), (None,) * len(ballots)), 0.0, tuple(ballots))
+
+
+def _weights(ballots: Sequence[Ballot], ask: Ask) -> list[float]:
+    return [WEIGHINGS[ask.weighing](ballot, ask) for ballot in ballots]
 
 
 def _answers(ballots: Sequence[Ballot]) -> list[str]:

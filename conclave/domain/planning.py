@@ -3,6 +3,7 @@
 from msgspec.structs import replace
 
 from conclave.domain import counting, thinking
+from conclave.domain.quality import of_quality
 from schemas.events import PlanMade, ReasoningRequested, SampleRequested
 from schemas.values import Ask, Policy, Step, StepContext
 
@@ -21,6 +22,7 @@ def plan(request: ReasoningRequested, request_id: str, policy: Policy, asked_ms:
         steps=thinking.opening(request.question, policy),
         deadline_ms=asked_ms + round(request.deadline_s * 1000),
         max_samples=request.max_samples,
+        quality=request.quality,
     )
 
 
@@ -29,7 +31,7 @@ def step_context(plan: PlanMade, step: Step) -> StepContext:
     return StepContext(
         request_id=plan.request_id,
         step=step,
-        ask=_limited(plan.policy.asks[step.ask], plan.max_samples),
+        ask=of_quality(_limited(plan.policy.asks[step.ask], plan.max_samples), plan.quality),
         prompt_set=plan.policy.prompt_set,
         policy=plan.policy.name,
         deadline_ms=plan.deadline_ms,

@@ -6,11 +6,13 @@ the first of its paths in launch order wrote it.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from conclave.domain.params import Param, Params, number
 from schemas.values import Ask, Ballot, Outcome, TallyRow
 
 _MAX_WEIGHT = 1e6  # so that a forged weight overflows no sum
+_QUORUM: Params = {"quorum": Param(0.5, 0.0, 1.0)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,23 @@ def tally_of(ballots: Sequence[Ballot], labels: Sequence[str]) -> tuple[tuple[Ta
     return tally, tuple(row_of.get(label) for label in labels)
 
 
-VotingRule = Callable[[Sequence[Ballot], Sequence[str], Ask], Result]
+def quorum(ballots: Sequence[Ballot], labels: Sequence[str], ask: Ask) -> Result:
+    """The answer of `majority` if it has a share of `quorum` of all weight; else none, with the tally of who said what."""
+    result = majority(ballots, labels, ask)
+    if result.agreement >= number(ask.params, _QUORUM, "quorum"):
+        return result
+    return replace(result, outcome=Outcome.NO_ANSWER, answer=None)
+
+
+@dataclass(frozen=True, slots=True)
+class VotingRule:
+    """A row of `VOTING_RULES`."""
+
+    decide: Callable[[Sequence[Ballot], Sequence[str], Ask], Result]
+    params: Params = field(default_factory=dict)
+
 
 VOTING_RULES: dict[str, VotingRule] = {
-    "majority": majority,
+    "majority": VotingRule(majority),
+    "quorum": VotingRule(quorum, _QUORUM),
 }

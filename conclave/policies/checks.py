@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 
-from conclave.domain import thinking
+from conclave.domain import counting, thinking
 from conclave.domain.confidence import CONFIDENCES
 from conclave.domain.equivalence import EQUIVALENCES
 from conclave.domain.params import Params
@@ -57,7 +57,7 @@ def _ask(ask: Ask, at: str, prompt_set: PromptSet | None) -> Iterator[_Found]:
                 )
         yield from _turns(ask, at, prompt_set)
     if ask.stopping in STOPPING_RULES:
-        yield from _params(ask.params, STOPPING_RULES[ask.stopping].params, f"{at}.params")
+        yield from _params(ask.params, counting.params_of(ask), f"{at}.params")
 
 
 def _turns(ask: Ask, at: str, prompt_set: PromptSet) -> Iterator[_Found]:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from conclave.domain import planning
+from conclave.domain.quality import QUALITIES
 from conclave.errors import Rejected
 from conclave.policies.current import CurrentPolicies
 from conclave.runtime.dead_letters import Cause, Reason
@@ -72,6 +73,8 @@ class Decomposer:
         """What recognises a request that is published twice; None while it is not valid and under its own key."""
         if not isinstance(event, ReasoningRequested) or self._policies.find(event.policy) is None:
             return None
+        if event.quality is not None and event.quality not in QUALITIES:
+            return None
         if event.request_id is None:
             key = event.idempotency_key
             return f"idempotency key {key}" if key is not None and arrival.key == key else None
@@ -98,6 +101,8 @@ class Decomposer:
         return weights.version if weights else None
 
     def _policy(self, event: ReasoningRequested) -> Policy:
+        if event.quality is not None and event.quality not in QUALITIES:
+            raise Rejected("$.quality", f"one of {', '.join(QUALITIES)}", event.quality)
         policy = self._policies.find(event.policy)
         if policy is None:
             expected = f"one of {', '.join(self._policies.names)}, or one with its version, as default@1"

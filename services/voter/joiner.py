@@ -26,7 +26,7 @@ from conclave.domain.joining import Decision, Wait
 from conclave.errors import Rejected, Unbegun
 from conclave.runtime.dead_letters import Cause, Reason
 from schemas.events import Event, PathDecoded, PathFailed, StepClosed, StepDecided, TallyCarried
-from schemas.values import Ask, Ballot, PathFailure, StepContext, StopReason
+from schemas.values import Ask, Ballot, Outcome, PathFailure, StepContext, StopReason
 from services.voter.settings import VoterSettings
 
 Vote = PathDecoded | PathFailed | TallyCarried
@@ -138,9 +138,9 @@ class Voter:
         if counting.unknown_rule(ask):
             return _uncounted(tally, now_ms) if now_ms >= late_ms else Wait(late_ms)
         in_order = _without_gap(tally.ballots)
-        length = counting.stop(in_order, ask)
-        if length is not None:
-            return _verdict(tally, in_order[:length], StopReason.CONFIDENT, now_ms)
+        stop = counting.stop(in_order, ask)
+        if stop is not None:
+            return _verdict(tally, in_order[: stop.length], stop.reason, now_ms)
         if len(in_order) < tally.launched:
             if now_ms < late_ms:
                 return Wait(late_ms)
@@ -219,7 +219,7 @@ def _without_gap(ballots: Sequence[Ballot]) -> Sequence[Ballot]:
 
 
 def _verdict(tally: TallyCarried, ballots: Sequence[Ballot], reason: StopReason, now_ms: int) -> Decision:
-    counted = counting.count(ballots, tally.context.ask, is_satisfied=reason is StopReason.CONFIDENT)
+    counted = counting.count(ballots, tally.context.ask, reason=reason)
     return _decided(tally, counted, reason, now_ms)
 
 
@@ -229,6 +229,8 @@ def _uncounted(tally: TallyCarried, now_ms: int) -> Decision:
 
 def _decided(tally: TallyCarried, counted: Counted, reason: StopReason, now_ms: int) -> Decision:
     context, result = tally.context, counted.result
+    if result.outcome is Outcome.NO_ANSWER and result.tally and reason is not StopReason.DEADLINE:
+        reason = StopReason.NO_CONSENSUS
     decided = StepDecided(
         request_id=context.request_id,
         step_index=context.step_index,

@@ -64,6 +64,19 @@ async def test_an_unknown_policy_is_rejected_by_name_and_the_request_fails(decom
     assert "clever" in failed.message
 
 
+async def test_a_quality_replaces_the_stopping_rule_of_every_vote_and_an_unknown_one_is_rejected(
+    decomposer: Decomposer,
+) -> None:
+    plan, *samples = await decomposer.handle(replace(REQUEST, quality="economy"), arrival())
+    assert isinstance(plan, PlanMade)
+    assert (plan.policy, plan.quality) == (made.policy(), "economy")
+    asks = [sample.context.ask for sample in samples if isinstance(sample, SampleRequested)]
+    assert [(ask.stopping, dict(ask.params)) for ask in asks] == [("ahead_by_k", {"lead": 3})] * 3
+    assert decomposer.request_key(replace(REQUEST, quality="best"), arrival()) is None
+    with pytest.raises(Rejected, match=r"\$\.quality: expected one of economy, standard, strict, got 'best'"):
+        await decomposer.handle(replace(REQUEST, quality="best"), arrival())
+
+
 @pytest.mark.parametrize("offset_ms", [-7 * DAY_MS - 1, DAY_MS + 1, 2**48 - 1 - made.NOW_MS, -made.NOW_MS])
 async def test_an_id_from_another_time_is_rejected_and_the_request_fails(
     decomposer: Decomposer, offset_ms: int

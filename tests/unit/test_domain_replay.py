@@ -10,10 +10,10 @@ import pytest
 
 from conclave.domain import counting
 from conclave.domain.equivalence import EQUIVALENCES
-from conclave.domain.stopping import next_wave, shortest_stop
+from conclave.domain.stopping import next_wave, num_needed, shortest_stop
 from conclave.domain.voting import majority
 from conclave.testing import events as made
-from schemas.values import Ask, Ballot
+from schemas.values import Ask, Ballot, StopReason
 
 REPLAY = Path(__file__).parents[1] / "data" / "replay"
 EXPECTED: dict[str, Any] = json.loads((REPLAY / "expected.json").read_text())
@@ -29,8 +29,27 @@ RULES: dict[str, dict[str, Any]] = {
 }
 
 
-def ask(rule: str) -> Ask:
-    return made.ask(equivalence="verbatim", max_samples=NUM_RECORDED, **RULES[rule])
+# Those of which the record says nothing, with and without what ends sampling whatever the rule.
+OTHERS: dict[str, dict[str, Any]] = {
+    "two_margins": {"stopping": "ahead_by_k", "params": {"lead": 3, "contested_lead": 5}},
+    "doubling": {"stopping": "doubling", "params": {"first": 2}},
+    "sprt": {"stopping": "sprt", "params": {}},
+    "mixture_sprt": {"stopping": "mixture_sprt", "params": {}},
+    "bayes_factor": {"stopping": "bayes_factor", "params": {}},
+}
+
+
+def ask(rule: str, *, bound: bool = False) -> Ask:
+    """A rule as it is written down in its paper, or with the bound on top."""
+    given = {**RULES, **OTHERS}[rule]
+    params = {**given["params"], "bound": float(bound)}
+    return made.ask(equivalence="verbatim", max_samples=NUM_RECORDED, stopping=given["stopping"], params=params)
+
+
+def length_of(question: dict[str, Any], rule: Ask) -> int:
+    """How many samples of a question there are when sampling ends."""
+    stop = shortest_stop(labels_of(question["answers"]), rule, AS_WRITTEN)
+    return stop.length if stop else NUM_RECORDED
 
 
 @cache
@@ -74,8 +93,30 @@ def test_majority_of_the_first_n_is_right_as_often_as_recorded(name: str, num_sa
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("rule", RULES)
 def test_a_rule_stops_where_it_stopped_in_the_record(name: str, rule: str) -> None:
-    stops = [shortest_stop(labels_of(question["answers"]), ask(rule), AS_WRITTEN) for question in questions(name)]
-    assert figures(name, [stop or NUM_RECORDED for stop in stops]) == EXPECTED[name][rule]
+    assert figures(name, [length_of(each, ask(rule)) for each in questions(name)]) == EXPECTED[name][rule]
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("aime")])
+@pytest.mark.parametrize("rule", [*RULES, *OTHERS])
+def test_the_bound_saves_samples_and_changes_no_answer(name: str, rule: str) -> None:
+    saved = 0
+    for question in questions(name):
+        length, whole = length_of(question, ask(rule, bound=True)), length_of(question, ask(rule))
+        assert length <= whole
+        saved += whole - length
+        if length < whole and rule != "esc_w5":
+            assert winner(question["answers"][:length]) == winner(question["answers"][:whole])
+    # A leader who has no lead to speak of can't be safe before nearly all samples are in.
+    assert saved < NUM_RECORDED * len(questions(name)) / 4
+
+
+@pytest.mark.parametrize("name", FILES[:2])
+@pytest.mark.parametrize("rule", OTHERS)
+def test_waves_of_the_deficit_end_where_drawing_one_by_one_would(name: str, rule: str) -> None:
+    for question in questions(name):
+        labels = labels_of(question["answers"])
+        one_by_one = (n for n in range(NUM_RECORDED) if num_needed(labels[:n], ask(rule, bound=True)) == 0)
+        assert length_of(question, ask(rule, bound=True)) == next(one_by_one, NUM_RECORDED)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -112,8 +153,10 @@ def esc_answer(answers: list[str | None], width: int) -> str | None:
 def test_early_stopping_answers_with_the_window_that_agreed(name: str) -> None:
     for question in questions(name):
         ballots = [Ballot(sample_index=index, answer=answer) for index, answer in enumerate(question["answers"])]
-        length = counting.stop(ballots, ask("esc_w5"))
-        counted = counting.count(ballots[:length], ask("esc_w5"), is_satisfied=length is not None)
+        stop = counting.stop(ballots, ask("esc_w5"))
+        decisive = ballots[: stop.length] if stop else ballots
+        reason = stop.reason if stop else StopReason.EXHAUSTED
+        counted = counting.count(decisive, ask("esc_w5"), reason=reason)
         assert counted.result.answer == esc_answer(question["answers"], 5)
 
 
@@ -121,6 +164,6 @@ def test_on_the_record_the_window_and_the_overall_majority_part_now_and_then() -
     parted = 0
     for name in FILES:
         for question in questions(name):
-            length = shortest_stop(labels_of(question["answers"]), ask("esc_w5"), AS_WRITTEN) or NUM_RECORDED
+            length = length_of(question, ask("esc_w5"))
             parted += esc_answer(question["answers"], 5) != winner(question["answers"][:length])
     assert parted == 4

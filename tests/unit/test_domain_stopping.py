@@ -7,9 +7,20 @@ from hypothesis import strategies as st
 
 from conclave.domain import stopping
 from conclave.domain.equivalence import EQUIVALENCES
-from conclave.domain.stopping import STOPPING_RULES, leader_confidence, next_wave, num_needed, shortest_stop, window
+from conclave.domain.stopping import (
+    STOPPING_RULES,
+    Stop,
+    bound,
+    leader_confidence,
+    next_wave,
+    num_needed,
+    shortest_stop,
+)
+from conclave.domain.stopping.bayes_factor import factor_of_leading, probability_of_leading
+from conclave.domain.stopping.early_stopping import window
+from conclave.domain.stopping.likelihood_ratio import mixture_ratio
 from conclave.testing import events as made
-from schemas.values import Ask
+from schemas.values import Ask, StopReason
 
 ANSWERS = ["a", "b", "c", ""]
 AS_WRITTEN = EQUIVALENCES["verbatim"]
@@ -23,11 +34,28 @@ asks = st.builds(
             "stop_confidence": st.sampled_from([0.0, 0.5, 0.8, 0.95, 0.99, 1.0]),
             "window": st.integers(1, 7).map(float),
             "lead": st.integers(1, 6).map(float),
+            "contested_lead": st.integers(0, 8).map(float),
+            "first": st.integers(1, 5).map(float),
+            "share": st.sampled_from([0.0, 0.5, 0.75, 1.0]),
+            "p1": st.sampled_from([0.6, 0.8, 0.95]),
+            "alpha": st.sampled_from([0.01, 0.1, 0.4]),
+            "factor": st.sampled_from([1.0, 5.0, 30.0]),
+            "concentration": st.sampled_from([0.1, 0.3, 1.0]),
+            "bound": st.sampled_from([0.0, 1.0]),
         }
     ),
     max_samples=st.integers(1, 64),
 )
-open_asks = asks.filter(lambda ask: ask.stopping != "fixed")
+
+# The rules alone, without the bound that ends sampling whatever they say.
+open_asks = asks.filter(lambda ask: ask.stopping != "fixed" and not ask.params["bound"])
+bound_asks = asks.filter(lambda ask: ask.stopping != "early_stopping" and ask.params["bound"] == 1)
+
+
+def stop_of(answers: list[str], ask: Ask) -> int | None:
+    """How many samples there are when sampling ends."""
+    stop = shortest_stop(answers, ask, AS_WRITTEN)
+    return stop.length if stop else None
 
 
 def ask(stopping: str, max_samples: int = 16, **params: float) -> Ask:
@@ -67,23 +95,42 @@ def test_early_stopping_takes_windows_one_after_the_other() -> None:
         3,
     ]
     # Three in a row, but across two windows.
-    assert shortest_stop(["a", "b", "b", "b", "c", "c"], rule, AS_WRITTEN) is None
-    assert shortest_stop(["a", "b", "b", "c", "c", "c"], rule, AS_WRITTEN) == 6
+    assert stop_of(["a", "b", "b", "b", "c", "c"], rule) is None
+    assert stop_of(["a", "b", "b", "c", "c", "c"], rule) == 6
 
 
 def test_ahead_by_k_counts_the_lead_over_the_runner_up() -> None:
-    assert shortest_stop(["a", "b", "a", "a", "a", "a"], ask("ahead_by_k", lead=3), AS_WRITTEN) == 5
+    assert stop_of(["a", "b", "a", "a", "a", "a"], ask("ahead_by_k", lead=3)) == 5
+
+
+def test_a_contested_lead_is_larger_than_one_that_nobody_contests() -> None:
+    rule = ask("ahead_by_k", lead=2, contested_lead=4)
+    assert stop_of(["a", "a", "a", "a"], rule) == 2
+    assert stop_of(["a", "b", "a", "a", "a", "a", "a"], rule) == 6
+
+
+def test_doubling_judges_at_4_8_and_16_samples_only() -> None:
+    rule = ask("doubling", max_samples=64, share=0.75)
+    assert [num_needed(answers, rule) for answers in ([], ["a"], ["a", "b"], ["a", "b", "c"], ["a"] * 3 + ["b"])] == [
+        4, 3, 2, 5, 0,
+    ]  # fmt: skip
+    assert stop_of(["a", "b", "a", "c", *"aaaa"], rule) == 8
+    assert num_needed([""] * 4, rule) == 12  # of 8 the four others can be three quarters no more
 
 
 def test_a_fixed_number_is_drawn_whatever_the_answers_say() -> None:
     rule = ask("fixed", max_samples=8)
-    assert (next_wave([], rule), next_wave(["a"] * 8, rule), shortest_stop(["a"] * 8, rule, AS_WRITTEN)) == (8, 0, None)
+    assert (next_wave([], rule), next_wave(["a"] * 8, rule), shortest_stop(["a"] * 8, rule, AS_WRITTEN)) == (
+        8,
+        0,
+        None,
+    )
 
 
-@given(answer_lists, asks)
+@given(answer_lists, open_asks | bound_asks)
 def test_the_shortest_stop_is_the_first_satisfied_prefix(answers: list[str], ask: Ask) -> None:
     satisfied = [length for length in range(len(answers) + 1) if num_needed(answers[:length], ask) == 0]
-    assert shortest_stop(answers, ask, AS_WRITTEN) == (satisfied[0] if satisfied else None)
+    assert stop_of(answers, ask) == (satisfied[0] if satisfied else None)
 
 
 @given(answer_lists, open_asks, st.data())
@@ -114,3 +161,69 @@ def test_a_wave_is_never_more_than_the_policy_allows(answers: list[str], ask: As
 @given(answer_lists)
 def test_a_sample_without_an_answer_votes_for_nobody(answers: list[str]) -> None:
     assert stopping.top_two(answers) == stopping.top_two([answer for answer in answers if answer])
+
+
+@pytest.mark.parametrize(("leader", "runner_up"), [(1, 0), (3, 1), (5, 5), (12, 7)])
+def test_the_mixture_ratio_is_the_average_over_all_probabilities_above_a_half(leader: int, runner_up: int) -> None:
+    steps = 20_000
+    points = (0.5 + (step + 0.5) / (2 * steps) for step in range(steps))
+    average = sum((2 * p) ** leader * (2 * (1 - p)) ** runner_up for p in points) / steps
+    assert mixture_ratio(leader, runner_up) == pytest.approx(average, rel=1e-6)
+
+
+def test_sprt_waits_for_walds_upper_boundary() -> None:
+    rule = ask("sprt", max_samples=40, p1=0.8, alpha=0.05, beta=0.2)  # log 16 / log 1.6 = 5.9
+    assert num_needed([], rule) == 6
+    assert num_needed(["a"] * 6, rule) == 0
+    assert num_needed(["a"] * 6 + ["b"], rule) == 2  # log 16 + log 2.5 over log 1.6 = 7.8
+
+
+@pytest.mark.parametrize(
+    ("votes", "concentration", "probability"),
+    # Of two, P(Beta(a, b) > 1/2); of three alike, a third.
+    [((3,), 1.0, 1 - 2**-3), ((1,), 1.0, 0.5), ((1, 1), 1.0, 1 / 3), ((2, 1), 1.0, 1 - 2 * 0.25 + 1 / 9)],
+)
+def test_the_probability_of_leading_is_that_of_the_largest_dirichlet_share(
+    votes: tuple[int, ...], concentration: float, probability: float
+) -> None:
+    assert probability_of_leading(votes, concentration) == pytest.approx(probability, abs=2e-4)
+
+
+def test_a_bayes_factor_heeds_all_answers_and_not_the_first_two_only() -> None:
+    assert factor_of_leading((6, 4, 4), 0.3) < factor_of_leading((6, 4), 0.3)
+
+
+@given(answer_lists, bound_asks, st.data())
+def test_what_the_bound_spares_could_not_have_changed_the_winner(
+    answers: list[str], ask: Ask, data: st.DataObject
+) -> None:
+    stop = shortest_stop(answers, ask, AS_WRITTEN)
+    if stop is None or stop.reason is StopReason.CONFIDENT:
+        return
+    seen = answers[: stop.length]
+    num_left = ask.max_samples - stop.length
+    assert num_left > 0
+    rest = data.draw(st.lists(st.sampled_from(ANSWERS), min_size=num_left, max_size=num_left))
+    assert max("abc", key=[*seen, *rest].count) == max("abc", key=seen.count)
+    assert [*seen, *rest].count(max("abc", key=seen.count)) > sorted(map([*seen, *rest].count, "abc"))[-2]
+
+
+@given(answer_lists, bound_asks)
+def test_the_bound_never_asks_for_more_than_the_rule(answers: list[str], ask: Ask) -> None:
+    without = Ask(form="any", stopping=ask.stopping, max_samples=ask.max_samples, params={**ask.params, "bound": 0.0})
+    assert num_needed(answers, ask) <= num_needed(answers, without)
+
+
+def test_a_lead_of_weights_is_safe_once_what_is_left_weighs_less() -> None:
+    settled = Ask(form="any", stopping="fixed", max_samples=6, params={"bound": 1.0})
+    assert shortest_stop(["a", "a", "b", "a"], settled, AS_WRITTEN) is None
+    assert shortest_stop(["a", "a", "a", "b", "a"], settled, AS_WRITTEN) == Stop(5, StopReason.SETTLED)
+    assert shortest_stop(["a", "a", "a", "a"], settled, AS_WRITTEN) == Stop(4, StopReason.SETTLED)
+    assert shortest_stop(["a", "a", "a", "a"], settled, AS_WRITTEN, [0.5, 0.5, 0.5, 0.5]) is None
+    assert bound.num_needed(["a", "a", "a", "a"], [0.5] * 4, settled) == 1
+
+
+def test_the_window_that_would_decide_is_waited_for_whatever_the_lead() -> None:
+    rule = ask("early_stopping", max_samples=10, window=4)
+    assert num_needed(["a", "a", "a", "b"], rule) == 4  # bbbb would make it b
+    assert stop_of(["a", "a", "a", "b", "a", "a", "c", "a"], rule) == 8  # only two are left, and a leads by four

@@ -75,3 +75,13 @@ def test_one_more_vote_for_the_winner_keeps_it_winning(drawn: list[str | None], 
     winner = majority(ballots(*drawn)).answer
     more = [*drawn[:position], winner, *drawn[position:]]
     assert majority(ballots(*more)).answer == winner
+
+
+def test_without_a_quorum_there_is_no_answer_and_the_tally_says_who_said_what() -> None:
+    cast = ballots("a", "a", "b", "c", None)
+    labels = [ballot.answer or "" for ballot in cast]
+    for share, outcome, answer in ((0.5, Outcome.MAJORITY, "a"), (0.51, Outcome.NO_ANSWER, None)):
+        ask = Ask(form="any", voting="quorum", params={"quorum": share})
+        result = voting.VOTING_RULES["quorum"].decide(cast, labels, ask)
+        assert (result.outcome, result.answer) == (outcome, answer)
+        assert [(row.answer, row.votes) for row in result.tally] == [("a", 2), ("b", 1), ("c", 1)]

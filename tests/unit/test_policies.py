@@ -83,7 +83,7 @@ def test_a_digest_changes_with_whatever_a_policy_says_and_with_nothing_else(tmp_
         ("", "mine.toml: prompt_set: expected a value, got nothing"),
         (GOOD + 'stoping = "fixed"', "mine.toml: asks.whole.stoping: expected no such field; there are: form, program"),
         (GOOD + 'stopping = "never"', "mine.toml: asks.whole.stopping: expected one of fixed, adaptive_consistency"),
-        (GOOD + 'voting = "loudest"', "mine.toml: asks.whole.voting: expected one of majority, got loudest"),
+        (GOOD + 'voting = "loudest"', "mine.toml: asks.whole.voting: expected one of majority, quorum, got loudest"),
         (GOOD + 'equivalence = "x"', "mine.toml: asks.whole.equivalence: expected one of short_answer"),
         (GOOD + 'weighing = "x"', "mine.toml: asks.whole.weighing: expected one of alike"),
         (GOOD + 'confidence = "x"', "mine.toml: asks.whole.confidence: expected one of lead"),
@@ -102,7 +102,7 @@ def test_a_digest_changes_with_whatever_a_policy_says_and_with_nothing_else(tmp_
         (GOOD + "temperature = nan", "mine.toml: asks.whole.temperature: expected a finite number, got nan"),
         (GOOD + 'temperature = "hot"', "mine.toml: asks.whole.temperature: expected `float`, got 'hot'"),
         (GOOD + "calibration = [0.5]", "mine.toml: asks.whole: expected `calibration` must have no points or at least two"),
-        (GOOD + "params = { widow = 3 }", "mine.toml: asks.whole.params.widow: expected one of stop_confidence, got 3"),
+        (GOOD + "params = { widow = 3 }", "mine.toml: asks.whole.params.widow: expected one of stop_confidence, bound, got 3"),
         (
             GOOD + "params = { stop_confidence = 2 }",
             "mine.toml: asks.whole.params.stop_confidence: expected a number from 0 to 1, got 2",

@@ -347,3 +347,24 @@ def test_what_the_voter_says_can_be_read_back_from_its_topics() -> None:
         assert event is not None
         topic = flow.topic_of(type(event))
         assert codec.decode(topic, codec.versioned_type(type(event)), codec.encode(event)) == event
+
+
+def test_a_leader_that_the_samples_left_cannot_catch_ends_sampling_as_settled() -> None:
+    context = made.context(made.ask(max_samples=5, params={"stop_confidence": 1.0}))
+    in_hand = [made.decoded(context, index, 3, "4") for index in range(3)]
+    decision = VOTER.join(in_hand, made.NOW_MS)
+    assert isinstance(decision, Decision)
+    (verdict,) = decision.outputs
+    assert isinstance(verdict, StepDecided)
+    assert (verdict.stop_reason, verdict.answer, verdict.launched) == ("settled", "4", 3)
+
+
+def test_a_vote_without_a_quorum_comes_to_no_consensus_with_its_tally() -> None:
+    context = made.context(made.ask("fixed-8", max_samples=3, voting="quorum", params={"quorum": 0.5}))
+    in_hand = [made.decoded(context, index, 3, str(index)) for index in range(3)]
+    decision = VOTER.join(in_hand, made.NOW_MS)
+    assert isinstance(decision, Decision)
+    (verdict,) = decision.outputs
+    assert isinstance(verdict, StepDecided)
+    assert (verdict.outcome, verdict.stop_reason, verdict.answer) == (Outcome.NO_ANSWER, "no_consensus", None)
+    assert [row.votes for row in verdict.tally] == [1, 1, 1]

@@ -1,0 +1,44 @@
+"""What stopping rules read, and what a row of their table is."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from conclave.domain.params import Params
+from schemas.values import MAX_SAMPLES, Ask
+
+Labels = Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class StoppingRule:
+    """A row of `STOPPING_RULES`. `num_deciding` says how many of the last votes decide once the rule is satisfied: all, or
+    those that satisfied it."""
+
+    num_needed: Callable[[Labels, Ask], int]
+    params: Params = field(default_factory=dict)
+    num_deciding: Callable[[Ask], int] | None = None
+
+
+def votes_of(labels: Labels) -> list[int]:
+    """The votes of each answer, the most first."""
+    return sorted(Counter(label for label in labels if label).values(), reverse=True)
+
+
+def top_two(labels: Labels) -> tuple[int, int]:
+    """Votes of the leader and of the runner-up."""
+    leader, runner_up = 0, 0
+    for votes in votes_of(labels)[:2]:
+        leader, runner_up = (votes, runner_up) if not leader else (leader, votes)
+    return leader, runner_up
+
+
+def fewest(is_enough: Callable[[int], bool], least: int = 0) -> int:
+    """The smallest number from `least` on that is enough, `MAX_SAMPLES` when none below it is. More than enough is enough."""
+    low, high = least, MAX_SAMPLES
+    if low < high and is_enough(low):
+        return low
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_enough(middle) else (middle + 1, high)
+    return low
