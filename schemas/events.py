@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
 
+from schemas.experiments import ArmState, Assignment, Change, Experiment
 from schemas.ids import StepId, step_id
 from schemas.values import (
     MAX_CHUNK_CHARS,
@@ -105,7 +106,8 @@ class PlanMade(Event, frozen=True, kw_only=True):
     max_samples: SampleCount | None = None  # the request's own limit for the votes of its steps
     quality: Name | None = None  # the class by whose rule they end
     reasons: Annotated[dict[Label, Label], Meta(max_length=16)] = {}  # what spoke for this policy
-    weights_version: Count | None = None  # of the weights that the arm was drawn by
+    weights_version: Count | None = None  # of the weights that the arm was drawn by; 0: the shares at the beginning
+    assignment: Assignment | None = None  # by which experiment, if any
 
     def __post_init__(self) -> None:
         _check_steps(self.steps, first=0, at="$.steps")
@@ -348,15 +350,49 @@ class FeedbackGiven(Event, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class WeightsPublished(Event, frozen=True, kw_only=True):
-    """What feedback has taught: how an experiment's traffic is shared among its arms."""
+    """What feedback has taught: how an experiment's traffic is shared among its arms, and all that this follows from.
+
+    A version is a pure function of the version before, the definition of its revision, and what the record held at the
+    watermark. Each holds the digest of the one before, so that none can be changed, left out or put in unseen.
+    """
 
     experiment: Name
     version: Count
     allocation: Annotated[dict[Name, Probability], Meta(min_length=1, max_length=64)]
+    revision: Count = 0
+    reason: Name = "update"  # update, winner, guardrail
+    because: Label = ""  # the arm and metric that decided it, where one did
+    salt: Label = ""  # of the draws that go by it
+    states: dict[Name, ArmState] = {}  # by arm
+    as_of_ms: TimestampMs = 0  # windows that had passed by then had passed
+    watermark: dict[Label, Count] = {}  # topic/partition: how far the recorder had come
+    previous_digest: Label = ""
+    digest: Label = ""  # sha256 of all the rest
 
     def __post_init__(self) -> None:
         if abs(sum(self.allocation.values()) - 1.0) > 1e-6:
             raise ValueError("`allocation` must add up to 1 - at `$.allocation`")
+
+
+class ExperimentChanged(Event, frozen=True, kw_only=True):
+    """What was done to an experiment, by whom and why. The newest revision holds; its definition travels with it."""
+
+    experiment: Name
+    revision: Annotated[int, Meta(ge=1, le=2**53)]
+    change: Change
+    definition: Experiment
+    by: Label
+    why: ShortText
+    changed_ms: TimestampMs
+    arm: Name | None = None  # that all traffic goes to, for a promotion
+
+    def __post_init__(self) -> None:
+        if self.definition.name != self.experiment:
+            raise ValueError("`definition` is of another experiment - at `$.definition.name`")
+        if (self.change is Change.PROMOTE) is not (self.arm is not None):
+            raise ValueError("`arm` must be given for a promotion, and for nothing else - at `$.arm`")
+        if self.arm is not None and self.arm not in self.definition.arms:
+            raise ValueError(f"`arm` must be one of the arms, got {self.arm} - at `$.arm`")
 
 
 def _check_launched(sample_index: int, launched: int) -> None:

@@ -21,6 +21,7 @@ class Topic(StrEnum):
     ANSWERS = "reasoning.answers"
     CONTROL = "reasoning.control"
     FEEDBACK = "reasoning.feedback"
+    EXPERIMENTS = "reasoning.experiments"
     WEIGHTS = "reasoning.weights"
     TEXTS = "reasoning.texts"
 
@@ -57,6 +58,7 @@ TOPICS: tuple[TopicRow, ...] = (
     TopicRow(Topic.CONTROL,  Key.STEP,    (e.StepClosed,), "decoder",
              cleanup="compact,delete", retention_days=1.0, is_broadcast=True),
     TopicRow(Topic.FEEDBACK, Key.REQUEST, (e.FeedbackGiven,), "recorder"),
+    TopicRow(Topic.EXPERIMENTS, Key.EXPERIMENT, (e.ExperimentChanged,), "decomposer", cleanup="compact", is_broadcast=True),
     TopicRow(Topic.WEIGHTS,  Key.EXPERIMENT, (e.WeightsPublished,), "decomposer", cleanup="compact", is_broadcast=True),
 )
 # fmt: on
@@ -86,13 +88,14 @@ class ServiceRow(Struct, frozen=True):
 # fmt: off
 SERVICES: dict[str, ServiceRow] = {row.name: row for row in (
     ServiceRow("decomposer", (Topic.REQUESTS,), (e.PlanMade, e.SampleRequested, e.RequestFailed, e.ReasoningRequested),
-               broadcasts=(Topic.WEIGHTS,)),
+               broadcasts=(Topic.EXPERIMENTS, Topic.WEIGHTS)),
     ServiceRow("decoder",    (Topic.SAMPLES,),  (e.PathDecoded, e.PathFailed, e.TextStored),
                broadcasts=(Topic.CONTROL,), needs_model=True),
     ServiceRow("voter",      (Topic.PATHS,),    (e.StepDecided, e.SampleRequested, e.StepClosed, e.TallyCarried)),
     ServiceRow("aggregator", (Topic.STEPS,),
                (e.AnswerReached, e.RequestFailed, e.SampleRequested, e.StepClosed, e.ThoughtCarried)),
-    ServiceRow("recorder",   (Topic.REQUESTS, Topic.STEPS, Topic.PATHS, Topic.TEXTS, Topic.ANSWERS, Topic.FEEDBACK), (),
+    ServiceRow("recorder",
+               (Topic.REQUESTS, Topic.STEPS, Topic.PATHS, Topic.TEXTS, Topic.ANSWERS, Topic.FEEDBACK, Topic.EXPERIMENTS), (),
                needs_postgres=True),
     ServiceRow("gateway",    (), (e.ReasoningRequested, e.FeedbackGiven), broadcasts=(Topic.ANSWERS,),
                needs_postgres=True, serves_web=True),

@@ -3,10 +3,12 @@
 import hypothesis.strategies as st
 import msgspec
 
+from schemas import experiments as x
 from schemas import values as v
 from schemas.events import (
     AnswerReached,
     Event,
+    ExperimentChanged,
     FeedbackGiven,
     PathDecoded,
     PathFailed,
@@ -118,6 +120,39 @@ plans = st.builds(
     max_samples=st.none() | st.integers(1, 256),
     reasons=st.dictionaries(texts, texts, max_size=2),
     weights_version=st.none() | counts,
+    assignment=st.none()
+    | st.builds(x.Assignment, experiment=names, revision=counts, unit=texts, draw=st.integers(0, 2**53 - 1)),
+)
+metrics = st.builds(
+    x.Metric,
+    name=names,
+    raters=st.lists(st.sampled_from(x.Rater), max_size=2).map(tuple),
+    missing=st.none() | shares,
+    limit=st.none() | st.floats(0.1, 1e6),
+)
+
+
+def experiments_of(arms: list[str]) -> st.SearchStrategy[x.Experiment]:
+    """An experiment with arms of these names."""
+    return st.builds(
+        x.Experiment,
+        name=names,
+        arms=st.just({name: x.Arm(policy=name) for name in arms}),
+        control=st.sampled_from(arms),
+        mode=st.sampled_from(x.Mode),
+        unit=texts.filter(bool),
+        only_tags=st.dictionaries(texts, texts, max_size=2),
+        goal=metrics,
+        guardrails=st.lists(st.builds(x.Guardrail, metric=metrics, at_least=shares), max_size=2).map(tuple),
+        holdout=st.floats(0, 0.9),
+        floor=st.floats(0, 0.05),
+        discount=st.floats(0.5, 1),
+        salt=texts,
+    )
+
+
+experiments = st.lists(names.filter(lambda name: name != x.HOLDOUT), min_size=2, max_size=5, unique=True).flatmap(
+    experiments_of
 )
 verdicts = st.builds(
     StepDecided,
@@ -250,6 +285,18 @@ EVENTS: dict[type, st.SearchStrategy[Event]] = {
     ),
     FeedbackGiven: st.builds(
         FeedbackGiven, request_id=request_ids, reward=shares, right_answer=answers, comment=answers, source=texts
+    ),
+    ExperimentChanged: experiments.flatmap(
+        lambda each: st.builds(
+            ExperimentChanged,
+            experiment=st.just(each.name),
+            revision=st.integers(1, 1000),
+            change=st.sampled_from([x.Change.START, x.Change.STOP, x.Change.KILL]),
+            definition=st.just(each),
+            by=texts,
+            why=texts,
+            changed_ms=_times,
+        )
     ),
     WeightsPublished: st.builds(
         WeightsPublished, experiment=names, version=counts, allocation=names.map(lambda name: {name: 1.0})

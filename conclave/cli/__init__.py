@@ -18,6 +18,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "publish": ("conclave.cli.publishing", "publish"),
     "trace": ("conclave.cli.tracing", "trace"),
     "policies": ("conclave.cli.policies", "policies"),
+    "experiment": ("conclave.cli.experiments", "experiment"),
     "topics": ("conclave.cli.operating", "topics"),
     "prepare": ("conclave.prepare", "prepare"),
     "check": ("conclave.cli.operating", "check"),

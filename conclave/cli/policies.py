@@ -25,7 +25,7 @@ def policies() -> None:
 @click.option("--json", "as_json", is_flag=True, help="A JSON array.")
 def list_all(as_json: bool) -> int:
     """List the policies. Exit status 1 when any file is wrong: then a decomposer takes none of them."""
-    found, problems = _load(None)
+    found, problems = load_policies(None)
     rows = [
         (
             row.policy.name,
@@ -49,7 +49,7 @@ def list_all(as_json: bool) -> int:
 @click.argument("reference", metavar="NAME[@VERSION]")
 def show(reference: str) -> None:
     """Show a policy as it travels: every default filled in, with its digest."""
-    found, _ = _load(None)
+    found, _ = load_policies(None)
     policy = found.find(reference)
     if policy is None:
         raise click.ClickException(f"no policy {reference!r}; there are: {', '.join(found.names)}")
@@ -60,13 +60,13 @@ def show(reference: str) -> None:
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
 def check(folder: Path | None) -> int:
     """Check the policies that ship together with those of FOLDER. Exit status 1, and a line a problem, when any is wrong."""
-    found, problems = _load(folder)
+    found, problems = load_policies(folder)
     if not problems:
         click.echo(f"{len(found.rows)} policies, all sound")
     return _tell(problems)
 
 
-def _load(folder: Path | None) -> tuple[PolicySet, list[Problem]]:
+def load_policies(folder: Path | None) -> tuple[PolicySet, list[Problem]]:
     """As the decomposer would. Raises: Misconfigured for prompt sets or extensions that are wrong themselves."""
     load_extensions(named_in(os.environ.get(SETTING, "")))
     prompt_sets = prompts.available(_named(_PROMPTS), tools=TOOLS)

@@ -44,7 +44,7 @@ class Read:
 def read(path: Path) -> tuple[Read | None, list[Problem]]:
     """The policy in a file, None when there is none to be had, and what is wrong with the file."""
     try:
-        table = _toml(path)
+        table = toml(path)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
         return None, [Problem(str(path), "", "a policy in TOML", f"{error}"[:300])]
     reader = _Reader(str(path))
@@ -72,7 +72,8 @@ def digest(policy: Policy) -> str:
     return blake2b(said, digest_size=8).hexdigest()
 
 
-def _toml(path: Path) -> dict[str, Any]:
+def toml(path: Path) -> dict[str, Any]:
+    """The table in a file. Raises: OSError, UnicodeDecodeError, ValueError or RecursionError for what is none."""
     with path.open("rb") as file:
         content = file.read(_MAX_FILE_BYTES + 1)
     if len(content) > _MAX_FILE_BYTES:

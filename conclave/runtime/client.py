@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from conclave.runtime import dead_letters
 from conclave.runtime.dead_letters import DeadLetter
 from conclave.runtime.kafka import Admin, LogReader, PlainProducer
-from conclave.runtime.record import Output, Tp, output_of
+from conclave.runtime.record import Output, Record, Tp, output_of
 from schemas import codec, flow
 from schemas.codec import UnreadableEvent
 from schemas.events import Event
@@ -65,6 +65,21 @@ class Client:
         finally:
             await reader.stop()
 
+    async def whole(self, topic: Topic) -> list[Event]:
+        """Every event that the log has of a topic up to now, in the order of each partition."""
+        reader = LogReader(self.bootstrap_servers)
+        await reader.start()
+        try:
+            partitions = await reader.partitions(topic.value)
+            ends = await reader.end_offsets(partitions)
+            reader.assign(await reader.begin_offsets(partitions))
+            events: list[Event] = []
+            while any([await reader.position(tp) < ends[tp] for tp in partitions]):
+                events += _readable(await reader.poll(timeout_ms=200))
+            return events
+        finally:
+            await reader.stop()
+
     async def topics(self) -> list[TopicState]:
         """Every topic of the pipeline that the broker has."""
         reader = LogReader(self.bootstrap_servers)
@@ -111,11 +126,18 @@ def _output(event: Event, event_id: str | None) -> Output:
 async def _events(reader: LogReader) -> AsyncIterator[tuple[str, Event]]:
     while True:
         for record in await reader.poll(timeout_ms=500):
-            try:
-                event = codec.read(record.topic, record.headers, record.value)
-            except UnreadableEvent:
-                continue
-            yield record.topic, event
+            for event in _readable([record]):
+                yield record.topic, event
+
+
+def _readable(records: Iterable[Record]) -> list[Event]:
+    events = []
+    for record in records:
+        try:
+            events.append(codec.read(record.topic, record.headers, record.value))
+        except UnreadableEvent:
+            continue
+    return events
 
 
 async def _state(

@@ -12,6 +12,7 @@ import msgspec
 from conclave.domain.recorded import RecordedEvent
 from schemas.events import (
     AnswerReached,
+    ExperimentChanged,
     FeedbackGiven,
     PathDecoded,
     PathFailed,
@@ -33,7 +34,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "request_payloads": ("request_id", "asked_at", "question", "tags"),
     "plans": (
         "request_id", "asked_at", "planned_at", "strategy", "arm", "propensity", "policy", "num_steps", "deadline_at",
-        "policy_digest", "weights_version",
+        "policy_digest", "weights_version", "experiment", "revision", "unit", "draw", "log_partition", "log_offset",
     ),
     "plan_payloads": ("request_id", "asked_at", "reasons"),
     "steps": ("request_id", "asked_at", "step_index", "depends_on", "ask", "mark"),
@@ -58,15 +59,23 @@ TABLES: dict[str, tuple[str, ...]] = {
     "verdict_payloads": ("request_id", "asked_at", "step_index", "tally"),
     "answers": (
         "request_id", "asked_at", "answered_at", "failure", "outcome", "answer", "confidence", "margin", "strategy", "arm",
-        "policy", "num_paths", "tokens_in", "tokens_out", "elapsed_ms", "answered_by",
+        "policy", "num_paths", "tokens_in", "tokens_out", "elapsed_ms", "answered_by", "log_partition", "log_offset",
     ),
     "answer_payloads": ("request_id", "asked_at", "message", "steps", "tally"),
-    "feedback": ("request_id", "asked_at", "event_id", "given_at", "reward", "source", "event_source"),
+    "feedback": (
+        "request_id", "asked_at", "event_id", "given_at", "reward", "source", "event_source", "log_partition", "log_offset",
+    ),
     "feedback_payloads": ("request_id", "asked_at", "event_id", "right_answer", "comment", "event_source"),
 }  # fmt: skip
 
-# What belongs to no request, and is kept for ever: policies, once each by digest.
-SHARED_TABLES: dict[str, tuple[str, ...]] = {"policies": ("digest", "name", "version", "recorded_at", "policy")}
+# What belongs to no request, and is kept for ever: policies, once each by digest, and what was done to experiments.
+SHARED_TABLES: dict[str, tuple[str, ...]] = {
+    "policies": ("digest", "name", "version", "recorded_at", "policy"),
+    "experiment_changes": (
+        "experiment", "revision", "event_id", "recorded_at", "change", "arm", "changed_at", "changed_by", "why", "digest",
+        "event",
+    ),
+}  # fmt: skip
 
 _MAX_INT = 2**31 - 1
 _MAX_KEY_CHARS = 256  # of a text in a key: two of them, four bytes a character, fit into an index row
@@ -101,6 +110,8 @@ def rows_of(batch: Iterable[RecordedEvent], days: Days = ALL_DAYS) -> Rows:
                 _failure(rows, each, each.event, days)
             case FeedbackGiven():
                 _feedback(rows, each, each.event)
+            case ExperimentChanged():
+                _experiment_change(rows, each, each.event)
             case _:
                 pass
     return rows
@@ -133,7 +144,11 @@ def _plan(rows: Rows, each: RecordedEvent, event: PlanMade) -> None:
     policy, recorded_at = event.policy, moment(each.recorded_ms)
     planned = (recorded_at, policy.strategy, event.arm, event.propensity, policy.name, len(event.steps))
     by = (_clean(policy.digest), event.weights_version)
-    rows["plans"].append((*key, *planned, moment(event.deadline_ms), *by))
+    assigned: Row = (None, None, None, None)
+    if event.assignment is not None:
+        of = event.assignment
+        assigned = (of.experiment, of.revision, _clean(of.unit), of.draw)
+    rows["plans"].append((*key, *planned, moment(event.deadline_ms), *by, *assigned, *_place(each)))
     rows["plan_payloads"].append((*key, _json(event.reasons)))
     if policy.digest:  # plans of version 1 had none
         rows["policies"].append((_clean(policy.digest), policy.name, policy.version, recorded_at, _json(policy)))
@@ -212,7 +227,7 @@ def _answer(rows: Rows, each: RecordedEvent, event: AnswerReached) -> None:
     reached = (None, event.outcome.value, _clean(event.answer), event.confidence, event.margin)
     by = (event.strategy, event.arm, event.policy)
     cost = (event.num_paths, event.tokens_in, event.tokens_out, event.elapsed_ms)
-    rows["answers"].append((*key, moment(each.recorded_ms), *reached, *by, *cost, event.answered_by))
+    rows["answers"].append((*key, moment(each.recorded_ms), *reached, *by, *cost, event.answered_by, *_place(each)))
     rows["answer_payloads"].append((*key, None, _json(event.steps), _json(event.tally)))
 
 
@@ -220,15 +235,26 @@ def _failure(rows: Rows, each: RecordedEvent, event: RequestFailed, days: Days) 
     key = (event.request_id, _asked_within(days, event.request_id, each))
     cost = (event.num_paths, event.tokens_in, event.tokens_out, event.elapsed_ms)
     reached = (event.failure.value, None, None, None, None)
-    rows["answers"].append((*key, moment(each.recorded_ms), *reached, None, None, None, *cost, None))
+    rows["answers"].append((*key, moment(each.recorded_ms), *reached, None, None, None, *cost, None, *_place(each)))
     rows["answer_payloads"].append((*key, _clean(event.message), "[]", "[]"))
 
 
 def _feedback(rows: Rows, each: RecordedEvent, event: FeedbackGiven) -> None:
     key = (event.request_id, asked_at(event.request_id), _key_text(each.event_id))
     source = _key_text(each.event_source)
-    rows["feedback"].append((*key, moment(each.recorded_ms), event.reward, _clean(event.source), source))
+    rows["feedback"].append((*key, moment(each.recorded_ms), event.reward, _clean(event.source), source, *_place(each)))
     rows["feedback_payloads"].append((*key, _clean(event.right_answer), _clean(event.comment), source))
+
+
+def _experiment_change(rows: Rows, each: RecordedEvent, event: ExperimentChanged) -> None:
+    key = (event.experiment, event.revision, _key_text(each.event_id), moment(each.recorded_ms))
+    done = (event.change.value, event.arm, moment(event.changed_ms), _clean(event.by), _clean(event.why))
+    rows["experiment_changes"].append((*key, *done, _clean(event.definition.digest), _json(event)))
+
+
+def _place(each: RecordedEvent) -> tuple[int, int]:
+    """Where in the log an event lay: what a version of the weights has seen is all below the recorder's offsets."""
+    return each.partition, each.offset
 
 
 def _asked_within(days: Days, request_id: str, each: RecordedEvent) -> datetime:

@@ -7,7 +7,8 @@ from conclave.domain.stopping import leader_confidence
 from conclave.domain.strategies import STRATEGIES
 from conclave.domain.thought import Conclude, Grow, Strategy, Thought, surest
 from conclave.policies import shipped
-from schemas.events import AnswerReached, PathDecoded, PathFailed, PlanMade, StepDecided
+from schemas.events import AnswerReached, ExperimentChanged, PathDecoded, PathFailed, PlanMade, StepDecided
+from schemas.experiments import Arm, Change, Experiment
 from schemas.ids import derived_request_id
 from schemas.values import (
     Ask,
@@ -160,3 +161,28 @@ def answer(text: str = "4", **changes: object) -> AnswerReached:
         "elapsed_ms": 50.0,
     }
     return AnswerReached(**(values | changes))  # type: ignore[arg-type]
+
+
+def experiment(**changes: object) -> Experiment:
+    """A comparison of the policies `default` and `single` by the rewards of requests; `changes` replace any of its fields."""
+    values: dict[str, object] = {
+        "name": "trial",
+        "arms": {"a": Arm(policy="default"), "b": Arm(policy="single")},
+        "control": "a",
+    }
+    return Experiment(**(values | changes))  # type: ignore[arg-type]
+
+
+def started(of: Experiment | None = None, revision: int = 1, **changes: object) -> ExperimentChanged:
+    """The start of an experiment; `changes` replace any of its fields."""
+    definition = of or experiment()
+    values: dict[str, object] = {
+        "experiment": definition.name,
+        "revision": revision,
+        "change": Change.START,
+        "definition": definition,
+        "by": "ann",
+        "why": "to see",
+        "changed_ms": NOW_MS,
+    }
+    return ExperimentChanged(**(values | changes))  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     service = Service("decomposer", settings, work, dependencies, Kafka(settings.bootstrap_servers))
     following = asyncio.create_task(policies.follow(), name="policies")
     try:
-        yield Parts(service, listener=decomposer, status=policies.status)
+        yield Parts(service, listener=decomposer, status=decomposer.status)
     finally:
         following.cancel()
         await asyncio.wait({following})

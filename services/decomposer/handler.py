@@ -21,19 +21,20 @@ from conclave.policies.current import CurrentPolicies
 from conclave.runtime.dead_letters import Cause, Reason
 from conclave.runtime.handler import Arrival
 from schemas.envelope import rfc3339
-from schemas.events import Event, ReasoningRequested, RequestFailed, WeightsPublished
+from schemas.events import Event, PlanMade, ReasoningRequested, RequestFailed
 from schemas.ids import asked_at_ms, derived_request_id
 from schemas.values import Policy, RequestFailure
 from services.decomposer.claims import claimed_request_id, record_named
+from services.decomposer.experiments import Experiments
 from services.decomposer.settings import DecomposerSettings
 
 
 class Decomposer:
-    """Handler of `reasoning.requests`, and listener to `reasoning.weights`."""
+    """Handler of `reasoning.requests`, and listener to `reasoning.experiments` and `reasoning.weights`."""
 
     def __init__(self, settings: DecomposerSettings, policies: CurrentPolicies) -> None:
         self._settings, self._policies = settings, policies
-        self._weights: dict[str, WeightsPublished] = {}
+        self._experiments = Experiments(policies.find)
 
     async def handle(self, event: Event, arrival: Arrival) -> Sequence[Event]:
         """The plan of a request and its first samples, or the request under its own key.
@@ -48,7 +49,7 @@ class Decomposer:
         if arrival.key != request_id:
             return [event]
         self._check_time(request_id, arrival)
-        plan = planning.plan(event, request_id, self._policy(event), arrival.recorded_ms)
+        plan = self._plan(event, request_id, arrival.recorded_ms)
         contexts = [planning.step_context(plan, step) for step in plan.steps]
         return [plan, *(sample for context in contexts for sample in planning.first_wave(context))]
 
@@ -89,16 +90,20 @@ class Decomposer:
         return replace(event, request_id=_request_id(event, arrival))
 
     def hear(self, event: Event) -> None:
-        """Keeps the newest weights of each experiment."""
-        if isinstance(event, WeightsPublished):
-            known = self._weights.get(event.experiment)
-            if known is None or event.version >= known.version:
-                self._weights[event.experiment] = event
+        """Keeps the newest definition and weights of each experiment."""
+        self._experiments.hear(event)
 
-    def weights_version(self, experiment: str) -> int | None:
-        """The version of the weights in force for an experiment; None before any was heard."""
-        weights = self._weights.get(experiment)
-        return weights.version if weights else None
+    def status(self) -> dict[str, object]:
+        """What /ready says."""
+        return self._policies.status() | self._experiments.status()
+
+    def _plan(self, event: ReasoningRequested, request_id: str, recorded_ms: int) -> PlanMade:
+        """By the policy that the request names; by an experiment's arm where it names none and takes part in one."""
+        assigned = self._experiments.assigned(event, request_id) if event.policy is None else None
+        if assigned is None:
+            return planning.plan(event, request_id, self._policy(event), recorded_ms)
+        plan = planning.plan(event, request_id, assigned.policy, recorded_ms)
+        return replace(plan, **assigned.noted_in(plan))
 
     def _policy(self, event: ReasoningRequested) -> Policy:
         if event.quality is not None and event.quality not in QUALITIES:

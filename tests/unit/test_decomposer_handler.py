@@ -7,7 +7,7 @@ from conclave.runtime.dead_letters import Cause, Reason, cause_of
 from conclave.runtime.handler import Arrival
 from conclave.testing import events as made
 from schemas import codec
-from schemas.events import PlanMade, ReasoningRequested, RequestFailed, SampleRequested, WeightsPublished
+from schemas.events import PlanMade, ReasoningRequested, RequestFailed, SampleRequested
 from schemas.ids import asked_at_ms, derived_request_id, is_request_id
 from schemas.values import RequestFailure
 from services.decomposer.handler import Decomposer
@@ -160,14 +160,6 @@ def test_only_a_valid_request_under_its_own_key_counts_for_recognising_duplicate
 async def test_an_event_of_another_type_is_rejected(decomposer: Decomposer) -> None:
     with pytest.raises(Rejected, match="ce_type"):
         await decomposer.handle(made.verdict(), arrival())
-
-
-def test_the_newest_weights_heard_are_kept(decomposer: Decomposer) -> None:
-    assert decomposer.weights_version("ab") is None
-    for version in (3, 2):
-        decomposer.hear(WeightsPublished(experiment="ab", version=version, allocation={"a": 1.0}))
-    decomposer.hear(REQUEST)
-    assert decomposer.weights_version("ab") == 3
 
 
 @pytest.mark.parametrize("reference", ["default", "default@1"])

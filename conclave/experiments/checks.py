@@ -1,0 +1,34 @@
+"""An experiment against what it names: policies, metrics and the arms' shares."""
+
+from collections.abc import Iterator
+
+from conclave.domain.experiments.evidence import FIGURES
+from conclave.experiments.reading import Read
+from conclave.policies import PolicySet, Problem
+from schemas.experiments import Experiment, Metric
+
+_Found = tuple[str, str, str]  # field, expected, got
+
+
+def problems_of(read: Read, policies: PolicySet) -> list[Problem]:
+    """Everything that an experiment names and that is not there, or does not fit."""
+    return [Problem(str(read.path), *found) for found in _experiment(read.experiment, policies)]
+
+
+def _experiment(experiment: Experiment, policies: PolicySet) -> Iterator[_Found]:
+    for name, arm in experiment.arms.items():
+        if policies.find(arm.policy) is None:
+            yield f"arms.{name}.policy", f"one of {', '.join(policies.names)}, or one with its version", arm.policy
+        if arm.policy_digest:
+            yield f"arms.{name}.policy_digest", "no such field: it is computed", arm.policy_digest
+    if experiment.goal.name in FIGURES and experiment.goal.raters:
+        yield "goal.raters", f"none for {experiment.goal.name}: nobody rates it", ", ".join(experiment.goal.raters)
+    yield from _metric(experiment.goal, "goal")
+    for place, guardrail in enumerate(experiment.guardrails):
+        yield from _metric(guardrail.metric, f"guardrails[{place}].metric")
+
+
+def _metric(metric: Metric, at: str) -> Iterator[_Found]:
+    needs_limit = metric.name == "within_ms"
+    if needs_limit is (metric.limit is None):
+        yield f"{at}.limit", "milliseconds for within_ms, and nothing for any other metric", str(metric.limit)

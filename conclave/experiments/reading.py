@@ -1,0 +1,47 @@
+"""From an experiment's file to its value, with everything in which the file is not as an experiment should be."""
+
+import tomllib
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from conclave.experiments.structs import StructReader
+from conclave.policies.reading import Problem, toml
+from schemas.experiments import Experiment
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """An experiment as it was read: its value, what its file says it is for, and where the file is."""
+
+    experiment: Experiment
+    about: str
+    path: Path
+
+
+def read(path: Path) -> tuple[Read | None, list[Problem]]:
+    """The experiment in a file, None when there is none to be had, and what is wrong with the file."""
+    try:
+        table = toml(path)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
+        return None, [Problem(str(path), "", "an experiment in TOML", f"{error}"[:300])]
+    reader = StructReader()
+    about = table.pop("about", "")
+    if not isinstance(about, str):
+        reader.add("about", "a text", about)
+    for forbidden in ("name", "digest"):
+        if forbidden in table:
+            expected = "no such field: the file's name is the experiment's, its digest is computed"
+            reader.add(forbidden, expected, table.pop(forbidden))
+    experiment = reader.read(Experiment, {**table, "name": path.stem})
+    problems = [Problem(str(path), *found) for found in reader.found]
+    return (None if experiment is None else Read(experiment, str(about), path)), problems
+
+
+def digest(experiment: Experiment) -> str:
+    """What tells an experiment from every other one: 16 hexadecimal digits of all that it says, but its digest."""
+    said = msgspec.json.encode(replace(experiment, digest=""), order="deterministic")
+    return blake2b(said, digest_size=8).hexdigest()

@@ -1,0 +1,146 @@
+"""Experiments as values: what is compared, on whom, and by what. They travel whole in the event that starts them."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from schemas.values import Count, Label, Name, PolicyReference, Probability
+
+MAX_ARMS = 16
+HOLDOUT = "holdout"  # the arm of units that are kept out: the control's policy, and never part of what is learned
+REQUEST = "request"  # the unit of experiments that are not about people
+
+Positive = Annotated[float, Meta(gt=0.0)]
+Share = Annotated[float, Meta(gt=0.0, le=1.0)]
+Risk = Annotated[float, Meta(gt=0.0, lt=0.5)]
+
+
+class Mode(StrEnum):
+    """How an experiment shares out its traffic."""
+
+    FIXED = "fixed"  # the shares that it began with
+    BEST_ARM = "best_arm"  # to find the best arm soon: top-two probability sampling
+    REGRET = "regret"  # to lose little meanwhile: by each arm's probability of being the best
+
+
+class Rater(StrEnum):
+    """What kind of judge gives feedback."""
+
+    USER = "user"
+    EXPERT = "expert"
+    MODEL = "model"
+    PROGRAM = "program"
+
+
+class Change(StrEnum):
+    """What was done to an experiment."""
+
+    START = "start"  # also with another definition: the run before is over
+    STOP = "stop"  # no more assignments; feedback on those made still counts
+    KILL = "kill"  # the same, because it does harm
+    PROMOTE = "promote"  # all its traffic goes to one arm
+
+
+class Metric(Struct, frozen=True, kw_only=True):
+    """What is measured of a unit, from 0 to 1: feedback of this name, or a figure of the answer.
+
+    `answered` is 1 for a request with an answer; `within_ms` is 1 for an answer within `limit` milliseconds.
+    """
+
+    name: Name = "reward"
+    raters: Annotated[tuple[Rater, ...], Meta(max_length=8)] = ()  # whose feedback counts; () is everyone's
+    missing: Annotated[
+        Probability | None, Meta(description="what silence is worth once the window has passed; default: unknown")
+    ] = None
+    limit: Annotated[Positive | None, Meta(description="of within_ms, in milliseconds")] = None
+
+
+class Guardrail(Struct, frozen=True, kw_only=True):
+    """What must not get worse. An arm that breaks it, by an always-valid test, gives its traffic back to the control."""
+
+    metric: Metric
+    at_least: Probability | None = None
+    max_drop: Annotated[Probability | None, Meta(description="below the control's")] = None
+    risk: Annotated[Risk, Meta(description="of an alarm on an arm that keeps to it, however often it is looked at")] = (
+        0.01
+    )
+
+    def __post_init__(self) -> None:
+        if (self.at_least is None) is (self.max_drop is None):
+            raise ValueError("either `at_least` or `max_drop` must be given - at `$.at_least`")
+
+
+class Arm(Struct, frozen=True, kw_only=True):
+    """One of the policies that are compared."""
+
+    policy: PolicyReference
+    policy_digest: Label = ""  # of the policy as it was when the experiment began: another one is not served
+    share: Annotated[Share | None, Meta(description="at the beginning; all arms or none say it")] = None
+
+
+class Experiment(Struct, frozen=True, kw_only=True):
+    """A comparison of policies: arms, unit, goal, and the bounds within which traffic moves."""
+
+    name: Name
+    digest: Label = ""  # of all the rest
+    arms: Annotated[dict[Name, Arm], Meta(min_length=2, max_length=MAX_ARMS)]
+    control: Name
+    mode: Mode = Mode.FIXED
+    unit: Annotated[
+        Label, Meta(min_length=1, description="`request`, or the tag that names who is assigned: user, session, …")
+    ] = REQUEST
+    only_tags: Annotated[dict[Label, Label], Meta(max_length=16)] = {}  # of the requests that take part
+    goal: Metric = Metric()
+    guardrails: Annotated[tuple[Guardrail, ...], Meta(max_length=8)] = ()
+    window_s: Annotated[float, Meta(gt=0.0, le=90 * 86_400.0, description="in which feedback counts")] = 86_400.0
+    holdout: Annotated[float, Meta(ge=0.0, lt=1.0, description="share of units that are kept out")] = 0.0
+    floor: Annotated[float, Meta(ge=0.0, le=0.5, description="least share of an arm")] = 0.05
+    max_change: Annotated[Share, Meta(description="of a share, from one version of the weights to the next")] = 0.2
+    discount: Annotated[Share, Meta(description="what evidence is worth a period later")] = 1.0
+    period_s: Annotated[float, Meta(ge=1.0, le=90 * 86_400.0)] = 86_400.0
+    min_observations: Annotated[Count, Meta(description="of each arm, before shares move")] = 20
+    risk: Annotated[Risk, Meta(description="of naming an arm the best that is not")] = 0.05
+    salt: Label = ""  # "" is the name: another salt draws anew
+
+    def __post_init__(self) -> None:
+        if self.control not in self.arms:
+            raise ValueError(f"`control` must be one of the arms, got {self.control} - at `$.control`")
+        if HOLDOUT in self.arms:
+            raise ValueError("`holdout` is the name of the share that is kept out - at `$.arms`")
+        shares = [arm.share for arm in self.arms.values()]
+        given = [share for share in shares if share is not None]
+        if given and (len(given) != len(shares) or abs(sum(given) - 1.0) > 1e-6):
+            raise ValueError("the `share` of all arms, or of none, must be given, and add up to 1 - at `$.arms`")
+        if self.floor * len(self.arms) > 1.0 or any(share < self.floor for share in given):
+            raise ValueError(f"`floor` {self.floor:g} is more than an arm can have - at `$.floor`")
+
+
+class Assignment(Struct, frozen=True, kw_only=True):
+    """How a request came to its arm: all that it takes to draw it again. The plan has arm, propensity and weights version."""
+
+    experiment: Name
+    revision: Count
+    unit: Annotated[str, Meta(max_length=256)]
+    draw: Annotated[int, Meta(ge=0, lt=2**53, description="of sha256(salt, experiment, unit), out of 2**53")]
+
+
+class MetricCounts(Struct, frozen=True, kw_only=True):
+    """How many of an arm's units have said what of a metric. Sums are in millionths, so that they are exact."""
+
+    num_units: Count = 0
+    num_observed: Count = 0  # within the window, which has passed
+    num_early: Count = 0  # observed; the window is still open
+    num_pending: Count = 0  # silent so far
+    num_missing: Count = 0  # silent, and the window has passed
+    sum_micro: Count = 0  # of those observed
+    early_micro: Count = 0  # of those observed early
+
+
+class ArmState(Struct, frozen=True, kw_only=True):
+    """What is believed of an arm: a Beta distribution of its goal's mean, and its probability of being the best."""
+
+    alpha: Annotated[float, Meta(gt=0.0)]
+    beta: Annotated[float, Meta(gt=0.0)]
+    probability_best: Probability
+    counts: dict[Name, MetricCounts] = {}
