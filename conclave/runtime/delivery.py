@@ -24,9 +24,9 @@ class Delivery:
     def __str__(self) -> str:
         return f"{self.lane.tp}/{self.record.offset}"
 
-    def done(self, ending: Ending) -> None:
-        """Hands what became of the record to its lane's outbox, counts and logs it."""
-        _hand_over(self.lane, ending)
+    def done(self, ending: Ending, *, worked_s: float = 0.0) -> None:
+        """Hands what became of the record, after so many seconds of work, to its lane's outbox; counts and logs it."""
+        _hand_over(self.lane, ending, worked_s=worked_s)
         log.info(
             "message_handled",
             partition=str(self.lane.tp),
@@ -50,6 +50,6 @@ def group_done(lane: Lane, group: Group, ending: Ending) -> None:
     )
 
 
-def _hand_over(lane: Lane, ending: Ending) -> None:
-    lane.submit(ending.completion)
+def _hand_over(lane: Lane, ending: Ending, *, worked_s: float = 0.0) -> None:
+    lane.submit(ending.completion, worked_s=worked_s)
     metrics.MESSAGES.labels(lane.tp.topic, ending.outcome).inc(len(ending.completion.offsets))

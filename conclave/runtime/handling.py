@@ -67,11 +67,12 @@ class Handling:
         self._on_change()
 
     async def _handle(self, delivery: Delivery, event: Event) -> None:
-        record, attempt = delivery.record, 1
+        record, attempt, loop = delivery.record, 1, asyncio.get_running_loop()
+        started_s = loop.time()
         while True:
             try:
                 outputs = await self._attempt(event, self._publisher.arrival(record))
-                delivery.done(self._endings.handled(record, event, outputs))
+                delivery.done(self._endings.handled(record, event, outputs), worked_s=loop.time() - started_s)
                 return
             except LostDependency as error:
                 self._dependencies.lost(error.dependency, error.why)

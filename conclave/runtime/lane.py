@@ -11,6 +11,7 @@ finished work is durable, and the rest is sent again from the outbox. Nothing is
 """
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -32,6 +33,10 @@ _FLUSH_OFFSETS = 2_000  # a group may complete thousands of offsets with few rec
 
 # Between tries to open a lane: a rebalance is over in milliseconds, a broker that restarts in seconds.
 _REOPEN_S, _REOPEN_MAX_S = 0.05, 2.0
+
+# What has finished waits for company, so that a transaction has more to carry: at most so much of the time that its own work
+# took, and never longer than a person would notice (docs/decisions/0021).
+_COMPANY_SHARE, _COMPANY_MAX_S = 0.02, 0.05
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +75,8 @@ class Lane:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._must_reopen = False
+        self._due = 0.0  # on the event loop's clock: when what has finished waits no longer for company
+        self._num_waiting = 0  # for all to be flushed: nothing waits for company meanwhile
 
     @property
     def is_admitting(self) -> bool:
@@ -81,8 +88,10 @@ class Lane:
         """True while finished work is not durable yet."""
         return bool(self._outbox or self._flushing)
 
-    def submit(self, completion: Completion) -> None:
-        """Takes finished work; the next flush publishes and commits it."""
+    def submit(self, completion: Completion, *, worked_s: float = 0.0) -> None:
+        """Takes finished work that took `worked_s` seconds; the next flush publishes and commits it."""
+        due = asyncio.get_running_loop().time() + min(_COMPANY_MAX_S, _COMPANY_SHARE * worked_s)
+        self._due = min(self._due, due) if self._outbox else due
         self._outbox.append(completion)
         self._idle.clear()
         self._wake.set()
@@ -95,6 +104,8 @@ class Lane:
 
     async def until_flushed(self, limit_s: float) -> bool:
         """True once no finished work waits; False when it still does after `limit_s`."""
+        self._num_waiting += 1
+        self._wake.set()
         try:
             async with asyncio.timeout(limit_s):
                 while self.has_unflushed:
@@ -102,6 +113,8 @@ class Lane:
                     await self._idle.wait()
         except TimeoutError:
             return False
+        finally:
+            self._num_waiting -= 1
         return True
 
     async def run(self) -> None:
@@ -171,6 +184,7 @@ class Lane:
             await self._wake.wait()
             self._wake.clear()
             while self._outbox or self._must_reopen:
+                await self._until_due()
                 if self._must_reopen:
                     return "rebalance"
                 self._take()
@@ -185,6 +199,18 @@ class Lane:
                     log.debug("flush_outcome_unknown", partition=str(self.tp), error=str(error))
                     return "unknown_outcome"
             self._idle.set()
+
+    async def _until_due(self) -> None:
+        """Returns once a flush should wait no longer for what is about to finish."""
+        loop = asyncio.get_running_loop()
+        while not (self._must_reopen or self._num_waiting or len(self._outbox) >= MAX_FLUSH_RECORDS):
+            left_s = self._due - loop.time()
+            if left_s <= 0:
+                return
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._wake.wait()
 
     def _take(self) -> None:
         """Moves what finished first from the outbox into this flush, within its bounds; at least one completion."""
