@@ -91,7 +91,7 @@ class Scene:
             await asyncio.wait({lane})
 
         with quiet():
-            VirtualLoop().run_until_complete(run())
+            VirtualLoop().run_until_complete(run())  # type: ignore[abstract]
         return [(round(at_s, 6), number) for at_s, number in self.times.flushes]
 
 
