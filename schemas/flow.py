@@ -75,6 +75,7 @@ class ServiceRow(Struct, frozen=True):
     emits: tuple[type[e.Event], ...]
     broadcasts: tuple[Topic, ...] = ()
     needs_postgres: bool = False
+    asks_postgres: bool = False  # where it is there; without it the service does its work all the same
     needs_model: bool = False
     serves_web: bool = False  # for people and their programs, on a port besides that of /live and /ready
     package: str = "services"  # that its module is in; an operator's own may be in none
@@ -88,7 +89,7 @@ class ServiceRow(Struct, frozen=True):
 # fmt: off
 SERVICES: dict[str, ServiceRow] = {row.name: row for row in (
     ServiceRow("decomposer", (Topic.REQUESTS,), (e.PlanMade, e.SampleRequested, e.RequestFailed, e.ReasoningRequested),
-               broadcasts=(Topic.EXPERIMENTS, Topic.WEIGHTS)),
+               broadcasts=(Topic.EXPERIMENTS, Topic.WEIGHTS), asks_postgres=True),
     ServiceRow("decoder",    (Topic.SAMPLES,),  (e.PathDecoded, e.PathFailed, e.TextStored),
                broadcasts=(Topic.CONTROL,), needs_model=True),
     ServiceRow("voter",      (Topic.PATHS,),    (e.StepDecided, e.SampleRequested, e.StepClosed, e.TallyCarried)),

@@ -19,6 +19,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "trace": ("conclave.cli.tracing", "trace"),
     "policies": ("conclave.cli.policies", "policies"),
     "experiment": ("conclave.cli.experiments", "experiment"),
+    "routes": ("conclave.cli.routes", "routes_group"),
+    "router": ("conclave.cli.router", "router"),
     "topics": ("conclave.cli.operating", "topics"),
     "prepare": ("conclave.prepare", "prepare"),
     "check": ("conclave.cli.operating", "check"),

@@ -41,6 +41,8 @@ def _tree(found: dict[str, list[dict[str, Any]]], *, full: bool) -> Tree:
     request = found["request"][0]
     tree = Tree(Text(printable(f"{request['question']}")))
     tree.add(Text(_answer(request, found["steps"])))
+    for name, reason in _reasons(found.get("plan", [])).items():
+        tree.add(Text(in_one_line(f"{name}: {reason}"), style="dim"))
     flips = {(flip["step_index"], flip["sample_index"]) for flip in found["flips"]}
     leant_on = _leant_on(request, found["steps"])
     branches: dict[int, Tree] = {}
@@ -57,6 +59,12 @@ def _tree(found: dict[str, list[dict[str, Any]]], *, full: bool) -> Tree:
         said = f"feedback from {given['source']}: reward {given['reward']} {given['comment'] or ''}"
         tree.add(Text(in_one_line(said)))
     return tree
+
+
+def _reasons(plans: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """What spoke for the request's policy, as a router and others left it with the plan."""
+    reasons = plans[0]["reasons"] if plans else {}
+    return json.loads(reasons) if isinstance(reasons, str) else dict(reasons)
 
 
 def _answer(request: dict[str, Any], steps: Sequence[dict[str, Any]]) -> str:

@@ -1,5 +1,8 @@
 """From a request to a plan, and from a step to its samples."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from msgspec.structs import replace
 
 from conclave.domain import counting, thinking
@@ -11,7 +14,14 @@ from schemas.values import Ask, Policy, Step, StepContext
 MAX_DEADLINE_AHEAD_MS = 2 * 86_400_000
 
 
-def plan(request: ReasoningRequested, request_id: str, policy: Policy, asked_ms: int) -> PlanMade:
+def plan(
+    request: ReasoningRequested,
+    request_id: str,
+    policy: Policy,
+    asked_ms: int,
+    *,
+    reasons: Mapping[str, str] = MappingProxyType({}),
+) -> PlanMade:
     """The plan for a request: the steps that the policy's strategy asks first. Raises: Rejected when there are none."""
     return PlanMade(
         request_id=request_id,
@@ -23,6 +33,7 @@ def plan(request: ReasoningRequested, request_id: str, policy: Policy, asked_ms:
         deadline_ms=asked_ms + round(request.deadline_s * 1000),
         max_samples=request.max_samples,
         quality=request.quality,
+        reasons=dict(reasons),
     )
 
 

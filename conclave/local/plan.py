@@ -98,7 +98,7 @@ def environment_of(
     settings = {"CONCLAVE_HTTP_PORT": str(port)}
     if bootstrap_servers:
         settings["CONCLAVE_BOOTSTRAP_SERVERS"] = bootstrap_servers
-    if replica.row.needs_postgres and dsn:
+    if (replica.row.needs_postgres or replica.row.asks_postgres) and dsn:
         settings["CONCLAVE_POSTGRES_DSN"] = dsn
     if web_port is not None:
         settings["CONCLAVE_GATEWAY_PORT"] = str(web_port)

@@ -32,6 +32,18 @@ class CurrentPolicies:
         return self._policies.find(self._default if reference is None else reference)
 
     @property
+    def default(self) -> Policy:
+        """The one of requests that name none."""
+        found = self._policies.find(self._default)
+        assert found is not None  # a set without it is never taken over
+        return found
+
+    @property
+    def policies(self) -> PolicySet:
+        """All of them, as they are now."""
+        return self._policies
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names that a request may use."""
         return self._policies.names

@@ -47,7 +47,7 @@ def read(path: Path) -> tuple[Read | None, list[Problem]]:
         table = toml(path)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
         return None, [Problem(str(path), "", "a policy in TOML", f"{error}"[:300])]
-    reader = _Reader(str(path))
+    reader = _PolicyReader(str(path))
     about = reader.text(table.pop("about", ""), "about")
     name, _, version = path.stem.partition("@")
     if version and table.setdefault("version", _number(version)) != _number(version):
@@ -85,7 +85,7 @@ def _number(text: str) -> int | str:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
 
 
-class _Reader:
+class TableReader:
     """Converts tables field by field, so that all problems of a file are found and not only the first."""
 
     def __init__(self, file: str) -> None:
@@ -93,10 +93,12 @@ class _Reader:
         self.problems: list[Problem] = []
 
     def add(self, field: str, expected: str, got: object) -> None:
+        """Notes a problem."""
         shown = got if isinstance(got, str) and got == "nothing" else repr(got)
         self.problems.append(Problem(self._file, field, expected, str(shown)[:_SHOWN_CHARS]))
 
     def text(self, value: object, field: str) -> str:
+        """A text; "", with the problem noted, for anything else."""
         if isinstance(value, str):
             return value
         self.add(field, "a text", value)
@@ -111,22 +113,17 @@ class _Reader:
         values: dict[str, Any] = {}
         for name, field in known.items():
             if name in table:
-                values[name] = self._value(field.type, table[name], _under(at, name))
+                values[name] = self.value(field.type, table[name], _under(at, name))
             elif field.required:
                 self.add(_under(at, name), "a value", "nothing")
         return values
 
-    def _value(self, kind: Any, value: Any, at: str) -> Any:
-        if at == "budget" and isinstance(value, dict):
-            return self._made(Budget, value, at)
-        if at == "asks" and isinstance(value, dict) and value:
-            tables = {name: table for name, table in value.items() if isinstance(table, dict)}
-            for name in value.keys() - tables.keys():
-                self.add(f"asks.{name}", "an ask: a table", value[name])
-            return {name: self._made(Ask, table, f"asks.{name}") for name, table in tables.items()}
-        return self._converted(kind, value, at)
+    def value(self, kind: Any, value: Any, at: str) -> Any:
+        """A field's value as its type has it, None for what can't be converted; the reader of a kind of file knows its structs."""
+        return self.converted(kind, value, at)
 
-    def _made(self, kind: type[Struct], table: Mapping[str, Any], at: str) -> Struct | None:
+    def made(self, kind: type[Struct], table: Mapping[str, Any], at: str) -> Struct | None:
+        """A struct of a table; None, with the problems noted, when it can't be made."""
         num_before = len(self.problems)
         values = self.struct(kind, table, at)
         if len(self.problems) > num_before:
@@ -137,7 +134,8 @@ class _Reader:
             self.add(at, str(error), dict(table))
             return None
 
-    def _converted(self, kind: Any, value: Any, at: str) -> Any:
+    def converted(self, kind: Any, value: Any, at: str) -> Any:
+        """A value as msgspec makes it of TOML's; None, with the problem noted, when it can't."""
         if isinstance(value, float) and not math.isfinite(value):
             self.add(at, "a finite number", value)
             return None
@@ -146,6 +144,21 @@ class _Reader:
         except msgspec.ValidationError as error:
             self.add(at, str(error).removeprefix("Expected ").partition(" - at `$")[0].partition(", got ")[0], value)
             return None
+
+
+class _PolicyReader(TableReader):
+    """Knows the structs inside a policy."""
+
+    def value(self, kind: Any, value: Any, at: str) -> Any:
+        """A budget and asks, field by field."""
+        if at == "budget" and isinstance(value, dict):
+            return self.made(Budget, value, at)
+        if at == "asks" and isinstance(value, dict) and value:
+            tables = {name: table for name, table in value.items() if isinstance(table, dict)}
+            for name in value.keys() - tables.keys():
+                self.add(f"asks.{name}", "an ask: a table", value[name])
+            return {name: self.made(Ask, table, f"asks.{name}") for name, table in tables.items()}
+        return self.converted(kind, value, at)
 
 
 def _under(at: str, name: str) -> str:

@@ -11,6 +11,7 @@ Record = dict[str, Any]
 
 _TRACE = {
     "request": "SELECT * FROM request_summary WHERE request_id = :id",
+    "plan": "SELECT reasons FROM plan_payloads WHERE request_id = :id",
     "steps": """
         SELECT s.step_index, s.ask, s.mark, s.depends_on, p.question, p.fields, p.why, v.outcome, v.stop_reason,
                v.answer, v.confidence, v.margin, v.agreement,
@@ -30,7 +31,7 @@ _TRACE = {
 
 
 async def request_trace(dsn: str, request_id: str) -> dict[str, list[Record]]:
-    """Everything recorded of a request: `request` (empty when unknown), `steps`, `paths`, `turns`, `flips`, `feedback`.
+    """Everything recorded of a request: `request` (empty when unknown), `plan`, `steps`, `paths`, `turns`, `flips`, `feedback`.
 
     Raises: LostDependency.
     """

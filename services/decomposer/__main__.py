@@ -7,12 +7,14 @@ from contextlib import asynccontextmanager
 
 from conclave import prompts
 from conclave.policies.current import CurrentPolicies
+from conclave.routes.current import CurrentRouter
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.kafka import Kafka
 from conclave.runtime.process import Parts, main
 from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings, load
 from conclave.runtime.work import Handles
+from conclave.store.spending import Spending
 from conclave.tools import TOOLS
 from services.decomposer.handler import Decomposer
 from services.decomposer.settings import DecomposerSettings
@@ -25,15 +27,35 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     prompt_sets = prompts.available(own.prompts_dir, tools=TOOLS)
     folders = [own.policies_dir] if own.policies_dir else []
     policies = CurrentPolicies(own.default_policy, *folders, prompt_sets=prompt_sets)
-    decomposer = Decomposer(own, policies)
+    spending = Spending(own.postgres_dsn) if own.router is not None and own.postgres_dsn is not None else None
+    router = _router(own, policies, spending)
+    decomposer = Decomposer(own, policies, router)
     work = Handles(decomposer, request_key=decomposer.request_key)
     service = Service("decomposer", settings, work, dependencies, Kafka(settings.bootstrap_servers))
-    following = asyncio.create_task(policies.follow(), name="policies")
+    following = {asyncio.create_task(policies.follow(), name="policies")}
+    if router is not None:
+        following.add(asyncio.create_task(router.follow(), name="router"))
+    if spending is not None:
+        following.add(asyncio.create_task(spending.follow(), name="spending"))
+
     try:
         yield Parts(service, listener=decomposer, status=decomposer.status)
     finally:
-        following.cancel()
-        await asyncio.wait({following})
+        for task in following:
+            task.cancel()
+        await asyncio.wait(following)
+
+
+def _router(settings: DecomposerSettings, policies: CurrentPolicies, spending: Spending | None) -> CurrentRouter | None:
+    """The router that the settings name; None when they name none."""
+    if settings.router is None:
+        return None
+    folders = [settings.routes_dir] if settings.routes_dir else []
+    if spending is None:
+        return CurrentRouter(settings.router, *folders, policies=lambda: policies.policies)
+    return CurrentRouter(
+        settings.router, *folders, policies=lambda: policies.policies, tokens_last_hour=spending.tokens_last_hour
+    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 no id, an idempotency key elsewhere  ->  the same request under that key: equal ones come into one partition
 no id                                ->  the same request under an id of its own, to come back in its own partition
 an id that is not its record's key   ->  the same request under its id
-else                                 ->  PlanMade + the first wave of SampleRequested
+else                                 ->  PlanMade + the first wave of SampleRequested, by the policy that it names, else the
+                                         one that a router's rule gives it, else its experiment's arm, else the default
 impossible                           ->  dead letter + RequestFailed(invalid)
 unreadable, with a key or an id      ->  dead letter + RequestFailed(invalid)
 given up for any other cause         ->  dead letter + RequestFailed(no_answer)
@@ -16,14 +17,16 @@ from msgspec.structs import replace
 
 from conclave.domain import planning
 from conclave.domain.quality import QUALITIES
+from conclave.domain.routing import Choice
 from conclave.errors import Rejected
 from conclave.policies.current import CurrentPolicies
+from conclave.routes.current import CurrentRouter
 from conclave.runtime.dead_letters import Cause, Reason
 from conclave.runtime.handler import Arrival
 from schemas.envelope import rfc3339
 from schemas.events import Event, PlanMade, ReasoningRequested, RequestFailed
 from schemas.ids import asked_at_ms, derived_request_id
-from schemas.values import Policy, RequestFailure
+from schemas.values import RequestFailure
 from services.decomposer.claims import claimed_request_id, record_named
 from services.decomposer.experiments import Experiments
 from services.decomposer.settings import DecomposerSettings
@@ -32,8 +35,10 @@ from services.decomposer.settings import DecomposerSettings
 class Decomposer:
     """Handler of `reasoning.requests`, and listener to `reasoning.experiments` and `reasoning.weights`."""
 
-    def __init__(self, settings: DecomposerSettings, policies: CurrentPolicies) -> None:
-        self._settings, self._policies = settings, policies
+    def __init__(
+        self, settings: DecomposerSettings, policies: CurrentPolicies, router: CurrentRouter | None = None
+    ) -> None:
+        self._settings, self._policies, self._router = settings, policies, router
         self._experiments = Experiments(policies.find)
 
     async def handle(self, event: Event, arrival: Arrival) -> Sequence[Event]:
@@ -49,7 +54,7 @@ class Decomposer:
         if arrival.key != request_id:
             return [event]
         self._check_time(request_id, arrival)
-        plan = self._plan(event, request_id, arrival.recorded_ms)
+        plan = self._plan(event, request_id, arrival)
         contexts = [planning.step_context(plan, step) for step in plan.steps]
         return [plan, *(sample for context in contexts for sample in planning.first_wave(context))]
 
@@ -95,24 +100,34 @@ class Decomposer:
 
     def status(self) -> dict[str, object]:
         """What /ready says."""
-        return self._policies.status() | self._experiments.status()
+        routed = self._router.status() if self._router is not None else {}
+        return self._policies.status() | self._experiments.status() | routed
 
-    def _plan(self, event: ReasoningRequested, request_id: str, recorded_ms: int) -> PlanMade:
-        """By the policy that the request names; by an experiment's arm where it names none and takes part in one."""
-        assigned = self._experiments.assigned(event, request_id) if event.policy is None else None
-        if assigned is None:
-            return planning.plan(event, request_id, self._policy(event), recorded_ms)
-        plan = planning.plan(event, request_id, assigned.policy, recorded_ms)
-        return replace(plan, **assigned.noted_in(plan))
-
-    def _policy(self, event: ReasoningRequested) -> Policy:
+    def _plan(self, event: ReasoningRequested, request_id: str, arrival: Arrival) -> PlanMade:
+        """By the policy that the request names, else a router's choice, else its experiment's arm, else the default one."""
         if event.quality is not None and event.quality not in QUALITIES:
             raise Rejected("$.quality", f"one of {', '.join(QUALITIES)}", event.quality)
-        policy = self._policies.find(event.policy)
-        if policy is None:
+        choice = self._routed(event, arrival) if event.policy is None else Choice(event.policy, None)
+        policy = self._policies.find(choice.policy) if choice.policy is not None else None
+        if policy is None and event.policy is not None:
             expected = f"one of {', '.join(self._policies.names)}, or one with its version, as default@1"
-            raise Rejected("$.policy", expected, str(event.policy))
-        return policy
+            raise Rejected("$.policy", expected, event.policy)
+        gone = {} if policy is not None or choice.policy is None else {"missing": f"policy {choice.policy}"}
+        assigned = self._experiments.assigned(event, request_id) if policy is None else None
+        policy = policy or (assigned.policy if assigned is not None else self._policies.default)
+        if self._router is not None:
+            self._router.note(policy, arrival.now_ms)
+        plan = planning.plan(event, request_id, policy, arrival.recorded_ms, reasons={**choice.reasons, **gone})
+        return plan if assigned is None else replace(plan, **assigned.noted_in(plan))
+
+    def _routed(self, event: ReasoningRequested, arrival: Arrival) -> Choice:
+        """What the router gives a request; no policy without a router."""
+        if self._router is None:
+            return Choice(None, None)
+        tenant = event.tags.get(self._settings.tenant_tag, "")
+        return self._router.choose(
+            event.question, event.tags, tenant=tenant, at=arrival.coordinates, now_ms=arrival.now_ms
+        )
 
     def _check_time(self, request_id: str, arrival: Arrival) -> None:
         if not self._is_timely(request_id, arrival):

@@ -21,3 +21,12 @@ class DecomposerSettings(BaseSettings):
     policies_dir: Annotated[Path | None, Field(description="folder of policies besides those that ship")] = None
     request_max_age_s: Annotated[float, Field(gt=0, description="of the time inside a request id")] = 7 * _DAY_S
     request_max_ahead_s: Annotated[float, Field(gt=0, description="of the time inside a request id")] = _DAY_S
+    router: Annotated[str | None, Field(description="that requests without a policy go through")] = None
+    routes_dir: Annotated[Path | None, Field(description="folder of routers besides those that ship")] = None
+    tenant_tag: Annotated[str, Field(min_length=1, max_length=256, description="whose value is a request's tenant")] = (
+        "tenant"
+    )
+    postgres_dsn: Annotated[
+        str | None,
+        Field(pattern="^postgres(ql)?://", repr=False, description="the record, for what goes by it; never waited for"),
+    ] = None

@@ -14,12 +14,15 @@ from sqlalchemy import Connection, text
 
 from conclave.domain.long_texts import stored
 from conclave.domain.recorded import RecordedEvent
+from conclave.domain.routing.examples import examples
 from conclave.errors import Fenced, LostDependency, Rejected
 from conclave.local.servers.postgres import PostgresServer
 from conclave.store import migrate, partitions, queries
 from conclave.store.connection import make_engine
 from conclave.store.migrate import current, upgrade
+from conclave.store.observations import observations
 from conclave.store.rows import SHARED_TABLES, TABLES
+from conclave.store.spending import Spending
 from conclave.store.store import Store
 from conclave.testing import events as made
 from schemas import flow
@@ -360,3 +363,57 @@ async def test_a_text_that_is_too_long_for_its_event_is_read_back_verbatim(
     assert (await queries.request_trace(fresh_database, request))["paths"][0]["text"] == shown, "a chunk is missing yet"
     await store.write([_recorded(chunks[-1])], {})
     assert (await queries.request_trace(fresh_database, request))["paths"][0]["text"] == text
+
+
+# -- what routers learn from ------------------------------------------------------------------------------------------
+
+
+def _direct(request: str, answer: str, final: str | None = None) -> list[Event]:
+    """A request of the policy escalate: its direct answer and, where there is a `final` one, what was thought over."""
+    plan = replace(made.opened(made.policy("escalate")), request_id=request, deadline_ms=int(time.time() * 1000))
+    asked = ReasoningRequested(question=f"{answer}?", request_id=request)
+    direct = made.verdict(answer=answer, request_id=request, num_votes=1, confidence=0.9)
+    if final is None:
+        return [asked, plan, direct, made.answer(answer, request_id=request, tokens_out=7)]
+    over = made.decoded(made.context(request_id=request, index=1, deadline_ms=0), 0, 4, final)
+    over = replace(over, context=replace(over.context, step=replace(over.context.step, ask="whole")))
+    verdict = made.verdict(1, answer=final, request_id=request)
+    return [asked, plan, direct, over, verdict, made.answer(final, request_id=request, answered_by=1, tokens_out=30)]
+
+
+async def test_what_was_answered_directly_is_told_with_what_is_known_of_it(store: Store, fresh_database: str) -> None:
+    requests = [str(new_request_id()) for _ in range(4)]
+    events = [
+        *_direct(requests[0], "1"),
+        *_direct(requests[1], "2", final="3"),
+        *_direct(requests[2], "4"),
+        *_trace(requests[3], "abbb"),
+        FeedbackGiven(request_id=requests[0], reward=0.0, source="ann"),
+        FeedbackGiven(request_id=requests[2], right_answer="5"),
+    ]
+    await store.write([_recorded(event, offset) for offset, event in enumerate(events)], {})
+    since = datetime.now(UTC) - timedelta(days=1)
+    found = await observations(fresh_database, since=since, form="direct", limit=100)
+    taught = {(each.question, each.source): (each.wrong, each.weight) for each in examples(found)}
+    assert taught == {
+        ("1?", "reward"): (1.0, 1.0),
+        ("2?", "thought over"): (1.0, 0.5),
+        ("4?", "right answer"): (1.0, 1.0),
+        ("q\u00e9?", "vote"): (0.0, 0.25),
+    }
+    assert len(await observations(fresh_database, since=since, form="direct", limit=2)) == 2
+    assert await observations(fresh_database, since=datetime.now(UTC) + timedelta(days=1), form="direct", limit=9) == []
+
+
+async def test_what_was_spent_lately_is_known_while_the_database_answers(store: Store, fresh_database: str) -> None:
+    spending = Spending(fresh_database)
+    assert spending.tokens_last_hour() is None
+    events = [*_direct(str(new_request_id()), "1"), *_direct(str(new_request_id()), "2", final="3")]
+    await store.write([_recorded(event, offset) for offset, event in enumerate(events)], {})
+    await spending.refresh()
+    assert spending.tokens_last_hour() == 37.0
+    away = Spending("postgresql://nobody@127.0.0.1:9/nothing")
+    await away.refresh()
+    assert away.tokens_last_hour() is None
+    for each in (spending, away):
+        await each.close()

@@ -40,7 +40,7 @@ def test_a_service_is_told_where_all_that_it_needs_is(row: ServiceRow, compose: 
     assert service["command"] == ["python", "-m", f"services.{row.name}"]
     assert environment["CONCLAVE_BOOTSTRAP_SERVERS"] == "kafka:9092"
     assert f":{environment['CONCLAVE_HTTP_PORT']}/ready" in " ".join(service["healthcheck"]["test"])
-    assert ("CONCLAVE_POSTGRES_DSN" in environment) == row.needs_postgres
+    assert ("CONCLAVE_POSTGRES_DSN" in environment) == (row.needs_postgres or row.asks_postgres)
     assert (environment.get("CONCLAVE_ENGINE") == "openai") == row.needs_model
     assert service["depends_on"]["prepare"] == {"condition": "service_completed_successfully"}
 

@@ -87,7 +87,7 @@ def test_a_service_gets_the_settings_it_needs_and_no_secret_that_it_does_not() -
         )
         assert environment["CONCLAVE_BOOTSTRAP_SERVERS"] == "h:1"
         assert environment["CONCLAVE_HTTP_PORT"] == "7"
-        assert ("CONCLAVE_POSTGRES_DSN" in environment) == row.needs_postgres
+        assert ("CONCLAVE_POSTGRES_DSN" in environment) == (row.needs_postgres or row.asks_postgres)
         assert ("VLLM_CPU_OMP_THREADS_BIND" in environment) == row.needs_model
         assert ("CONCLAVE_ENGINE" in environment) == row.needs_model
 
