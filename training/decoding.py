@@ -100,7 +100,9 @@ class BatchDecoder:
             )
         for (path, move), decoded in zip(speaking, self._engine.decode(requests), strict=True):
             is_cut = decoded.finish_reason is FinishReason.LENGTH
-            reading = self._prompt_set.form(move.form).read(decoded.text, move.so_far, is_cut=is_cut)
+            reading = self._prompt_set.form(move.form).read(
+                decoded.text, move.so_far, is_cut=is_cut, fields=move.fields
+            )
             path.turns.append(
                 Turn(
                     form=move.form,

@@ -10,6 +10,7 @@ A record takes 1.4 MB (conclave.runtime.intake.MAX_OUTPUT_BYTES). By constructio
     answer                   64 steps of 14 KiB, the answer, the tally
 """
 
+import re
 from hashlib import blake2b
 
 import msgspec
@@ -26,6 +27,7 @@ MAX_TALLY_ANSWER_BYTES = 160
 
 _CUT = "…"
 _MARK_BYTES = 24  # of the mark that a cut text ends with
+_MARK = re.compile(f"{_CUT}[0-9a-f]{{12}}")
 
 
 def size(value: object) -> int:
@@ -53,6 +55,11 @@ def beginning(text: str, max_bytes: int) -> str:
 
 def _is_within(text: str, max_bytes: int) -> bool:
     return len(text) * 6 <= max_bytes or size(text) <= max_bytes  # a character takes six bytes at most
+
+
+def is_cut(text: str) -> bool:
+    """True for a text that `cut` has left a beginning of."""
+    return _MARK.fullmatch(text[-13:]) is not None
 
 
 def cut_ballot(answer: str, ask: Ask) -> str:

@@ -1,7 +1,8 @@
 """An engine that follows a script instead of a model: for tests and for measuring everything else.
 
 Each sample's answer, length and latency follow from its prompt and its id alone, so a run can be repeated. The answer is the
-prompt's own digest most of the time and a near miss otherwise, so votes are contested as with a real model.
+prompt's own digest most of the time and a near miss otherwise, so votes are contested as with a real model. It calls a
+calculator where a closing bracket stops it, line after line where a line's end does, and keeps to any other stop as well.
 """
 
 import asyncio
@@ -68,7 +69,7 @@ class ScriptedEngine:
         logprobs = -rng.random() * (0.2 if answer == right else 0.6)
         total_ms = (time.perf_counter() - started) * 1000
         return Decoded(
-            text=f"It adds up.\nAnswer: {answer}",
+            text=_said(request, answer),
             finish_reason=FinishReason.STOP,
             tokens_in=len(prompt.split()),
             tokens_out=tokens_out,
@@ -86,3 +87,16 @@ class ScriptedEngine:
     def trouble(self) -> Trouble | None:
         """Never any."""
         return None
+
+
+def _said(request: DecodeRequest, answer: int) -> str:
+    """The text up to its first stop; the answer alone once two lines have been said."""
+    last = request.messages[-1]
+    so_far = last.content if last.role == "assistant" else ""
+    if so_far.count("\n") >= 2 or "=" in so_far:
+        text = f"Answer: {answer}"
+    elif ")" in request.stop:
+        text = f"calculate({answer}+1)"
+    else:
+        text = f"It adds up.\nAnswer: {answer}"
+    return text[: min((at for stop in request.stop if (at := text.find(stop)) >= 0), default=len(text))]

@@ -68,8 +68,9 @@ def _turns(ask: Ask, at: str, prompt_set: PromptSet) -> Iterator[_Found]:
     use = form.tool_use if form is not None else None
     if form is not None and use is None and ask.program == "tools":
         yield f"{at}.form", "a form that says how its tool is called, for program tools", ask.form
-    if use is not None and use.tool not in ask.tools:
-        yield f"{at}.tools", f"{use.tool} among them, which form {ask.form} calls", ", ".join(ask.tools) or "none"
+    for tool in use.tools if use is not None else ():
+        if tool not in ask.tools:
+            yield f"{at}.tools", f"{tool} among them, which form {ask.form} calls", ", ".join(ask.tools) or "none"
 
 
 def _fit(policy: Policy, strategy: Strategy, prompt_set: PromptSet | None) -> Iterator[_Found]:

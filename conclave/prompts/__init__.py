@@ -2,14 +2,15 @@
 
 A set is a TOML file, named after it, with a table `[forms.<name>]` each:
     user        the user's message, with {fields}; `system` may stand before it
+    begun       what the model has said already, with {fields}, so that it goes on from it; nothing while one is not given
     stop        strings at which generation stops
     extract     what finds the answer in what the model says: a row of conclave.domain.extraction.EXTRACTORS, such as "final_answer"
     answer      instead of it, patterns (RE2) of an own format; the last match of the first one that matches counts
     otherwise   what stands where a field is not given
-    produces    what the answer is: "answer", "plan", "criticism" or "probability"
+    produces    what the answer is: "answer", "plan", "criticism", "probability" or "choice" (one of the `candidates`)
     satisfied   of a criticism: the answer that finds nothing wrong;  out_of: of a probability, what a certainty is written as
     tool, call, observe   the tool that it may call, the pattern of a call at the text's end, with a group (?P<argument>…),
-                and how the tool's {result} is written after it
+                and how the tool's {result} is written after it; `tools` instead, where a group (?P<tool>…) of the call names which
 """
 
 from collections.abc import Collection, Mapping
@@ -48,7 +49,13 @@ def available(folder: Path | None, *, tools: Collection[str]) -> dict[str, Promp
     return sets
 
 
-_SHIPPED_TOOLS = ("calculator", "whole_calculator")  # rows of conclave.tools, which lies above
+_SHIPPED_TOOLS = (
+    "calculator",
+    "whole_calculator",
+    "units",
+    "dates",
+    "expression",
+)  # rows of conclave.tools, which lies above
 
 
 @cache

@@ -1,9 +1,11 @@
 """A form: one way to ask, and what is read out of what the model says to it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from conclave.domain import choices
 from conclave.domain.extraction import Extractor
 from conclave.domain.extraction.patterns import Pattern
 from conclave.errors import ConclaveError
@@ -14,9 +16,13 @@ FIELDS: dict[str, str] = {
     "question": "what is asked",
     "earlier": "what the steps that it needs came to, `#1 = 36` a line",
     "earlier_in_full": "the same with their questions, `#1: how many … = 36` a line",
-    "path": "an earlier path",
+    "path": "an earlier path, or the lines of a branch so far",
     "criticism": "what a critic says of it",
+    "trials": "all earlier attempts, what each came to and what a critic said of it",
+    "asked": "the follow-up questions so far, a line each, as the model put them",
+    "candidates": "answers to choose among, `A: 36` a line",
 }
+_TOOL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _MAX_CALL_CHARS = 16_384  # before the end of a text, in which a call is looked for
 
 
@@ -63,20 +69,29 @@ class Produces(StrEnum):
     PLAN = "plan"  # sub-questions
     CRITICISM = "criticism"  # none when there is nothing to criticise
     PROBABILITY = "probability"  # from 0 to 1
+    CHOICE = "choice"  # one of the candidates, as that stands in them
 
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """How a form's model calls a tool: the pattern of a call at a text's end, and how the tool's answer is put in after it."""
+    """How a form's model calls tools: the pattern of a call at a text's end, and how the tool's answer is put in after it.
 
-    tool: str
+    With several tools the call names which: its pattern has a group `tool`.
+    """
+
+    tools: tuple[str, ...]
     call: Pattern
     observe: str
 
     def called_in(self, text: str) -> Call | None:
-        """The call at the end of `text`, if there is one."""
-        found = self.call.last(text[-_MAX_CALL_CHARS:].encode("utf-8", "replace"), "argument")
-        return None if found is None else Call(self.tool, found[0])
+        """The call at the end of `text`, if there is one. One of a tool that is not offered is a call: its answer says so."""
+        data = text[-_MAX_CALL_CHARS:].encode("utf-8", "replace")
+        found = self.call.last(data, "argument")
+        if found is None:
+            return None
+        named = self.call.last(data, "tool") if "tool" in self.call.group_names else None
+        tool = self.tools[0] if named is None else named[0].strip().casefold()
+        return Call(tool, found[0]) if _TOOL_NAME.fullmatch(tool) else None
 
     def observation(self, result: str) -> str:
         """What follows the call in the text."""
@@ -90,6 +105,7 @@ class Form:
     name: str
     user: str
     system: str | None = None
+    begun: str = ""  # what the model has said already, so that it goes on from it
     stop: tuple[str, ...] = ()
     extractor: Extractor | None = None
     fields: tuple[str, ...] = ("question",)
@@ -105,11 +121,19 @@ class Form:
         missing = next((name for name in self.fields if name not in filled), None)
         if missing is not None:
             raise UnknownPrompt("field", missing, tuple(fields))
+        so_far = self.said(fields) + so_far
         messages = [] if self.system is None else [Message("system", self.system)]
         messages.append(Message("user", self.user.format_map(filled)))
         if so_far:
             messages.append(Message("assistant", so_far))
         return Rendered(tuple(messages), self.stop)
+
+    def said(self, fields: Mapping[str, str]) -> str:
+        """What the model has said before its first turn: `begun` filled in; nothing where one of its fields is not given."""
+        try:
+            return self.begun.format_map(fields)
+        except KeyError:
+            return ""
 
     def extract(self, text: str, *, is_cut: bool = False) -> str | None:
         """The answer that a completion states; None when it states none. Never fails, and takes time linear in the text.
@@ -118,12 +142,17 @@ class Form:
         """
         return None if self.extractor is None else self.extractor(text, is_cut)
 
-    def read(self, text: str, so_far: str = "", *, is_cut: bool = False) -> Reading:
-        """What a completion that went on from `so_far` comes to, and the tool that it calls at its end. Never fails."""
-        call = None if self.tool_use is None else self.tool_use.called_in(text)
-        return Reading(self._meant(self.extract(so_far + text, is_cut=is_cut)), call)
+    def read(
+        self, text: str, so_far: str = "", *, is_cut: bool = False, fields: Mapping[str, str] | None = None
+    ) -> Reading:
+        """What a completion that went on from `so_far` comes to, and the tool that it calls at its end. Never fails.
 
-    def _meant(self, answer: str | None) -> str | None:
+        A choice is read as that one of the `candidates` among `fields` that it means.
+        """
+        call = None if self.tool_use is None else self.tool_use.called_in(text)
+        return Reading(self._meant(self.extract(so_far + text, is_cut=is_cut), fields or {}), call)
+
+    def _meant(self, answer: str | None, fields: Mapping[str, str]) -> str | None:
         if answer is None:
             return None
         match self.produces:
@@ -131,6 +160,8 @@ class Form:
                 return None if answer.casefold() == self.satisfied.casefold() else answer
             case Produces.PROBABILITY:
                 return _share(answer, self.out_of)
+            case Produces.CHOICE:
+                return choices.chosen(answer, choices.candidates_of(fields.get("candidates", "")))
             case _:
                 return answer
 

@@ -24,6 +24,7 @@ class _Row(Struct):
 
     user: _Text
     system: _Text | None = None
+    begun: _Text | None = None
     stop: Annotated[tuple[_Text, ...], Meta(max_length=16)] = ()
     extract: Name | None = None
     answer: Annotated[tuple[_Text, ...], Meta(max_length=16)] = ()
@@ -32,6 +33,7 @@ class _Row(Struct):
     satisfied: _Text | None = None
     out_of: Annotated[float, Meta(gt=0.0)] | None = None
     tool: Name | None = None
+    tools: Annotated[tuple[Name, ...], Meta(max_length=16)] = ()
     call: _Text | None = None
     observe: _Text | None = None
 
@@ -82,14 +84,15 @@ def _read_form(name: str, data: object, tools: Collection[str], forms: dict[str,
 
 def _fields(row: _Row) -> Iterator[_Fault]:
     known = "plain fields, {" + "}, {".join(FIELDS) + "}"
-    try:
-        parts = list(Formatter().parse(row.user))
-    except ValueError as error:
-        yield "user", f"{known}, other braces doubled ({error})", row.user[:100]
-        return
-    for _, field, spec, conversion in parts:
-        if field is not None and (field not in FIELDS or spec or conversion):
-            yield "user", known, f"{{{field}{'!' + conversion if conversion else ''}{':' + spec if spec else ''}}}"
+    for key, template in (("user", row.user), ("begun", row.begun or "")):
+        try:
+            parts = list(Formatter().parse(template))
+        except ValueError as error:
+            yield key, f"{known}, other braces doubled ({error})", template[:100]
+            return
+        for _, field, spec, conversion in parts:
+            if field is not None and (field not in FIELDS or spec or conversion):
+                yield key, known, f"{{{field}{'!' + conversion if conversion else ''}{':' + spec if spec else ''}}}"
     for field in row.otherwise:
         if field not in _asked(row):
             yield "otherwise", f"fields that `user` has, {', '.join(_asked(row)) or 'none'}", field
@@ -125,17 +128,27 @@ def _kind(row: _Row) -> Iterator[_Fault]:
 
 
 def _tool(row: _Row, tools: Collection[str]) -> Iterator[_Fault]:
-    given = [key for key in ("tool", "call", "observe") if getattr(row, key) is not None]
+    offer = "tools" if row.tools else "tool"
+    given = [key for key in (offer, "call", "observe") if getattr(row, key)]
     if not given:
         return
-    for key in {"tool", "call", "observe"} - set(given):
+    for key in sorted({offer, "call", "observe"} - set(given)):
         yield key, f"a value, as there is `{given[0]}`", None
-    if row.tool is not None and row.tool not in tools:
-        yield "tool", f"one of {', '.join(tools)}", row.tool
+    for tool in _offered(row):
+        if tool not in tools:
+            yield offer, f"one of {', '.join(tools)}", tool
+    if row.tool and row.tools:
+        yield "tool", "either `tool` or `tools`", row.tool
+    if row.tools and row.call and "(?P<tool>" not in row.call:
+        yield "call", "a pattern with a group (?P<tool>…), which names one of `tools`", row.call[:100]
     if row.observe is not None and row.observe.count("{result}") != 1:
         yield "observe", "{result} once, where the tool's answer goes", row.observe[:100]
     if not row.stop:
         yield "stop", "the string that ends a call, so that the model waits for its result", None
+
+
+def _offered(row: _Row) -> tuple[str, ...]:
+    return row.tools or ((row.tool,) if row.tool else ())
 
 
 def _asked(row: _Row) -> tuple[str, ...]:
@@ -153,12 +166,13 @@ def _extractor(row: _Row) -> Extractor | None:
 
 def _form(name: str, row: _Row) -> Form:
     use = None
-    if row.tool is not None and row.call is not None and row.observe is not None:
-        use = ToolUse(row.tool, Pattern(rf"(?:{row.call})\z", ignores_case=False), row.observe)
+    if _offered(row) and row.call is not None and row.observe is not None:
+        use = ToolUse(_offered(row), Pattern(rf"(?:{row.call})\z", ignores_case=False), row.observe)
     return Form(
         name=name,
         user=row.user,
         system=row.system,
+        begun=row.begun or "",
         stop=row.stop,
         extractor=_extractor(row),
         fields=_asked(row),

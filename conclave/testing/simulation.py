@@ -33,7 +33,10 @@ from schemas.ids import derived_request_id
 START_MS = 1_795_470_000_000
 _SERVICES = ("decomposer", "decoder", "voter", "aggregator", "recorder")
 _TROUBLE_S = 1.5  # how long requests and moves come
-_POLICIES = ("default", "single", "early-stopping", "ahead-3", "contemplation", "escalate", "least-to-most")
+_POLICIES = (
+    "default", "single", "early-stopping", "ahead-3", "contemplation", "escalate", "least-to-most", "self-ask", "tree",
+    "tree-sampled", "select", "rounds", "reflexion", "tool",
+)  # fmt: skip
 _TYPES = {
     Topic.REQUESTS: "conclave.ReasoningRequested.v1",
     Topic.SAMPLES: "conclave.SampleRequested.v1",

@@ -7,11 +7,14 @@ tool but a service.
 
 from collections.abc import Callable
 
-from conclave.tools import calculator
+from conclave.tools import calculator, dates, expression, units
 
 Tool = Callable[[str], str]
 
 TOOLS: dict[str, Tool] = {
     "calculator": calculator.calculate,
     "whole_calculator": calculator.calculate_whole,
+    "units": units.convert,
+    "dates": dates.reckon,
+    "expression": expression.evaluate,
 }

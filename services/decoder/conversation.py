@@ -9,6 +9,7 @@ it with what there is.
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -106,7 +107,7 @@ class Conversation:
             self._leave_no_turns()
             return
         # All of it, before the text is cut for storage: an answer stands at its end.
-        reading = await reading_of(form, decoded, speak.so_far)
+        reading = await reading_of(form, decoded, speak.so_far, speak.fields)
         text = self._fitted(decoded.text)
         is_whole = len(text) == len(decoded.text)
         if not is_whole and reading.call is not None:
@@ -125,10 +126,14 @@ class Conversation:
         self.decoded[len(self.turns) - 1] = decoded
 
     async def _call(self, call: Call) -> None:
-        if call.tool not in self._ask.tools:
-            raise UnknownPrompt("tool that the ask grants", call.tool, self._ask.tools)
         form = self._set.form(self.turns[-1].form if self.turns else self._ask.form)
-        result = storable(await self._room.toolbox.answer(call))
+        if form.tool_use is not None and call.tool not in form.tool_use.tools:
+            # The model's own invention: it reads that there is no such tool, and goes on.
+            result = f"error: there is no tool {call.tool}; there are: {', '.join(form.tool_use.tools)}"
+        elif call.tool not in self._ask.tools:
+            raise UnknownPrompt("tool that the ask grants", call.tool, self._ask.tools)
+        else:
+            result = storable(await self._room.toolbox.answer(call))
         written = result if form.tool_use is None else form.tool_use.observation(result)
         text = self._fitted(written)
         self._add(Turn(form=form.name, text=text, answer=result, tool=call.tool), is_whole=text == written)
@@ -162,7 +167,9 @@ def _program(ask: Ask, prompt_set: PromptSet) -> Program:
     return PROGRAMS[ask.program]
 
 
-async def reading_of(form: Form, decoded: Decoded, so_far: str = "") -> Reading:
+async def reading_of(
+    form: Form, decoded: Decoded, so_far: str = "", fields: Mapping[str, str] | None = None
+) -> Reading:
     """What counts in all of what was decoded: of a text that came to its end, or of one that was cut what is certainly whole.
 
     A long text is read in a thread, so that it stalls nobody.
@@ -175,9 +182,9 @@ async def reading_of(form: Form, decoded: Decoded, so_far: str = "") -> Reading:
         case _:
             assert_never(decoded.finish_reason)
     if len(so_far) + len(decoded.text) <= _MAX_CHARS_AT_ONCE:
-        reading = form.read(decoded.text, so_far, is_cut=is_cut)
+        reading = form.read(decoded.text, so_far, is_cut=is_cut, fields=fields)
     else:
-        reading = await asyncio.to_thread(form.read, decoded.text, so_far, is_cut=is_cut)
+        reading = await asyncio.to_thread(form.read, decoded.text, so_far, is_cut=is_cut, fields=fields)
     answer, call = reading.answer, None if is_cut or reading.call is None else reading.call
     if call is not None:
         call = replace(call, argument=storable(call.argument))

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from conclave.domain import bounds, planning
 from conclave.domain.strategies import STRATEGIES
+from conclave.domain.thought import Grow, Thought
 from conclave.runtime.limits import MAX_OUTPUT_BYTES
 from conclave.testing import events as made
 from conclave.testing.lane import Scene, SimulatedLane
@@ -39,13 +40,17 @@ def policies(draw: st.DrawFn) -> Policy:
     """A policy for any strategy, with any budget and parameters within and beyond their ranges."""
     name = draw(st.sampled_from(sorted(STRATEGIES)))
     strategy = STRATEGIES[name]
+    params = {each: draw(st.sampled_from([0.0, 0.5, 2.0, 5.0, 1e9])) for each in strategy.params}
+    opening = strategy.think(Thought("all of it?", params, (), {}, must_end=False))
+    assert isinstance(opening, Grow)
+    max_steps = max(draw(st.integers(1, 8) | st.just(MAX_STEPS)), len(opening.steps))
     return Policy(
         name="drawn",
         prompt_set="any",
         strategy=name,
-        params={each: draw(st.sampled_from([0.0, 0.5, 2.0, 5.0, 1e9])) for each in strategy.params},
+        params=params,
         asks={each: Ask(form=each, stopping="fixed", max_samples=draw(st.integers(1, 3))) for each in strategy.asks},
-        budget=Budget(max_steps=draw(st.integers(1, 8) | st.just(MAX_STEPS)), max_tokens=draw(st.none() | st.just(60))),
+        budget=Budget(max_steps=max_steps, max_tokens=draw(st.none() | st.just(60))),
     )
 
 

@@ -296,9 +296,27 @@ async def test_a_call_that_was_cut_is_not_made() -> None:
 
 
 async def test_a_path_that_calls_for_ever_ends_with_its_turns() -> None:
-    path = await ended(Decoder(Speaker(lambda _: "calculate(1+1")), sample(TOOL))
+    path = await ended(Decoder(Speaker(lambda request: f"calculate({len(str(request.messages))}+1")), sample(TOOL))
     assert isinstance(path, PathDecoded)
     assert (path.answer, path.tokens_out, len(path.turns)) == (None, 12 * 5, 22)
+
+
+async def test_a_path_that_makes_the_same_call_for_ever_is_cut() -> None:
+    path = await ended(Decoder(Speaker(lambda _: "calculate(1+1")), sample(TOOL))
+    assert isinstance(path, PathDecoded)
+    assert (path.answer, path.tokens_out, len(path.turns)) == (None, 3 * 5, 4)
+
+
+async def test_a_call_of_a_tool_that_the_form_does_not_offer_is_answered_with_those_that_it_does() -> None:
+    def says(request: DecodeRequest) -> str:
+        return "Action: oracle[why?]" if request.messages[-1].role == "user" else "Thought: well.\nAnswer: 7"
+
+    ask = Ask(form="react", program="tools", max_turns=4, tools=("calculator", "units", "dates", "expression"))
+    path = await ended(Decoder(Speaker(says)), sample(ask, prompt_set="instruct-v1"))
+    assert isinstance(path, PathDecoded)
+    assert path.turns[1].tool == "oracle"
+    assert path.turns[1].answer == "error: there is no tool oracle; there are: calculator, units, dates, expression"
+    assert path.answer == "7"
 
 
 def _any_argument() -> dict[str, PromptSet]:

@@ -152,3 +152,23 @@ def test_recorded_answers_of_real_models_are_told_apart_as_their_graders_did() -
     assert len(said) > 1000
     assert [answer for answer in said if cleaned(cleaned(answer)) != cleaned(answer)] == []
     assert [q["gold"] for q in questions if not are_same(q["gold"], q["gold"])] == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "clusters"),
+    [
+        (["a 347*6=2082", "a 347*6:42,28,20=2082", "a 347*6;1800,2040=2082", "a 347*6=2072"], 2),
+        (["#1=36", "b 5+31=36", "b 5 + 31 = 36"], 2),
+        (["Answer: 36", " Answer:  36 ", "36"], 2),
+        (["=", "x=", ""], 3),
+    ],
+)
+def test_lines_are_the_same_where_they_come_to_the_same(lines: list[str], clusters: int) -> None:
+    assert len(set(EQUIVALENCES["line_result"](lines))) == clusters
+
+
+def test_plans_are_the_same_where_their_parts_are() -> None:
+    plans = ["1: How many?\n2 needs 1: And #1?", "Sure:\n1:  how many?\n2 needs 1: And #1?\nDone.", "1: How many?"]
+    first, second, third = EQUIVALENCES["plan"](plans)
+    assert first == second != third
+    assert len(set(EQUIVALENCES["plan"](["no", "plan", "No"]))) == 2

@@ -57,13 +57,38 @@ def test_a_path_is_tried_again_while_its_critic_finds_something_wrong() -> None:
     first, wrong, second, content = ("a", "1", None), ("no", "Step 1", None), ("b", "2", None), ("fine", None, None)
     end, _, asked = run("criticised", Ask(form="chain_of_thought", max_turns=5), [first, wrong, second, content, first])
     assert [speak.form for speak in asked] == ["chain_of_thought", "criticise", "retry", "criticise"]
-    assert asked[2].fields == {**FIELDS, "path": "a", "criticism": "Step 1"}
+    assert asked[2].fields == {**FIELDS, "path": "a", "criticism": "Step 1", "trials": "1: came to 1. Step 1"}
     assert end == End("2", turn=2)
+
+
+def test_a_trial_is_told_of_all_before_it_and_one_that_gets_nowhere_is_the_last() -> None:
+    attempts = [("a", "1", None), ("no", "Step 1", None), ("b", "2", None), ("no", "Step 2", None)]
+    end, _, asked = run("criticised", Ask(form="chain_of_thought", max_turns=9), [*attempts, *attempts[2:], *attempts])
+    assert [speak.form for speak in asked] == ["chain_of_thought", "criticise", *["retry", "criticise"] * 2]
+    assert asked[4].fields["trials"] == "1: came to 1. Step 1\n2: came to 2. Step 2"
+    assert end == End("2", turn=4)
+
+
+@pytest.mark.parametrize("said", ["7", "error: no"])
+def test_a_path_that_makes_a_call_three_times_or_errs_three_times_is_cut(said: str) -> None:
+    calls = [Call("calculator", f"1+{number if said != '7' else 1}") for number in range(9)]
+    turns = [each for call in calls for each in ((f"c({call.argument}", None, call), (said, said, None))]
+    end, path, _ = run("tools", Ask(form="tool", max_turns=9), turns)
+    assert end.answer is None
+    assert sum(turn.tool is None for turn in path) == 3
+
+
+def test_a_sum_that_is_done_twice_is_no_loop() -> None:
+    call = Call("calculator", "1+1")
+    twice = [each for _ in range(2) for each in (("c(1+1", None, call), ("2", "2", None))]
+    end, _, _ = run("tools", Ask(form="tool", max_turns=9), [*twice, ("Answer: 4", "4", None), ("never", None, None)])
+    assert end.answer == "4"
 
 
 @pytest.mark.parametrize(("max_turns", "forms"), [(1, 1), (2, 1), (3, 3), (4, 3), (5, 5)])
 def test_no_critic_is_asked_that_cannot_be_heeded(max_turns: int, forms: int) -> None:
-    end, _, asked = run("criticised", Ask(form="chain_of_thought", max_turns=max_turns), [("a", "Step 1", None)] * 9)
+    said = [("a", f"Step {number}", None) for number in range(9)]
+    end, _, asked = run("criticised", Ask(form="chain_of_thought", max_turns=max_turns), said)
     assert len(asked) == forms
     assert end.turn == forms - 1
 

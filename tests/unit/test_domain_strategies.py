@@ -1,14 +1,18 @@
 """What each strategy does with what its steps come to. The laws that all keep: test_aggregator_laws."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from conclave.domain.choices import candidates_of, chosen, written
 from conclave.domain.strategies import STRATEGIES
-from conclave.domain.strategies.least_to_most import parts_of
-from conclave.domain.thought import Conclude
-from conclave.testing.strategies import Coming, played
-from schemas.values import MAX_STEPS, Step
+from conclave.domain.strategies.least_to_most import split_of
+from conclave.domain.thought import Conclude, Thought
+from conclave.testing.strategies import Coming, played, verdict
+from schemas.values import MAX_STEPS, Step, TallyRow
 
 SPLIT = "1: How many has Tom?\n2: How many has Ann?\n3 needs 1 2: Add #1 and #2."
 
@@ -93,34 +97,255 @@ def test_a_part_of_a_split_is_no_answer_to_the_question() -> None:
     [
         (SPLIT, [1, 2, 3], [(), (), (1, 2)]),
         ("2: a?\n5 needs 2: b?", [2, 5], [(), (2,)]),
-        ("1: a?\n2 needs 1 2 7: b?", [1, 2], [(), (1,)]),
+        ("2 needs 1: b?\n1: a?", [2, 1], [(1,), ()]),
         ("Here you are:\n\n1: a?\nThat is all.\n2: b?", [1], [()]),
-        ("1: a?\n1: b?", [1], [()]),
         (" 1: a? \r\n\t2: b?", [1, 2], [(), ()]),
-        ("1:\n1: \n٣: a?\n9999: a?\n1 needs : a?", [], []),
-        ("", [], []),
     ],
 )
 def test_a_split_is_read_up_to_the_first_line_that_is_none(
     text: str, numbers: list[int], needs: list[tuple[int, ...]]
 ) -> None:
-    parts = parts_of(text)
-    assert (list(parts), [part.needs for part in parts.values()]) == (numbers, needs)
+    split = split_of(text)
+    assert split.fault is None
+    assert (list(split.parts), [part.needs for part in split.parts.values()]) == (numbers, needs)
 
 
-def test_rounds_end_once_two_agree_however_their_answer_is_written() -> None:
-    thought = play("contemplation", ("35", 0.9), ("36", 0.4), ("36.0", 0.5))
-    assert thought.end == Conclude(2, 0.5)
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "there is no split"),
+        ("1:\n1: \n٣: a?\n9999: a?\n1 needs : a?", "there is no split"),
+        ("1: a?\n1: b?", "part #1 is there twice"),
+        ("1: a?\n2 needs 7: b?", "part #2 needs #7, which is not there"),
+        ("1 needs 1: a?", "the split goes in circles: part #1 needs what needs it"),
+        ("1: a?\n2 needs 3: b?\n3 needs 2: c?", "the split goes in circles: part #2 needs what needs it"),
+        ("1: a?\n2: ???", "part #2 asks nothing"),
+    ],
+)
+def test_a_split_that_makes_no_sense_says_why_and_the_question_is_asked_whole(text: str, fault: str) -> None:
+    assert split_of(text).fault == fault
+    thought = play("least_to_most", (text, 1.0), SURE)
+    assert (thought.steps[-1].ask, thought.steps[-1].why) == ("whole", fault)
+
+
+def test_parts_that_need_nothing_open_are_asked_together_whatever_their_order() -> None:
+    thought = play("least_to_most", ("3 needs 1 2: c?\n1: a?\n2: b?\n4 needs 3: d?", 1.0), *[SURE] * 4)
+    assert [(step.mark, step.depends_on) for step in thought.steps[1:]] == [
+        ("#1", (0,)),
+        ("#2", (0,)),
+        ("#3", (1, 2)),
+        ("#4", (3,)),
+    ]
+
+
+def test_rounds_go_on_until_what_is_believed_is_enough() -> None:
+    thought = play("contemplation", ("36", 0.9), ("36.0", 0.9), enough=0.95)
+    assert (thought.end.step, len(thought.steps)) == (0, 2)
+    assert thought.end.confidence == pytest.approx(1 / (1 + 9**-1.7))
     assert [(step.ask, step.mark, step.depends_on) for step in thought.steps] == [
         ("whole", "round 1", ()),
         ("reconsider", "round 2", (0,)),
-        ("reconsider", "round 3", (1,)),
     ]
-    assert thought.steps[1].fields["earlier"] == "35: 4 votes"
+    assert thought.steps[1].fields["earlier"] == "36: 4 votes"
 
 
-def test_rounds_that_never_agree_end_with_the_surest() -> None:
-    thought = play("contemplation", ("1", 0.4), ("2", 0.9), ("3", 0.5), ("4", 1.0), rounds=3)
-    assert (thought.end, len(thought.steps)) == (Conclude(1, 0.9), 3)
+def test_after_one_round_what_is_believed_is_what_it_said() -> None:
+    end = play("contemplation", ("36", 0.6), rounds=1).end
+    assert end.step == 0
+    assert end.confidence == pytest.approx(0.6)
+
+
+def test_rounds_end_where_belief_settles() -> None:
+    thought = play("contemplation", ("36", 0.6), *[("36", 0.52)] * 9, rounds=9)
+    assert len(thought.steps) == 2
+
+
+def test_a_round_that_costs_belief_is_gone_back_from() -> None:
+    thought = play("contemplation", ("36", 0.8), ("35", 0.8), ("36", 0.8), rounds=3)
+    assert [step.depends_on for step in thought.steps] == [(), (0,), (0,)]
+    assert thought.steps[2].why == "belief fell from 0.80 to 0.52: back to round 1"
+    assert thought.end.step == 0
+
+
+def test_rounds_without_an_answer_end_with_their_number() -> None:
     silent = play("contemplation", *[(None, 0.0)] * MAX_STEPS, rounds=1e9)
     assert (silent.end, len(silent.steps)) == (Conclude(None), MAX_STEPS)
+
+
+def test_follow_ups_and_their_answers_take_turns_and_the_last_one_answers() -> None:
+    comings = ["1: How many has Tom?", "3", "2 needs 1: Ann has twice #1. How many?", "6", "none"]
+    thought = play("self_ask", *((each, 0.9) for each in comings))
+    assert thought.end.step == 3
+    assert thought.end.confidence == pytest.approx(0.81)
+    assert [step.mark for step in thought.steps] == ["follow-up 1", "#1", "follow-up 2", "#2", "follow-up 3"]
+    assert thought.steps[2].fields == {
+        "question": "all of it?",
+        "asked": "1: How many has Tom?",
+        "earlier": "#1 = 3",
+        "earlier_in_full": "#1: How many has Tom? = 3",
+    }
+    assert thought.steps[3].fields["question"] == "Ann has twice #1. How many?"
+    assert thought.steps[3].depends_on == (2, 1)
+
+
+def test_a_follow_up_in_words_of_its_own_is_told_of_all_before_it() -> None:
+    comings = ["How many has Tom?", "3", "And Ann?\nShe has twice as many.", "6", "No further questions.", "9"]
+    thought = play("self_ask", *((each, 0.9) for each in comings), ends_whole=1)
+    assert [step.fields["question"] for step in thought.steps if step.ask != "follow_up"] == [
+        "How many has Tom?",
+        "And Ann?",
+        "all of it?",
+    ]
+    assert thought.steps[-1].fields["earlier"] == "#1 = 3\n#2 = 6"
+    assert (thought.end.step, thought.steps[-1].why) == (5, "no follow-up is left")
+
+
+@pytest.mark.parametrize(
+    ("comings", "why"),
+    [
+        (["a?", "1", "A?", "9"], "the follow-up repeats #1"),
+        (["a?", "1", "b?", "2", "c?", "9"], "2 follow-ups were put"),
+        (["?!", "9"], "the follow-up asks nothing"),
+        ([None, "9"], "no follow-up is left"),
+        (["a?", None, "9"], "#1 came to no answer"),
+    ],
+)
+def test_follow_ups_that_lead_nowhere_have_the_question_asked_whole(comings: list[str | None], why: str) -> None:
+    thought = play("self_ask", *((each, 0.9) for each in comings), ends_whole=1, follow_ups=2)
+    assert (thought.steps[-1].ask, thought.steps[-1].why) == ("whole", why)
+    assert thought.end.step == len(thought.steps) - 1
+
+
+def test_a_tree_follows_the_heaviest_line_and_ends_its_branch_by_a_vote() -> None:
+    thought = explored("tree", {"": [("1+1=2", 4)], "1+1=2": [("Answer: 2", 4)]}, {"1+1=2|Answer: 2": ("2", 1.0)})
+    assert [(step.ask, step.mark, step.depends_on) for step in thought.steps] == [
+        ("next_line", "start", ()),
+        ("next_line", "1", (0,)),
+        ("finish", "1.1", (1,)),
+    ]
+    assert (thought.end, thought.steps[2].fields["path"]) == (Conclude(2, 1.0), "1+1=2\nAnswer: 2")
+
+
+def test_a_tree_goes_back_to_the_best_earlier_snapshot_where_a_branch_gets_poor() -> None:
+    lines = {
+        "": [("a", 5), ("b", 4)],
+        "a": [("x", 2), ("y", 2), ("z", 2)],
+        "b": [("Answer: 7", 9)],
+    }
+    thought = explored("tree", lines, {"b|Answer: 7": ("7", 0.9)})
+    assert [(step.mark, step.depends_on) for step in thought.steps] == [
+        ("start", ()),
+        ("1", (0,)),
+        ("2", (0,)),
+        ("2.1", (2,)),
+    ]
+    assert thought.steps[2].why == "line 1.1 has 0.33 of the votes, below 0.5: back to snapshot 0"
+    assert thought.end == Conclude(3, 0.9)
+
+
+def test_a_tree_whose_end_is_not_sure_enough_looks_on_and_answers_with_the_surest() -> None:
+    lines = {"": [("Answer: 1", 5), ("Answer: 2", 4)]}
+    thought = explored("tree", lines, {"Answer: 1": ("1", 0.3), "Answer: 2": ("2", 0.4)})
+    assert [step.mark for step in thought.steps] == ["start", "1", "2"]
+    assert thought.end == Conclude(2, 0.4)
+
+
+@pytest.mark.parametrize("strategy", ["tree", "tree_sampled"])
+def test_a_tree_that_never_ends_is_brought_to_an_end_from_its_best_branch(strategy: str) -> None:
+    thought = explored(strategy, {}, {"*": ("5", 0.9)}, snapshots=4)
+    assert [step.ask for step in thought.steps] == ["next_line"] * 4 + ["finish"]
+    assert thought.steps[4].why == "no more snapshots may be taken"
+    assert thought.end == Conclude(4, 0.9)
+
+
+def test_wider_or_deeper_is_drawn_from_the_thought_alone_and_finds_the_surer_branch() -> None:
+    lines = {"": [("a", 3), ("b", 3)], "a": [("x", 1), ("y", 1), ("z", 1)], "b": [("Answer: 7", 9)]}
+    ends = {f"a|{line}": ("0", 0.1) for line in "xyz"} | {"b|Answer: 7": ("7", 0.9)}
+    one, again = (explored("tree_sampled", lines, ends, snapshots=12, finishes=8) for _ in range(2))
+    assert one == again
+    assert one.end.confidence == 0.9
+    assert any("wider at 0" in step.why or "deeper at 0" in step.why for step in one.steps)
+
+
+def explored(
+    strategy: str, lines: dict[str, list[tuple[str, int]]], ends: Mapping[str, Coming], **params: float
+) -> Played:
+    """What comes of a tree: `lines` says what may come next after a branch (`one more` where it does not), `ends` to what
+    a branch comes."""
+    thought = Thought("all of it?", params, (), {}, must_end=False)
+    while True:
+        move = STRATEGIES[strategy].think(thought)
+        if isinstance(move, Conclude):
+            return Played(move, thought.steps)
+        (step,) = move.steps
+        branch = step.fields.get("path", "").replace("\n", "|")
+        if step.ask == "finish":
+            come = verdict(step.index, ends.get(branch) or ends["*"])
+        else:
+            tally = tuple(
+                TallyRow(answer=a, votes=n, weight=n) for a, n in lines.get(branch, [(f"more {step.index}", 3)])
+            )
+            share = tally[0].weight / sum(row.weight for row in tally)
+            come = verdict(step.index, (tally[0].answer, share), tally=tally)
+        thought = replace(thought, steps=(*thought.steps, step), verdicts={**thought.verdicts, step.index: come})
+
+
+@pytest.mark.parametrize("strategy", ["select", "synthesise"])
+def test_drafts_that_agree_need_no_choice(strategy: str) -> None:
+    thought = play(strategy, *[("36", 0.4), ("36.0", 0.6), ("36", 0.5)], drafts=3)
+    assert (thought.end, [step.mark for step in thought.steps]) == (
+        Conclude(1, 0.6),
+        ["draft 1", "draft 2", "draft 3"],
+    )
+
+
+@pytest.mark.parametrize("strategy", ["select", "synthesise"])
+def test_what_is_made_of_the_candidates_is_the_answer_and_else_the_vote_decides(strategy: str) -> None:
+    drafts = [("35", 0.9), ("36", 0.5), ("36", 0.6)]
+    made = play(strategy, *drafts, ("35", 0.7), drafts=3)
+    assert (made.end, made.steps[3].depends_on) == (Conclude(3, 0.7), (0, 1, 2))
+    assert made.steps[3].fields["candidates"] == "A: 36\nB: 35"
+    assert made.steps[3].why == "2 answers, the first with 67% of the votes"
+    assert play(strategy, *drafts, (None, 0.0), drafts=3).end == Conclude(2, 0.6)
+    assert play(strategy, *drafts, drafts=3).end == Conclude(2, 0.6)
+
+
+def test_one_draft_of_several_answers_has_them_chosen_among() -> None:
+    tally = (TallyRow(answer="36", votes=3, weight=3.0), TallyRow(answer="35", votes=2, weight=2.0))
+    end, thought = played(STRATEGIES["select"], [("36", 0.5), ("35", 0.8)], tally=tally)
+    assert (end, thought.steps[1].fields["candidates"]) == (Conclude(1, 0.8), "A: 36\nB: 35")
+
+
+def test_a_candidate_that_is_too_long_for_the_prompt_is_left_out_and_none_is_cut() -> None:
+    texts = [character * 4096 for character in "abcde"]
+    thought = play("select", *((text, 0.5) for text in texts), ("x", 0.9), drafts=5)
+    assert candidates_of(thought.steps[-1].fields["candidates"]) == tuple(texts[:3])
+    assert thought.steps[-1].why == "5 answers, the first with 20% of the votes; 2 are not shown"
+
+
+@given(st.lists(st.text(max_size=30).filter(lambda text: "\n" not in text[:1]), min_size=1, max_size=8))
+def test_candidates_are_read_as_they_were_written(texts: list[str]) -> None:
+    assert candidates_of(written(texts)) == tuple(texts)
+
+
+@pytest.mark.parametrize(
+    ("words", "candidates", "meant"),
+    [
+        ("B", ("36", "35"), "35"),
+        ("Candidate b.", ("36", "35"), "35"),
+        ("the best answer is A", ("36", "35"), "36"),
+        ("36.0", ("36", "35"), "36"),
+        ("C", ("36", "35"), None),
+        ("both", ("36", "35"), None),
+        ("", ("36", "35"), None),
+        ("B", (), None),
+        ("2", ("B", "A"), "A"),
+        ("A", ("B", "A"), "A"),
+        ("2", ("2", "5"), "2"),
+        ("5", ("2", "5"), "5"),
+    ],
+)
+def test_a_choice_is_a_label_or_an_answer_and_otherwise_nothing(
+    words: str, candidates: tuple[str, ...], meant: str | None
+) -> None:
+    assert chosen(words, candidates) == meant

@@ -45,9 +45,17 @@ class Model(ScriptedEngine):
 
     async def decode(self, request: DecodeRequest) -> Decoded:
         """What the model says to this prompt."""
-        prompt = request.messages[-1].content
-        is_split = prompt.endswith("\nSplit.") or "sub-question a line" in prompt
-        text = SPLIT if is_split else f"So it is.\nAnswer: {next(self._answers)}"
+        prompt = next(message.content for message in request.messages if message.role == "user")
+        so_far = request.messages[-1].content if request.messages[-1].role == "assistant" else ""
+        if prompt.endswith("\nSplit.") or "sub-question a line" in prompt:
+            text = SPLIT[len(so_far) :]
+        elif "Write the next follow-up question" in prompt:
+            text = "none" if "#1: " in prompt else "How many has Tom?"
+        else:
+            said = "" if so_far or "So it is." in prompt else "So it is.\n"
+            text = f"{said}Answer: {next(self._answers)}"
+        for stop in request.stop:
+            text = text.partition(stop)[0]
         return replace(await super().decode(request), text=text, mean_logprob=self._logprob)
 
 
@@ -108,7 +116,9 @@ async def test_a_policy_that_ships_answers(policy: str) -> None:
     assert isinstance(end, AnswerReached), end
     assert (end.answer, end.policy) == ("36", policy)
     assert pipeline.voter.rejections == pipeline.aggregator.rejections == []
-    assert not any(isinstance(event, PathFailed) for event in pipeline.events)
+    failed = [event for event in pipeline.events if isinstance(event, PathFailed)]
+    # A trained model's split that is whole goes on with nothing: that is how self_ask hears that no follow-up is left.
+    assert [event.context.step.ask for event in failed] == (["follow_up"] if policy == "self-ask" else [])
 
 
 async def test_a_split_is_followed_part_by_part() -> None:
@@ -131,13 +141,58 @@ async def test_an_unlikely_short_answer_is_thought_over(logprob: float, asks: li
     assert [sample.context.step.ask for sample in samples] == asks
 
 
-async def test_rounds_go_on_while_they_differ_and_are_told_of_each_other() -> None:
-    pipeline = Pipeline(Model(*["35"] * 4, *["36"] * 8))
+async def test_rounds_go_on_while_belief_moves_and_go_back_where_it_falls() -> None:
+    pipeline = Pipeline(Model(*["35"] * 4, *["36"] * 12))
     end = await pipeline.answer(request("contemplation"))
     assert isinstance(end, AnswerReached)
-    assert (end.answer, [step.answer for step in end.steps]) == ("36", ["35", "36", "36"])
+    assert (end.answer, [step.answer for step in end.steps]) == ("36", ["35", "36", "36", "36"])
     samples = [event for event in pipeline.events if isinstance(event, SampleRequested) and event.sample_index == 0]
-    assert samples[1].context.step.fields["earlier"] == "35: 4 votes"
+    assert [sample.context.step.depends_on for sample in samples] == [(), (0,), (0,), (0,)]
+    assert samples[2].context.step.fields["earlier"] == "35: 4 votes"
+    assert samples[2].context.step.why.endswith("back to round 1")
+    assert 0.9 < end.confidence < 1.0
+
+
+@pytest.mark.parametrize("policy", ["self-ask", "instruct-self-ask"])
+async def test_follow_ups_are_asked_one_by_one_until_none_is_left(policy: str) -> None:
+    pipeline = Pipeline(Model("36"))
+    end = await pipeline.answer(request(policy))
+    assert isinstance(end, AnswerReached)
+    marks = [step.mark for step in end.steps]
+    if policy == "self-ask":
+        assert marks == ["follow-up 1", "#1", "follow-up 2", "#2", "follow-up 3", "#3", "follow-up 4"]
+        assert end.answered_by == 5
+    else:
+        assert marks == ["follow-up 1", "#1", "follow-up 2", "whole"]
+        assert end.answered_by == 3
+
+
+async def test_a_tree_goes_on_from_the_lines_of_its_branch_and_ends_it_by_a_vote() -> None:
+    pipeline = Pipeline(Model("36"))
+    end = await pipeline.answer(request("tree"))
+    assert isinstance(end, AnswerReached)
+    assert [(step.mark, step.answer) for step in end.steps] == [
+        ("start", "So it is."),
+        ("1", "Answer: 36"),
+        ("1.1", "36"),
+    ]
+
+
+async def test_a_choice_among_drafts_is_a_vote_for_one_of_them() -> None:
+    pipeline = Pipeline(Model("35", "36", "36", "37", "B", "B", "B"))
+    end = await pipeline.answer(request("select"))
+    assert isinstance(end, AnswerReached)
+    assert (end.answer, end.answered_by, [step.mark for step in end.steps][-1]) == ("35", 4, "select")
+    asked = [event.context.step for event in pipeline.events if isinstance(event, SampleRequested)][-1]
+    assert asked.fields["candidates"] == "A: 36\nB: 35\nC: 37"
+    assert {row.answer for row in pipeline.verdicts[-1].tally} == {"35"}
+
+
+async def test_a_choice_that_cannot_be_read_falls_back_to_the_vote() -> None:
+    pipeline = Pipeline(Model("35", "36", "36", "37", *["all of them"] * 3))
+    end = await pipeline.answer(request("select"))
+    assert isinstance(end, AnswerReached)
+    assert (end.answer, end.answered_by) == ("36", 1)
 
 
 async def test_a_request_s_own_limit_is_kept_by_every_vote() -> None:

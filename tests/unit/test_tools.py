@@ -38,6 +38,12 @@ _HOSTILE = [
     "__import__('os').system('true')",
     "().__class__",
     "1e999",
+    "prod([factorial(150)] * 2000)",
+    "[x**80 for x in range(1999)]",
+    "sum([1/(x+1) for x in range(1999)])",
+    "['a' * 4000 + 'b' for x in range(1999)]",
+    "2024-02-28 + " + "9" * 100 + " days",
+    "9" * 150 + " km in m",
     "٣+٤",
     "1 2",
     "\0",
@@ -54,8 +60,15 @@ def test_a_tool_answers_what_is_meant_to_harm_it_within_the_limit(tool, argument
     assert len(answer) < 4096
 
 
+_WORDS = [
+    *("5", "-1", "km", "m/s", "in", "to", "2024-02-30", "+", "days", "from"),
+    *("[", "]", "(", ")", "x", "for", "range", "'", ":", "if", "sum"),
+]
+_words = st.lists(st.sampled_from(_WORDS)).map(" ".join)
+
+
 @pytest.mark.parametrize("tool", TOOLS.values(), ids=TOOLS)
-@given(argument=st.text(max_size=200) | st.text("0123456789+-*/%^(),. ", max_size=400))
+@given(argument=st.text(max_size=200) | st.text("0123456789+-*/%^(),. ", max_size=400) | _words)
 def test_a_tool_answers_anything_in_one_line(tool, argument: str) -> None:  # type: ignore[no-untyped-def]
     answer = tool(argument)
     assert answer
@@ -107,6 +120,58 @@ def test_the_whole_calculator_divides_as_the_shipped_model_was_taught() -> None:
     assert [calculate_whole(each) for each in ("2082/6", "17/5", "3*(17/5)", "7/2*2", "1//2", "5/0")] == [
         "347", "3", "9", "6", "0", "error: division by zero",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("tool", "argument", "answer"),
+    [
+        ("units", "5 miles in km", "8.04672 km"),
+        ("units", "90 km/h to m/s", "25 m/s"),
+        ("units", "20 °C in °F?", "68 °F"),
+        ("units", "-40 °F as °C", "-40 °C"),
+        ("units", "1/3 hours in minutes", "20 minutes"),
+        ("units", "12 apples in apples", "12 apples"),
+        ("units", "5 kg in m", "error: kg and m measure different things"),
+        ("units", "5 red apples in green apples", "error: red apples and green apples measure different things"),
+        ("units", "some miles in km", "error: no number at the beginning of 'some miles'"),
+        ("units", "5 miles", "error: an amount and a unit are expected, such as 5 miles in km"),
+        ("units", "5 in km", "error: a unit is missing behind the number"),
+        ("dates", "2024-02-28 + 3 days", "2024-03-02"),
+        ("dates", "2024-01-31 + 1 month", "2024-02-29"),
+        ("dates", "2024-02-29 minus 1 year", "2023-02-28"),
+        ("dates", "days from 2024-02-28 to 2024-03-01", "2"),
+        ("dates", "How many weeks between 2024-03-01 and 2024-01-01?", "-8"),
+        ("dates", "months from 2024-01-31 to 2024-02-29", "1"),
+        ("dates", "years from 2000-03-01 to 2024-02-29", "23"),
+        ("dates", "weekday of 2024-02-29", "Thursday"),
+        ("dates", "is 1900 a leap year", "no"),
+        ("dates", "2023-02-29 + 1 day", "error: 2023-02-29 is no date"),
+        ("dates", "9999-12-31 + 1 day", "error: beyond the years 1 to 9999"),
+        ("expression", "sum(x*x for x in range(5))", "30"),
+        ("expression", "[n for n in range(20) if n % 7 == 3]", "[3, 10, 17]"),
+        ("expression", "1/3 + 1/6", "0.5"),
+        ("expression", "max(3, 7) if 2 < 3 <= 3 else 0", "7"),
+        ("expression", "sqrt(2)**2 < 2 and 16**0.5 == 4", "True"),
+        ("expression", "[5, 3, 4][-1] + len('abc'[:2])", "6"),
+        ("expression", "not (1 in [2, 3])", "True"),
+        ("expression", "'ab' * 2 + 'c'", "ababc"),
+        ("expression", "__import__('os')", "error: __import__ is no function here; there are: abs, min"),
+        ("expression", "().__class__.__bases__", "error: Attribute is nothing that may stand in an expression here"),
+        ("expression", "10**10**10", "error: a number on the way is too large"),
+        ("expression", "[0]*10**9", "error: a text or list on the way is too long"),
+        ("expression", "[[1]*2000]*2000 == [[1]*2000]*2000", "error: it takes more than 10,000 steps"),
+        ("expression", "[x for x in range(2000) for y in range(2000)]", "error: it takes more than 10,000 steps"),
+        ("expression", "open('/etc/passwd')", "error: open is no function here"),
+        ("expression", "lambda: 1", "error: Lambda is nothing that may stand in an expression here"),
+        ("expression", "min([])", "error: at least one value is expected"),
+        ("expression", "sorted([1, 'a'])", "error: sorted does not take these arguments"),
+        ("expression", "x", "error: x is no name here"),
+        ("expression", "1 +", "error: this is no expression: invalid syntax"),
+    ],
+)
+def test_a_tool_says_what_is_asked_or_what_is_wrong(tool: str, argument: str, answer: str) -> None:
+    found = TOOLS[tool](argument)
+    assert found.startswith(answer) if answer.startswith("error") else found == answer
 
 
 _OPERATORS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b, "/": lambda a, b: a / b}

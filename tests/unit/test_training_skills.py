@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conclave import prompts
-from conclave.domain.strategies.least_to_most import Part, parts_of
+from conclave.domain.strategies.least_to_most import Part, split_of
 from conclave.tools.calculator import calculate_whole
 from training.corpus import PROMPT_SET
 from training.generator import Split, draw_calculation, generate
@@ -35,7 +35,10 @@ def test_the_stages_cover_the_whole_training_in_order() -> None:
 
 def test_the_prompt_set_has_a_form_for_every_skill_but_bare_arithmetic() -> None:
     forms = prompts.load(PROMPT_SET).forms
-    assert set(forms) == {skill.value for skill in Skill} - {"calculate"}
+    going_on = {"follow_up": "decompose", "next_line": "chain_of_thought", "finish": "chain_of_thought"}
+    assert set(forms) == ({skill.value for skill in Skill} - {"calculate"}) | set(going_on)
+    for form, of in going_on.items():  # the same words, gone on from what is there already
+        assert (forms[form].user, forms[form].begun != "") == (forms[of].user, True)
 
 
 @given(problem=problems, rng=randoms)
@@ -77,7 +80,9 @@ def test_a_part_is_told_the_answers_that_it_needs() -> None:
 @given(problem=problems)
 def test_a_plan_is_read_by_the_strategy_as_it_was_written(problem: Problem) -> None:
     parts = split(problem)
-    assert parts_of(plan_text(parts)) == {number: Part(each.text, each.needs) for number, each in enumerate(parts, 1)}
+    assert split_of(plan_text(parts)).parts == {
+        number: Part(each.text, each.needs) for number, each in enumerate(parts, 1)
+    }
 
 
 @given(problem=problems, rng=randoms)
@@ -144,7 +149,7 @@ def test_the_tool_answers_what_the_lessons_give(rng: random.Random) -> None:
 
 @pytest.mark.parametrize("text", ["", "I can not.", "one: what?", "1 needs: what?"])
 def test_what_is_no_plan_has_no_parts(text: str) -> None:
-    assert parts_of(text) == {}
+    assert split_of(text).parts == {}
 
 
 def test_lessons_of_the_same_draw_are_the_same() -> None:

@@ -8,6 +8,7 @@ comparing only; what is shown is an answer as a path wrote it.
 from collections.abc import Callable, Sequence
 
 from conclave.domain.equivalence.clusters import short_answer
+from conclave.domain.equivalence.lines import line_result, plan
 
 Equivalence = Callable[[Sequence[str]], Sequence[str]]
 
@@ -20,6 +21,8 @@ def verbatim(answers: Sequence[str]) -> list[str]:
 EQUIVALENCES: dict[str, Equivalence] = {
     "short_answer": short_answer,  # numbers, quantities, formulas and words, however they are written
     "verbatim": verbatim,
+    "line_result": line_result,  # lines of a calculation: what they come to, however it was worked out
+    "plan": plan,  # splits into parts: their lines, but for case, spacing and what is said around them
 }
 
 

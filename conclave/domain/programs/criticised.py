@@ -1,12 +1,14 @@
 """A path that is criticised and tried again while its critic finds something wrong (Shinn et al. 2023, Reflexion).
 
-Attempts and criticisms alternate. A critic that is content gives no criticism: the answer of its turn is None.
+Attempts and criticisms alternate; each attempt is told of all before it, what they came to and what was wrong with them. A
+critic that is content gives no criticism: the answer of its turn is None. One that says the same of the same answer again is
+getting nowhere, and the path ends.
 """
 
 from collections.abc import Mapping, Sequence
 
 from conclave.domain.programs.moves import Asked, End, Speak
-from schemas.values import Call, Turn
+from schemas.values import MAX_QUESTION_CHARS, Call, Turn
 
 CRITICISE, RETRY = "criticise", "retry"
 
@@ -18,8 +20,25 @@ def next_turn(fields: Mapping[str, str], turns: Sequence[Turn], ask: Asked) -> S
     is_criticism = len(turns) % 2 == 0
     tried = len(turns) - 1 - is_criticism
     attempt, criticism = turns[tried], turns[-1].answer if is_criticism else None
-    if criticism is not None and len(turns) < ask.max_turns:
-        return Speak(RETRY, {**fields, "path": attempt.text, "criticism": criticism})
+    if criticism is not None and len(turns) < ask.max_turns and not _is_stuck(turns):
+        told = {"path": attempt.text, "criticism": criticism, "trials": _trials(turns)}
+        return Speak(RETRY, {**fields, **told})
     if is_criticism or len(turns) + 2 > ask.max_turns:
         return End(attempt.answer, turn=tried)
     return Speak(CRITICISE, {**fields, "path": attempt.text})
+
+
+def _is_stuck(turns: Sequence[Turn]) -> bool:
+    """True when an attempt before came to the same answer and had the same criticism."""
+    said = [(attempt.answer, criticism.answer) for attempt, criticism in zip(turns[::2], turns[1::2], strict=False)]
+    return said[-1] in said[:-1]
+
+
+def _trials(turns: Sequence[Turn]) -> str:
+    """All attempts, a line each, the newest kept where there is no room for all: `1: came to 35. Step 2 is wrong: 3+4`."""
+    pairs = zip(turns[::2], turns[1::2], strict=False)
+    lines = [
+        f"{number}: came to {attempt.answer or 'no answer'}. {criticism.answer or ''}".rstrip()
+        for number, (attempt, criticism) in enumerate(pairs, 1)
+    ]
+    return "\n".join(lines)[-MAX_QUESTION_CHARS:]

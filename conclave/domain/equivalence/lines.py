@@ -1,0 +1,33 @@
+"""Lines that a model writes on its way: of a calculation, and of a plan."""
+
+import re
+from collections.abc import Sequence
+
+_RESULT = re.compile(r"(?P<head>[^0-9=]*).*=\s*(?P<result>[^=]*)", re.S)
+_PART = re.compile(r"[0-9]{1,3}(?: needs [0-9 ]+)?: ?\S.*")
+
+
+def line_result(answers: Sequence[str]) -> list[str]:
+    """A cluster for all lines that begin alike and end in the same result: `a 34*6:24,18=204` and `a 34*6=204`.
+
+    A line without `=` is its own.
+    """
+    return [_of_line(" ".join(answer.split())) for answer in answers]
+
+
+def plan(answers: Sequence[str]) -> list[str]:
+    """A cluster for all plans with the same parts in the same order; a text without any part is its own."""
+    return [_of_plan(answer) for answer in answers]
+
+
+def _of_line(line: str) -> str:
+    match = _RESULT.fullmatch(line)
+    return (
+        f"{match['head'].strip()}={match['result'].strip()}" if match is not None and match["result"].strip() else line
+    )
+
+
+def _of_plan(text: str) -> str:
+    lines = [" ".join(line.split()).casefold() for line in text.splitlines()]
+    parts = [line for line in lines if _PART.fullmatch(line)]
+    return "\n".join(parts or [line for line in lines if line])
