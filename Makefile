@@ -11,7 +11,7 @@ SCHEDULES := 1000000
 SEED := $(shell date +%j000000)
 TYPED := --explicit-package-bases $(wildcard conclave schemas services migrations training benchmarks tests)
 
-.PHONY: help setup demo test check simulate soak format bench bench-reasoner train up down clean
+.PHONY: help setup demo test check simulate soak format bench bench-reasoner bench-strategies train up down clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -56,6 +56,9 @@ bench: setup ## throughput and overhead of the pipeline
 bench-reasoner: setup ## what the shipped model answers, and how fast
 	@$(BIN)/python -m benchmarks.reasoner
 	@$(BIN)/python -m benchmarks.engine_start
+
+bench-strategies: setup ## every way of reasoning on the held-out problems: accuracy against tokens
+	@$(BIN)/python -m benchmarks.strategies
 
 train: setup ## train models/reasoner anew
 	@$(BIN)/python -m training train

@@ -22,10 +22,13 @@ from training.decoding import BatchDecoder, Path
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What a question came to: its answer, and all tokens that the model wrote for it."""
+    """What a question came to: its answer, and what it cost: tokens that the model wrote, those that it read, paths, steps."""
 
     answer: str | None
     num_tokens: int
+    tokens_in: int
+    num_paths: int
+    num_steps: int
 
 
 @dataclass
@@ -97,6 +100,7 @@ def ballot_of(path: Path, sample_index: int) -> Ballot:
         sample_index=sample_index,
         answer=path.answer,
         probability=path.probability,
+        tokens_in=sum(turn.tokens_in for turn in path.turns),
         tokens_out=path.num_tokens,
         mean_logprob=path.mean_logprob,
     )
@@ -119,8 +123,8 @@ def _decide(request: _Request, step: Step, ask: Ask) -> None:
         confidence=counted.confidence,
         margin=counted.result.margin,
         tally=counted.result.tally[:8],
-        num_paths=len(decisive),
-        tokens_in=0,
+        num_paths=len(ballots),
+        tokens_in=sum(ballot.tokens_in for ballot in ballots),
         tokens_out=sum(ballot.tokens_out for ballot in ballots),
         decided_ms=0,
     )
@@ -139,5 +143,9 @@ def _answer(request: _Request) -> Answered:
     verdicts = {verdict.step_index: verdict for verdict in request.thought.verdicts}
     step = request.end.step if request.end else None
     return Answered(
-        None if step is None else verdicts[step].answer, sum(verdict.tokens_out for verdict in verdicts.values())
+        answer=None if step is None else verdicts[step].answer,
+        num_tokens=sum(verdict.tokens_out for verdict in verdicts.values()),
+        tokens_in=sum(verdict.tokens_in for verdict in verdicts.values()),
+        num_paths=sum(verdict.num_paths for verdict in verdicts.values()),
+        num_steps=len(request.thought.steps),
     )

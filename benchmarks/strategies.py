@@ -1,0 +1,97 @@
+"""`make bench-strategies`: every way of reasoning of the shipped model on held-out problems, by difficulty.
+
+Each policy answers the same problems on the bare model (vLLM on one core, no pipeline): accuracy, and what it cost: samples,
+tokens and dollars a question at a given price. Accuracy and counts do not depend on how busy the machine is; times do, and are
+not taken. One table, benchmarks/results/strategies.json, and a plot of accuracy against tokens: benchmarks/results/strategies.svg
+and the terminal.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import sqrt
+from pathlib import Path
+
+import click
+
+from benchmarks.measuring import record
+from benchmarks.scatter import Point, as_svg, as_text
+from conclave import policies, prompts
+from schemas.values import Policy
+from training.batch_engine import VllmBatchEngine
+from training.decoding import BatchDecoder
+from training.generator import held_out
+from training.problems import Problem
+from training.reasoning import Answered, answered
+
+_CHECKOUT = Path(__file__).resolve().parents[1]
+_PROMPT_SET = "reasoner-v3"
+_LEVELS = {"1-2": range(1, 3), "3-4": range(3, 5), "5-8": range(5, 9)}  # steps of a problem
+
+Row = dict[str, float]
+
+
+def figures(found: Sequence[Answered], problems: Sequence[Problem], price_in: float, price_out: float) -> Row:
+    """What a policy came to: accuracies in percent, with half the width of their 95 % interval; costs a question."""
+    right = [each.answer == str(problem.answer) for each, problem in zip(found, problems, strict=True)]
+    row: Row = {"right_pct": _share(right), "right_pct_pm": 196 * sqrt(_variance(right) / max(1, len(right)))}
+    for level, steps in _LEVELS.items():
+        of_level = [each for each, problem in zip(right, problems, strict=True) if problem.num_steps in steps]
+        row[f"right_{level}_steps_pct"] = _share(of_level)
+    num = max(1, len(found))
+    row["paths"] = sum(each.num_paths for each in found) / num
+    row["steps"] = sum(each.num_steps for each in found) / num
+    row["tokens_in"] = sum(each.tokens_in for each in found) / num
+    row["tokens_out"] = sum(each.num_tokens for each in found) / num
+    row["dollars_per_1000"] = (row["tokens_in"] * price_in + row["tokens_out"] * price_out) / 1_000
+    return {name: round(value, 4 if name == "dollars_per_1000" else 1) for name, value in row.items()}
+
+
+def measured_policies(names: Sequence[str]) -> list[Policy]:
+    """Those of the shipped model, or the named ones among them."""
+    shipped = [read.policy for read in policies.shipped() if read.policy.prompt_set == _PROMPT_SET]
+    return [policy for policy in shipped if not names or policy.name in names]
+
+
+def table(rows: Mapping[str, Row]) -> str:
+    """The figures, a line a policy, the most accurate first."""
+    names = list(next(iter(rows.values()), {}))
+    widths = {name: max(len(name), 8) for name in names}
+    lines = [f"{'policy':<22}" + "".join(f"  {name:>{widths[name]}}" for name in names)]
+    for policy, row in sorted(rows.items(), key=lambda item: -item[1]["right_pct"]):
+        lines.append(f"{policy:<22}" + "".join(f"  {row[name]:>{widths[name]}g}" for name in names))
+    return "\n".join(lines)
+
+
+def _share(flags: Sequence[bool]) -> float:
+    return 100 * sum(flags) / max(1, len(flags))
+
+
+def _variance(flags: Sequence[bool]) -> float:
+    share = sum(flags) / max(1, len(flags))
+    return share * (1 - share)
+
+
+@click.command()
+@click.option("--problems", default=500, show_default=True, help="Held-out problems, from the first on.")
+@click.option("--policy", "names", multiple=True, help="Only these.  [default: all of the shipped model]")
+@click.option("--price-in", default=0.05, show_default=True, help="Dollars per million tokens read.")
+@click.option("--price-out", default=0.20, show_default=True, help="Dollars per million tokens written.")
+@click.option("--model", type=click.Path(exists=True, path_type=Path), default=_CHECKOUT / "models" / "reasoner")
+def main(problems: int, names: tuple[str, ...], price_in: float, price_out: float, model: Path) -> None:
+    """Measure the ways of reasoning; the result goes to benchmarks/results/strategies.json and .svg."""
+    asked = held_out(problems)
+    decoder = BatchDecoder(VllmBatchEngine(model), prompts.load(_PROMPT_SET))
+    rows: dict[str, Row] = {}
+    for policy in measured_policies(names):
+        found = answered(decoder, policy, [each.question for each in asked])
+        rows[policy.name] = figures(found, asked, price_in, price_out)
+        print(policy.name, rows[policy.name], flush=True)
+    points = [Point(name, row["tokens_out"], row["right_pct"]) for name, row in rows.items()]
+    print("\n" + table(rows) + "\n\n" + as_text(points, "tokens a question", "right, %"))
+    prices = {"in": price_in, "out": price_out}
+    path = record("strategies", {"num_problems": len(asked), "dollars_per_million_tokens": prices, "policies": rows})
+    path.with_suffix(".svg").write_text(as_svg(points, "tokens written a question", "right, %"))
+    print(path, path.with_suffix(".svg"))
+
+
+if __name__ == "__main__":
+    main()
