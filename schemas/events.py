@@ -159,6 +159,9 @@ class PathDecoded(Event, frozen=True, kw_only=True):
     turns: Annotated[tuple[Turn, ...], Meta(max_length=2 * MAX_TURNS)] = ()
     form: Name | None = None
     reasoning: Text = ""  # told apart from the text by the engine; no answer is looked for in it
+    load: Probability | None = (
+        None  # how full the engine was when the path ended: sequences running, of those it runs at once
+    )
     long_text: LongText | None = None  # set where `text` is only the end of what the model said
 
     @property

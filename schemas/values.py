@@ -127,6 +127,7 @@ class Ask(Struct, frozen=True, kw_only=True):
     max_tokens: Annotated[int, Meta(ge=1, le=131_072, description="of one turn")] = 256
     max_samples: SampleCount = 16
     stopping: Name = "adaptive_consistency"
+    schedule: Name = "waves"  # conclave.domain.schedules: when samples are launched, never what they come to
     voting: Name = "majority"
     equivalence: Name = "short_answer"
     weighing: Name = "alike"
@@ -246,6 +247,7 @@ class Ballot(Struct, frozen=True, kw_only=True):
     tokens_in: Count = 0
     tokens_out: Count = 0
     mean_logprob: LogProbability | None = None
+    load: Probability | None = None  # how full the engine was when the path ended
 
 
 class TallyRow(Struct, frozen=True, kw_only=True):

@@ -8,10 +8,13 @@ from msgspec.structs import replace
 from conclave.domain.confidence import CONFIDENCES, calibrated
 from conclave.domain.equivalence import EQUIVALENCES
 from conclave.domain.params import Params
+from conclave.domain.schedules import SCHEDULES, Standing, num_to_launch
 from conclave.domain.stopping import STOPPING_RULES, Stop, bound, next_wave, shortest_stop
 from conclave.domain.voting import VOTING_RULES, Result
 from conclave.domain.weighing import WEIGHINGS
 from schemas.values import Ask, Ballot, Outcome, StopReason
+
+_RECENT = 8  # paths by whose words an engine's load is judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ def unknown_rule(ask: Ask) -> str | None:
     named = (
         ("stopping", ask.stopping, STOPPING_RULES),
         ("voting", ask.voting, VOTING_RULES),
+        ("schedule", ask.schedule, SCHEDULES),
         ("equivalence", ask.equivalence, EQUIVALENCES),
         ("weighing", ask.weighing, WEIGHINGS),
         ("confidence", ask.confidence, CONFIDENCES),
@@ -37,7 +41,7 @@ def unknown_rule(ask: Ask) -> str | None:
 
 def params_of(ask: Ask) -> Params:
     """What the rules that an ask names read, all of them in one; of those that no table has nothing is known."""
-    named = (STOPPING_RULES.get(ask.stopping), VOTING_RULES.get(ask.voting))
+    named = (STOPPING_RULES.get(ask.stopping), SCHEDULES.get(ask.schedule), VOTING_RULES.get(ask.voting))
     declared = {name: param for rule in named if rule for name, param in rule.params.items()}
     return {**declared, **{name: param for name, param in bound.PARAMS.items() if name not in declared}}
 
@@ -48,8 +52,31 @@ def stop(ballots: Sequence[Ballot], ask: Ask) -> Stop | None:
 
 
 def deficit(ballots: Sequence[Ballot], ask: Ask) -> int:
-    """How many samples to launch now that all of `ballots` are in; 0 when sampling has ended or no more are allowed."""
+    """How many samples it takes at least beyond `ballots`; 0 when sampling has ended or no more are allowed."""
     return next_wave(EQUIVALENCES[ask.equivalence](_answers(ballots)), ask, _weights(ballots, ask))
+
+
+def launch(ballots: Sequence[Ballot], launched: int, ask: Ask) -> int:
+    """How many samples the ask's schedule launches now, `ballots` of `launched` being in; 0 if it waits or none is needed."""
+    first = in_order(ballots)
+    loads = [each.load for each in ballots if each.load is not None][-_RECENT:]
+    standing = Standing(
+        needed=deficit(first, ask),
+        in_order=len(first),
+        launched=launched,
+        reported=len(ballots),
+        most=ask.max_samples,
+        load=sum(loads) / len(loads) if loads else None,
+    )
+    return num_to_launch(standing, ask) if standing.needed else 0
+
+
+def in_order(ballots: Sequence[Ballot]) -> Sequence[Ballot]:
+    """The ballots of samples 0..k, all of which have reported. `ballots` are in launch order, maybe with gaps."""
+    for position, ballot in enumerate(ballots):
+        if ballot.sample_index != position:
+            return ballots[:position]
+    return ballots
 
 
 def count(ballots: Sequence[Ballot], ask: Ask, *, reason: StopReason) -> Counted:

@@ -58,8 +58,8 @@ def wave(context: StepContext, num_launched: int, num_samples: int) -> tuple[Sam
 
 
 def first_wave(context: StepContext) -> tuple[SampleRequested, ...]:
-    """The samples that a step starts with: as many as its stopping rule needs at least."""
-    return wave(context, 0, counting.deficit((), context.ask))
+    """The samples that a step starts with, by its schedule: as many as its stopping rule needs, at least."""
+    return wave(context, 0, counting.launch((), 0, context.ask))
 
 
 def _limited(ask: Ask, max_samples: int | None) -> Ask:

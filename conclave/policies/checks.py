@@ -7,6 +7,7 @@ from conclave.domain.confidence import CONFIDENCES
 from conclave.domain.equivalence import EQUIVALENCES
 from conclave.domain.params import Params
 from conclave.domain.programs import PROGRAMS
+from conclave.domain.schedules import SCHEDULES
 from conclave.domain.stopping import STOPPING_RULES
 from conclave.domain.strategies import STRATEGIES
 from conclave.domain.thought import Strategy
@@ -40,6 +41,7 @@ def _policy(policy: Policy, prompt_sets: Mapping[str, PromptSet]) -> Iterator[_F
 def _ask(ask: Ask, at: str, prompt_set: PromptSet | None) -> Iterator[_Found]:
     yield from _named(ask.program, PROGRAMS, f"{at}.program")
     yield from _named(ask.stopping, STOPPING_RULES, f"{at}.stopping")
+    yield from _named(ask.schedule, SCHEDULES, f"{at}.schedule")
     yield from _named(ask.voting, VOTING_RULES, f"{at}.voting")
     yield from _named(ask.equivalence, EQUIVALENCES, f"{at}.equivalence")
     yield from _named(ask.weighing, WEIGHINGS, f"{at}.weighing")

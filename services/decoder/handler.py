@@ -146,7 +146,13 @@ class Decoder:
         spoken = tuple(path.decoded.values())
         if _is_wordless(spoken):
             return _without_a_word(event, spoken[-1], started, path)
-        return _decoded(event, path, end, self._engine)
+        return _decoded(event, path, end, self._engine, load=self._load())
+
+    def _load(self) -> float:
+        """How full the engine is, 0 to 1: full while any path waits for its turn."""
+        load = self._engine.load()
+        is_full = self._admission.num_waiting > 0 or load.waiting > 0
+        return 1.0 if is_full else min(1.0, max(0.0, load.running / max(1, self._engine.max_running)))
 
     async def _cancellable(self, event: SampleRequested, path: Conversation, left_s: float) -> End:
         """The path's end; ends early with CancelledError when the step is closed, TimeoutError at its deadline."""
@@ -173,7 +179,7 @@ class Decoder:
         return await path.run()
 
 
-def _decoded(event: SampleRequested, path: Conversation, end: End, engine: Engine) -> PathDecoded:
+def _decoded(event: SampleRequested, path: Conversation, end: End, engine: Engine, *, load: float) -> PathDecoded:
     """The path with its sums over all turns; log probabilities are those of the turn that gave the answer."""
     *before, last = path.turns
     spoken, answering = tuple(path.decoded.values()), path.decoded.get(end.turn)
@@ -196,6 +202,7 @@ def _decoded(event: SampleRequested, path: Conversation, end: End, engine: Engin
         total_ms=sum(each.total_ms for each in spoken),
         model=engine.model,
         engine=engine.name,
+        load=load,
         reasoning=_thought(spoken, room=MAX_TEXT_CHARS - sum(len(turn.text) for turn in path.turns)),
     )
 

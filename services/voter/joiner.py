@@ -6,7 +6,8 @@ only that one decides. This is what makes joining order-free and a verdict uniqu
 it is given up, and decided on what is there, once nothing can bring it any more.
 
     rule satisfied on a prefix      StepDecided, and StepClosed + a closing carry if samples have not reported
-    whole wave in, not satisfied    next wave + carry; or StepDecided (exhausted, deadline)
+    the schedule wants more         the next samples + carry
+    all in, none more               StepDecided (exhausted, deadline)
     deadline + grace                StepDecided on all that is there
     a rule that is not known here   patience: a newer voter may come; at deadline + grace, StepDecided without an answer
     closing carry, all reported     nothing: the group ends
@@ -137,22 +138,22 @@ class Voter:
         late_ms = deadline_ms + self._grace_ms
         if counting.unknown_rule(ask):
             return _uncounted(tally, now_ms) if now_ms >= late_ms else Wait(late_ms)
-        in_order = _without_gap(tally.ballots)
+        in_order = counting.in_order(tally.ballots)
         stop = counting.stop(in_order, ask)
         if stop is not None:
             return _verdict(tally, in_order[: stop.length], stop.reason, now_ms)
+        is_futile = any(ballot.failure in _FUTILE for ballot in in_order)
+        num_more = 0 if is_futile or now_ms >= deadline_ms else counting.launch(tally.ballots, tally.launched, ask)
+        if num_more:
+            samples = planning.wave(tally.context, tally.launched, num_more)
+            return Decision(samples, replace(tally, launched=tally.launched + num_more))
         if len(in_order) < tally.launched:
             if now_ms < late_ms:
                 return Wait(late_ms)
             # What has not reported by now counts as what decoders report at a deadline: a failure, which has no vote.
             return _verdict(tally, tally.ballots, StopReason.DEADLINE, now_ms)
-        num_more = counting.deficit(in_order, ask)
-        if num_more and now_ms >= deadline_ms:
-            return _verdict(tally, in_order, StopReason.DEADLINE, now_ms)
-        if not num_more or any(ballot.failure in _FUTILE for ballot in in_order):
-            return _verdict(tally, in_order, StopReason.EXHAUSTED, now_ms)
-        samples = planning.wave(tally.context, tally.launched, num_more)
-        return Decision(samples, replace(tally, launched=tally.launched + num_more))
+        is_late = not is_futile and now_ms >= deadline_ms and counting.deficit(in_order, ask) > 0
+        return _verdict(tally, in_order, StopReason.DEADLINE if is_late else StopReason.EXHAUSTED, now_ms)
 
 
 def _has_begun(tally: TallyCarried) -> bool:
@@ -191,6 +192,7 @@ def _ballots(vote: Vote) -> Sequence[Ballot]:
                 tokens_in=vote.tokens_in or 0,  # what is unknown adds nothing to a sum
                 tokens_out=vote.tokens_out or 0,
                 mean_logprob=vote.mean_logprob,
+                load=vote.load,
             )
             return (_within_bounds(cast, vote.context.ask),)
         case PathFailed():
@@ -208,14 +210,6 @@ def _within_bounds(ballot: Ballot, ask: Ask) -> Ballot:
     """The ballot with its answer as long as a vote of its ask has room for, so that any carry of the vote fits a record."""
     answer = bounds.cut_ballot(ballot.answer, ask) if ballot.answer else None
     return ballot if answer == ballot.answer else replace(ballot, answer=answer)
-
-
-def _without_gap(ballots: Sequence[Ballot]) -> Sequence[Ballot]:
-    """The ballots of samples 0..k, all of which have reported."""
-    for position, ballot in enumerate(ballots):
-        if ballot.sample_index != position:
-            return ballots[:position]
-    return ballots
 
 
 def _verdict(tally: TallyCarried, ballots: Sequence[Ballot], reason: StopReason, now_ms: int) -> Decision:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from conclave.domain import thinking
 from conclave.domain.confidence import CONFIDENCES
 from conclave.domain.joining import Decision, Wait
+from conclave.domain.schedules import SCHEDULES
 from conclave.domain.stopping import STOPPING_RULES
 from conclave.domain.strategies import STRATEGIES
 from conclave.domain.weighing import WEIGHINGS
@@ -51,6 +52,7 @@ asks = st.builds(
     Ask,
     form=st.just("any"),
     stopping=st.sampled_from([*STOPPING_RULES, "of-tomorrow"]),
+    schedule=st.sampled_from([*SCHEDULES, "of-tomorrow"]),
     weighing=st.sampled_from([*WEIGHINGS, "of-tomorrow"]),
     confidence=st.sampled_from([*CONFIDENCES, "of-tomorrow"]),
     calibration=st.sampled_from([(), (0.0, 1.0), (1.0, 0.0, 0.5)]),

@@ -5,11 +5,13 @@ from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from conclave.domain import planning
 from conclave.domain.confidence import CONFIDENCES
 from conclave.domain.equivalence import EQUIVALENCES
-from conclave.domain.stopping import STOPPING_RULES, next_wave
+from conclave.domain.schedules import SCHEDULES
+from conclave.domain.stopping import STOPPING_RULES
 from conclave.domain.voting import VOTING_RULES
 from conclave.domain.weighing import WEIGHINGS
 from conclave.errors import Unbegun
@@ -36,9 +38,19 @@ asks = st.builds(
     equivalence=st.sampled_from(sorted(EQUIVALENCES)),
     weighing=st.sampled_from(sorted(WEIGHINGS)),
     confidence=st.sampled_from(sorted(CONFIDENCES)),
-    params=st.fixed_dictionaries({"window": st.integers(1, 4).map(float), "lead": st.integers(1, 3).map(float)}),
+    schedule=st.sampled_from(sorted(SCHEDULES)),
+    params=st.fixed_dictionaries(
+        {
+            "window": st.integers(1, 4).map(float),
+            "lead": st.integers(1, 3).map(float),
+            "in_flight": st.integers(1, 12).map(float),
+            "lookahead": st.sampled_from([1.0, 1.5, 4.0]),
+        }
+    ),
     max_samples=st.integers(1, 12),
 )
+# Those by which the same is launched whatever arrives first.
+patient_asks = asks.filter(lambda ask: ask.schedule in ("waves", "at_once"))
 # What each sample comes to; the engine's failures among the answers.
 endings = st.lists(st.sampled_from(["4", "4", "4.0", "5", "6", "", None, PathFailure.ENGINE]), min_size=12, max_size=12)
 
@@ -85,12 +97,12 @@ def scene(ask: Ask, endings: list[str | PathFailure | None], num_first: int | No
     """A step whose first wave (the deficit, or `num_first` samples) has just been launched."""
     context: StepContext = made.context(ask)
     decoders = Decoders(endings)
-    for sample in planning.wave(context, 0, num_first or next_wave((), ask)):
+    for sample in planning.wave(context, 0, num_first or len(planning.first_wave(context))):
         decoders.hear(sample)
     return VoterScene(SimulatedLane(VOTER, decoders.hear, made.NOW_MS), decoders)
 
 
-@given(asks, endings, st.booleans(), moves)
+@given(patient_asks, endings, st.booleans(), moves)
 @settings(max_examples=400, deadline=None)
 def test_order_crashes_and_carries_change_no_effect(
     ask: Ask, endings: list[str | PathFailure | None], is_all_at_once: bool, moves: list[tuple[str, int]]
@@ -105,6 +117,23 @@ def test_order_crashes_and_carries_change_no_effect(
     assert sum(isinstance(output, StepClosed) for output in wild.lane.outputs) <= 1
     assert wild.lane.is_settled
     assert wild.lane.rejections == []
+    wild.check_launches()
+
+
+@given(asks, endings, moves)
+@settings(max_examples=300, deadline=None)
+def test_the_verdict_is_the_same_whatever_the_schedule_and_the_order_of_arrival(
+    ask: Ask, endings: list[str | PathFailure | None], moves: list[tuple[str, int]]
+) -> None:
+    calm, wild = scene(replace(ask, schedule="waves"), endings), scene(ask, endings)
+    calm.finish()
+    wild.play(moves)
+    wild.finish()
+    assert [replace(each, launched=0) for each in wild.verdicts] == [
+        replace(each, launched=0) for each in calm.verdicts
+    ]
+    assert wild.verdicts[0].launched <= ask.max_samples
+    assert wild.lane.is_settled
     wild.check_launches()
 
 
