@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import text
 
 from conclave.store.connection import lost_when_away, make_engine
+from conclave.store.reader import Reader
 
 Record = dict[str, Any]
 
@@ -36,6 +37,11 @@ async def request_trace(dsn: str, request_id: str) -> dict[str, list[Record]]:
     Raises: LostDependency.
     """
     return {name: await _query(dsn, query, {"id": request_id}) for name, query in _TRACE.items()}
+
+
+async def trace_read(reader: Reader, request_id: str) -> dict[str, list[Record]]:
+    """The same as `request_trace`, over connections that are there already. Raises: LostDependency."""
+    return {name: await reader.rows(query, {"id": request_id}) for name, query in _TRACE.items()}
 
 
 async def _query(dsn: str, query: str, values: Record) -> list[Record]:

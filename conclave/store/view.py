@@ -1,0 +1,316 @@
+"""What pages read of the record, as typed values.
+
+Every query starts from an index and is bounded in rows. Where it may, it names the day of the request, so that of the
+partitions of a table one is looked at; a list first finds the keys of its page and only then what belongs to them.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+from conclave.store import trace
+from conclave.store.queries import trace_read
+from conclave.store.reader import Reader
+from conclave.store.rows import asked_at
+from conclave.store.trace import MAX_SHOWN_CHARS, MAX_SHOWN_PATHS, RequestLine, Story
+
+Row = Mapping[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which requests a list holds. None, or "", asks for nothing; all that is asked for must hold."""
+
+    text: str = ""  # words of the question, as a search engine takes them; or the answer itself
+    policy: str = ""
+    arm: str = ""
+    outcome: str = ""  # an Outcome, "failed" or "open"
+    max_confidence: float | None = None
+    max_agreement: float | None = None
+    has_feedback: bool = False
+
+    @property
+    def is_any(self) -> bool:
+        """True when nothing is asked for."""
+        return self == Filter()
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Where a request lies in lists: the latest first."""
+
+    asked_at: datetime
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some lines of a list, and whether there are older ones."""
+
+    lines: tuple[RequestLine, ...]
+    has_older: bool
+
+    @property
+    def oldest(self) -> Key | None:
+        """From where the next page goes on."""
+        return Key(self.lines[-1].asked_at, self.lines[-1].request_id) if self.lines and self.has_older else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulse:
+    """What goes on: requests of the last ten minutes without an end, and the answers of the last minute."""
+
+    num_open: int
+    num_answered: int
+    median_ms: float | None
+    mean_paths: float | None
+
+
+class RecordView:
+    """See the module's docstring. Every method raises LostDependency while Postgres is away."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def requests(self, wanted: Filter, *, before: Key | None = None, limit: int = 50) -> Page:
+        """The latest requests that the filter asks for, or the latest `before` a key."""
+        query, values = _keys_query(wanted, before)
+        keys = await self._reader.rows(query, values | {"limit": limit + 1})
+        return Page(await self._lines(keys[:limit]), len(keys) > limit)
+
+    async def story(self, request_id: str) -> Story | None:
+        """All of a request that a page shows; None when nothing is recorded of it."""
+        at = await self._asked_at(request_id)
+        if at is None:
+            return None
+        values = {"at": at, "id": UUID(request_id)}
+        rows = {name: await self._reader.rows(query, values) for name, query in _STORY.items()}
+        (line,) = await self._lines([{"asked_at": at, "request_id": UUID(request_id)}])
+        return story_of(line, rows)
+
+    async def raw(self, request_id: str) -> dict[str, list[dict[str, Any]]]:
+        """All that is recorded of a request, as `conclave trace --json` has it."""
+        return await trace_read(self._reader, request_id)
+
+    async def pulse(self) -> Pulse:
+        """What goes on now."""
+        (row,) = await self._reader.rows(_PULSE)
+        return _made(Pulse, row)
+
+    async def choices(self) -> dict[str, tuple[str, ...]]:
+        """What lists may be filtered by: the names of `policy` and `arm` among the latest thousand answers."""
+        (row,) = await self._reader.rows(_CHOICES)
+        return {name: tuple(sorted(each for each in row[name] or () if each)) for name in ("policy", "arm")}
+
+    async def _asked_at(self, request_id: str) -> datetime | None:
+        """When a request was asked, as its rows have it: mostly what its id says (see conclave.store.rows)."""
+        claimed = asked_at(request_id)
+        for query in (_ASKED_THEN, _ASKED_SOME_TIME):
+            rows = await self._reader.rows(query, {"at": claimed, "id": UUID(request_id)})
+            if rows:
+                found: datetime = rows[0]["asked_at"]
+                return found
+        return None
+
+    async def _lines(self, keys: Sequence[Row]) -> tuple[RequestLine, ...]:
+        """The lines of these keys, in their order."""
+        if not keys:
+            return ()
+        times = [key["asked_at"] for key in keys]
+        values = {"ids": [key["request_id"] for key in keys], "first": min(times), "last": max(times)}
+        found = {row["request_id"]: row for row in await self._reader.rows(_LINES, values)}
+        for row in await self._reader.rows(_STRIPS, values):
+            found[row["request_id"]]["strip"] = row["strip"]
+        for row in await self._reader.rows(_REWARDS, values):
+            found[row["request_id"]]["reward"] = row["reward"]
+        rows = [found[key["request_id"]] for key in keys if key["request_id"] in found]
+        return tuple(_made(RequestLine, {**row, "request_id": str(row["request_id"])}) for row in rows)
+
+
+def story_of(line: RequestLine, rows: Mapping[str, Sequence[Row]]) -> Story:
+    """A story from the rows of each of its queries."""
+    request: Row = rows["request"][0] if rows["request"] else {}
+    plan: Row | None = next(iter(rows["plan"]), None)
+    answer: Row = next(iter(rows["answer"]), {})
+    return Story(
+        line=line,
+        question=request.get("question") or "",
+        tags=request.get("tags") or {},
+        recorded_at=request.get("recorded_at"),
+        max_samples=request.get("max_samples"),
+        deadline_s=request.get("deadline_s"),
+        message=answer.get("message"),
+        plan=_made(trace.Plan, plan) if plan else None,
+        steps=_steps(rows),
+        feedback=tuple(_made(trace.Feedback, row) for row in rows["feedback"]),
+        num_paths_recorded=rows["num_paths"][0]["num_paths"] if rows["num_paths"] else 0,
+        policy=(plan or {}).get("policy_as_it_was") or {},
+    )
+
+
+def _steps(rows: Mapping[str, Sequence[Row]]) -> tuple[trace.Step, ...]:
+    turns: dict[tuple[int, int], list[trace.Turn]] = defaultdict(list)
+    for row in rows["turns"]:
+        turns[row["step_index"], row["sample_index"]].append(_made(trace.Turn, row))
+    paths: dict[int, list[trace.Path]] = defaultdict(list)
+    for row in rows["paths"]:
+        path = _made(trace.Path, row)
+        paths[path.step_index].append(replace(path, turns=tuple(turns[path.step_index, path.sample_index])))
+    found: list[trace.Step] = []
+    for row in rows["steps"]:
+        tally = tuple(_made(trace.TallyRow, each) for each in row["tally"] or ())
+        step = _made(trace.Step, {**row, "tally": tally, "depends_on": tuple(row["depends_on"])})
+        found.append(replace(step, paths=tuple(paths[step.step_index])))
+    return tuple(found)
+
+
+def _made(kind: type[T], row: Row) -> T:
+    """A value from the columns that are named as its fields."""
+    names = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    return kind(**{name: row[name] for name in names if name in row})
+
+
+def _keys_query(wanted: Filter, before: Key | None) -> tuple[str, dict[str, Any]]:
+    """The keys of a page. It starts from the smallest table that holds what is asked for, all in the order of one index."""
+    conditions: list[str] = []
+    values: dict[str, Any] = {}
+    joins = ""
+    of_answers = {
+        "k.policy = :policy": ("policy", wanted.policy or None),
+        "k.arm = :arm": ("arm", wanted.arm or None),
+        "k.confidence <= :max_confidence": ("max_confidence", wanted.max_confidence),
+    }
+    for condition, (name, value) in of_answers.items():
+        if value is not None:
+            conditions.append(condition)
+            values[name] = value
+    if wanted.max_agreement is not None:
+        joins += """ JOIN verdicts v ON v.asked_at = k.asked_at AND v.request_id = k.request_id
+                     AND v.step_index = k.answered_by AND v.agreement <= :max_agreement"""
+        values["max_agreement"] = wanted.max_agreement
+    match wanted.outcome:
+        case "open":
+            conditions.append(
+                "NOT EXISTS (SELECT FROM answers a WHERE a.asked_at = k.asked_at AND a.request_id = k.request_id)"
+            )
+        case "failed":
+            conditions.append("k.failure IS NOT NULL")
+        case "":
+            pass
+        case outcome:
+            conditions.append("k.outcome = :outcome")
+            values["outcome"] = outcome
+    is_of_answers = bool(joins or any("k." in each and "EXISTS" not in each for each in conditions))
+    if wanted.has_feedback:
+        conditions.append(
+            "EXISTS (SELECT FROM feedback f WHERE f.asked_at = k.asked_at AND f.request_id = k.request_id)"
+        )
+    if wanted.text:
+        conditions.append(
+            """EXISTS (SELECT FROM request_payloads p WHERE p.asked_at = k.asked_at AND p.request_id = k.request_id
+                       AND to_tsvector('simple', left(p.question, 4096)) @@ websearch_to_tsquery('simple', :text))"""
+        )
+        values["text"] = wanted.text
+    if before is not None:
+        conditions.append("k.asked_at <= :before_at AND (k.asked_at, k.request_id) < (:before_at, :before_id)")
+        values |= {"before_at": before.asked_at, "before_id": UUID(before.request_id)}
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    table = "answers" if is_of_answers else "requests"
+    query = f"""
+        SELECT k.asked_at, k.request_id FROM {table} k {joins} {where}
+        ORDER BY k.asked_at DESC, k.request_id DESC LIMIT :limit"""
+    return query, values
+
+
+_WITHIN = "asked_at BETWEEN :first AND :last"
+_LINES = f"""
+    SELECT k.request_id, k.asked_at, coalesce(left(p.question, 400), '') AS question,
+           coalesce(a.strategy, pl.strategy) AS strategy, coalesce(a.policy, pl.policy, r.policy) AS policy,
+           coalesce(a.arm, pl.arm) AS arm, a.outcome, a.failure, left(a.answer, 400) AS answer, a.confidence, a.margin, v.agreement,
+           a.answered_by, a.num_paths, a.tokens_in, a.tokens_out, a.elapsed_ms, a.answered_at
+    FROM (SELECT asked_at, request_id FROM requests WHERE {_WITHIN} AND request_id = ANY(:ids)
+          UNION SELECT asked_at, request_id FROM answers WHERE {_WITHIN} AND request_id = ANY(:ids)) k
+    LEFT JOIN requests r ON r.asked_at = k.asked_at AND r.request_id = k.request_id AND r.{_WITHIN}
+    LEFT JOIN request_payloads p ON p.asked_at = k.asked_at AND p.request_id = k.request_id AND p.{_WITHIN}
+    LEFT JOIN plans pl ON pl.asked_at = k.asked_at AND pl.request_id = k.request_id AND pl.{_WITHIN}
+    LEFT JOIN answers a ON a.asked_at = k.asked_at AND a.request_id = k.request_id AND a.{_WITHIN}
+    LEFT JOIN verdicts v ON v.asked_at = k.asked_at AND v.request_id = k.request_id AND v.step_index = a.answered_by
+                            AND v.{_WITHIN}"""
+_STRIPS = f"""
+    SELECT b.request_id, string_agg(CASE WHEN b.failure IS NOT NULL THEN 'x' WHEN b.answer IS NULL THEN '-'
+                                         WHEN b.answer = a.answer THEN 'w' ELSE 'o' END, '' ORDER BY b.sample_index) AS strip
+    FROM answers a JOIN ballots b ON b.asked_at = a.asked_at AND b.request_id = a.request_id AND b.step_index = a.answered_by
+                                     AND b.{_WITHIN}
+    WHERE a.{_WITHIN} AND a.request_id = ANY(:ids) GROUP BY b.request_id"""
+_REWARDS = f"""
+    SELECT request_id, avg(reward) AS reward FROM feedback WHERE {_WITHIN} AND request_id = ANY(:ids) GROUP BY request_id"""
+_ASKED_THEN = """
+    SELECT asked_at FROM requests WHERE asked_at = :at AND request_id = :id
+    UNION ALL SELECT asked_at FROM plans WHERE asked_at = :at AND request_id = :id
+    UNION ALL SELECT asked_at FROM answers WHERE asked_at = :at AND request_id = :id LIMIT 1"""
+_ASKED_SOME_TIME = """
+    SELECT asked_at FROM requests WHERE request_id = :id AND :at IS NOT NULL
+    UNION ALL SELECT asked_at FROM answers WHERE request_id = :id LIMIT 1"""
+_PULSE = """
+    SELECT (SELECT count(*) FROM (SELECT FROM requests r WHERE r.asked_at > now() - interval '10 minutes' AND NOT EXISTS (
+                SELECT FROM answers a WHERE a.asked_at = r.asked_at AND a.request_id = r.request_id
+                    AND a.asked_at > now() - interval '10 minutes') LIMIT 5000) open) AS num_open,
+           l.num_answered, l.median_ms, l.mean_paths
+    FROM (SELECT count(*) AS num_answered, percentile_cont(0.5) WITHIN GROUP (ORDER BY elapsed_ms) AS median_ms,
+                 avg(num_paths)::double precision AS mean_paths
+          FROM (SELECT elapsed_ms, num_paths FROM answers
+                WHERE asked_at > now() - interval '10 minutes' AND answered_at > now() - interval '1 minute' LIMIT 5000) a) l"""
+_CHOICES = """
+    SELECT array_agg(DISTINCT policy) AS policy, array_agg(DISTINCT arm) AS arm
+    FROM (SELECT policy, arm FROM answers ORDER BY asked_at DESC LIMIT 1000) latest"""
+
+_STORY: dict[str, str] = {
+    "request": """
+        SELECT r.recorded_at, r.max_samples, r.deadline_s, p.question, p.tags
+        FROM requests r LEFT JOIN request_payloads p USING (asked_at, request_id)
+        WHERE r.asked_at = :at AND r.request_id = :id""",
+    "answer": "SELECT message FROM answer_payloads WHERE asked_at = :at AND request_id = :id",
+    "plan": """
+        SELECT pl.planned_at, pl.strategy, pl.policy, pl.policy_digest, pl.arm, pl.propensity, pl.weights_version,
+               pl.deadline_at, p.reasons, w.policy AS policy_as_it_was
+        FROM plans pl LEFT JOIN plan_payloads p USING (asked_at, request_id) LEFT JOIN policies w ON w.digest = pl.policy_digest
+        WHERE pl.asked_at = :at AND pl.request_id = :id""",
+    "steps": """
+        SELECT s.step_index, s.ask, s.mark, s.depends_on, p.question, p.fields, coalesce(p.why, '') AS why, v.outcome,
+               v.stop_reason, v.answer, v.confidence, v.margin, v.agreement, v.entropy, v.launched, v.decided_at, t.tally
+        FROM steps s
+        LEFT JOIN step_payloads p USING (asked_at, request_id, step_index)
+        LEFT JOIN verdicts v USING (asked_at, request_id, step_index)
+        LEFT JOIN verdict_payloads t USING (asked_at, request_id, step_index)
+        WHERE s.asked_at = :at AND s.request_id = :id ORDER BY s.step_index""",
+    "num_paths": "SELECT count(*) AS num_paths FROM paths WHERE asked_at = :at AND request_id = :id",
+    "paths": f"""
+        SELECT p.step_index, p.sample_index, p.recorded_at, p.failure, p.answer, b.answer AS vote, b.weight,
+               b.sample_index IS NOT NULL AS is_counted, p.finish_reason, p.tokens_in, p.tokens_out, p.mean_logprob,
+               p.probability, p.queued_ms, p.first_token_ms, p.total_ms, p.model, p.engine,
+               coalesce(right(t.text, {MAX_SHOWN_CHARS}), '') AS text, coalesce(length(t.text), 0) AS num_chars,
+               left(t.reasoning, {MAX_SHOWN_CHARS}) AS reasoning
+        FROM paths p
+        LEFT JOIN path_payloads t USING (asked_at, request_id, step_index, sample_index)
+        LEFT JOIN ballots b USING (asked_at, request_id, step_index, sample_index)
+        WHERE p.asked_at = :at AND p.request_id = :id
+        ORDER BY p.step_index, p.sample_index LIMIT {MAX_SHOWN_PATHS}""",
+    "turns": f"""
+        SELECT p.step_index, p.sample_index, t.turn ->> 'form' AS form, t.turn ->> 'tool' AS tool,
+               right(t.turn ->> 'text', {MAX_SHOWN_CHARS}) AS text, length(t.turn ->> 'text') AS num_chars,
+               t.turn ->> 'answer' AS answer, t.turn -> 'call' ->> 'tool' AS called,
+               t.turn -> 'call' ->> 'argument' AS argument, (t.turn ->> 'tokens_out')::bigint AS tokens_out
+        FROM path_payloads p CROSS JOIN LATERAL jsonb_array_elements(p.turns) WITH ORDINALITY AS t (turn, place)
+        WHERE p.asked_at = :at AND p.request_id = :id AND p.form IS NOT NULL
+        ORDER BY p.step_index, p.sample_index, t.place LIMIT {4 * MAX_SHOWN_PATHS}""",
+    "feedback": """
+        SELECT f.given_at, f.source, f.reward, t.right_answer, t.comment,
+               row_number() OVER (PARTITION BY f.source ORDER BY f.given_at DESC, f.event_source DESC, f.event_id DESC) = 1
+                   AS is_latest
+        FROM feedback f LEFT JOIN feedback_payloads t USING (asked_at, request_id, event_source, event_id)
+        WHERE f.asked_at = :at AND f.request_id = :id ORDER BY f.given_at DESC LIMIT 200""",
+}

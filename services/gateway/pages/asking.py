@@ -1,0 +1,148 @@
+"""The first page: questions to click, one of one's own, and what visitors say of answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.datastructures import FormData
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from conclave.errors import LostDependency
+from conclave.policies import shipped
+from conclave.store.view import Filter
+from schemas.events import FeedbackGiven, ReasoningRequested
+from schemas.ids import is_request_id, new_request_id
+from schemas.values import MAX_QUESTION_CHARS, is_blank
+from services.gateway.pages.rendering import render
+from services.gateway.pages.view import Publish, View
+
+_SOURCE = "page"
+_NUM_LATEST = 8
+_MAX_FIELDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question that a newcomer can click."""
+
+    title: str
+    question: str
+    policy: str
+    note: str
+
+
+# Such as the model that ships can answer.
+QUESTIONS = (
+    Question(
+        "Quickly agreed",
+        "Tom has 347 apples. Tom buys 85 more. Then Tom gives 120 to Ann. How many apples does Tom have now?",
+        "default",
+        "Paths are sampled until the leader is 95 % sure to stay ahead: for easy ones a handful will do.",
+    ),
+    Question(
+        "Split into parts",
+        "Ann has 3 bags with 14 pens each. Ben has 25 more than that. Kim has 2 times as many as Ben. How many pens is that?",
+        "least-to-most",
+        "The question is split, and each part is put to a vote of its own: see the plan grow.",
+    ),
+    Question(
+        "Criticised",
+        "Ron owns 600 cups. The next one has 3 fewer. Lea has 25 fewer than that. Jan has 28 more than that. Tom has 2 times as"
+        " many as that. How many cups is that?",
+        "criticised",
+        "Each path is criticised and, where a step is wrong, tried again before it votes.",
+    ),
+)  # fmt: skip
+
+
+class AskPages:
+    """`/`, and the two forms that publish."""
+
+    def __init__(self, view: View, publish: Publish | None) -> None:
+        self._view, self._publish = view, publish
+        self.routes: list[BaseRoute] = [
+            Route("/", self.first),
+            Route("/ask", self.ask, methods=["POST"]),
+            Route("/feedback", self.feedback, methods=["POST"]),
+        ]
+
+    async def first(self, request: Request) -> Response:
+        """What a newcomer sees."""
+        return await self._first(request)
+
+    async def ask(self, request: Request) -> Response:
+        """Publishes a question, and leads to the page on which its answer appears."""
+        form = await _form(request)
+        if isinstance(form, Response):
+            return form
+        question, policy = form.get("question", "").strip(), form.get("policy", "")
+        wrong = "" if not is_blank(question) and "\0" not in question else "Write a question."
+        if len(question) > MAX_QUESTION_CHARS:
+            wrong = f"A question has {MAX_QUESTION_CHARS:,} characters at most; this one has {len(question):,}."
+        if len(policy) > 80:
+            wrong = "There is no policy of that name."
+        if wrong or self._publish is None:
+            return await self._first(request, status=422, wrong=wrong or "Nothing can be asked here.", asked=question)
+        request_id = new_request_id()
+        try:
+            await self._publish(ReasoningRequested(request_id=request_id, question=question, policy=policy or None))
+        except LostDependency:
+            wrong = "The log is away, so nothing was asked. Try again in a moment."
+            return await self._first(request, status=503, wrong=wrong, asked=question)
+        return _to(request, f"/requests/{request_id}")
+
+    async def feedback(self, request: Request) -> Response:
+        """Publishes what a visitor says that an answer, step or path was worth."""
+        form = await _form(request)
+        if isinstance(form, Response):
+            return form
+        request_id, reward = form.get("request_id", ""), form.get("reward", "")
+        if not is_request_id(request_id) or reward not in ("0", "1") or self._publish is None:
+            return _problem(request, 422, "This can't be said", "Feedback names a request, and says 0 or 1.")
+        try:
+            await self._publish(FeedbackGiven(request_id=request_id, reward=float(reward), source=_SOURCE))
+        except LostDependency:
+            return _problem(request, 503, "Not noted", "The log is away. Say it again in a moment.")
+        if request.headers.get("hx-request") == "true":
+            return render(request, "thanks.html", reward=float(reward))
+        return _to(request, f"/requests/{request_id}")
+
+    async def _first(self, request: Request, *, status: int = 200, wrong: str = "", asked: str = "") -> Response:
+        page = await self._view.requests(Filter(), limit=_NUM_LATEST)
+        values = {
+            "questions": QUESTIONS,
+            "policies": shipped().names,
+            "lines": page.lines,
+            "wrong": wrong,
+            "asked": asked,
+        }
+        return render(request, "ask.html", status=status, may_ask=self._publish is not None, **values)
+
+
+async def _form(request: Request) -> Mapping[str, str] | Response:
+    """The fields of a form that this site's own page has sent, or why it is refused."""
+    if not is_from_here(request):
+        return _problem(request, 403, "Not from here", "Forms are taken from this site's own pages only.")
+    form: FormData = await request.form(max_files=0, max_fields=_MAX_FIELDS)
+    return {name: value for name, value in form.items() if isinstance(value, str)}
+
+
+def is_from_here(request: Request) -> bool:
+    """True for a request that a page of this very site has made, as the browser says it: no other site can forge that.
+
+    Browsers tell `Sec-Fetch-Site`, older ones only `Origin`. What tells neither is no browser, or one too old to trust.
+    """
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    host = request.headers.get("host", "")
+    return bool(host) and request.headers.get("origin", "").partition("://")[2] == host
+
+
+def _to(request: Request, path: str) -> Response:
+    return RedirectResponse(request.scope.get("root_path", "").rstrip("/") + path, status_code=303)
+
+
+def _problem(request: Request, status: int, title: str, message: str) -> Response:
+    return render(request, "problem.html", status=status, title=title, message=message)

@@ -1,0 +1,117 @@
+// Keys, the theme, and plots over tables. Every page says all it has to say without this file.
+"use strict";
+
+const PLACES = { a: "/", l: "/live", r: "/requests", q: "/quality", e: "/experiments", s: "/system" };
+const root = document.querySelector(".brand").getAttribute("href").replace(/\/$/, "");
+
+const isDark = () => {
+  const chosen = document.documentElement.dataset.theme;
+  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+};
+
+function switchTheme() {
+  const theme = isDark() ? "light" : "dark";
+  document.documentElement.dataset.theme = theme;
+  try { localStorage.setItem("theme", theme); } catch { /* it holds for this page */ }
+  document.querySelectorAll("table[data-plot]").forEach(plot);
+}
+
+const say = (text) => { document.getElementById("said").textContent = text; };
+
+// What j and k go through: links of rows, and summaries of paths.
+const stops = () => [...document.querySelectorAll("[data-rows] .row-link, [data-rows] > details.path > summary")]
+  .filter((each) => each.offsetParent !== null);
+
+function step(by) {
+  const all = stops();
+  if (!all.length) return;
+  const at = all.indexOf(document.activeElement);
+  const next = all[Math.min(Math.max(at < 0 ? (by > 0 ? 0 : all.length - 1) : at + by, 0), all.length - 1)];
+  next.focus();
+  next.scrollIntoView({ block: "nearest" });
+}
+
+// The feedback of the path in focus, or of the answer.
+function judge(isRight) {
+  const path = document.activeElement?.closest?.("details.path");
+  const form = (path ?? document.querySelector(".story-tools"))?.querySelector("form[data-feedback]");
+  if (!form) return;
+  form.querySelector(isRight ? ".yes" : ".no").click();
+  say(isRight ? "Right, noted" : "Wrong, noted");
+}
+
+let goes = false;
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+  if (event.target.closest("input, textarea, select, dialog[open]")) return;
+  const key = event.key;
+  if (goes) {
+    goes = false;
+    if (key in PLACES) location.href = root + PLACES[key];
+    return;
+  }
+  switch (key) {
+    case "g": goes = true; setTimeout(() => { goes = false; }, 1500); break;
+    case "j": step(1); break;
+    case "k": step(-1); break;
+    case "y": judge(true); break;
+    case "n": judge(false); break;
+    case "t": switchTheme(); break;
+    case "?": document.getElementById("keys").showModal(); break;
+    case "/": {
+      const search = document.querySelector("[data-search]");
+      if (search) { event.preventDefault(); search.focus(); search.select(); }
+      break;
+    }
+  }
+});
+
+document.addEventListener("click", (event) => {
+  const action = event.target.closest("[data-action]")?.dataset.action;
+  if (action === "theme") switchTheme();
+  if (action === "keys") document.getElementById("keys").showModal();
+});
+
+// A step or path that an address names is opened.
+function openTarget() {
+  const target = location.hash.startsWith("#path-") && document.getElementById(location.hash.slice(1));
+  if (target) { target.open = true; target.querySelector("summary").focus(); }
+}
+addEventListener("hashchange", openTarget);
+openTarget();
+
+// A table with data-plot is drawn above itself: its first column is x (milliseconds since 1970), each other one a line.
+function plot(table) {
+  if (typeof uPlot === "undefined") return;
+  table.closest(".plotted")?.querySelector(".uplot")?.remove();
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => {
+    const probe = document.createElement("span");
+    probe.className = `c-${name}`;
+    document.body.append(probe);
+    const found = getComputedStyle(probe).color;
+    probe.remove();
+    return found;
+  };
+  const heads = [...table.tHead.rows[0].cells].map((each) => each.textContent.trim());
+  const rows = [...table.tBodies[0].rows].reverse().map((row) => [...row.cells].map((each) =>
+    each.dataset.value === undefined || each.dataset.value === "" ? null : Number(each.dataset.value)));
+  if (rows.length < 2) return;
+  const data = heads.map((_, column) => rows.map((row) => column ? row[column] : row[0] / 1000));
+  const place = document.createElement("div");
+  place.className = "plot";
+  place.setAttribute("aria-hidden", "true");
+  table.closest(".plotted").prepend(place);
+  const unit = table.dataset.unit ?? "";
+  const names = ["a0", "a2", "a1", "a3", "a4"];
+  const axis = { stroke: colour("ink3"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: `11px ${style.fontFamily}` };
+  const made = new uPlot({
+    width: place.clientWidth, height: 190, cursor: { y: false, points: { size: 6 } }, legend: { show: true, live: true },
+    series: [{ value: (_, at) => at == null ? "" : new Date(at * 1000).toISOString().slice(0, 16).replace("T", " ") },
+      ...heads.slice(1).map((label, index) => ({ label, stroke: colour(names[index % names.length]), width: 2, points: { show: rows.length < 40, size: 4 }, spanGaps: true, value: (_, y) => y == null ? "–" : `${Math.round(y * 100) / 100}${unit}` }))],
+    axes: [axis, { ...axis, size: 56, values: (_, ticks) => ticks.map((y) => `${y}${unit}`) }],
+    scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
+  }, data, place);
+  new ResizeObserver(() => made.setSize({ width: place.clientWidth, height: 190 })).observe(place);
+}
+document.querySelectorAll("table[data-plot]").forEach(plot);

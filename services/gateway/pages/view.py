@@ -1,0 +1,34 @@
+"""What the pages stand on: a view of the record, and a way to publish."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from conclave.store.trace import Story
+from conclave.store.view import Filter, Key, Page, Pulse
+from schemas.events import Event
+
+Publish = Callable[[Event], Awaitable[None]]  # returns once the event is in the log. Raises: LostDependency
+
+
+class View(Protocol):
+    """What pages read. See conclave.store.view.RecordView. Every method raises LostDependency while the record is away."""
+
+    async def requests(self, wanted: Filter, *, before: Key | None = None, limit: int = 50) -> Page:
+        """The latest requests that the filter asks for."""
+        ...
+
+    async def story(self, request_id: str) -> Story | None:
+        """All of a request that a page shows; None when nothing is recorded of it."""
+        ...
+
+    async def raw(self, request_id: str) -> Mapping[str, Any]:
+        """All that is recorded of a request."""
+        ...
+
+    async def pulse(self) -> Pulse:
+        """What goes on now."""
+        ...
+
+    async def choices(self) -> Mapping[str, tuple[str, ...]]:
+        """What lists may be filtered by."""
+        ...

@@ -1,0 +1,131 @@
+"""The record in memory, as pages read it: rows as the recorder would write them, joined as conclave.store.view joins them."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from conclave.domain.recorded import RecordedEvent
+from conclave.store.rows import TABLES, rows_of
+from conclave.store.trace import RequestLine, Story, Vote
+from conclave.store.view import Filter, Key, Page, Pulse, story_of
+
+Row = dict[str, Any]
+_JSON = ("tags", "reasons", "fields", "tally", "turns")
+
+
+@dataclass
+class MemoryView:
+    """What `events` tell. Lists are not filtered: that is the database's business, and tested there."""
+
+    events: Sequence[RecordedEvent]
+    tables: dict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
+
+    def __post_init__(self) -> None:
+        for table, rows in rows_of(self.events).items():
+            for row in rows:
+                named = dict(zip(TABLES[table], row, strict=True)) if table in TABLES else {}
+                key = {name: named.get(name) for name in ("request_id", "step_index", "sample_index", "event_id")}
+                if not any(all(each.get(name) == key[name] for name in key) for each in self.tables[table]):
+                    self.tables[table].append(
+                        named | {name: json.loads(named[name]) for name in _JSON if name in named}
+                    )
+
+    async def requests(self, wanted: Filter, *, before: Key | None = None, limit: int = 50) -> Page:
+        """The latest, whatever is wanted."""
+        asked = sorted(self.tables["requests"], key=lambda row: row["asked_at"], reverse=True)
+        lines = [self._line(row["request_id"]) for row in asked if before is None or row["asked_at"] < before.asked_at]
+        return Page(tuple(lines[:limit]), len(lines) > limit)
+
+    async def story(self, request_id: str) -> Story | None:
+        """The story of a request."""
+        if not self._of("requests", request_id):
+            return None
+        return story_of(self._line(request_id), self._rows(request_id))
+
+    async def raw(self, request_id: str) -> Mapping[str, Any]:
+        """Its rows."""
+        return {"request": self._of("requests", request_id), "paths": self._of("paths", request_id)}
+
+    async def pulse(self) -> Pulse:
+        """Nothing moves here."""
+        return Pulse(num_open=1, num_answered=2, median_ms=580.0, mean_paths=4.5)
+
+    async def choices(self) -> Mapping[str, tuple[str, ...]]:
+        """What there is."""
+        return {
+            "policy": tuple(sorted({row["policy"] for row in self.tables["answers"] if row["policy"]})),
+            "arm": ("default",),
+        }
+
+    def _of(self, table: str, request_id: str) -> list[Row]:
+        return [row for row in self.tables[table] if row["request_id"] == request_id]
+
+    def _one(self, table: str, request_id: str, **key: int | None) -> Row:
+        rows = self._of(table, request_id)
+        return next((row for row in rows if all(row[name] == value for name, value in key.items())), {})
+
+    def _line(self, request_id: str) -> RequestLine:
+        request, plan = self._one("requests", request_id), self._one("plans", request_id)
+        answer = self._one("answers", request_id)
+        verdict = self._one("verdicts", request_id, step_index=answer.get("answered_by")) if answer else {}
+        values = {**dict.fromkeys(RequestLine.__dataclass_fields__), **plan, **request, **answer}
+        values |= {
+            "question": self._one("request_payloads", request_id)["question"],
+            "agreement": verdict.get("agreement"),
+        }
+        values |= {"policy": answer.get("policy") or plan.get("policy"), "arm": answer.get("arm") or plan.get("arm")}
+        values |= {"reward": next((row["reward"] for row in self._of("feedback", request_id)), None)}
+        ballots = [row for row in self._of("ballots", request_id) if row["step_index"] == answer.get("answered_by")]
+        values["strip"] = "".join(_letter(row, answer.get("answer")) for row in ballots)
+        return RequestLine(**{name: values[name] for name in RequestLine.__dataclass_fields__})
+
+    def _rows(self, request_id: str) -> dict[str, list[Row]]:
+        steps: list[Row] = []
+        for step in sorted(self._of("steps", request_id), key=lambda row: int(row["step_index"])):
+            index = step["step_index"]
+            tally = self._one("verdict_payloads", request_id, step_index=index).get("tally")
+            payload = self._one("step_payloads", request_id, step_index=index)
+            steps.append(step | payload | self._one("verdicts", request_id, step_index=index) | {"tally": tally})
+        plan, said = self._one("plans", request_id), self._one("plan_payloads", request_id)
+        return {
+            "request": [self._one("requests", request_id) | self._one("request_payloads", request_id)],
+            "answer": self._of("answer_payloads", request_id),
+            "plan": [plan | said] if plan else [],
+            "steps": steps,
+            "num_paths": [{"num_paths": len(self._of("paths", request_id))}],
+            "paths": [self._path(request_id, row) for row in self._of("paths", request_id)],
+            "turns": self._turns(request_id),
+            "feedback": [
+                row | self._one("feedback_payloads", request_id) | {"is_latest": True}
+                for row in self._of("feedback", request_id)
+            ],
+        }
+
+    def _path(self, request_id: str, row: Row) -> Row:
+        key = {"step_index": row["step_index"], "sample_index": row["sample_index"]}
+        payload, ballot = self._one("path_payloads", request_id, **key), self._one("ballots", request_id, **key)
+        joined = {"vote": ballot.get("answer"), "weight": ballot.get("weight"), "is_counted": bool(ballot)}
+        text = payload["text"] or ""
+        return row | joined | {"text": text, "num_chars": len(text), "reasoning": payload["reasoning"]}
+
+    def _turns(self, request_id: str) -> list[Row]:
+        return [
+            {
+                "step_index": row["step_index"], "sample_index": row["sample_index"], "form": turn["form"],
+                "tool": turn.get("tool"), "text": turn["text"], "num_chars": len(turn["text"]), "answer": turn.get("answer"),
+                "called": (turn.get("call") or {}).get("tool"), "argument": (turn.get("call") or {}).get("argument"),
+                "tokens_out": turn.get("tokens_out"),
+            }
+            for row in self._of("path_payloads", request_id)
+            for turn in row["turns"]
+        ]  # fmt: skip
+
+
+def _letter(ballot: Row, winner: str | None) -> str:
+    if ballot["failure"] is not None:
+        return Vote.FAILED.value
+    if ballot["answer"] is None:
+        return Vote.SILENT.value
+    return Vote.WINNER.value if ballot["answer"] == winner else Vote.OTHER.value
