@@ -159,8 +159,13 @@ class PathDecoded(Event, frozen=True, kw_only=True):
     turns: Annotated[tuple[Turn, ...], Meta(max_length=2 * MAX_TURNS)] = ()
     form: Name | None = None
     reasoning: Text = ""  # told apart from the text by the engine; no answer is looked for in it
+    # Means over some of the tokens of that turn (conclave.domain.token_confidence): of the answer, of the group in a row that is
+    # least sure, of the last group.
+    answer_logprob: LogProbability | None = None
+    lowest_group_logprob: LogProbability | None = None
+    tail_logprob: LogProbability | None = None
     load: Probability | None = (
-        None  # how full the engine was when the path ended: sequences running, of those it runs at once
+        None  # how full the engine was when the path ended: sequences running, of those that it runs
     )
     long_text: LongText | None = None  # set where `text` is only the end of what the model said
 

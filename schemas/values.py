@@ -247,6 +247,9 @@ class Ballot(Struct, frozen=True, kw_only=True):
     tokens_in: Count = 0
     tokens_out: Count = 0
     mean_logprob: LogProbability | None = None
+    answer_logprob: LogProbability | None = None
+    lowest_group_logprob: LogProbability | None = None
+    tail_logprob: LogProbability | None = None
     load: Probability | None = None  # how full the engine was when the path ended
 
 

@@ -11,9 +11,11 @@ from rich.tree import Tree
 
 from conclave.cli.endpoints import postgres_dsn
 from conclave.cli.output import console, in_one_line, printable
+from conclave.domain.correlation import effective_votes
 from schemas.ids import is_request_id
 
 _SHOWN_CHARS = 160
+_LEAST_QUESTIONS = 30  # with fewer, a correlation is mostly chance
 
 
 @click.command()
@@ -49,7 +51,8 @@ def _tree(found: dict[str, list[dict[str, Any]]], *, full: bool) -> Tree:
     for step in found["steps"]:
         parent = branches.get(step["depends_on"][0], tree) if step["depends_on"] else tree
         style = "" if step["step_index"] in leant_on else "dim"
-        branch = branches[step["step_index"]] = parent.add(Text(printable(_step(step)), style=style))
+        worth = _worth(step, found["paths"], found.get("correlation", []))
+        branch = branches[step["step_index"]] = parent.add(Text(printable(_step(step) + worth), style=style))
         for path in found["paths"]:
             if path["step_index"] == step["step_index"]:
                 is_flip = (path["step_index"], path["sample_index"]) in flips
@@ -109,6 +112,18 @@ def _step(step: dict[str, Any]) -> str:
     )
     said = in_one_line(step["answer"] or "no answer")
     return f"{head}: {said} ({step['outcome']}, {step['stop_reason']}; {figures}): {asked}"
+
+
+def _worth(step: dict[str, Any], paths: Sequence[dict[str, Any]], known: Sequence[dict[str, Any]]) -> str:
+    """What the step's votes are worth, where enough right answers are known to say how much paths err together."""
+    num_votes = sum(
+        bool(path["step_index"] == step["step_index"] and path["is_counted"] and path["vote"]) for path in paths
+    )
+    (row,) = known or (None,)
+    if num_votes < 2 or row is None or row["rho"] is None or row["num_questions"] < _LEAST_QUESTIONS:
+        return ""
+    worth = effective_votes(num_votes, row["rho"])
+    return f"  ({num_votes} votes are worth {worth:.1f}: rho {row['rho']:.2f} over {row['num_questions']} questions)"
 
 
 def _is_of(turn: dict[str, Any], path: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from conclave.domain.params import Params
 from conclave.domain.schedules import SCHEDULES, Standing, num_to_launch
 from conclave.domain.stopping import STOPPING_RULES, Stop, bound, next_wave, shortest_stop
 from conclave.domain.voting import VOTING_RULES, Result
-from conclave.domain.weighing import WEIGHINGS
+from conclave.domain.weighing import WEIGHINGS, weight
 from schemas.values import Ask, Ballot, Outcome, StopReason
 
 _RECENT = 8  # paths by whose words an engine's load is judged
@@ -41,7 +41,12 @@ def unknown_rule(ask: Ask) -> str | None:
 
 def params_of(ask: Ask) -> Params:
     """What the rules that an ask names read, all of them in one; of those that no table has nothing is known."""
-    named = (STOPPING_RULES.get(ask.stopping), SCHEDULES.get(ask.schedule), VOTING_RULES.get(ask.voting))
+    named = (
+        STOPPING_RULES.get(ask.stopping),
+        SCHEDULES.get(ask.schedule),
+        VOTING_RULES.get(ask.voting),
+        WEIGHINGS.get(ask.weighing),
+    )
     declared = {name: param for rule in named if rule for name, param in rule.params.items()}
     return {**declared, **{name: param for name, param in bound.PARAMS.items() if name not in declared}}
 
@@ -83,8 +88,7 @@ def count(ballots: Sequence[Ballot], ask: Ask, *, reason: StopReason) -> Counted
     """The vote of `ballots`, in launch order. Where a satisfied rule says that only the last decide, the others weigh 0."""
     num_deciding = STOPPING_RULES[ask.stopping].num_deciding
     first = len(ballots) - num_deciding(ask) if num_deciding and reason is StopReason.CONFIDENT else 0
-    weigh = WEIGHINGS[ask.weighing]
-    weighed = [replace(each, weight=weigh(each, ask) if at >= first else 0.0) for at, each in enumerate(ballots)]
+    weighed = [replace(each, weight=weight(each, ask) if at >= first else 0.0) for at, each in enumerate(ballots)]
     labels = EQUIVALENCES[ask.equivalence](_answers(weighed))
     result = VOTING_RULES[ask.voting].decide(weighed, labels, ask)
     counted = tuple(replace(each, tally_row=row) for each, row in zip(weighed, result.rows, strict=True))
@@ -100,7 +104,7 @@ def uncounted(ballots: Sequence[Ballot]) -> Counted:
 
 
 def _weights(ballots: Sequence[Ballot], ask: Ask) -> list[float]:
-    return [WEIGHINGS[ask.weighing](ballot, ask) for ballot in ballots]
+    return [weight(ballot, ask) for ballot in ballots]
 
 
 def _answers(ballots: Sequence[Ballot]) -> list[str]:

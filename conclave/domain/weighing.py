@@ -1,12 +1,29 @@
-"""What a ballot weighs: `WEIGHINGS`, a function a way. It sees one ballot, so a ballot weighs the same in every prefix."""
+"""What a ballot weighs: `WEIGHINGS`, a function and a row each. It sees one ballot, so a ballot weighs the same in every prefix.
+
+A weight is from 0 to 1, which the bound on sampling relies on. Whether weighing helps is for a replay to say: a figure that tells
+right from wrong across questions may tell nothing within one, and only there a vote uses it (conclave.domain.discrimination).
+"""
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
+from conclave.domain.params import Param, Params, number
 from schemas.values import Ask, Ballot
 
 # Of a ballot whose path says nothing of what it is weighed by: half a vote.
 _UNSAID = 0.5
+
+_TEMPERATURE: Params = {"weight_temperature": Param(0.2, 0.01, 100.0)}
+
+
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """A row of `WEIGHINGS`. `figure` is what it goes by, 0 to 1 and None where a path says nothing of it; none: by nothing."""
+
+    weigh: Callable[[Ballot, Ask], float]
+    params: Params = field(default_factory=dict)
+    figure: Callable[[Ballot], float | None] | None = None
 
 
 def alike(ballot: Ballot, ask: Ask) -> float:
@@ -14,20 +31,75 @@ def alike(ballot: Ballot, ask: Ask) -> float:
     return 1.0
 
 
-def likelihood(ballot: Ballot, ask: Ask) -> float:
-    """The geometric mean probability of the path's tokens, 0 to 1 (the normalised weighted sum of arXiv 2203.11171)."""
-    return _UNSAID if ballot.mean_logprob is None else math.exp(ballot.mean_logprob)
+def likelihood(ballot: Ballot) -> float | None:
+    """The geometric mean probability of the path's tokens (the normalised weighted sum of arXiv 2203.11171)."""
+    return _probability(ballot.mean_logprob)
 
 
-def stated(ballot: Ballot, ask: Ask) -> float:
+def stated(ballot: Ballot) -> float | None:
     """The probability that the path gives its answer itself: confidence-informed self-consistency, arXiv 2502.06233."""
-    return _UNSAID if ballot.probability is None else ballot.probability
+    return ballot.probability
 
 
-Weighing = Callable[[Ballot, Ask], float]
+def answer_likelihood(ballot: Ballot) -> float | None:
+    """The geometric mean probability of the tokens of the answer alone."""
+    return _probability(ballot.answer_logprob)
+
+
+def lowest_group(ballot: Ballot) -> float | None:
+    """The same of the tokens in a row that are least sure: lowest group confidence, arXiv 2508.15260."""
+    return _probability(ballot.lowest_group_logprob)
+
+
+def tail(ballot: Ballot) -> float | None:
+    """The same of the path's last tokens: tail confidence, arXiv 2508.15260."""
+    return _probability(ballot.tail_logprob)
+
+
+def _plain(figure: Callable[[Ballot], float | None]) -> Weighing:
+    """The figure itself as weight."""
+
+    def weigh(ballot: Ballot, ask: Ask) -> float:
+        known = figure(ballot)
+        return _UNSAID if known is None else known
+
+    return Weighing(weigh, figure=figure)
+
+
+def _softmax(figure: Callable[[Ballot], float | None]) -> Weighing:
+    """exp(figure / temperature), of which the softmax over a vote's paths is a multiple: CISC, arXiv 2502.06233, equation 1.
+
+    Scaled so that a figure of 1 weighs 1. The lower the temperature, the more the surest paths decide.
+    """
+
+    def weigh(ballot: Ballot, ask: Ask) -> float:
+        known = figure(ballot)
+        return math.exp(
+            ((_UNSAID if known is None else known) - 1.0) / number(ask.params, _TEMPERATURE, "weight_temperature")
+        )
+
+    return Weighing(weigh, _TEMPERATURE, figure)
+
 
 WEIGHINGS: dict[str, Weighing] = {
-    "alike": alike,
-    "likelihood": likelihood,
-    "stated": stated,
+    "alike": Weighing(alike),
+    "likelihood": _plain(likelihood),
+    "stated": _plain(stated),
+    "answer_likelihood": _plain(answer_likelihood),
+    "lowest_group": _plain(lowest_group),
+    "tail": _plain(tail),
+    "softmax_likelihood": _softmax(likelihood),
+    "softmax_stated": _softmax(stated),
+    "softmax_answer_likelihood": _softmax(answer_likelihood),
+    "softmax_lowest_group": _softmax(lowest_group),
+    "softmax_tail": _softmax(tail),
 }
+
+
+def weight(ballot: Ballot, ask: Ask) -> float:
+    """What a ballot weighs by the ask's rule, 0 to 1."""
+    return min(max(WEIGHINGS[ask.weighing].weigh(ballot, ask), 0.0), 1.0)
+
+
+def _probability(logprob: float | None) -> float | None:
+    return None if logprob is None else math.exp(logprob)

@@ -71,6 +71,7 @@ class Chat:
     thoughts: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    pieces: list[str] = field(default_factory=list)  # the tokens' texts, one for each log probability
     finish_reason: str | None = None
     is_ended: bool = False  # by [DONE], or a body that is complete in itself
     is_alive: bool = False  # it has said something that only a model server says
@@ -184,12 +185,19 @@ class Chat:
             return
         entries = logprobs.get("content")
         if isinstance(entries, list):
+            pieces = [entry.get("token") if isinstance(entry, Mapping) else None for entry in entries]
             entries = [entry.get("logprob") if isinstance(entry, Mapping) else None for entry in entries]
         else:
-            entries = logprobs.get("token_logprobs")
-        for entry in entries if isinstance(entries, list) else ():
+            entries, said = logprobs.get("token_logprobs"), logprobs.get("tokens")
+            pieces = said if isinstance(said, list) else []
+        if not isinstance(entries, list):
+            return
+        if len(pieces) != len(entries):
+            pieces = [None] * len(entries)
+        for entry, piece in zip(entries, pieces, strict=True):
             if isinstance(entry, int | float) and not isinstance(entry, bool) and not math.isnan(entry):
                 self.logprobs.append(min(0.0, max(_MOST_UNLIKELY, float(entry))))
+                self.pieces.append(piece if isinstance(piece, str) else "")
 
 
 def error_in(chunk: Any, *, is_error: bool, status: int = 0) -> ServerError | None:

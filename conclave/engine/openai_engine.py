@@ -371,6 +371,8 @@ def _decoded(attempt: Attempt, started: float) -> Decoded:
         queued_ms=attempt.queued_ms,
         first_token_ms=total_ms if attempt.first_token_ms is None else attempt.first_token_ms,
         total_ms=total_ms,
+        token_logprobs=tuple(chat.logprobs),
+        token_texts=tuple(chat.pieces),
     )
 
 

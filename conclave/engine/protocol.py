@@ -39,6 +39,8 @@ class Decoded:
     first_token_ms: float
     total_ms: float
     reasoning: str = ""
+    token_logprobs: tuple[float, ...] = ()  # of every generated token, where the engine says them
+    token_texts: tuple[str, ...] = ()  # of the same tokens: what is said, and maybe more around it
 
 
 @dataclass(frozen=True, slots=True)

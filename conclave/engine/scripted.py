@@ -66,15 +66,15 @@ class ScriptedEngine:
         finally:
             self._running -= 1
         tokens_out = rng.randint(10, 60)
-        logprobs = -rng.random() * (0.2 if answer == right else 0.6)
+        logprob = -rng.random() * (0.2 if answer == right else 0.6)
         total_ms = (time.perf_counter() - started) * 1000
         return Decoded(
             text=_said(request, answer),
             finish_reason=FinishReason.STOP,
             tokens_in=len(prompt.split()),
             tokens_out=tokens_out,
-            mean_logprob=logprobs,
-            min_logprob=logprobs * 4,
+            mean_logprob=logprob,
+            min_logprob=logprob * 4,
             queued_ms=0.0,
             first_token_ms=total_ms / tokens_out,
             total_ms=total_ms,

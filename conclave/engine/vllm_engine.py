@@ -252,9 +252,9 @@ def core_pids(llm: AsyncLLM) -> list[int]:
 
 def _decoded(output: RequestOutput, *, total_ms: float) -> Decoded:
     path, stats = output.outputs[0], output.metrics
-    logprobs = [entry[token].logprob for token, entry in zip(path.token_ids, path.logprobs or (), strict=False)]
+    drawn = [entry[token] for token, entry in zip(path.token_ids, path.logprobs or (), strict=False)]
     # A token that was drawn against all odds has -inf; the record holds finite numbers.
-    logprobs = [min(0.0, max(-100.0, each)) for each in logprobs]
+    logprobs = [min(0.0, max(-100.0, each.logprob)) for each in drawn]
     return Decoded(
         text=path.text,
         finish_reason=_FINISH_REASONS.get(path.finish_reason, FinishReason.NONE),
@@ -265,4 +265,6 @@ def _decoded(output: RequestOutput, *, total_ms: float) -> Decoded:
         queued_ms=max(0.0, (stats.scheduled_ts - stats.queued_ts) * 1000) if stats else 0.0,
         first_token_ms=max(0.0, stats.first_token_latency * 1000) if stats else total_ms,
         total_ms=total_ms,
+        token_logprobs=tuple(logprobs),
+        token_texts=tuple(each.decoded_token or "" for each in drawn),
     )

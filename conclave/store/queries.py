@@ -27,12 +27,15 @@ _TRACE = {
         WHERE v.request_id = :id ORDER BY v.step_index, v.sample_index""",
     "turns": "SELECT * FROM path_turns WHERE request_id = :id ORDER BY step_index, sample_index, turn_index",
     "flips": "SELECT * FROM flipped_votes WHERE request_id = :id ORDER BY step_index, sample_index",
+    "correlation": """
+        SELECT c.* FROM vote_correlation c WHERE c.policy = (SELECT policy FROM plans WHERE request_id = :id LIMIT 1)""",
     "feedback": "SELECT * FROM given_feedback WHERE request_id = :id ORDER BY given_at",
 }
 
 
 async def request_trace(dsn: str, request_id: str) -> dict[str, list[Record]]:
-    """Everything recorded of a request: `request` (empty when unknown), `plan`, `steps`, `paths`, `turns`, `flips`, `feedback`.
+    """Everything recorded of a request: `request` (empty when unknown), `plan`, `steps`, `paths`, `turns`, `flips`,
+    `correlation`, `feedback`.
 
     Raises: LostDependency.
     """

@@ -30,7 +30,7 @@ Rows = dict[str, list[Row]]
 
 # Every table of the record in the order in which a batch writes them; columns as in the migration.
 TABLES: dict[str, tuple[str, ...]] = {
-    "requests": ("request_id", "asked_at", "recorded_at", "policy", "max_samples", "deadline_s", "traceparent"),
+    "requests": ("request_id", "asked_at", "recorded_at", "policy", "max_samples", "deadline_s", "traceparent", "quality"),
     "request_payloads": ("request_id", "asked_at", "question", "tags"),
     "plans": (
         "request_id", "asked_at", "planned_at", "strategy", "arm", "propensity", "policy", "num_steps", "deadline_at",
@@ -42,7 +42,8 @@ TABLES: dict[str, tuple[str, ...]] = {
     "paths": (
         "request_id", "asked_at", "step_index", "sample_index", "recorded_at", "launched", "failure", "answer",
         "finish_reason", "tokens_in", "tokens_out", "mean_logprob", "min_logprob", "queued_ms", "first_token_ms",
-        "total_ms", "model", "engine", "policy", "arm", "probability",
+        "total_ms", "model", "engine", "policy", "arm", "probability", "answer_logprob", "lowest_group_logprob", "tail_logprob",
+        "load",
     ),
     "path_payloads": (
         "request_id", "asked_at", "step_index", "sample_index", "text", "form", "turns", "reasoning", "digest", "num_chunks",
@@ -134,7 +135,15 @@ def _request(rows: Rows, each: RecordedEvent, event: ReasoningRequested, days: D
     key = (event.request_id, _asked_within(days, event.request_id, each))
     traceparent = _clean(each.traceparent)
     rows["requests"].append(
-        (*key, moment(each.recorded_ms), _clean(event.policy), event.max_samples, event.deadline_s, traceparent)
+        (
+            *key,
+            moment(each.recorded_ms),
+            _clean(event.policy),
+            event.max_samples,
+            event.deadline_s,
+            traceparent,
+            event.quality,
+        )
     )
     rows["request_payloads"].append((*key, _clean(event.question), _json(event.tags)))
 
@@ -173,20 +182,23 @@ def _path(rows: Rows, each: RecordedEvent, event: PathDecoded | PathFailed) -> N
     tokens = (_count(event.tokens_in), _count(event.tokens_out))
     reasoning = None
     before: tuple[str | None, str]
+    sure: tuple[float | None, ...]
     whole: tuple[str | None, int | None] = (None, None)
     if isinstance(event, PathFailed):
         figures: Row = (event.failure.value, None, None, *tokens, None, None, None, None, event.total_ms, None, None)
-        text, probability, before = event.message, None, (None, "[]")
+        text, sure, before = event.message, (None,) * 5, (None, "[]")
     else:
         spent = (event.queued_ms, event.first_token_ms, event.total_ms)
         logprobs = (event.mean_logprob, event.min_logprob)
         said = (None, _clean(event.answer), event.finish_reason.value)
         figures = (*said, *tokens, *logprobs, *spent, _clean(event.model), _clean(event.engine))
-        text, probability, before = event.text, event.probability, (event.form, _json(event.turns))
+        groups = (event.lowest_group_logprob, event.tail_logprob)
+        sure = (event.probability, event.answer_logprob, *groups, event.load)
+        text, before = event.text, (event.form, _json(event.turns))
         reasoning = _clean(event.reasoning) or None
         if event.long_text is not None:
             whole = (event.long_text.digest, event.long_text.num_chunks)
-    rows["paths"].append((*key, moment(each.recorded_ms), event.launched, *figures, *by, probability))
+    rows["paths"].append((*key, moment(each.recorded_ms), event.launched, *figures, *by, *sure))
     rows["path_payloads"].append((*key, _clean(text), *before, reasoning, *whole))
 
 

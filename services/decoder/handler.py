@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from conclave import prompts
 from conclave.domain import bounds, long_texts
 from conclave.domain.programs import End
+from conclave.domain.token_confidence import TokenConfidence, token_confidence
 from conclave.engine.admission import Admission
 from conclave.engine.protocol import (
     CannotGoOn,
@@ -183,6 +184,7 @@ def _decoded(event: SampleRequested, path: Conversation, end: End, engine: Engin
     """The path with its sums over all turns; log probabilities are those of the turn that gave the answer."""
     *before, last = path.turns
     spoken, answering = tuple(path.decoded.values()), path.decoded.get(end.turn)
+    sure = _token_confidence(answering, end.answer)
     return PathDecoded(
         context=event.context,
         sample_index=event.sample_index,
@@ -202,9 +204,19 @@ def _decoded(event: SampleRequested, path: Conversation, end: End, engine: Engin
         total_ms=sum(each.total_ms for each in spoken),
         model=engine.model,
         engine=engine.name,
+        answer_logprob=sure.answer,
+        lowest_group_logprob=sure.lowest_group,
+        tail_logprob=sure.tail,
         load=load,
         reasoning=_thought(spoken, room=MAX_TEXT_CHARS - sum(len(turn.text) for turn in path.turns)),
     )
+
+
+def _token_confidence(answering: Decoded | None, answer: str | None) -> TokenConfidence:
+    """How sure the tokens were of the turn that gave the answer; nothing where its engine says nothing of them."""
+    if answering is None:
+        return token_confidence(())
+    return token_confidence(answering.token_logprobs, answering.token_texts, text=answering.text, answer=answer)
 
 
 def _total(counts: Iterable[int | None]) -> int | None:

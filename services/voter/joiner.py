@@ -192,6 +192,9 @@ def _ballots(vote: Vote) -> Sequence[Ballot]:
                 tokens_in=vote.tokens_in or 0,  # what is unknown adds nothing to a sum
                 tokens_out=vote.tokens_out or 0,
                 mean_logprob=vote.mean_logprob,
+                answer_logprob=vote.answer_logprob,
+                lowest_group_logprob=vote.lowest_group_logprob,
+                tail_logprob=vote.tail_logprob,
                 load=vote.load,
             )
             return (_within_bounds(cast, vote.context.ask),)

@@ -68,6 +68,8 @@ async def test_a_path_has_text_and_sane_figures(engine: Engine) -> None:
     assert decoded.mean_logprob is not None
     assert decoded.min_logprob is not None
     assert decoded.min_logprob <= decoded.mean_logprob <= 0
+    assert len(decoded.token_logprobs) == len(decoded.token_texts) == decoded.tokens_out
+    assert decoded.text in "".join(decoded.token_texts)
     assert math.isfinite(decoded.min_logprob)
     assert 0 <= decoded.queued_ms <= decoded.first_token_ms <= decoded.total_ms
 

@@ -12,6 +12,7 @@ from alembic import command
 from msgspec.structs import replace
 from sqlalchemy import Connection, text
 
+from conclave.domain.correlation import correlation
 from conclave.domain.long_texts import stored
 from conclave.domain.recorded import RecordedEvent
 from conclave.domain.routing.examples import examples
@@ -157,6 +158,39 @@ async def test_votes_that_flip_the_majority_are_found_in_launch_order(store: Sto
     await store.write([_recorded(event) for event in _trace(request, "abbab")], {})
     flips = (await queries.request_trace(fresh_database, request))["flips"]
     assert [(flip["sample_index"], flip["from_answer"], flip["to_answer"]) for flip in flips] == [(2, "a", "b")]
+
+
+async def test_how_much_paths_err_together_is_told_by_what_feedback_knows(store: Store, fresh_database: str) -> None:
+    """Of three paths on a question all or none are right, but for one question; the fourth path of each counts for nothing."""
+    known = [("aaab", "A"), ("bbba", "a"), ("aabb", "a "), ("aaaa", "a")]
+    asked = []
+    for answers, right in known:
+        request = str(new_request_id())
+        asked.append(request)
+        feedback = FeedbackGiven(request_id=request, right_answer=right)
+        await store.write([_recorded(event) for event in (*_trace(request, answers), feedback)], {})
+    await store.write(
+        [_recorded(event) for event in _trace(str(new_request_id()), "abba")], {}
+    )  # nobody knows what is right
+    (row,) = (await queries.request_trace(fresh_database, asked[0]))["correlation"]
+    expected = correlation([(0, 3), (3, 3), (1, 3), (0, 3)])
+    assert expected is not None
+    assert (row["policy"], row["num_questions"]) == (POLICY.name, 4)
+    assert (row["rho"], row["error_rate"]) == (pytest.approx(expected.rho), pytest.approx(expected.error_rate))
+
+
+async def test_what_a_path_was_sure_of_and_the_quality_asked_for_are_recorded(
+    store: Store, fresh_database: str
+) -> None:
+    request = str(new_request_id())
+    figures = {"answer_logprob": -0.5, "lowest_group_logprob": -1.25, "tail_logprob": -0.25, "load": 0.75}
+    asked = ReasoningRequested(question="q", request_id=request, quality="strict")
+    await store.write([_recorded(asked), _recorded(replace(_path(request, 0, "4"), **figures))], {})
+    (path,) = (await queries.request_trace(fresh_database, request))["paths"]
+    assert {name: path[name] for name in figures} == figures
+    connection = await asyncpg.connect(fresh_database)
+    assert await connection.fetchval("SELECT quality FROM requests") == "strict"
+    await connection.close()
 
 
 async def test_an_analyst_reads_every_view_and_no_table(store: Store, fresh_database: str) -> None:

@@ -1,5 +1,6 @@
 """The tree that `conclave trace` draws."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -15,12 +16,19 @@ def step(index: int, answer: str | None, *, on: tuple[int, ...] = (), mark: str 
     }  # fmt: skip
 
 
-def drawn(steps: list[dict[str, Any]], **request: Any) -> list[str]:
+def drawn(
+    steps: list[dict[str, Any]],
+    *,
+    paths: Sequence[dict[str, Any]] = (),
+    correlation: Sequence[dict[str, Any]] = (),
+    **request: Any,
+) -> list[str]:
     of: dict[str, Any] = {
         "question": "all of it?", "answer": "7", "failure": None, "policy": "least-to-most", "strategy": "least_to_most",
         "answered_by": 3, "answered_at": "now", "num_paths": 13, "tokens_out": 90, "elapsed_ms": 950.0,
     }  # fmt: skip
-    found = {"request": [of | request], "steps": steps, "paths": [], "turns": [], "flips": [], "feedback": []}
+    found = {"request": [of | request], "steps": steps, "paths": list(paths), "turns": [], "flips": []}
+    found |= {"correlation": list(correlation), "feedback": []}
     console = Console(width=200, record=True, highlight=False)
     with console.capture() as capture:
         console.print(_tree(found, full=False))
@@ -55,3 +63,22 @@ def test_a_request_that_failed_or_goes_on_says_so() -> None:
     assert (
         "not answered yet  (policy least-to-most, least_to_most)" in drawn(STEPS, answered_at=None, answered_by=None)[1]
     )
+
+
+def path(index: int, vote: str | None, *, is_counted: bool = True) -> dict[str, Any]:
+    return {
+        "step_index": 0, "sample_index": index, "failure": None, "vote": vote, "is_counted": is_counted, "text": "so",
+        "mean_logprob": None, "probability": None, "tokens_out": 3,
+    }  # fmt: skip
+
+
+def test_what_votes_are_worth_is_said_where_enough_right_answers_are_known() -> None:
+    paths = [*(path(index, "7") for index in range(5)), path(5, None), path(6, "7", is_counted=False)]
+    known = {"policy": "default", "rho": 0.5, "error_rate": 0.2, "num_questions": 30}
+    told = [line for line in drawn([step(0, "7")], paths=paths, correlation=[known]) if "worth" in line]
+    assert len(told) == 1
+    assert told[0].endswith("(5 votes are worth 1.7: rho 0.50 over 30 questions)")
+    for changed in ({"num_questions": 29}, {"rho": None}):
+        lines = drawn([step(0, "7")], paths=paths, correlation=[known | changed])
+        assert not any("worth" in line for line in lines)
+    assert not any("worth" in line for line in drawn([step(0, "7")], paths=paths))

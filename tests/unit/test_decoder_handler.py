@@ -112,6 +112,26 @@ async def test_a_decoded_path_carries_its_answer_and_what_it_cost() -> None:
     assert (path.answer, path.tokens_out, path.mean_logprob, path.engine) == ("2", 7, -0.1, "fake")
 
 
+async def test_a_decoded_path_carries_how_sure_its_tokens_were_and_how_full_the_engine_was() -> None:
+    pieces = ("1+1=", "2\n", "Answer", ": ", "2", "<end>")
+    logprobs = (-0.1, -0.2, 0.0, 0.0, -0.6, -0.3)
+    engine = FakeEngine(outcomes=[dataclasses.replace(DECODED, token_logprobs=logprobs, token_texts=pieces)])
+    path = await _end(Decoder(engine), _sample())
+    assert isinstance(path, PathDecoded)
+    assert (path.answer, path.answer_logprob, path.load) == ("2", -0.6, 0.0)
+    assert path.tail_logprob == path.lowest_group_logprob == -0.2  # a path this short is one group
+    plain = await _end(Decoder(FakeEngine()), _sample())
+    assert isinstance(plain, PathDecoded)
+    assert (plain.answer_logprob, plain.tail_logprob, plain.lowest_group_logprob) == (None, None, None)
+
+
+async def test_an_engine_is_full_while_a_path_waits_for_it() -> None:
+    engine = FakeEngine(max_running=1, running=1)
+    path = await _end(Decoder(engine), _sample())
+    assert isinstance(path, PathDecoded)
+    assert path.load == 1.0
+
+
 @pytest.mark.parametrize(
     ("asked", "failure", "named"),
     [

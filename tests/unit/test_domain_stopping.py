@@ -20,7 +20,7 @@ from conclave.domain.stopping.bayes_factor import factor_of_leading, probability
 from conclave.domain.stopping.early_stopping import window
 from conclave.domain.stopping.likelihood_ratio import mixture_ratio
 from conclave.testing import events as made
-from schemas.values import Ask, StopReason
+from schemas.values import MAX_SAMPLES, Ask, StopReason
 
 ANSWERS = ["a", "b", "c", ""]
 AS_WRITTEN = EQUIVALENCES["verbatim"]
@@ -150,7 +150,8 @@ def test_a_deficit_is_met_when_all_further_votes_go_to_the_leader(answers: list[
         leader = next((answer for answer in open_window if answer), "a")
     else:
         leader = max("abc", key=answers.count)
-    assert num_needed([*answers, *[leader] * needed], ask) == 0
+    if needed < MAX_SAMPLES:  # more can't be launched: the rule can't be satisfied any more
+        assert num_needed([*answers, *[leader] * needed], ask) == 0
 
 
 @given(answer_lists, asks)

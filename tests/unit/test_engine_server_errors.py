@@ -178,7 +178,8 @@ json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
         st.sampled_from(["choices", "delta", "content", "logprobs", "logprob", "usage", "prompt_tokens", "finish_reason", "error",
-                         "index", "message", "reasoning", "text", "type", "token_logprobs", "code"]), inner, max_size=4,
+                         "index", "message", "reasoning", "text", "type", "token_logprobs", "tokens", "token",
+                         "code"]), inner, max_size=4,
     ),
     max_leaves=12,
 )  # fmt: skip
@@ -192,5 +193,20 @@ def test_no_chunk_is_too_strange(value: object) -> None:
     except StreamFailed:
         return
     assert all(-100 <= each <= 0 for each in chat.logprobs)
+    assert len(chat.pieces) == len(chat.logprobs)
+    assert all(isinstance(piece, str) for piece in chat.pieces)
     assert chat.tokens_in is None or 0 <= chat.tokens_in <= 10**8
     assert isinstance(chat.text + chat.thought, str)
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [
+        {"content": [{"token": "4", "logprob": -0.5}, {"token": "2", "logprob": None}, {"token": ".", "logprob": -1}]},
+        {"token_logprobs": [-0.5, None, -1], "tokens": ["4", "2", "."]},
+    ],
+)
+def test_a_token_without_a_log_probability_is_passed_over_with_its_text(logprobs: dict[str, object]) -> None:
+    chat = Chat()
+    chat.chunk({"choices": [{"index": 0, "delta": {"content": "42."}, "logprobs": logprobs}]}, is_error=False)
+    assert (chat.logprobs, chat.pieces) == ([-0.5, -1.0], ["4", "."])
