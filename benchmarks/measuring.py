@@ -47,7 +47,7 @@ def record(name: str, result: Mapping[str, object]) -> Path:
     _RESULTS.mkdir(exist_ok=True)
     path = _RESULTS / f"{name}.json"
     document = {
-        "commit": _commit(),
+        "commit": commit(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware,
         **result,
@@ -56,7 +56,7 @@ def record(name: str, result: Mapping[str, object]) -> Path:
     return path
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit that was measured, with `-dirty` where anything but the results differs from it."""
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":/!benchmarks/results")
     return _git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")

@@ -2,17 +2,19 @@
 
 Each policy answers the same problems on the bare model (vLLM on one core, no pipeline): accuracy, and what it cost: samples,
 tokens and dollars a question at a given price. Accuracy and counts do not depend on how busy the machine is; times do, and are
-not taken. One table, benchmarks/results/strategies.json, and a plot of accuracy against tokens: benchmarks/results/strategies.svg
-and the terminal.
+not taken. `--policy` measures some anew and keeps what was measured of the others on as many problems. One table,
+benchmarks/results/strategies.json, and a plot of accuracy against tokens: benchmarks/results/strategies.svg and the terminal.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from math import sqrt
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
-from benchmarks.measuring import record
+from benchmarks.measuring import commit, record
 from benchmarks.scatter import Point, as_svg, as_text
 from conclave import policies, prompts
 from schemas.values import Policy
@@ -23,6 +25,7 @@ from training.problems import Problem
 from training.reasoning import Answered, answered
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
+_RESULT = _CHECKOUT / "benchmarks/results/strategies.json"
 _PROMPT_SET = "reasoner-v3"
 _LEVELS = {"1-2": range(1, 3), "3-4": range(3, 5), "5-8": range(5, 9)}  # steps of a problem
 
@@ -48,7 +51,14 @@ def figures(found: Sequence[Answered], problems: Sequence[Problem], price_in: fl
 def measured_policies(names: Sequence[str]) -> list[Policy]:
     """Those of the shipped model, or the named ones among them."""
     shipped = [read.policy for read in policies.shipped() if read.policy.prompt_set == _PROMPT_SET]
+    shipped += [_fixed(policy, rounds) for policy in shipped if policy.effort is not None for rounds in (2, 6)]
     return [policy for policy in shipped if not names or policy.name in names]
+
+
+def _fixed(policy: Policy, rounds: int) -> Policy:
+    """A policy of rounds that takes the same number of them for every question, whatever it believes by then."""
+    params = {**policy.params, "rounds": float(rounds), "enough": 1.0, "settled": 0.0}
+    return replace(policy, name=f"{policy.name}-fixed-{rounds}", effort=None, params=params)
 
 
 def table(rows: Mapping[str, Row]) -> str:
@@ -59,6 +69,15 @@ def table(rows: Mapping[str, Row]) -> str:
     for policy, row in sorted(rows.items(), key=lambda item: -item[1]["right_pct"]):
         lines.append(f"{policy:<22}" + "".join(f"  {row[name]:>{widths[name]}g}" for name in names))
     return "\n".join(lines)
+
+
+def _earlier(num_problems: int) -> tuple[dict[str, Row], dict[str, str]]:
+    """What was measured before on as many problems: figures and commits, by policy."""
+    try:
+        found = json.loads(_RESULT.read_text())
+    except FileNotFoundError:
+        return {}, {}
+    return (found["policies"], found["measured_at_commit"]) if found["num_problems"] == num_problems else ({}, {})
 
 
 def _share(flags: Sequence[bool]) -> float:
@@ -80,15 +99,17 @@ def main(problems: int, names: tuple[str, ...], price_in: float, price_out: floa
     """Measure the ways of reasoning; the result goes to benchmarks/results/strategies.json and .svg."""
     asked = held_out(problems)
     decoder = BatchDecoder(VllmBatchEngine(model), prompts.load(_PROMPT_SET))
-    rows: dict[str, Row] = {}
+    rows, measured_at = _earlier(len(asked))
     for policy in measured_policies(names):
         found = answered(decoder, policy, [each.question for each in asked])
         rows[policy.name] = figures(found, asked, price_in, price_out)
+        measured_at[policy.name] = commit()
         print(policy.name, rows[policy.name], flush=True)
     points = [Point(name, row["tokens_out"], row["right_pct"]) for name, row in rows.items()]
     print("\n" + table(rows) + "\n\n" + as_text(points, "tokens a question", "right, %"))
     prices = {"in": price_in, "out": price_out}
-    path = record("strategies", {"num_problems": len(asked), "dollars_per_million_tokens": prices, "policies": rows})
+    figures_of = {"policies": rows, "measured_at_commit": measured_at}
+    path = record("strategies", {"num_problems": len(asked), "dollars_per_million_tokens": prices, **figures_of})
     path.with_suffix(".svg").write_text(as_svg(points, "tokens written a question", "right, %"))
     print(path, path.with_suffix(".svg"))
 

@@ -104,10 +104,18 @@ class PlanMade(Event, frozen=True, kw_only=True):
     steps: Annotated[tuple[Step, ...], Meta(min_length=1, max_length=MAX_STEPS)]
     deadline_ms: TimestampMs
     max_samples: SampleCount | None = None  # the request's own limit for the votes of its steps
+    spent_ms: TimestampMs | None = (
+        None  # when the seconds of the policy's budget are used up, where that is before the deadline
+    )
     quality: Name | None = None  # the class by whose rule they end
     reasons: Annotated[dict[Label, Label], Meta(max_length=16)] = {}  # what spoke for this policy
     weights_version: Count | None = None  # of the weights that the arm was drawn by; 0: the shares at the beginning
     assignment: Assignment | None = None  # by which experiment, if any
+
+    @property
+    def ends_ms(self) -> int:
+        """When nothing more is asked: at the deadline, or when the seconds of the budget are used up."""
+        return self.deadline_ms if self.spent_ms is None else min(self.deadline_ms, self.spent_ms)
 
     def __post_init__(self) -> None:
         _check_steps(self.steps, first=0, at="$.steps")
@@ -327,6 +335,7 @@ class AnswerReached(Event, frozen=True, kw_only=True):
     tokens_in: Count
     tokens_out: Count
     elapsed_ms: DurationMs  # since the request was asked
+    ended_by: Name = "decided"  # see EndReason
 
 
 class RequestFailed(Event, frozen=True, kw_only=True):
@@ -341,6 +350,7 @@ class RequestFailed(Event, frozen=True, kw_only=True):
     tokens_in: Count = 0
     tokens_out: Count = 0
     elapsed_ms: DurationMs = 0.0
+    ended_by: Name = "decided"  # see EndReason
 
 
 class FeedbackGiven(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):

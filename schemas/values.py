@@ -73,6 +73,7 @@ class StopReason(StrEnum):
     SETTLED = "settled"  # no sample that was left could have changed who wins
     EXHAUSTED = "exhausted"  # max_samples have reported
     DEADLINE = "deadline"  # time was up before any of these
+    BUDGET = "budget"  # another wave could cost more than the step was allowed
     NO_CONSENSUS = "no_consensus"  # sampling ended, and no answer has the share that its voting rule asks for
 
 
@@ -108,7 +109,31 @@ class RequestFailure(StrEnum):
     DEADLINE = "deadline"
 
 
+class EndReason(StrEnum):
+    """Why a request ended when it did; in events it is a name."""
+
+    DECIDED = "decided"  # its strategy asked for no more
+    BUDGET = "budget"  # what its policy may spend was used up: the answer is the best so far
+    DEADLINE = "deadline"  # its time was up: the same
+
+
 Params = Annotated[dict[Name, float], Meta(max_length=32)]
+Dollars = Annotated[float, Meta(ge=0.0)]
+
+
+class Price(Struct, frozen=True, kw_only=True):
+    """What a model costs, in dollars per million tokens."""
+
+    tokens_in: Dollars = 0.0
+    tokens_out: Dollars = 0.0
+
+
+class Allowance(Struct, frozen=True, kw_only=True):
+    """What the paths of one step may cost together; whoever launches them reserves before a wave what it may cost at most."""
+
+    max_tokens: Annotated[Count | None, Meta(description="generated")] = None
+    max_dollars: Dollars | None = None
+    price: Price = Price()
 
 
 class Ask(Struct, frozen=True, kw_only=True):
@@ -135,6 +160,7 @@ class Ask(Struct, frozen=True, kw_only=True):
     # What a confidence of 0, … 1 turned out to be worth, at even distances; () leaves it as it is.
     calibration: Annotated[tuple[Probability, ...], Meta(max_length=101)] = ()
     params: Params = {}  # of its rules: window, lead, stop_confidence, …
+    allowance: Allowance | None = None  # of each of its steps; a plan's budget may leave less
 
     def __post_init__(self) -> None:
         if len(self.calibration) == 1:
@@ -146,6 +172,26 @@ class Budget(Struct, frozen=True, kw_only=True):
 
     max_steps: Annotated[int, Meta(ge=1, le=MAX_STEPS)] = 16
     max_tokens: Annotated[Count | None, Meta(description="generated, over all paths that were counted")] = None
+    max_seconds: Annotated[float, Meta(gt=0.0, le=86_400.0, description="since it was asked")] | None = None
+    max_dollars: Annotated[Dollars | None, Meta(description="by the dearest of the policy's prices")] = None
+
+
+class Effort(Struct, frozen=True, kw_only=True):
+    """How much to think, from the question: max(least, round(per_point * complexity)), and `most` at most.
+
+    The figure becomes the value of strategy parameters and the samples of asks.
+    """
+
+    estimator: Name = "clauses"  # conclave.domain.complexity
+    per_point: Annotated[float, Meta(ge=0.0, le=64.0)] = 1.5
+    least: SampleCount = 2
+    most: SampleCount = 16
+    params: Annotated[tuple[Name, ...], Meta(max_length=8)] = ()  # of the strategy: rounds, …
+    samples_of: Annotated[tuple[Name, ...], Meta(max_length=MAX_ASKS)] = ()  # asks
+
+    def __post_init__(self) -> None:
+        if self.most < self.least:
+            raise ValueError(f"`most` must be at least `least`, got {self.most} and {self.least} - at `$.most`")
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -162,6 +208,8 @@ class Policy(Struct, frozen=True, kw_only=True):
     params: Params = {}  # of the strategy: floor, rounds, width, …
     asks: Annotated[dict[Name, Ask], Meta(min_length=1, max_length=MAX_ASKS)]
     budget: Budget = Budget()
+    prices: Annotated[dict[Label, Price], Meta(max_length=16)] = {}  # by model
+    effort: Effort | None = None
 
 
 class Step(Struct, frozen=True, kw_only=True):

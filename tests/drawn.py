@@ -37,6 +37,8 @@ durations = st.floats(0, 1e6)
 digests = st.from_regex("[0-9a-f]{64}", fullmatch=True)
 logprobs = st.none() | st.floats(-100, 0)
 
+prices = st.builds(v.Price, tokens_in=durations, tokens_out=durations)
+allowances = st.builds(v.Allowance, max_tokens=st.none() | counts, max_dollars=st.none() | durations, price=prices)
 params = st.dictionaries(names, st.floats(-1e9, 1e9), max_size=3)
 asks = st.builds(
     v.Ask,
@@ -55,6 +57,7 @@ asks = st.builds(
     temperature=st.floats(0, 5),
     top_p=st.floats(0.01, 1),
     max_tokens=st.integers(1, 131_072),
+    allowance=st.none() | allowances,
 )
 policies = st.builds(
     v.Policy,
@@ -65,7 +68,15 @@ policies = st.builds(
     strategy=names,
     params=params,
     asks=st.dictionaries(names, asks, min_size=1, max_size=2),
-    budget=st.builds(v.Budget, max_steps=st.integers(1, 64), max_tokens=st.none() | counts),
+    budget=st.builds(
+        v.Budget,
+        max_steps=st.integers(1, 64),
+        max_tokens=st.none() | counts,
+        max_seconds=st.none() | st.floats(0.1, 86_400),
+        max_dollars=st.none() | durations,
+    ),
+    prices=st.dictionaries(texts, prices, max_size=2),
+    effort=st.none() | st.builds(v.Effort, estimator=names, least=st.integers(1, 4), most=st.integers(4, 9)),
 )
 
 
@@ -118,6 +129,7 @@ plans = st.builds(
     steps=steps,
     deadline_ms=_times,
     max_samples=st.none() | st.integers(1, 256),
+    spent_ms=st.none() | _times,
     reasons=st.dictionaries(texts, texts, max_size=2),
     weights_version=st.none() | counts,
     assignment=st.none()
@@ -268,6 +280,7 @@ EVENTS: dict[type, st.SearchStrategy[Event]] = {
         tokens_in=counts,
         tokens_out=counts,
         elapsed_ms=durations,
+        ended_by=names,
         steps=st.lists(
             st.builds(
                 v.StepAnswer,

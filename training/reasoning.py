@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from conclave.domain import counting, thinking
+from conclave.domain import complexity, counting, thinking
 from conclave.domain.strategies import STRATEGIES
 from conclave.domain.thought import Conclude
 from schemas.events import PlanMade, ThoughtCarried
@@ -64,6 +64,7 @@ def answered(decoder: BatchDecoder, policy: Policy, questions: Sequence[str]) ->
 
 
 def _opened(policy: Policy, question: str) -> ThoughtCarried:
+    policy, _ = complexity.fitted(policy, question)
     plan = PlanMade(
         request_id=new_request_id(),
         question=question,
@@ -132,7 +133,7 @@ def _decide(request: _Request, step: Step, ask: Ask) -> None:
 
 
 def _go_on(request: _Request) -> None:
-    move = thinking.next_move(request.thought, STRATEGIES[request.thought.plan.policy.strategy], must_end=False)
+    move = thinking.next_move(request.thought, STRATEGIES[request.thought.plan.policy.strategy])
     if isinstance(move, Conclude):
         request.end = move
     else:

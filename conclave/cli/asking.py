@@ -21,7 +21,7 @@ from conclave.runtime.client import Client
 from schemas.events import AnswerReached, ReasoningRequested, RequestFailed
 from schemas.flow import Topic
 from schemas.ids import new_request_id
-from schemas.values import Outcome
+from schemas.values import EndReason, Outcome
 
 # The model that ships answers everything with a number, and has no way to say that it can't know.
 _SHIPPED_MODEL = "reasoner"
@@ -135,10 +135,11 @@ def _print(where: Console, result: AnswerReached | RequestFailed, models: Collec
     if isinstance(result, RequestFailed):
         where.print(Text(f"no answer  {result.failure.value}: {in_one_line(result.message)}"))
     else:
+        cut = "" if result.ended_by == EndReason.DECIDED else f"  (ended by its {result.ended_by})"
         tie = "  (a tie)" if result.outcome is Outcome.TIE else ""
         votes = in_one_line(tally_text({row.answer: row.votes for row in result.tally}))
         where.print(Text(printable(result.answer), style="bold"))
-        where.print(Text(f"confidence {result.confidence:.3f}, margin {result.margin:.2f}{tie}"))
+        where.print(Text(f"confidence {result.confidence:.3f}, margin {result.margin:.2f}{tie}{cut}"))
         where.print(Text(f"votes      {votes}"))
     tokens = f"{result.tokens_in} + {result.tokens_out} tokens"
     policy = f", policy {result.policy}" if isinstance(result, AnswerReached) else ""

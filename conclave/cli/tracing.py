@@ -78,6 +78,8 @@ def _answer(request: dict[str, Any], steps: Sequence[dict[str, Any]]) -> str:
     by = next((step for step in steps if step["step_index"] == request["answered_by"]), None)
     if by and len(steps) > 1:
         how += f", answered by {by['mark'] or 'step ' + str(by['step_index'])}, {len(steps)} steps"
+    if request.get("ended_by") not in (None, "decided"):
+        how += f", ended by its {request['ended_by']}"
     cost = f"{request['num_paths']} paths, {request['tokens_out']} tokens, {request['elapsed_ms'] or 0:.0f} ms"
     return f"{in_one_line(f'answer {answer}')}  ({in_one_line(f'{how}, {cost}')})"
 

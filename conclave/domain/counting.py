@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from conclave.domain.budget import num_affordable
 from conclave.domain.confidence import CONFIDENCES, calibrated
 from conclave.domain.equivalence import EQUIVALENCES
 from conclave.domain.params import Params
@@ -61,8 +62,14 @@ def deficit(ballots: Sequence[Ballot], ask: Ask) -> int:
     return next_wave(EQUIVALENCES[ask.equivalence](_answers(ballots)), ask, _weights(ballots, ask))
 
 
+def is_out_of_budget(ballots: Sequence[Ballot], ask: Ask) -> bool:
+    """True when it takes more samples beyond `ballots`, which are all that were launched, and none can be paid for."""
+    return num_affordable(ballots, ask) == 0 and deficit(ballots, ask) > 0
+
+
 def launch(ballots: Sequence[Ballot], launched: int, ask: Ask) -> int:
-    """How many samples the ask's schedule launches now, `ballots` of `launched` being in; 0 if it waits or none is needed."""
+    """How many samples the ask's schedule launches now, `ballots` of `launched` being in; 0 if it waits, or none is needed or can be
+    paid for: what is under way may cost all that it may."""
     first = in_order(ballots)
     loads = [each.load for each in ballots if each.load is not None][-_RECENT:]
     standing = Standing(
@@ -73,7 +80,8 @@ def launch(ballots: Sequence[Ballot], launched: int, ask: Ask) -> int:
         most=ask.max_samples,
         load=sum(loads) / len(loads) if loads else None,
     )
-    return num_to_launch(standing, ask) if standing.needed else 0
+    most = num_affordable(ballots, ask, num_open=launched - len(ballots))
+    return min(num_to_launch(standing, ask), most) if standing.needed else 0
 
 
 def in_order(ballots: Sequence[Ballot]) -> Sequence[Ballot]:

@@ -1,14 +1,14 @@
 """From a request to a plan, and from a step to its samples."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from conclave.domain import counting, thinking
+from conclave.domain import budget, complexity, counting, thinking
 from conclave.domain.quality import of_quality
 from schemas.events import PlanMade, ReasoningRequested, SampleRequested
-from schemas.values import Ask, Policy, Step, StepContext
+from schemas.values import Allowance, Ask, Policy, Step, StepContext, Verdict
 
 # No request may wait longer than a day (ReasoningRequested.deadline_s); another day covers clocks that disagree.
 MAX_DEADLINE_AHEAD_MS = 2 * 86_400_000
@@ -23,29 +23,43 @@ def plan(
     reasons: Mapping[str, str] = MappingProxyType({}),
 ) -> PlanMade:
     """The plan for a request: the steps that the policy's strategy asks first. Raises: Rejected when there are none."""
+    fitted, effort = complexity.fitted(policy, request.question)
+    seconds = fitted.budget.max_seconds
     return PlanMade(
         request_id=request_id,
         question=request.question,
         arm="default",
         propensity=1.0,
-        policy=policy,
-        steps=thinking.opening(request.question, policy),
+        policy=fitted,
+        steps=thinking.opening(request.question, fitted),
         deadline_ms=asked_ms + round(request.deadline_s * 1000),
+        spent_ms=None if seconds is None or seconds >= request.deadline_s else asked_ms + round(seconds * 1000),
         max_samples=request.max_samples,
         quality=request.quality,
-        reasons=dict(reasons),
+        reasons={**reasons, **effort},
     )
 
 
+def step_contexts(plan: PlanMade, steps: Sequence[Step], verdicts: Sequence[Verdict] = ()) -> list[StepContext]:
+    """What the samples of steps carry that are asked together, after these verdicts: what is left to spend is shared."""
+    left = budget.left(plan.policy, verdicts)
+    return [_step_context(plan, step, left, len(steps)) for step in steps]
+
+
 def step_context(plan: PlanMade, step: Step) -> StepContext:
-    """What the samples of a step carry."""
+    """The same of a step that is asked alone, before any other."""
+    return step_contexts(plan, [step])[0]
+
+
+def _step_context(plan: PlanMade, step: Step, left: Allowance, num_steps: int) -> StepContext:
+    ask = of_quality(_limited(plan.policy.asks[step.ask], plan.max_samples), plan.quality)
     return StepContext(
         request_id=plan.request_id,
         step=step,
-        ask=of_quality(_limited(plan.policy.asks[step.ask], plan.max_samples), plan.quality),
+        ask=budget.limited(ask, left, num_steps),
         prompt_set=plan.policy.prompt_set,
         policy=plan.policy.name,
-        deadline_ms=plan.deadline_ms,
+        deadline_ms=plan.ends_ms,
         arm=plan.arm,
     )
 

@@ -1,16 +1,17 @@
 """A request's thought as the aggregator carries it: folded from events in any order, asked for its next move, and ended."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
 from msgspec.structs import replace
 
-from conclave.domain import bounds
+from conclave.domain import bounds, budget
 from conclave.domain.strategies import STRATEGIES
 from conclave.domain.thought import Conclude, Grow, Strategy, Thought
 from conclave.errors import Rejected
 from schemas.events import PlanMade, StepDecided, ThoughtCarried
-from schemas.values import Outcome, PathFailure, Policy, Step, StopReason, TallyRow, Verdict
+from schemas.values import EndReason, Outcome, PathFailure, Policy, Step, StopReason, TallyRow, Verdict
 
 Part = PlanMade | StepDecided | ThoughtCarried
 
@@ -93,22 +94,35 @@ def strategy_of(state: ThoughtCarried) -> Strategy | None:
     return STRATEGIES.get(state.plan.policy.strategy)
 
 
-def next_move(state: ThoughtCarried, strategy: Strategy, *, must_end: bool) -> ThoughtCarried | Conclude:
+@dataclass(frozen=True, slots=True)
+class End(Conclude):
+    """A request's end, and why it came when it did."""
+
+    reason: EndReason = EndReason.DECIDED
+
+
+def next_move(
+    state: ThoughtCarried, strategy: Strategy, *, is_late: bool = False, is_spent: bool = False
+) -> ThoughtCarried | End:
     """The thought with the steps that its strategy asks next, or its end.
 
-    What would go beyond the policy's budget, or could not be carried, is asked again with `must_end`.
+    What would go beyond the policy's budget, or could not be carried, is asked again with `must_end`. `is_late`: the deadline
+    has passed; `is_spent`: the seconds of the budget are used up.
     """
-    if not must_end and not _is_spent(state):
+    if not is_late and not is_spent:
         move = strategy.think(_thought(state, must_end=False))
         if isinstance(move, Conclude):
-            return _sound_end(state, move)
+            return _sound_end(state, move, EndReason.DECIDED)
         if _is_sound(move.steps, len(state.steps), state.plan.policy):
             grown = replace(state, grown=(*state.grown, *move.steps))
             reserve = len(open_steps(grown)) * bounds.MAX_VERDICT_BYTES
-            if bounds.size(grown) + reserve <= bounds.MAX_THOUGHT_BYTES:
+            left = budget.left(state.plan.policy, state.verdicts)
+            is_affordable = budget.affords(state.plan.policy, left, move.steps)
+            if is_affordable and bounds.size(grown) + reserve <= bounds.MAX_THOUGHT_BYTES:
                 return grown
+    reason = EndReason.DEADLINE if is_late else EndReason.BUDGET
     end = strategy.think(_thought(state, must_end=True))
-    return _sound_end(state, end) if isinstance(end, Conclude) else Conclude(None)
+    return _sound_end(state, end if isinstance(end, Conclude) else Conclude(None), reason)
 
 
 def closed(state: ThoughtCarried) -> ThoughtCarried:
@@ -122,12 +136,6 @@ def _thought(state: ThoughtCarried, *, must_end: bool) -> Thought:
     return Thought(state.plan.question, state.plan.policy.params, state.steps, verdicts, must_end)
 
 
-def _is_spent(state: ThoughtCarried) -> bool:
-    """True when the tokens of the policy's budget are used up."""
-    max_tokens = state.plan.policy.budget.max_tokens
-    return max_tokens is not None and sum(verdict.tokens_out for verdict in state.verdicts) >= max_tokens
-
-
 def _is_sound(steps: Sequence[Step], num_asked: int, policy: Policy) -> bool:
     """True for steps that may be asked: at least one, numbered on, leaning on asked ones, by known asks, within the budget."""
     return 0 < len(steps) <= policy.budget.max_steps - num_asked and all(
@@ -139,10 +147,18 @@ def _is_sound(steps: Sequence[Step], num_asked: int, policy: Policy) -> bool:
     )
 
 
-def _sound_end(state: ThoughtCarried, end: Conclude) -> Conclude:
-    """The end as it may be told: on a step that has an answer, with a confidence within 0 and 1."""
-    answered = {verdict.step_index for verdict in state.verdicts if verdict.answer is not None}
-    return Conclude(end.step, min(max(end.confidence, 0.0), 1.0)) if end.step in answered else Conclude(None)
+def _sound_end(state: ThoughtCarried, end: Conclude, reason: EndReason) -> End:
+    """The end as it may be told: on a step that has an answer, with a confidence within 0 and 1.
+
+    A step whose vote ended for want of budget ends the request for want of budget.
+    """
+    answered = {verdict.step_index: verdict for verdict in state.verdicts if verdict.answer is not None}
+    cut = {verdict.step_index for verdict in state.verdicts if verdict.stop_reason == StopReason.BUDGET}
+    if reason is EndReason.DECIDED and (end.step in cut or (end.step not in answered and cut)):
+        reason = EndReason.BUDGET
+    if end.step not in answered:
+        return End(None, reason=reason)
+    return End(end.step, min(max(end.confidence, 0.0), 1.0), reason)
 
 
 def _as_state(part: PlanMade | ThoughtCarried) -> ThoughtCarried:

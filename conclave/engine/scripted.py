@@ -65,7 +65,7 @@ class ScriptedEngine:
                 await asyncio.sleep(rng.expovariate(1000 / self._latency_ms))
         finally:
             self._running -= 1
-        tokens_out = rng.randint(10, 60)
+        tokens_out = min(rng.randint(10, 60), request.max_tokens)
         logprob = -rng.random() * (0.2 if answer == right else 0.6)
         total_ms = (time.perf_counter() - started) * 1000
         return Decoded(

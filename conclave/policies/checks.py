@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 
 from conclave.domain import counting, thinking
+from conclave.domain.complexity import ESTIMATORS
 from conclave.domain.confidence import CONFIDENCES
 from conclave.domain.equivalence import EQUIVALENCES
 from conclave.domain.params import Params
@@ -33,9 +34,27 @@ def _policy(policy: Policy, prompt_sets: Mapping[str, PromptSet]) -> Iterator[_F
     yield from _named(policy.prompt_set, prompt_sets, "prompt_set")
     for name, ask in policy.asks.items():
         yield from _ask(ask, f"asks.{name}", prompt_set)
+    if policy.budget.max_dollars is not None and not policy.prices:
+        yield "prices", "the price of at least one model, as the budget is in dollars", "nothing"
+    yield from _effort(policy, strategy)
     if strategy is not None:
         yield from _params(policy.params, strategy.params, "params")
         yield from _fit(policy, strategy, prompt_set)
+
+
+def _effort(policy: Policy, strategy: Strategy | None) -> Iterator[_Found]:
+    """Whether an estimate of a question's complexity can become what it is meant to."""
+    effort = policy.effort
+    if effort is None:
+        return
+    yield from _named(effort.estimator, ESTIMATORS, "effort.estimator")
+    for name in effort.params if strategy is not None else ():
+        declared = strategy.params if strategy is not None else {}
+        yield from _named(name, declared, "effort.params")
+        if name in declared and not (declared[name].takes(effort.least) and declared[name].takes(effort.most)):
+            yield "effort", f"figures that {name} takes: {declared[name].expected}", f"{effort.least} to {effort.most}"
+    for name in effort.samples_of:
+        yield from _named(name, policy.asks, "effort.samples_of")
 
 
 def _ask(ask: Ask, at: str, prompt_set: PromptSet | None) -> Iterator[_Found]:

@@ -61,6 +61,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "answers": (
         "request_id", "asked_at", "answered_at", "failure", "outcome", "answer", "confidence", "margin", "strategy", "arm",
         "policy", "num_paths", "tokens_in", "tokens_out", "elapsed_ms", "answered_by", "log_partition", "log_offset",
+        "ended_by",
     ),
     "answer_payloads": ("request_id", "asked_at", "message", "steps", "tally"),
     "feedback": (
@@ -239,7 +240,9 @@ def _answer(rows: Rows, each: RecordedEvent, event: AnswerReached) -> None:
     reached = (None, event.outcome.value, _clean(event.answer), event.confidence, event.margin)
     by = (event.strategy, event.arm, event.policy)
     cost = (event.num_paths, event.tokens_in, event.tokens_out, event.elapsed_ms)
-    rows["answers"].append((*key, moment(each.recorded_ms), *reached, *by, *cost, event.answered_by, *_place(each)))
+    rows["answers"].append(
+        (*key, moment(each.recorded_ms), *reached, *by, *cost, event.answered_by, *_place(each), event.ended_by)
+    )
     rows["answer_payloads"].append((*key, None, _json(event.steps), _json(event.tally)))
 
 
@@ -247,7 +250,9 @@ def _failure(rows: Rows, each: RecordedEvent, event: RequestFailed, days: Days) 
     key = (event.request_id, _asked_within(days, event.request_id, each))
     cost = (event.num_paths, event.tokens_in, event.tokens_out, event.elapsed_ms)
     reached = (event.failure.value, None, None, None, None)
-    rows["answers"].append((*key, moment(each.recorded_ms), *reached, None, None, None, *cost, None, *_place(each)))
+    rows["answers"].append(
+        (*key, moment(each.recorded_ms), *reached, None, None, None, *cost, None, *_place(each), event.ended_by)
+    )
     rows["answer_payloads"].append((*key, _clean(event.message), "[]", "[]"))
 
 

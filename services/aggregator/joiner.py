@@ -14,10 +14,11 @@ strategy is asked at standstill, when no step is open; the steps that it adds ex
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from conclave.domain import counting, planning, thinking
 from conclave.domain.joining import Decision, Wait
-from conclave.domain.thinking import Part, open_steps
-from conclave.domain.thought import Conclude
+from conclave.domain.thinking import End, Part, open_steps
 from conclave.errors import Rejected, Unbegun
 from conclave.runtime.dead_letters import Cause, Reason
 from schemas.events import (
@@ -31,7 +32,7 @@ from schemas.events import (
     ThoughtCarried,
 )
 from schemas.ids import asked_at_ms
-from schemas.values import RequestFailure, StepAnswer, StopReason, Verdict
+from schemas.values import EndReason, RequestFailure, StepAnswer, StopReason, Verdict
 from services.aggregator.settings import AggregatorSettings
 
 _MAX_COUNT = 2**53  # what an event can hold: forged figures must not make an answer that nobody can read
@@ -99,18 +100,19 @@ class Aggregator:
         return Wait(oldest_ms + self._orphan_ms)
 
     def _think(self, state: ThoughtCarried, now_ms: int) -> Decision | Wait:
-        late_ms = state.plan.deadline_ms + self._grace_ms
+        late_ms = state.plan.ends_ms + self._grace_ms
         strategy = thinking.strategy_of(state)
         is_known = strategy is not None and not any(map(counting.unknown_rule, state.plan.policy.asks.values()))
         if now_ms < late_ms and (open_steps(state) or not is_known):
             return Wait(late_ms)
         if strategy is None:
-            return _ended(state, _unanswered(state, now_ms))
+            return _ended(state, _unanswered(state, End(None), now_ms))
         # At standstill a deadline needs no grace: what would be asked now could not be answered in time.
-        move = thinking.next_move(state, strategy, must_end=not is_known or now_ms >= state.plan.deadline_ms)
-        if isinstance(move, Conclude):
+        is_late, is_spent = not is_known or now_ms >= state.plan.deadline_ms, now_ms >= state.plan.ends_ms
+        move = thinking.next_move(state, strategy, is_late=is_late, is_spent=is_spent)
+        if isinstance(move, End):
             is_answered = move.step is not None
-            return _ended(state, _answered(state, move, now_ms) if is_answered else _unanswered(state, now_ms))
+            return _ended(state, _answered(state, move, now_ms) if is_answered else _unanswered(state, move, now_ms))
         return Decision(_launched(move, first=len(state.steps)), move)
 
 
@@ -122,7 +124,7 @@ def _part(event: Event) -> Part:
 
 def _launched(state: ThoughtCarried, *, first: int) -> tuple[SampleRequested, ...]:
     """The first samples of the steps from `first` on."""
-    contexts = [planning.step_context(state.plan, step) for step in state.steps[first:]]
+    contexts = planning.step_contexts(state.plan, state.steps[first:], state.verdicts)
     return tuple(sample for context in contexts for sample in planning.first_wave(context))
 
 
@@ -135,7 +137,7 @@ def _ended(state: ThoughtCarried, end: AnswerReached | RequestFailed) -> Decisio
     return Decision((end, *closures), thinking.closed(state))
 
 
-def _answered(state: ThoughtCarried, end: Conclude, now_ms: int) -> AnswerReached:
+def _answered(state: ThoughtCarried, end: End, now_ms: int) -> AnswerReached:
     plan, verdict = state.plan, next(each for each in state.verdicts if each.step_index == end.step)
     assert verdict.answer is not None  # thinking.next_move concludes on an answered step or on none
     num_paths, tokens_in, tokens_out = _cost(state)
@@ -155,6 +157,7 @@ def _answered(state: ThoughtCarried, end: Conclude, now_ms: int) -> AnswerReache
         tokens_in=tokens_in,
         tokens_out=tokens_out,
         elapsed_ms=_elapsed_ms(plan, now_ms),
+        ended_by=end.reason.value,
     )
 
 
@@ -169,15 +172,20 @@ def _step_answer(state: ThoughtCarried, verdict: Verdict) -> StepAnswer:
     )
 
 
-def _unanswered(state: ThoughtCarried, now_ms: int) -> RequestFailed:
-    """The end without an answer: deadline when time kept a step from its own, no_answer when its paths ended without one."""
+def _unanswered(state: ThoughtCarried, end: End, now_ms: int) -> RequestFailed:
+    """The end without an answer: deadline when time kept a step from its own, no_answer when its paths ended without one, or
+    the budget was used up before any did."""
     num_open = len(open_steps(state))
+    if end.reason is EndReason.BUDGET:
+        message = f"the budget of policy {state.plan.policy.name} was used up before the request had an answer"
+        return replace(_failed(state, RequestFailure.NO_ANSWER, message, now_ms), ended_by=end.reason.value)
     is_late = num_open > 0 or now_ms >= state.plan.deadline_ms
     is_late |= any(each.answer is None and each.stop_reason == StopReason.DEADLINE for each in state.verdicts)
     failure = RequestFailure.DEADLINE if is_late else RequestFailure.NO_ANSWER
     decided = f"{len(state.verdicts)} of {len(state.steps)} steps were decided in time"
     message = decided if num_open else "no step came to an answer that the request could have"
-    return _failed(state, failure, message, now_ms)
+    failed = _failed(state, failure, message, now_ms)
+    return replace(failed, ended_by=EndReason.DEADLINE.value) if failure is RequestFailure.DEADLINE else failed
 
 
 def _failed(state: ThoughtCarried, failure: RequestFailure, message: str, now_ms: int) -> RequestFailed:

@@ -55,7 +55,7 @@ class Decomposer:
             return [event]
         self._check_time(request_id, arrival)
         plan = self._plan(event, request_id, arrival)
-        contexts = [planning.step_context(plan, step) for step in plan.steps]
+        contexts = planning.step_contexts(plan, plan.steps)
         return [plan, *(sample for context in contexts for sample in planning.first_wave(context))]
 
     def give_up(self, event: Event, arrival: Arrival, cause: Cause) -> Sequence[Event]:

@@ -6,8 +6,8 @@ only that one decides. This is what makes joining order-free and a verdict uniqu
 it is given up, and decided on what is there, once nothing can bring it any more.
 
     rule satisfied on a prefix      StepDecided, and StepClosed + a closing carry if samples have not reported
-    the schedule wants more         the next samples + carry
-    all in, none more               StepDecided (exhausted, deadline)
+    the schedule wants more         the next samples + carry, as far as they can be paid for
+    all in, none more               StepDecided (exhausted, budget, deadline)
     deadline + grace                StepDecided on all that is there
     a rule that is not known here   patience: a newer voter may come; at deadline + grace, StepDecided without an answer
     closing carry, all reported     nothing: the group ends
@@ -152,8 +152,11 @@ class Voter:
                 return Wait(late_ms)
             # What has not reported by now counts as what decoders report at a deadline: a failure, which has no vote.
             return _verdict(tally, tally.ballots, StopReason.DEADLINE, now_ms)
-        is_late = not is_futile and now_ms >= deadline_ms and counting.deficit(in_order, ask) > 0
-        return _verdict(tally, in_order, StopReason.DEADLINE if is_late else StopReason.EXHAUSTED, now_ms)
+        is_short = not is_futile and counting.deficit(in_order, ask) > 0
+        if is_short and now_ms >= deadline_ms:
+            return _verdict(tally, in_order, StopReason.DEADLINE, now_ms)
+        is_out = is_short and counting.is_out_of_budget(in_order, ask)
+        return _verdict(tally, in_order, StopReason.BUDGET if is_out else StopReason.EXHAUSTED, now_ms)
 
 
 def _has_begun(tally: TallyCarried) -> bool:

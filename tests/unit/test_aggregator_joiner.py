@@ -155,7 +155,7 @@ def test_a_strategy_that_would_spend_more_steps_than_its_budget_must_end() -> No
 def test_a_strategy_that_has_spent_its_tokens_must_end() -> None:
     policy = made.policy("escalate")
     unsure = made.verdict(0, "4", num_votes=1, confidence=0.3)  # it cost 5 tokens
-    for max_tokens, is_over in ((5, True), (6, False)):
+    for max_tokens, is_over in ((5, True), (20, True), (21, False)):  # 16 are the least that a path is worth
         plan = made.opened(replace(policy, budget=Budget(max_tokens=max_tokens)))
         assert bool(launched(decide([plan, unsure]))) is not is_over
 

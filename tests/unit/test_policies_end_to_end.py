@@ -3,6 +3,7 @@
 import itertools
 from collections import deque
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace as changed
@@ -64,11 +65,17 @@ class Pipeline:
     """All services, one after the other."""
 
     model: Model
+    folder: Path | None = None
     events: list[Event] = field(default_factory=list)
     waiting: deque[Event] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
-        self.decomposer = Decomposer(DecomposerSettings(), CurrentPolicies("default"))
+        self.begin()
+
+    def begin(self) -> None:
+        """Reads the policies that ship, and those of the folder."""
+        policies = CurrentPolicies("default", *([self.folder] if self.folder else []))
+        self.decomposer = Decomposer(DecomposerSettings(), policies)
         self.decoder = Decoder(self.model)
         self.voter = SimulatedLane(Voter(VoterSettings()), self.hear, made.NOW_MS)
         self.aggregator = SimulatedLane(Aggregator(AggregatorSettings()), self.hear, made.NOW_MS)
