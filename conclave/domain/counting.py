@@ -68,8 +68,10 @@ def is_out_of_budget(ballots: Sequence[Ballot], ask: Ask) -> bool:
 
 
 def launch(ballots: Sequence[Ballot], launched: int, ask: Ask) -> int:
-    """How many samples the ask's schedule launches now, `ballots` of `launched` being in; 0 if it waits, or none is needed or can be
-    paid for: what is under way may cost all that it may."""
+    """How many samples the ask's schedule launches now, `ballots` of `launched` being in; 0 if it waits or none is needed.
+
+    And never more than can be paid for: what is under way may cost all that it may.
+    """
     first = in_order(ballots)
     loads = [each.load for each in ballots if each.load is not None][-_RECENT:]
     standing = Standing(
