@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0008"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 
 _SUMMARY = """
     SELECT r.request_id, r.asked_at, p.question, p.tags, coalesce(a.strategy, pl.strategy) AS strategy,
