@@ -44,6 +44,7 @@ from schemas.values import (
     TallyRow,
     Text,
     TimestampMs,
+    TokenLimit,
     Turn,
     Uuid7,
     Verdict,
@@ -83,6 +84,13 @@ class ReasoningRequested(Event, frozen=True, kw_only=True, forbid_unknown_fields
         Name | None,
         Meta(description="economy, standard or strict: when a vote has enough paths; default: as the policy has it"),
     ] = None
+    max_tokens: Annotated[
+        TokenLimit | None,
+        Meta(description="generated at most, over all paths that are counted; besides the budget of the policy"),
+    ] = None
+    max_turn_tokens: Annotated[
+        TokenLimit | None, Meta(description="generated at most in a turn of a path, where its policy allows more")
+    ] = None
     deadline_s: Annotated[float, Meta(gt=0.0, le=86_400.0, description="seconds until the answer is worthless")] = 600.0
     tags: Annotated[dict[Label, Label], Meta(max_length=16, description="stored with the request, for analysts")] = {}
 
@@ -108,6 +116,8 @@ class PlanMade(Event, frozen=True, kw_only=True):
         None  # when the seconds of the policy's budget are used up, where that is before the deadline
     )
     quality: Name | None = None  # the class by whose rule they end
+    max_tokens: TokenLimit | None = None  # the request's own limit for all paths that are counted
+    max_turn_tokens: TokenLimit | None = None  # its own for a turn of a path
     reasons: Annotated[dict[Label, Label], Meta(max_length=16)] = {}  # what spoke for this policy
     weights_version: Count | None = None  # of the weights that the arm was drawn by; 0: the shares at the beginning
     assignment: Assignment | None = None  # by which experiment, if any

@@ -45,6 +45,7 @@ Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="BLAKE2b-256 
 PolicyVersion = Annotated[int, Meta(ge=1, le=1_000_000)]
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
+TokenLimit = Annotated[int, Meta(ge=1, le=2**53, description="tokens generated")]
 SampleIndex = Annotated[int, Meta(ge=0, lt=MAX_SAMPLES)]
 SampleCount = Annotated[int, Meta(ge=1, le=MAX_SAMPLES)]
 StepIndex = Annotated[int, Meta(ge=0, lt=MAX_STEPS)]

@@ -21,6 +21,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "experiment": ("conclave.cli.experiments", "experiment"),
     "routes": ("conclave.cli.routes", "routes_group"),
     "router": ("conclave.cli.router", "router"),
+    "keys": ("conclave.cli.keys", "keys"),
     "topics": ("conclave.cli.operating", "topics"),
     "prepare": ("conclave.prepare", "prepare"),
     "check": ("conclave.cli.operating", "check"),

@@ -21,12 +21,15 @@ _MILLION = 1_000_000
 _LEAST_TOKENS = 16  # of a path that is worth decoding
 
 
-def left(policy: Policy, verdicts: Iterable[Verdict]) -> Allowance:
-    """What is left of a policy's budget after these verdicts; nothing is said of what it does not limit."""
+def left(policy: Policy, verdicts: Iterable[Verdict], *, own: int | None = None) -> Allowance:
+    """What is left of a policy's budget after these verdicts; nothing is said of what it does not limit.
+
+    `own` is the request's own limit on tokens.
+    """
     budget, decided = policy.budget, list(verdicts)
     price = dearest(policy)
     tokens_in, tokens_out = (sum(each.tokens_in for each in decided), sum(each.tokens_out for each in decided))
-    tokens, dollars = budget.max_tokens, budget.max_dollars
+    tokens, dollars = _least(budget.max_tokens, own), budget.max_dollars
     return Allowance(
         max_tokens=None if tokens is None else max(0, tokens - tokens_out),
         max_dollars=None if dollars is None else max(0.0, dollars - cost(price, tokens_in, tokens_out)),

@@ -37,12 +37,14 @@ def plan(
         max_samples=request.max_samples,
         quality=request.quality,
         reasons={**reasons, **effort},
+        max_tokens=request.max_tokens,
+        max_turn_tokens=request.max_turn_tokens,
     )
 
 
 def step_contexts(plan: PlanMade, steps: Sequence[Step], verdicts: Sequence[Verdict] = ()) -> list[StepContext]:
     """What the samples of steps carry that are asked together, after these verdicts: what is left to spend is shared."""
-    left = budget.left(plan.policy, verdicts)
+    left = budget.left(plan.policy, verdicts, own=plan.max_tokens)
     return [_step_context(plan, step, left, len(steps)) for step in steps]
 
 
@@ -52,7 +54,7 @@ def step_context(plan: PlanMade, step: Step) -> StepContext:
 
 
 def _step_context(plan: PlanMade, step: Step, left: Allowance, num_steps: int) -> StepContext:
-    ask = of_quality(_limited(plan.policy.asks[step.ask], plan.max_samples), plan.quality)
+    ask = of_quality(_limited(plan.policy.asks[step.ask], plan), plan.quality)
     return StepContext(
         request_id=plan.request_id,
         step=step,
@@ -76,6 +78,10 @@ def first_wave(context: StepContext) -> tuple[SampleRequested, ...]:
     return wave(context, 0, counting.launch((), 0, context.ask))
 
 
-def _limited(ask: Ask, max_samples: int | None) -> Ask:
-    """An ask with a request's own limit on samples. What is asked once is no vote, and stays as it is."""
-    return ask if max_samples is None or ask.max_samples == 1 else replace(ask, max_samples=max_samples)
+def _limited(ask: Ask, plan: PlanMade) -> Ask:
+    """An ask with a request's own limits on samples and tokens. What is asked once is no vote, and stays one sample."""
+    if plan.max_samples is not None and ask.max_samples != 1:
+        ask = replace(ask, max_samples=plan.max_samples)
+    if plan.max_turn_tokens is not None and plan.max_turn_tokens < ask.max_tokens:
+        ask = replace(ask, max_tokens=plan.max_turn_tokens)
+    return ask

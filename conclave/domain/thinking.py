@@ -116,7 +116,7 @@ def next_move(
         if _is_sound(move.steps, len(state.steps), state.plan.policy):
             grown = replace(state, grown=(*state.grown, *move.steps))
             reserve = len(open_steps(grown)) * bounds.MAX_VERDICT_BYTES
-            left = budget.left(state.plan.policy, state.verdicts)
+            left = budget.left(state.plan.policy, state.verdicts, own=state.plan.max_tokens)
             is_affordable = budget.affords(state.plan.policy, left, move.steps)
             if is_affordable and bounds.size(grown) + reserve <= bounds.MAX_THOUGHT_BYTES:
                 return grown

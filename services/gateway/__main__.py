@@ -1,29 +1,94 @@
 """`python -m services.gateway`."""
 
+import asyncio
+import contextlib
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import structlog
+
+from conclave import prompts
+from conclave.domain.redaction import masker
+from conclave.errors import LostDependency
+from conclave.policies.current import CurrentPolicies
 from conclave.runtime.attempts import Dependencies
+from conclave.runtime.kafka import Kafka
 from conclave.runtime.process import Parts, main
 from conclave.runtime.settings import RuntimeSettings, load
+from conclave.store.accounts import Accounts
+from conclave.store.happenings import Happenings
+from conclave.store.ledger import Ledger
 from conclave.store.reader import Reader
+from conclave.tools import TOOLS
+from services.gateway.access import Access
 from services.gateway.answers import Answers
-from services.gateway.app import make_app
+from services.gateway.app import Site, make_app
+from services.gateway.asking import Asking
+from services.gateway.chat import Chat
+from services.gateway.follower import Follower
+from services.gateway.publishing import LogWriter
+from services.gateway.requests import Requests
+from services.gateway.routes import api_routes
 from services.gateway.server import WebServer
 from services.gateway.settings import GatewaySettings
+
+_FORGET_EVERY_S = 3600.0
+
+log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
 async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> AsyncIterator[Parts]:
     """The gateway over the log and the record."""
     own = load(GatewaySettings)
-    reader, answers = Reader(own.postgres_dsn), Answers()
+    reader, ledger, accounts = Reader(own.postgres_dsn), Ledger(own.postgres_dsn), Accounts(own.postgres_dsn)
+    writer = LogWriter(Kafka(settings.bootstrap_servers))
+    policies = _policies(own)
+    answers, happenings = Answers(), Happenings(reader)
+    follower = Follower(happenings, answers, dependencies)
+    asking = Asking(
+        writer,
+        ledger,
+        happenings,
+        answers,
+        knows_policy=lambda name: policies.find(name) is not None,
+        mask=masker(own.gateway_masks),
+        max_waiting=own.gateway_max_waiting,
+    )
+    access = Access(accounts, host=own.gateway_host)
+    table = api_routes(Requests(asking, follower), Chat(asking, follower, lambda: policies.names))
+    app = make_app(own, Site(access, reader, asking), table)
+    server = WebServer(app, own, drain_s=settings.drain_s)
     try:
-        app = make_app(own, reader)
-        yield Parts(WebServer(app, own, drain_s=settings.drain_s), listener=answers, hears_from_end=True)
+        async with asyncio.TaskGroup() as tasks:
+            beside = [
+                tasks.create_task(follower.run(), name="follower"),
+                tasks.create_task(policies.follow(), name="policies"),
+                tasks.create_task(_forget(ledger, own.retention_days), name="forget"),
+            ]
+            yield Parts(server, listener=answers, hears_from_end=True, status=policies.status)
+            for task in beside:
+                task.cancel()
     finally:
-        await reader.close()
+        for each in (writer, reader, ledger, accounts):
+            await each.close()
+
+
+def _policies(settings: GatewaySettings) -> CurrentPolicies:
+    """The policies that the decomposer has too: who offers them must know their names."""
+    folders = [settings.policies_dir] if settings.policies_dir else []
+    prompt_sets = prompts.available(settings.prompts_dir, tools=TOOLS)
+    return CurrentPolicies(settings.default_policy, *folders, prompt_sets=prompt_sets)
+
+
+async def _forget(ledger: Ledger, retention_days: int) -> None:
+    """Drops what is older than the record, now and then."""
+    while True:
+        with contextlib.suppress(LostDependency):
+            num_dropped = await ledger.forget(retention_days)
+            log.info("ledger_forgot", entries=num_dropped)
+        await asyncio.sleep(_FORGET_EVERY_S)
 
 
 if __name__ == "__main__":

@@ -3,48 +3,81 @@
 import importlib
 import importlib.util
 from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
 from conclave.errors import LostDependency
 from conclave.store.reader import Reader
+from schemas.events import Event
+from services.gateway import openapi
+from services.gateway.access import Access
+from services.gateway.asking import Asking
 from services.gateway.errors import ApiError, away
 from services.gateway.failures import Failures
 from services.gateway.headers import SecureHeaders
 from services.gateway.limits import Limits
+from services.gateway.routes import ApiRoute, mounted
 from services.gateway.settings import GatewaySettings
+from services.gateway.signing_in import PagesGuard, signing_in
 
 _PAGES = "services.gateway.pages"
 
 
-def make_app(settings: GatewaySettings, reader: Reader, api: Sequence[BaseRoute] = ()) -> Starlette:
-    """The application over the record: the routes of the API, and the pages."""
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What the application serves besides its table of routes."""
+
+    access: Access
+    reader: Reader
+    asking: Asking
+
+
+def make_app(settings: GatewaySettings, site: Site, table: Sequence[ApiRoute]) -> Starlette:
+    """The application: the API's table, its description, and the pages."""
+    return framed([*mounted(table, site.access), _described(table), *_pages(site)], settings)
+
+
+def framed(routes: Sequence[BaseRoute], settings: GatewaySettings) -> Starlette:
+    """These routes, with what every answer of the gateway has in common."""
     return Starlette(
-        routes=[*api, *_pages(reader)],
+        routes=list(routes),
         middleware=[Middleware(SecureHeaders), Middleware(Failures), Middleware(Limits, settings)],
-        exception_handlers={
-            ApiError: _told,
-            LostDependency: _away,
-            HTTPException: _refused,
-        },
+        exception_handlers={ApiError: _told, LostDependency: _away, HTTPException: _refused},
     )
 
 
-def _pages(reader: Reader) -> list[BaseRoute]:
-    """The pages and their static files, where they are installed."""
+def _described(table: Sequence[ApiRoute]) -> Route:
+    told = msgspec.json.encode(openapi.document(table, version("conclave")))
+
+    async def described(request: Request) -> Response:
+        return Response(told, media_type="application/json")
+
+    return Route("/openapi.json", described)
+
+
+def _pages(site: Site) -> list[BaseRoute]:
+    """The pages and their static files, where they are installed; for administrators only once there are keys."""
     if importlib.util.find_spec(_PAGES) is None:
         return [Route("/", _nothing_here)]
     package = importlib.import_module(_PAGES)
     static = Path(str(package.__file__)).parent / "static"
     files = [Mount("/static", StaticFiles(directory=static), name="static")] if static.is_dir() else []
-    return [*files, *package.routes(reader)]
+
+    async def publish(event: Event) -> None:
+        await site.asking.publish_for_page(event)
+
+    pages = Router(package.routes(site.reader, publish))
+    return [*files, *signing_in(site.access), Mount("/", PagesGuard(pages, site.access))]
 
 
 async def _nothing_here(request: Request) -> Response:

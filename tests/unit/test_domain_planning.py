@@ -65,3 +65,17 @@ def test_a_policy_may_open_with_no_more_steps_than_its_budget_has(monkeypatch: p
     assert len(planning.plan(request, made.REQUEST_ID, made.policy(), 0).steps) == 2
     with pytest.raises(Rejected):
         planning.plan(request, made.REQUEST_ID, replace(made.policy(), budget=Budget(max_steps=1)), 0)
+
+
+def test_a_requests_own_limits_on_tokens_hold_besides_those_of_its_policy() -> None:
+    request = ReasoningRequested(question="2+2?", max_tokens=900, max_turn_tokens=100)
+    plan = planning.plan(request, made.REQUEST_ID, made.policy(), made.NOW_MS)
+    context = planning.step_context(plan, plan.steps[0])
+    assert context.ask.max_tokens == 100
+    assert context.ask.allowance is not None
+    assert context.ask.allowance.max_tokens == 900
+    generous = planning.plan(
+        ReasoningRequested(question="2+2?", max_turn_tokens=100_000), made.REQUEST_ID, made.policy(), made.NOW_MS
+    )
+    own = generous.policy.asks[generous.steps[0].ask]
+    assert planning.step_context(generous, generous.steps[0]).ask.max_tokens == own.max_tokens

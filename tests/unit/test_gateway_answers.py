@@ -20,8 +20,8 @@ async def test_all_who_wait_for_a_request_are_woken_by_its_end() -> None:
         assert (await first).request_id == made.REQUEST_ID
         assert await first == await second
         assert not third.done()
-        assert answers.num_waiting == 3
-    assert answers.num_waiting == 0
+        assert set(answers.awaited) == {made.REQUEST_ID, other}
+    assert answers.awaited == ()
 
 
 async def test_one_who_gives_up_waiting_leaves_nothing_behind() -> None:
@@ -36,4 +36,4 @@ async def test_one_who_gives_up_waiting_leaves_nothing_behind() -> None:
     waiting.cancel()
     await asyncio.wait({waiting})
     answers.hear(made.answer("36"))
-    assert answers.num_waiting == 0
+    assert answers.awaited == ()

@@ -11,9 +11,8 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from conclave.errors import Misconfigured
-from conclave.store.reader import Reader
 from conclave.testing.waiting import until
-from services.gateway.app import make_app
+from services.gateway.app import framed
 from services.gateway.server import WebServer
 from services.gateway.settings import GatewaySettings
 
@@ -37,7 +36,12 @@ async def _broken(request: Request) -> Response:
     raise ValueError("a secret")
 
 
+async def _first(request: Request) -> Response:
+    return PlainTextResponse("here")
+
+
 ROUTES = [
+    Route("/", _first),
     Route("/echo", _echo, methods=["POST"]),
     Route("/endless", _endless),
     Route("/broken", _broken),
@@ -64,7 +68,7 @@ async def _serving(app: Starlette, settings: GatewaySettings) -> AsyncIterator[W
 @pytest.fixture
 async def server() -> AsyncIterator[WebServer]:
     settings = _settings()
-    async with _serving(make_app(settings, Reader(DSN), ROUTES), settings) as server:
+    async with _serving(framed(ROUTES, settings), settings) as server:
         yield server
 
 
@@ -183,7 +187,7 @@ async def test_every_answer_bears_the_headers_that_bound_a_browser(server: WebSe
 async def test_a_stream_that_never_ends_does_not_keep_the_server_from_stopping() -> None:
     settings = _settings()
     async with asyncio.timeout(10):
-        async with _serving(make_app(settings, Reader(DSN), ROUTES), settings) as server:
+        async with _serving(framed(ROUTES, settings), settings) as server:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             writer.write(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await reader.readuntil(b"data:")
@@ -193,4 +197,4 @@ async def test_a_stream_that_never_ends_does_not_keep_the_server_from_stopping()
 async def test_a_port_that_is_taken_is_a_wrong_setting(server: WebServer) -> None:
     settings = _settings(gateway_port=server.port)
     with pytest.raises(Misconfigured, match="CONCLAVE_GATEWAY_PORT"):
-        await WebServer(make_app(settings, Reader(DSN)), settings, drain_s=1.0).run()
+        await WebServer(framed([], settings), settings, drain_s=1.0).run()

@@ -1,0 +1,181 @@
+"""Tenants and their API keys, and who changed them: for the gateway, which looks keys up, and for `conclave keys`."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from conclave.domain.api_keys import ID_BYTES, SECRET_BYTES, ApiKey, Scope
+from conclave.errors import Rejected
+from conclave.store.connection import lost_when_away, make_engine
+from conclave.store.ledger import Limits
+
+_COLUMNS = "key_id, tenant, label, scopes, created_at, expires_at, revoked_at"
+_FIND = text("""
+    SELECT k.key_id, k.tenant, k.digest, k.scopes, t.rate_per_minute, t.max_open, t.is_redacted
+    FROM api_keys k JOIN tenants t USING (tenant)
+    WHERE k.key_id = :key_id AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
+""")
+_ANY = text("SELECT EXISTS (SELECT 1 FROM api_keys)")
+_CREATE = text("""
+    INSERT INTO api_keys (key_id, tenant, digest, scopes, label, expires_at)
+    VALUES (:key_id, :tenant, :digest, :scopes, :label, now() + CAST(:lifetime AS interval))
+""")
+_TENANT = text("""
+    INSERT INTO tenants (tenant, rate_per_minute, max_open, is_redacted)
+    VALUES (:tenant, :rate_per_minute, :max_open, coalesce(:is_redacted, true))
+    ON CONFLICT (tenant) DO UPDATE SET
+        rate_per_minute = CASE WHEN :is_set THEN :rate_per_minute ELSE tenants.rate_per_minute END,
+        max_open = CASE WHEN :is_set THEN :max_open ELSE tenants.max_open END,
+        is_redacted = coalesce(:is_redacted, tenants.is_redacted)
+""")
+_NOTE = text("""
+    INSERT INTO key_changes (actor, action, tenant, key_id, detail) VALUES (:actor, :action, :tenant, :key_id, :detail)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whose a key is, and what it lets its holder do."""
+
+    key_id: str
+    tenant: str
+    scopes: frozenset[Scope]
+    limits: Limits
+    is_redacted: bool
+    digest: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """A key as lists show it: everything but its secret."""
+
+    key_id: str
+    tenant: str
+    label: str
+    scopes: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class Accounts:
+    """Every method raises LostDependency while Postgres is away. A change notes who made it, in the same transaction."""
+
+    def __init__(self, dsn: str, *, connections: int = 2) -> None:
+        self._engine = make_engine(dsn, connections=connections, statement_timeout_s=10.0)
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._engine.dispose()
+
+    async def find(self, key_id: str) -> Account | None:
+        """The account of a key that is in force; None for any other."""
+        async with lost_when_away(), self._engine.connect() as connection:
+            row = (await connection.execute(_FIND, {"key_id": key_id})).one_or_none()
+        if row is None:
+            return None
+        scopes = frozenset(scope for scope in Scope if scope.value in row.scopes)
+        limits = Limits(row.rate_per_minute, row.max_open)
+        return Account(row.key_id, row.tenant, scopes, limits, row.is_redacted, bytes(row.digest))
+
+    async def has_keys(self) -> bool:
+        """True once a key was made, whether or not it is in force still."""
+        async with lost_when_away(), self._engine.connect() as connection:
+            return bool((await connection.execute(_ANY)).scalar_one())
+
+    async def create(
+        self, tenant: str, scopes: Sequence[Scope], *, actor: str, label: str = "", lifetime: timedelta | None = None
+    ) -> ApiKey:
+        """A new key. Its secret is told here and kept nowhere."""
+        async with lost_when_away(), self._engine.begin() as connection:
+            nothing = {"rate_per_minute": None, "max_open": None, "is_redacted": None, "is_set": False}
+            await connection.execute(_TENANT, {"tenant": tenant, **nothing})
+            key = await _created(connection, tenant, [scope.value for scope in scopes], label, lifetime)
+            await _note(connection, actor, "create", tenant, key.key_id, {"scopes": [scope.value for scope in scopes]})
+            return key
+
+    async def rotate(self, key_id: str, *, actor: str, grace: timedelta, lifetime: timedelta | None = None) -> ApiKey:
+        """A new key for the old one's tenant and scopes; the old one goes on for `grace`. Raises: Rejected."""
+        async with lost_when_away(), self._engine.begin() as connection:
+            row = await _in_force(connection, key_id)
+            key = await _created(connection, row.tenant, list(row.scopes), row.label, lifetime)
+            ends = text("""
+                UPDATE api_keys SET expires_at = least(coalesce(expires_at, 'infinity'), now() + CAST(:grace AS interval))
+                WHERE key_id = :id
+            """)
+            await connection.execute(ends, {"id": key_id, "grace": grace})
+            detail = {"new": key.key_id, "grace_s": grace.total_seconds()}
+            await _note(connection, actor, "rotate", row.tenant, key_id, detail)
+            return key
+
+    async def revoke(self, key_id: str, *, actor: str) -> None:
+        """Puts a key out of force, for good. Raises: Rejected."""
+        async with lost_when_away(), self._engine.begin() as connection:
+            row = await _in_force(connection, key_id)
+            await connection.execute(text("UPDATE api_keys SET revoked_at = now() WHERE key_id = :id"), {"id": key_id})
+            await _note(connection, actor, "revoke", row.tenant, key_id, {})
+
+    async def change_tenant(
+        self, tenant: str, *, actor: str, limits: Limits | None = None, is_redacted: bool | None = None
+    ) -> None:
+        """Makes a tenant, or changes it: what is None stays."""
+        new = limits or Limits()
+        values = {"rate_per_minute": new.rate_per_minute, "max_open": new.max_open, "is_redacted": is_redacted}
+        async with lost_when_away(), self._engine.begin() as connection:
+            await connection.execute(_TENANT, {"tenant": tenant, **values, "is_set": limits is not None})
+            await _note(connection, actor, "tenant", tenant, None, values)
+
+    async def keys(self) -> list[KeyRow]:
+        """Every key, the newest first."""
+        async with lost_when_away(), self._engine.connect() as connection:
+            rows = (await connection.execute(text(f"SELECT {_COLUMNS} FROM api_keys ORDER BY created_at DESC"))).all()
+        return [
+            KeyRow(
+                key_id=row.key_id,
+                tenant=row.tenant,
+                label=row.label,
+                scopes=tuple(row.scopes),
+                created_at=row.created_at,
+                expires_at=row.expires_at,
+                revoked_at=row.revoked_at,
+            )
+            for row in rows
+        ]
+
+    async def changes(self) -> list[dict[str, Any]]:
+        """Who changed what, the newest first."""
+        query = text(
+            "SELECT changed_at, actor, action, tenant, key_id, detail FROM key_changes ORDER BY change_id DESC"
+        )
+        async with lost_when_away(), self._engine.connect() as connection:
+            return [dict(row) for row in (await connection.execute(query)).mappings().all()]
+
+
+async def _created(
+    connection: AsyncConnection, tenant: str, scopes: list[str], label: str, lifetime: timedelta | None
+) -> ApiKey:
+    key = ApiKey.of(secrets.token_bytes(ID_BYTES + SECRET_BYTES))
+    values = {"key_id": key.key_id, "tenant": tenant, "digest": key.digest, "scopes": scopes, "label": label}
+    await connection.execute(_CREATE, {**values, "lifetime": lifetime})
+    return key
+
+
+async def _in_force(connection: AsyncConnection, key_id: str) -> Any:
+    query = text(f"SELECT {_COLUMNS} FROM api_keys WHERE key_id = :id AND revoked_at IS NULL FOR UPDATE")
+    row = (await connection.execute(query, {"id": key_id})).one_or_none()
+    if row is None:
+        raise Rejected("key", "the id of a key that is not revoked, as `conclave keys list` shows them", key_id)
+    return row
+
+
+async def _note(
+    connection: AsyncConnection, actor: str, action: str, tenant: str, key_id: str | None, detail: dict[str, Any]
+) -> None:
+    values = {"actor": actor, "action": action, "tenant": tenant, "key_id": key_id}
+    await connection.execute(_NOTE, {**values, "detail": msgspec.json.encode(detail).decode()})

@@ -1,0 +1,160 @@
+"""The gateway's ledger: which tenant asked which request, so that any gateway can tell, limit and repeat.
+
+It is written before the request is published. A crash in between leaves an entry without a request: whoever sends the same
+idempotency key again publishes it under the id that was given then.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from conclave.store.connection import lost_when_away, make_engine
+from conclave.store.rows import asked_at
+
+RATE_WINDOW_S = 60.0
+_OPEN_RETRY_S = 2.0
+
+_KNOWN = text("SELECT request_id, digest FROM gateway_requests WHERE tenant = :tenant AND idempotency_key = :key")
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('gateway ' || :tenant, 0))")
+_RATE = text("""
+    SELECT count(*), extract(epoch FROM min(created_at) + CAST(:window AS interval) - now()) FROM gateway_requests
+    WHERE tenant = :tenant AND created_at > now() - CAST(:window AS interval)
+""")
+_OPEN = text("""
+    SELECT count(*) FROM gateway_requests g WHERE tenant = :tenant AND deadline_at > now() AND NOT EXISTS
+        (SELECT 1 FROM answers a WHERE a.asked_at = g.asked_at AND a.request_id = g.request_id)
+""")
+_ENTER = text("""
+    INSERT INTO gateway_requests (request_id, asked_at, tenant, key_id, idempotency_key, digest, deadline_at)
+    VALUES (:request_id, :asked_at, :tenant, :key_id, :key, :digest, now() + CAST(:deadline AS interval))
+    ON CONFLICT (tenant, idempotency_key) DO NOTHING
+""")
+_OWNERS = text("SELECT request_id, tenant FROM gateway_requests WHERE request_id = ANY(CAST(:ids AS uuid[]))")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a tenant may do; None: as much as it likes."""
+
+    rate_per_minute: int | None = None
+    max_open: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A request that is about to be published. `digest` is of all that makes it what it is."""
+
+    request_id: str
+    tenant: str
+    digest: bytes
+    deadline_s: float
+    key_id: str | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """It may be published, under this id: an earlier one when the same was entered before."""
+
+    request_id: str
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeyReused:
+    """Its idempotency key was another request's."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class OverLimit:
+    """Its tenant has reached a limit."""
+
+    what: str
+    allowed: int
+    retry_after_s: float
+
+
+class Ledger:
+    """See the module's docstring. Every method raises LostDependency while Postgres is away."""
+
+    def __init__(self, dsn: str, *, connections: int = 4) -> None:
+        self._engine = make_engine(dsn, connections=connections, statement_timeout_s=10.0)
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._engine.dispose()
+
+    async def enter(self, entry: Entry, limits: Limits) -> Entered | KeyReused | OverLimit:
+        """Writes the entry down, unless it is known or its tenant has reached a limit."""
+        async with lost_when_away(), self._engine.begin() as connection:
+            known = await _known(connection, entry)
+            if known is not None:
+                return known
+            over = await _over(connection, entry.tenant, limits)
+            if over is not None:
+                return over
+            values = {
+                "request_id": entry.request_id,
+                "asked_at": asked_at(entry.request_id),
+                "tenant": entry.tenant,
+                "key_id": entry.key_id,
+                "key": entry.idempotency_key,
+                "digest": entry.digest,
+                "deadline": timedelta(seconds=entry.deadline_s),
+            }
+            if (await connection.execute(_ENTER, values)).rowcount:
+                return Entered(entry.request_id, is_new=True)
+            known = await _known(connection, entry)  # another one was faster
+            assert known is not None
+            return known
+
+    async def withdraw(self, request_id: str) -> None:
+        """Strikes out a request that could not be published."""
+        async with lost_when_away(), self._engine.begin() as connection:
+            await connection.execute(text("DELETE FROM gateway_requests WHERE request_id = :id"), {"id": request_id})
+
+    async def owners(self, request_ids: Collection[str]) -> dict[str, str]:
+        """The tenant of each request that came through a gateway."""
+        async with lost_when_away(), self._engine.connect() as connection:
+            found = (await connection.execute(_OWNERS, {"ids": list(request_ids)})).all()
+            return {str(request_id): tenant for request_id, tenant in found}
+
+    async def forget(self, older_than_days: int) -> int:
+        """How many entries were dropped, those of before so many days."""
+        statement = text("DELETE FROM gateway_requests WHERE created_at < now() - CAST(:age AS interval)")
+        async with lost_when_away(), self._engine.begin() as connection:
+            return (await connection.execute(statement, {"age": timedelta(days=older_than_days)})).rowcount
+
+
+async def _known(connection: AsyncConnection, entry: Entry) -> Entered | KeyReused | None:
+    if entry.idempotency_key is None:
+        return None
+    values = {"tenant": entry.tenant, "key": entry.idempotency_key}
+    row = (await connection.execute(_KNOWN, values)).one_or_none()
+    if row is None:
+        return None
+    request_id = str(row[0])
+    return Entered(request_id, is_new=False) if bytes(row[1]) == entry.digest else KeyReused(request_id)
+
+
+async def _over(connection: AsyncConnection, tenant: str, limits: Limits) -> OverLimit | None:
+    """The limit that one request more would break. Two at once are counted one after the other."""
+    if limits == Limits():
+        return None
+    await connection.execute(_LOCK, {"tenant": tenant})
+    if limits.rate_per_minute is not None:
+        values: dict[str, Any] = {"tenant": tenant, "window": timedelta(seconds=RATE_WINDOW_S)}
+        num, until_next_s = (await connection.execute(_RATE, values)).one()
+        if num >= limits.rate_per_minute:
+            return OverLimit("requests per minute", limits.rate_per_minute, float(until_next_s or RATE_WINDOW_S))
+    if limits.max_open is not None:
+        num = (await connection.execute(_OPEN, {"tenant": tenant})).scalar_one()
+        if num >= limits.max_open:
+            return OverLimit("requests open at once", limits.max_open, _OPEN_RETRY_S)
+    return None

@@ -1,0 +1,211 @@
+"""Puts a client's question to the pipeline, and finds what came of it. All that it remembers is in the log and the record."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Protocol
+
+import msgspec
+
+from conclave.errors import LostDependency
+from conclave.store.ledger import Entered, Entry, KeyReused, Limits, OverLimit
+from schemas.events import Event, FeedbackGiven, ReasoningRequested
+from schemas.ids import new_request_id
+from schemas.values import MAX_QUESTION_CHARS
+from services.gateway.access import LOCAL, Caller
+from services.gateway.answers import Answers
+from services.gateway.bodies import AskBody, FeedbackBody, RequestState
+from services.gateway.errors import ApiError, not_found
+from services.gateway.follower import Record
+from services.gateway.results import Result, of_row
+
+TENANT_TAG = "tenant"
+GRACE_S = 30.0  # beyond a request's deadline: the services tell of a missed one a little after it
+_BUSY_RETRY_S = 5
+_MAX_LABEL_CHARS, _MAX_SHORT_CHARS = (
+    256,
+    4096,
+)  # of schemas.values: what stands for a masked text may be longer than it was
+
+Mask = Callable[[str], str]
+
+
+class Log(Protocol):
+    """Where events go: services.gateway.publishing.LogWriter. Raises LostDependency."""
+
+    async def publish(self, event: Event, *, event_id: str | None = None, traceparent: str | None = None) -> None: ...
+
+
+class Ledger(Protocol):
+    """Who asked what: conclave.store.ledger.Ledger. Each raises LostDependency."""
+
+    async def enter(self, entry: Entry, limits: Limits) -> Entered | KeyReused | OverLimit: ...
+    async def withdraw(self, request_id: str) -> None: ...
+    async def owners(self, request_ids: tuple[str, ...]) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a client's headers say of its request."""
+
+    idempotency_key: str | None = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """See the module's docstring."""
+
+    log: Log
+    ledger: Ledger
+    record: Record
+    answers: Answers
+    knows_policy: Callable[[str], bool]
+    mask: Mask = field(default=str)
+    max_waiting: int = 1000
+
+    async def ask(self, caller: Caller, body: AskBody, sent: Sent, *, request_id: str | None = None) -> str:
+        """The id under which the question was published: an earlier one where the same idempotency key was sent before.
+
+        1. It is masked, before it is written down anywhere.
+        2. It is entered in the ledger: here its tenant's limits hold.
+        3. It is published. Published twice under one id, it is answered once.
+
+        Raises: ApiError, LostDependency.
+        """
+        if body.policy is not None and not self.knows_policy(body.policy):
+            raise not_found(f"there is no policy {body.policy!r}", "model_not_found", "policy")
+        request = self._request(caller, body, request_id or new_request_id())  # 1
+        entry = Entry(
+            str(request.request_id),
+            caller.tenant,
+            _digest(body),
+            body.deadline_s,
+            key_id=caller.key_id,
+            idempotency_key=_hashed(caller, sent.idempotency_key),
+        )
+        entered = _admitted(await self.ledger.enter(entry, caller.limits))  # 2
+        if not entered.is_new:
+            if await self.record.request(entered.request_id) is not None:
+                return entered.request_id
+            request = msgspec.structs.replace(request, request_id=entered.request_id)
+        try:
+            await self.log.publish(request, traceparent=sent.traceparent)  # 3
+        except LostDependency:
+            if sent.idempotency_key is None:
+                await self.ledger.withdraw(entered.request_id)
+            raise
+        return entered.request_id
+
+    async def state(self, caller: Caller, request_id: str) -> RequestState:
+        """Where a request is. Raises: ApiError for one that is not the caller's, LostDependency."""
+        is_known = await self._is_callers(caller, request_id)
+        ends = await self.record.ends([request_id])
+        asked = await self.record.request(request_id)
+        if not is_known and not ends and asked is None:
+            raise _unknown(request_id)
+        shown = _shown(asked) if asked else {}
+        if request_id in ends:
+            result = of_row(ends[request_id])
+            return RequestState(id=request_id, status=result.status, result=result, **shown)
+        return RequestState(id=request_id, status="running" if asked else "accepted", **shown)
+
+    async def result(self, caller: Caller, request_id: str) -> Result | None:
+        """What came of a request; None while it runs. Raises: ApiError for one that is not the caller's, LostDependency."""
+        return (await self.state(caller, request_id)).result
+
+    async def give_feedback(self, caller: Caller, body: FeedbackBody, sent: Sent) -> None:
+        """Publishes it. Raises: ApiError for a request that is not the caller's, LostDependency."""
+        await self.state(caller, body.request_id)
+        mask = self._mask(caller)
+        right_answer, comment = body.right_answer, body.comment
+        event = FeedbackGiven(
+            request_id=body.request_id,
+            reward=body.reward,
+            right_answer=mask(right_answer)[:_MAX_SHORT_CHARS] if right_answer is not None else None,
+            comment=mask(comment)[:_MAX_SHORT_CHARS] if comment is not None else None,
+            source=mask(body.source)[:_MAX_LABEL_CHARS],
+        )
+        event_id = _hashed(caller, sent.idempotency_key)
+        await self.log.publish(event, event_id=event_id, traceparent=sent.traceparent)
+
+    async def publish_for_page(self, event: Event) -> None:
+        """Publishes what a visitor of the pages says, masked like anything else. Raises: LostDependency."""
+        match event:
+            case ReasoningRequested():
+                tags = {**event.tags, TENANT_TAG: LOCAL.tenant}
+                question = self.mask(event.question)[:MAX_QUESTION_CHARS]
+                event = msgspec.structs.replace(event, question=question, tags=tags)
+            case FeedbackGiven(comment=comment, right_answer=right):
+                masked = {"comment": comment and self.mask(comment), "right_answer": right and self.mask(right)}
+                event = msgspec.structs.replace(event, **masked)
+        await self.log.publish(event)
+
+    def check_room(self) -> None:
+        """Raises: ApiError when as many as a gateway can hold wait for answers already."""
+        if len(self.answers.awaited) >= self.max_waiting:
+            headers = {"Retry-After": str(_BUSY_RETRY_S)}
+            raise ApiError(429, "too many wait for answers here; try again", "gateway_busy", headers=headers)
+
+    def _request(self, caller: Caller, body: AskBody, request_id: str) -> ReasoningRequested:
+        mask = self._mask(caller)
+        if TENANT_TAG in body.tags:
+            raise ApiError(400, f"the tag `{TENANT_TAG}` is the gateway's own", "reserved_tag", "tags")
+        tags = {mask(name)[:_MAX_LABEL_CHARS]: value for name, value in body.tags.items()}
+        return ReasoningRequested(
+            request_id=request_id,
+            question=mask(body.question)[:MAX_QUESTION_CHARS],
+            policy=body.policy,
+            max_samples=body.max_samples,
+            max_tokens=body.max_tokens,
+            max_turn_tokens=body.max_turn_tokens,
+            quality=body.quality,
+            deadline_s=body.deadline_s,
+            tags={name: mask(value)[:_MAX_LABEL_CHARS] for name, value in tags.items()} | {TENANT_TAG: caller.tenant},
+        )
+
+    def _mask(self, caller: Caller) -> Mask:
+        return self.mask if caller.is_redacted else str
+
+    async def _is_callers(self, caller: Caller, request_id: str) -> bool:
+        """True for one that came through a gateway, and is the caller's to see. Raises: ApiError for another tenant's."""
+        owner = (await self.ledger.owners((request_id,))).get(request_id)
+        if owner == caller.tenant:
+            return True
+        if not caller.is_admin:
+            raise _unknown(request_id)
+        return owner is not None
+
+
+def _admitted(entered: Entered | KeyReused | OverLimit) -> Entered:
+    """The entry. Raises: ApiError where there is none."""
+    match entered:
+        case Entered():
+            return entered
+        case KeyReused():
+            message = "this idempotency key was sent with another request before"
+            raise ApiError(409, message, "idempotency_key_reused", "Idempotency-Key", {"x-should-retry": "false"})
+        case OverLimit():
+            headers = {"Retry-After": str(max(1, round(entered.retry_after_s)))}
+            raise ApiError(429, f"this tenant may have {entered.allowed} {entered.what}", "over_limit", headers=headers)
+
+
+def _unknown(request_id: str) -> ApiError:
+    return not_found(f"there is no request {request_id} here", "request_not_found", "request_id")
+
+
+def _shown(asked: Mapping[str, Any]) -> dict[str, Any]:
+    tags = {name: value for name, value in (asked["tags"] or {}).items() if name != TENANT_TAG}
+    return {"question": asked["question"], "policy": asked["policy"], "tags": tags}
+
+
+def _hashed(caller: Caller, idempotency_key: str | None) -> str | None:
+    """What is kept of an idempotency key: enough to know it again."""
+    if idempotency_key is None:
+        return None
+    return blake2b(f"{caller.tenant}\0{idempotency_key}".encode(), digest_size=16).hexdigest()
+
+
+def _digest(body: AskBody) -> bytes:
+    """What tells one request from another. Of the text only this is kept in the ledger."""
+    return blake2b(msgspec.json.encode(body, order="sorted"), digest_size=32).digest()

@@ -1,0 +1,201 @@
+"""What clients send and get, field by field: decoded strictly, and the source of the OpenAPI document."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from schemas.values import (
+    Count,
+    Label,
+    PolicyReference,
+    Probability,
+    Question,
+    SampleCount,
+    ShortText,
+    TokenLimit,
+    Uuid7,
+    is_blank,
+)
+from services.gateway.results import Result
+
+MAX_TAGS = 15  # of a client's own; the gateway adds the tenant
+MAX_CHOICES = 8
+
+DeadlineS = Annotated[float, Meta(gt=0.0, le=86_400.0, description="seconds until the answer is worthless")]
+Quality = Literal["economy", "standard", "strict"]
+Tags = Annotated[dict[Label, Label], Meta(max_length=MAX_TAGS, description="stored with the request")]
+
+
+class AskBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A question to reason about."""
+
+    question: Question
+    policy: PolicyReference | None = None
+    max_samples: SampleCount | None = None
+    max_tokens: TokenLimit | None = None
+    max_turn_tokens: TokenLimit | None = None
+    quality: Quality | None = None
+    deadline_s: DeadlineS = 600.0
+    tags: Tags = {}
+
+    def __post_init__(self) -> None:
+        if is_blank(self.question):
+            raise ValueError("`question` must hold more than white space - at `$.question`")
+
+
+class RequestState(Struct, frozen=True, kw_only=True):
+    """Where a request is."""
+
+    id: Uuid7
+    object: Literal["request"] = "request"
+    status: Literal["accepted", "running", "answered", "failed"]
+    question: str | None = None
+    policy: str | None = None
+    tags: dict[str, str] = {}
+    result: Result | None = None
+
+
+class FeedbackBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What someone thinks of an answer: a reward from 0 to 1, the right answer, or both."""
+
+    request_id: Uuid7
+    reward: Probability | None = None
+    right_answer: ShortText | None = None
+    comment: ShortText | None = None
+    source: Label = "user"
+
+    def __post_init__(self) -> None:
+        if self.reward is None and self.right_answer is None:
+            raise ValueError("`reward` or `right_answer` must be given - at `$.reward`")
+
+
+class FeedbackState(Struct, frozen=True, kw_only=True):
+    """Feedback that was taken."""
+
+    request_id: Uuid7
+    object: Literal["feedback"] = "feedback"
+
+
+class TextPart(Struct, frozen=True, kw_only=True, tag_field="type", tag="text"):
+    """A part of a message. Images and sound are not read."""
+
+    text: str
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """A message of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | tuple[TextPart, ...]
+    name: str | None = None
+
+    @property
+    def text(self) -> str:
+        """All that it says."""
+        return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+
+
+class StreamOptions(Struct, frozen=True, kw_only=True):
+    """What a stream tells besides."""
+
+    include_usage: bool = False
+
+
+class ResponseFormat(Struct, frozen=True, kw_only=True):
+    """Only text is given."""
+
+    type: Literal["text"] = "text"
+
+
+class Extension(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What Conclave takes besides OpenAI's fields."""
+
+    max_samples: SampleCount | None = None
+    max_tokens: TokenLimit | None = None
+    quality: Quality | None = None
+    deadline_s: DeadlineS = 600.0
+
+
+class ChatBody(Struct, frozen=True, kw_only=True):
+    """OpenAI's chat completion request. What is not listed here has no effect, and the answer says so."""
+
+    model: Annotated[str, Meta(max_length=80)]
+    messages: Annotated[tuple[Message, ...], Meta(min_length=1, max_length=256)]
+    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES, description="each is a vote of its own")] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: TokenLimit | None = None
+    max_completion_tokens: TokenLimit | None = None
+    metadata: Tags | None = None
+    response_format: ResponseFormat | None = None
+    tools: Annotated[tuple[Any, ...], Meta(max_length=0)] | None = None
+    functions: Annotated[tuple[Any, ...], Meta(max_length=0)] | None = None
+    logprobs: Literal[False] | None = None
+    conclave: Extension = Extension()
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """One thing that happened to a request."""
+
+    kind: str
+    data: dict[str, Any]
+
+
+class ChatExtension(Struct, frozen=True, kw_only=True):
+    """What an answer of Conclave tells besides OpenAI's fields: the vote, by choice."""
+
+    results: tuple[Result, ...] = ()
+    ignored: tuple[str, ...] = ()  # fields of the request that had no effect
+
+
+class ChoiceMessage(Struct, frozen=True, kw_only=True):
+    """What a choice says."""
+
+    content: str
+    role: Literal["assistant"] = "assistant"
+    refusal: None = None
+
+
+class Choice(Struct, frozen=True, kw_only=True):
+    """An answer."""
+
+    index: int
+    message: ChoiceMessage
+    finish_reason: Literal["stop"] = "stop"
+    logprobs: None = None
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """Tokens, over all paths of all choices."""
+
+    prompt_tokens: Count
+    completion_tokens: Count
+    total_tokens: Count
+
+
+class ChatCompletion(Struct, frozen=True, kw_only=True):
+    """OpenAI's chat completion."""
+
+    id: str
+    created: int
+    model: str
+    choices: tuple[Choice, ...]
+    usage: Usage
+    conclave: ChatExtension
+    object: Literal["chat.completion"] = "chat.completion"
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    """A policy, as OpenAI's clients see a model."""
+
+    id: str
+    created: int = 0
+    object: Literal["model"] = "model"
+    owned_by: str = "conclave"
+
+
+class Models(Struct, frozen=True, kw_only=True):
+    """All of them."""
+
+    data: tuple[Model, ...]
+    object: Literal["list"] = "list"

@@ -1,0 +1,245 @@
+"""`/v1/chat/completions` and `/v1/models`: OpenAI's API over votes. A model is a policy, a choice is a vote."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from schemas.ids import new_request_id
+from services.gateway import streams
+from services.gateway.asking import GRACE_S, Asking
+from services.gateway.bodies import (
+    AskBody,
+    ChatBody,
+    ChatCompletion,
+    ChatExtension,
+    Choice,
+    ChoiceMessage,
+    Model,
+    Models,
+    Usage,
+)
+from services.gateway.calls import Call, answered
+from services.gateway.conversations import in_words, question_of
+from services.gateway.errors import ApiError, not_found
+from services.gateway.follower import Follower, Watch
+from services.gateway.results import Result
+
+DEFAULT_MODEL = "conclave"  # whatever policy the service chooses
+_KNOWN = frozenset(ChatBody.__struct_fields__)
+_NO_RETRY = {"x-should-retry": "false"}  # OpenAI's clients would ask the same again, as another request
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The requests of a call, one a choice, and the ends that they will have."""
+
+    request_ids: tuple[str, ...]
+    ends: tuple["asyncio.Future[Result]", ...]
+    model: str
+    ignored: tuple[str, ...]
+    timeout_s: float
+    created: int
+
+    @property
+    def id(self) -> str:
+        """The completion's id: the first request's, told as OpenAI does."""
+        return f"chatcmpl-{self.request_ids[0]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """The handlers."""
+
+    asking: Asking
+    follower: Follower
+    policies: Callable[[], Sequence[str]]
+
+    async def models(self, call: Call) -> Response:
+        """Every policy, as a model."""
+        return answered(Models(data=tuple(Model(id=name) for name in (DEFAULT_MODEL, *self.policies()))))
+
+    async def model(self, call: Call) -> Response:
+        """One of them."""
+        name = call.request.path_params["model"]
+        if not self._offers(name):
+            raise not_found(f"there is no model {name[:80]!r}", "model_not_found", "model")
+        return answered(Model(id=name))
+
+    def _offers(self, name: str) -> bool:
+        return name == DEFAULT_MODEL or self.asking.knows_policy(name)
+
+    async def complete(self, call: Call) -> Response:
+        """Asks, waits, and answers: at once as a whole, or as a stream that tells of the progress."""
+        self.asking.check_room()
+        with ExitStack() as expected:
+            asked = await self._ask(call, expected)
+            if call.body.stream:
+                stream = self._stream(asked, call.body)
+                return streams.Streamed(stream, expected.pop_all(), X_Request_Id=asked.request_ids[0])
+            if not await streams.are_done(asked.ends, request=call.request, timeout_s=asked.timeout_s):
+                raise _still_running(asked)
+            completion = _completion(asked)
+        return answered(completion, X_Request_Id=asked.request_ids[0])
+
+    async def _ask(self, call: Call, expected: ExitStack) -> Asked:
+        """Asks all choices. Who waits is noted before anything is published, so that no end is missed."""
+        chat: ChatBody = call.body
+        if not self._offers(chat.model):
+            raise not_found(f"there is no model {chat.model!r}", "model_not_found", "model")
+        question = AskBody(
+            question=question_of(chat.messages),
+            policy=None if chat.model == DEFAULT_MODEL else chat.model,
+            max_samples=chat.conclave.max_samples,
+            max_tokens=chat.conclave.max_tokens,
+            max_turn_tokens=chat.max_completion_tokens or chat.max_tokens,
+            quality=chat.conclave.quality,
+            deadline_s=chat.conclave.deadline_s,
+            tags=chat.metadata or {},
+        )
+        request_ids, ends = [], []
+        for index in range(chat.n or 1):
+            sent = call.sent
+            if sent.idempotency_key is not None:
+                sent = replace(sent, idempotency_key=f"{sent.idempotency_key}#{index}")
+            new = str(new_request_id())
+            end = expected.enter_context(self.asking.answers.expecting(new))
+            request_id = await self.asking.ask(call.caller, question, sent, request_id=new)
+            if request_id != new:  # asked before, under the same idempotency key
+                end = expected.enter_context(self.asking.answers.expecting(request_id))
+                known = await self.asking.result(call.caller, request_id)
+                if known is not None:
+                    self.asking.answers.tell(known)
+            request_ids.append(request_id)
+            ends.append(end)
+        return Asked(
+            tuple(request_ids),
+            tuple(ends),
+            chat.model,
+            _ignored(await call.request.body()),
+            chat.conclave.deadline_s + GRACE_S,
+            int(time.time()),
+        )
+
+    async def _stream(self, asked: Asked, chat: ChatBody) -> AsyncGenerator[bytes, None]:
+        """Chunks as OpenAI has them. Progress comes as `reasoning_content`, and in the field `conclave`."""
+        with self.follower.watching(asked.request_ids[0]) as watch:
+            yield _chunk(asked, {"role": "assistant", "content": ""})
+            until = asyncio.get_running_loop().time() + asked.timeout_s
+            async for part in _progress(asked, watch, until):
+                yield part
+        try:
+            completion = _completion(asked) if all(end.done() for end in asked.ends) else None
+            error = _still_running(asked) if completion is None else None
+        except ApiError as failed:
+            completion, error = None, failed
+        if completion is None:
+            assert error is not None
+            yield streams.event(msgspec.json.decode(error.body))
+            return
+        for choice in completion.choices:
+            yield _chunk(asked, {"content": choice.message.content}, index=choice.index)
+        for choice in completion.choices:
+            told = completion.conclave if choice.index == 0 else None
+            yield _chunk(asked, {}, index=choice.index, finish_reason="stop", conclave=told)
+        if chat.stream_options is not None and chat.stream_options.include_usage:
+            yield _chunk(asked, None, usage=completion.usage)
+        yield b"data: [DONE]\n\n"
+
+
+async def _progress(asked: Asked, watch: Watch, until: float) -> AsyncGenerator[bytes, None]:
+    """A chunk for each thing that happens to the first choice, until the ends of all are known or the time is up."""
+    loop = asyncio.get_running_loop()
+    whole = asyncio.create_task(streams.all_of(asked.ends), name="until all are done")
+    news = asyncio.create_task(watch.next(), name="news")
+    try:
+        while not whole.done() and loop.time() < until:
+            pause_s = min(streams.KEEP_ALIVE_S, until - loop.time())
+            await asyncio.wait({whole, news}, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
+            if news.done():
+                happening = news.result()
+                if isinstance(happening, Result):  # nothing more comes of this one; others may take longer
+                    await asyncio.wait({whole}, timeout=until - loop.time())
+                    return
+                news = asyncio.create_task(watch.next(), name="news")
+                told = {"progress": {"kind": happening.kind, **happening.data}}
+                yield _chunk(asked, {"reasoning_content": in_words(happening)}, conclave=told)
+            elif not whole.done():
+                yield streams.KEEP_ALIVE
+    finally:
+        for task in (whole, news):
+            task.cancel()
+        await asyncio.wait({whole, news})
+
+
+def _completion(asked: Asked) -> ChatCompletion:
+    """The completion. Raises: ApiError when a choice came to no answer."""
+    results = [end.result() for end in asked.ends]
+    failed = next((result for result in results if result.answer is None), None)
+    if failed is not None:
+        raise _failed(failed)
+    tokens_in, tokens_out = sum(each.tokens_in for each in results), sum(each.tokens_out for each in results)
+    return ChatCompletion(
+        id=asked.id,
+        created=asked.created,
+        model=asked.model,
+        choices=tuple(
+            Choice(index=index, message=ChoiceMessage(content=str(each.answer))) for index, each in enumerate(results)
+        ),
+        usage=Usage(prompt_tokens=tokens_in, completion_tokens=tokens_out, total_tokens=tokens_in + tokens_out),
+        conclave=ChatExtension(results=tuple(results), ignored=asked.ignored),
+    )
+
+
+def _failed(result: Result) -> ApiError:
+    """How a request without an answer is told."""
+    message = f"request {result.request_id}: {result.message or 'no answer'}"
+    headers = {**_NO_RETRY, "X-Request-Id": result.request_id}
+    match result.failure:
+        case "invalid":
+            return ApiError(400, message, "invalid_request", headers=headers)
+        case "deadline":
+            return ApiError(504, message, "deadline_exceeded", headers=headers)
+        case _:
+            return ApiError(422, message, "no_answer", headers=headers)
+
+
+def _still_running(asked: Asked) -> ApiError:
+    at = f"/v1/requests/{asked.request_ids[0]}"
+    headers = {**_NO_RETRY, "X-Request-Id": asked.request_ids[0]}
+    return ApiError(504, f"no end was heard in time; it will be at {at}", "still_running", headers=headers)
+
+
+def _chunk(
+    asked: Asked,
+    delta: dict[str, Any] | None,
+    *,
+    index: int = 0,
+    finish_reason: str | None = None,
+    usage: Usage | None = None,
+    conclave: object = None,
+) -> bytes:
+    """A chunk of a stream; without a delta, the last one, which has no choice."""
+    choice = {"index": index, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
+    told: dict[str, Any] = {
+        "id": asked.id,
+        "object": "chat.completion.chunk",
+        "created": asked.created,
+        "model": asked.model,
+        "choices": [] if delta is None else [choice],
+    }
+    if usage is not None:
+        told["usage"] = usage
+    if conclave is not None:
+        told["conclave"] = conclave
+    return streams.event(told)
+
+
+def _ignored(body: bytes) -> tuple[str, ...]:
+    """The fields of a request that have no effect."""
+    return tuple(sorted(name for name in msgspec.json.decode(body) if name not in _KNOWN))[:64]

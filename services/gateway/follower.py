@@ -1,0 +1,104 @@
+"""Follows requests in the record: what happens to those that someone watches, and ends that were not heard.
+
+One loop for all of a gateway's clients, however many: each look is a handful of queries.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import structlog
+
+from conclave.errors import LostDependency
+from conclave.runtime.attempts import Dependencies
+from conclave.store.happenings import Happening
+from services.gateway.answers import Answers
+from services.gateway.results import Result, of_row
+
+_LOOK_S = 0.3
+_LOOK_FOR_ENDS_EVERY = 7  # looks: an end that is not heard is rare
+
+log = structlog.get_logger(__name__)
+
+
+class Record(Protocol):
+    """What is read: conclave.store.happenings.Happenings. Both raise LostDependency."""
+
+    async def of(self, request_ids: Collection[str]) -> Mapping[str, list[Happening]]: ...
+    async def ends(self, request_ids: Collection[str]) -> Mapping[str, dict[str, Any]]: ...
+    async def request(self, request_id: str) -> dict[str, Any] | None: ...
+
+
+class Watch:
+    """One who watches a request. `next` hands over what is new, and at last, once, the end."""
+
+    def __init__(self) -> None:
+        self._new: asyncio.Queue[Happening | Result] = asyncio.Queue()
+        self._seen: set[str] = set()
+
+    async def next(self) -> Happening | Result:
+        """What happened next. Nothing comes after a Result."""
+        return await self._new.get()
+
+    def see(self, happenings: Collection[Happening]) -> bool:
+        """Takes over what it has not seen; False when there was nothing new."""
+        new = [each for each in happenings if each.name not in self._seen]
+        for each in new:
+            self._seen.add(each.name)
+            self._new.put_nowait(each)
+        return bool(new)
+
+    def end(self, result: Result) -> None:
+        """Takes over the end."""
+        self._new.put_nowait(result)
+
+
+class Follower:
+    """See the module's docstring."""
+
+    def __init__(
+        self, record: Record, answers: Answers, dependencies: Dependencies, *, look_s: float = _LOOK_S
+    ) -> None:
+        self._record, self._answers, self._dependencies, self._look_s = record, answers, dependencies, look_s
+        self._watches: dict[str, set[Watch]] = defaultdict(set)
+
+    @contextmanager
+    def watching(self, request_id: str) -> Iterator[Watch]:
+        """All that has happened and happens to a request, from its beginning."""
+        watch = Watch()
+        self._watches[request_id].add(watch)
+        try:
+            yield watch
+        finally:
+            self._watches[request_id].discard(watch)
+            if not self._watches[request_id]:
+                del self._watches[request_id]
+
+    async def run(self) -> None:
+        """Looks, again and again, until cancelled."""
+        num_looks = 0
+        while True:
+            try:
+                await self.look(for_ends=num_looks % _LOOK_FOR_ENDS_EVERY == 0)
+                self._dependencies.back("postgres")
+            except LostDependency as error:
+                self._dependencies.lost(error.dependency, error.why)
+            num_looks += 1
+            await asyncio.sleep(self._look_s)
+
+    async def look(self, *, for_ends: bool = True) -> None:
+        """Hands over what is new. Raises: LostDependency."""
+        watched = tuple(self._watches)
+        ends = await self._record.ends({*watched, *(self._answers.awaited if for_ends else ())})
+        happenings = await self._record.of(watched)
+        for request_id in watched:
+            for watch in tuple(self._watches.get(request_id, ())):
+                # What is read after an end may still be new: the record has several writers. The end is told last.
+                is_news = watch.see(happenings.get(request_id, ()))
+                if not is_news and request_id in ends:
+                    watch.end(of_row(ends[request_id]))
+                    self._watches[request_id].discard(watch)
+        for row in ends.values():
+            self._answers.tell(of_row(row))

@@ -1,0 +1,58 @@
+"""The gateway's producer: what a client sends becomes an event in the log."""
+
+import asyncio
+import time
+import uuid
+
+from conclave.errors import LostDependency
+from conclave.runtime.broker import Broker, PlainProducer
+from conclave.runtime.record import output_of
+from schemas.events import Event
+
+
+class LogWriter:
+    """Publishes events. It connects when it first has to, and anew after a failure: a gateway starts without a broker."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._producer: PlainProducer | None = None
+        self._connecting = asyncio.Lock()
+
+    async def publish(self, event: Event, *, event_id: str | None = None, traceparent: str | None = None) -> None:
+        """Returns once the broker has the event. Raises: LostDependency, and it may have it all the same."""
+        output = output_of(
+            event,
+            service="gateway",
+            event_id=event_id or uuid.uuid4().hex,
+            parent=traceparent,
+            now_ms=time.time_ns() // 1_000_000,
+        )
+        producer = await self._connected()
+        try:
+            await producer.publish([output])
+        except LostDependency:
+            await self._let_go(producer)
+            raise
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        if self._producer is not None:
+            await self._let_go(self._producer)
+
+    async def _connected(self) -> PlainProducer:
+        async with self._connecting:
+            if self._producer is None:
+                producer = self._broker.plain_producer()
+                try:
+                    await producer.start()
+                except LostDependency:
+                    await producer.stop()
+                    raise
+                self._producer = producer
+            return self._producer
+
+    async def _let_go(self, producer: PlainProducer) -> None:
+        """Others that publish with it get the same error and ask for a new one."""
+        if self._producer is producer:
+            self._producer = None
+            await producer.stop()

@@ -1,0 +1,76 @@
+"""The API as a table: method, path, who may, what is sent and what comes back. Routes and the OpenAPI document follow."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from conclave.domain.api_keys import Scope
+from services.gateway.access import Access
+from services.gateway.bodies import (
+    AskBody,
+    ChatBody,
+    ChatCompletion,
+    FeedbackBody,
+    FeedbackState,
+    Model,
+    Models,
+    RequestState,
+)
+from services.gateway.calls import Call, call_of
+from services.gateway.chat import Chat
+from services.gateway.requests import Requests
+from services.gateway.results import Result
+
+Handler = Callable[[Call], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRoute:
+    """A row of the table. `answers` is None where server-sent events come back."""
+
+    method: str
+    path: str
+    scope: Scope
+    handler: Handler
+    summary: str
+    answers: type | None
+    status: int = 200
+    body: type | None = None
+    query: tuple[str, ...] = ()
+    is_idempotent: bool = False  # by the header Idempotency-Key
+    streams: bool = False  # it may, besides answering as a whole
+
+
+def api_routes(requests: Requests, chat: Chat) -> tuple[ApiRoute, ...]:
+    """The table."""
+    ask, feedback = Scope.ASK, Scope.FEEDBACK
+    # fmt: off
+    return (
+        ApiRoute("POST", "/v1/requests", ask, requests.ask, "Ask a question", RequestState, 202, AskBody, is_idempotent=True),
+        ApiRoute("GET", "/v1/requests/{request_id}", ask, requests.state, "Where a request is", RequestState, query=("wait_s",)),
+        ApiRoute("GET", "/v1/requests/{request_id}/result", ask, requests.result, "What came of a request", Result),
+        ApiRoute("GET", "/v1/requests/{request_id}/events", ask, requests.events, "All that happens to a request", None,
+                 streams=True),
+        ApiRoute("POST", "/v1/feedback", feedback, requests.feedback, "Say what an answer was worth", FeedbackState, 202,
+                 FeedbackBody, is_idempotent=True),
+        ApiRoute("POST", "/v1/chat/completions", ask, chat.complete, "OpenAI's chat completions", ChatCompletion, 200, ChatBody,
+                 is_idempotent=True, streams=True),
+        ApiRoute("GET", "/v1/models", ask, chat.models, "Every policy, as a model", Models),
+        ApiRoute("GET", "/v1/models/{model}", ask, chat.model, "One policy, as a model", Model),
+    )
+    # fmt: on
+
+
+def mounted(table: Sequence[ApiRoute], access: Access) -> list[BaseRoute]:
+    """The table's routes, each behind its check of who calls."""
+    return [Route(row.path, _endpoint(row, access), methods=[row.method]) for row in table]
+
+
+def _endpoint(row: ApiRoute, access: Access) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        return await row.handler(await call_of(request, access, row.scope, row.body))
+
+    return endpoint

@@ -1,0 +1,209 @@
+"""The gateway over a log, a ledger and a record in memory, on a real socket: what its unit tests talk to."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+
+from conclave.domain.api_keys import ID_BYTES, SECRET_BYTES, ApiKey, Scope
+from conclave.domain.redaction import masker
+from conclave.errors import LostDependency
+from conclave.policies import shipped
+from conclave.runtime.attempts import Dependencies
+from conclave.store.accounts import Account
+from conclave.store.happenings import Happening
+from conclave.store.ledger import Entered, Entry, KeyReused, Limits, OverLimit
+from conclave.store.reader import Reader
+from conclave.testing import events as made
+from conclave.testing.waiting import until
+from schemas.events import AnswerReached, Event, ReasoningRequested, RequestFailed
+from services.gateway.access import Access
+from services.gateway.answers import Answers
+from services.gateway.app import Site, make_app
+from services.gateway.asking import Asking
+from services.gateway.chat import Chat
+from services.gateway.follower import Follower
+from services.gateway.requests import Requests
+from services.gateway.routes import ApiRoute, api_routes
+from services.gateway.server import WebServer
+from services.gateway.settings import GatewaySettings
+
+DSN = "postgresql://nobody@127.0.0.1:1/none"
+NO_LIMITS = Limits()
+End = AnswerReached | RequestFailed
+
+
+@dataclass
+class MemoryRecord:
+    """The record: what was published and ended, and what a test lets happen."""
+
+    asked: dict[str, ReasoningRequested] = field(default_factory=dict)
+    ended: dict[str, End] = field(default_factory=dict)
+    happened: dict[str, list[Happening]] = field(default_factory=dict)
+    is_away: bool = False
+
+    def _check(self) -> None:
+        if self.is_away:
+            raise LostDependency("postgres", "it is away")
+
+    async def of(self, request_ids: Collection[str]) -> dict[str, list[Happening]]:
+        self._check()
+        return {each: self.happened[each] for each in request_ids if each in self.happened}
+
+    async def ends(self, request_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+        self._check()
+        return {each: _row(self.ended[each]) for each in request_ids if each in self.ended}
+
+    async def request(self, request_id: str) -> dict[str, Any] | None:
+        self._check()
+        asked = self.asked.get(request_id)
+        return None if asked is None else {"question": asked.question, "policy": asked.policy, "tags": asked.tags}
+
+
+def _row(end: End) -> dict[str, Any]:
+    names = {name: getattr(end, name) for name in end.__struct_fields__}
+    return {"failure": None, "steps": (), "tally": (), **names}
+
+
+@dataclass
+class MemoryLedger:
+    """The ledger, in one process."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    open: Callable[[str], bool] = lambda request_id: True
+
+    async def enter(self, entry: Entry, limits: Limits) -> Entered | KeyReused | OverLimit:
+        for known in self.entries.values():
+            if entry.idempotency_key is not None and (known.tenant, known.idempotency_key) == (
+                entry.tenant,
+                entry.idempotency_key,
+            ):
+                is_same = known.digest == entry.digest
+                return Entered(known.request_id, is_new=False) if is_same else KeyReused(known.request_id)
+        own = [known for known in self.entries.values() if known.tenant == entry.tenant]
+        if limits.rate_per_minute is not None and len(own) >= limits.rate_per_minute:
+            return OverLimit("requests per minute", limits.rate_per_minute, 12.0)
+        if limits.max_open is not None and sum(self.open(known.request_id) for known in own) >= limits.max_open:
+            return OverLimit("requests open at once", limits.max_open, 2.0)
+        self.entries[entry.request_id] = entry
+        return Entered(entry.request_id, is_new=True)
+
+    async def withdraw(self, request_id: str) -> None:
+        del self.entries[request_id]
+
+    async def owners(self, request_ids: Collection[str]) -> Mapping[str, str]:
+        return {each: self.entries[each].tenant for each in request_ids if each in self.entries}
+
+
+@dataclass
+class MemoryAccounts:
+    """Tenants' keys."""
+
+    accounts: dict[str, Account] = field(default_factory=dict)
+
+    def add(
+        self,
+        tenant: str,
+        *scopes: Scope,
+        limits: Limits = NO_LIMITS,
+        is_redacted: bool = True,
+    ) -> ApiKey:
+        """A key in force."""
+        key = ApiKey.of(len(self.accounts).to_bytes(1, "big") * (ID_BYTES + SECRET_BYTES))
+        self.accounts[key.key_id] = Account(key.key_id, tenant, frozenset(scopes), limits, is_redacted, key.digest)
+        return key
+
+    async def find(self, key_id: str) -> Account | None:
+        return self.accounts.get(key_id)
+
+    async def has_keys(self) -> bool:
+        return bool(self.accounts)
+
+
+@dataclass
+class World:
+    """All that the gateway stands on, and the gateway. `answer` says what a request comes to; None: nothing yet."""
+
+    answer: Callable[[ReasoningRequested], End | None] = lambda request: None
+    record: MemoryRecord = field(default_factory=MemoryRecord)
+    ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    accounts: MemoryAccounts = field(default_factory=MemoryAccounts)
+    answers: Answers = field(default_factory=Answers)
+    published: list[Event] = field(default_factory=list)
+    event_ids: list[str | None] = field(default_factory=list)
+    is_log_away: bool = False
+    max_waiting: int = 1000
+    host: str = "127.0.0.1"
+    url: str = ""
+
+    async def publish(self, event: Event, *, event_id: str | None = None, traceparent: str | None = None) -> None:
+        """The log: what is published is recorded at once, and answered as `answer` says."""
+        if self.is_log_away:
+            raise LostDependency("kafka", "it is away")
+        self.published.append(event)
+        self.event_ids.append(event_id)
+        if isinstance(event, ReasoningRequested):
+            self.record.asked[str(event.request_id)] = event
+            end = self.answer(event)
+            if end is not None:
+                asyncio.get_running_loop().call_soon(self.end, end)
+
+    def end(self, end: End, *, is_heard: bool = True) -> None:
+        """Ends a request, in the record and, unless nobody hears it, in the log."""
+        self.record.ended[end.request_id] = end
+        if is_heard:
+            self.answers.hear(end)
+
+    def _parts(self) -> tuple[Asking, Follower]:
+        follower = Follower(self.record, self.answers, Dependencies(), look_s=0.02)
+        policies = shipped()
+        asking = Asking(
+            self,
+            self.ledger,
+            self.record,
+            self.answers,
+            knows_policy=lambda name: policies.find(name) is not None,
+            mask=masker(),
+            max_waiting=self.max_waiting,
+        )
+        return asking, follower
+
+    def routes(self, parts: tuple[Asking, Follower] | None = None) -> tuple[ApiRoute, ...]:
+        """The API's table."""
+        asking, follower = parts or self._parts()
+        return api_routes(Requests(asking, follower), Chat(asking, follower, lambda: shipped().names))
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[httpx2.AsyncClient]:
+        """A client of the running gateway."""
+        asking, follower = parts = self._parts()
+        settings = GatewaySettings.model_validate({"postgres_dsn": DSN, "gateway_port": 0})
+        site = Site(Access(self.accounts, host=self.host), Reader(DSN), asking)
+        server = WebServer(make_app(settings, site, self.routes(parts)), settings, drain_s=1.0)
+        running = [asyncio.create_task(server.run()), asyncio.create_task(follower.run())]
+        try:
+            await until(lambda: server.is_ready, what="a listening gateway")
+            self.url = f"http://127.0.0.1:{server.port}"
+            async with httpx2.AsyncClient(base_url=self.url, timeout=10) as client:
+                yield client
+        finally:
+            running[1].cancel()
+            server.stop()
+            await asyncio.wait(running)
+
+
+def answering(text: str = "36") -> Callable[[ReasoningRequested], End]:
+    """Answers every request with this."""
+    return lambda request: made.answer(text, request_id=str(request.request_id))
+
+
+def failing(failure: str, message: str = "no luck") -> Callable[[ReasoningRequested], End]:
+    """Fails every request like this."""
+    from schemas.values import RequestFailure
+
+    return lambda request: RequestFailed(
+        request_id=str(request.request_id), failure=RequestFailure(failure), message=message
+    )

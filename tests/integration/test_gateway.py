@@ -1,0 +1,218 @@
+"""The gateway on real servers: OpenAI's client, gateways killed in the middle, keys, limits, the ledger's SQL."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from openai import AsyncOpenAI
+
+from conclave.domain.api_keys import Scope
+from conclave.errors import Rejected
+from conclave.local.machine.ports import free_port
+from conclave.local.servers.kafka import KafkaBroker
+from conclave.store.accounts import Accounts
+from conclave.store.ledger import Entered, Entry, KeyReused, Ledger, Limits, OverLimit
+from conclave.store.reader import Reader
+from conclave.testing.pipeline import Pipeline
+from conclave.testing.waiting import until_async
+from schemas.ids import new_request_id
+from tests.integration.conftest import own_broker
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+QUESTION = "Tom has 12 apples. Tom buys 7 more. How many apples does Tom have now?"
+
+
+@pytest.fixture(scope="module")
+def broker(session_dir: Path, jars_dir: Path) -> Iterator[KafkaBroker]:
+    """A broker of this module alone."""
+    with own_broker(session_dir / "kafka-gateway", jars_dir, partitions=2) as broker:
+        yield broker
+
+
+@pytest.fixture
+async def pipeline(broker: KafkaBroker, fresh_database: str, tmp_path: Path) -> AsyncIterator[Pipeline]:
+    """Every service once, the decoder on the scripted engine, slow enough to be caught at work."""
+    settings = {"CONCLAVE_GATEWAY_PORT": str(free_port()), "CONCLAVE_SCRIPTED_LATENCY_MS": "400"}
+    async with Pipeline(broker, fresh_database, tmp_path, settings).running() as pipeline:
+        yield pipeline
+
+
+def _url(pipeline: Pipeline) -> str:
+    return f"http://127.0.0.1:{pipeline.settings['CONCLAVE_GATEWAY_PORT']}"
+
+
+async def test_clients_are_answered_whatever_befalls_a_gateway(pipeline: Pipeline) -> None:
+    async with (
+        AsyncOpenAI(base_url=f"{_url(pipeline)}/v1", api_key="none", max_retries=0) as openai,
+        httpx2.AsyncClient(base_url=_url(pipeline), timeout=60) as client,
+    ):
+        await _chats(openai)
+        await _survives_a_kill(pipeline, client)
+        await _asks_for_a_key_once_there_is_one(pipeline, client)
+
+
+async def _chats(openai: AsyncOpenAI) -> None:
+    completion = await openai.chat.completions.create(
+        model="default", messages=[{"role": "user", "content": QUESTION}], n=2, timeout=60
+    )
+    assert len(completion.choices) == 2
+    assert all(choice.message.content for choice in completion.choices)
+    assert completion.usage is not None
+    assert completion.usage.completion_tokens > 0
+    stream = await openai.chat.completions.create(
+        model="default", messages=[{"role": "user", "content": QUESTION}], stream=True, timeout=60
+    )
+    thought, said = "", ""
+    async for chunk in stream:
+        extra: Any = chunk.choices[0].delta.model_extra if chunk.choices else {}
+        thought += extra.get("reasoning_content", "")
+        said += (chunk.choices[0].delta.content or "") if chunk.choices else ""
+    assert "policy default, strategy vote" in thought
+    assert "path 0:" in thought
+    assert said
+
+
+async def _survives_a_kill(pipeline: Pipeline, client: httpx2.AsyncClient) -> None:
+    """Asked, killed, started again: the request goes on, and is found; sent again, it is the same."""
+    headers = {"Idempotency-Key": "order-7"}
+    ids = [
+        (await client.post("/v1/requests", json={"question": f"{QUESTION} {index}"})).json()["id"] for index in range(5)
+    ]
+    ids.append((await client.post("/v1/requests", json={"question": QUESTION}, headers=headers)).json()["id"])
+    pipeline.services["gateway"].send(signal.SIGKILL)
+    await pipeline.services["gateway"].stop()
+    await pipeline.services["gateway"].start()
+    await pipeline.until_ready()
+    again = await client.post("/v1/requests", json={"question": QUESTION}, headers=headers)
+    assert again.json()["id"] == ids[-1]
+    states = await asyncio.gather(*(client.get(f"/v1/requests/{each}", params={"wait_s": 60}) for each in ids))
+    assert [state.json()["status"] for state in states] == ["answered"] * len(ids)
+    async with client.stream("GET", f"/v1/requests/{ids[0]}/events") as stream:
+        kinds = [line.removeprefix("event: ") async for line in stream.aiter_lines() if line.startswith("event: ")]
+    assert kinds[0] == "planned"
+    assert kinds[-1] == "answered"
+    assert {"path", "decided"} <= set(kinds)
+    assert (await client.post("/v1/feedback", json={"request_id": ids[0], "reward": 1})).status_code == 202
+    reader = Reader(pipeline.dsn)
+    try:
+
+        async def is_recorded() -> bool:
+            return bool(await reader.rows("SELECT 1 FROM feedback WHERE request_id = :id", {"id": ids[0]}))
+
+        await until_async(is_recorded, what="recorded feedback")
+        asked = await reader.rows("SELECT count(*) AS n FROM requests")
+        assert asked[0]["n"] == 3 + len(ids), "the request that was sent twice was asked once"
+    finally:
+        await reader.close()
+
+
+async def _asks_for_a_key_once_there_is_one(pipeline: Pipeline, client: httpx2.AsyncClient) -> None:
+    environment = {**os.environ, "CONCLAVE_POSTGRES_DSN": pipeline.dsn}
+    command = [sys.executable, "-m", "conclave.cli", "keys", "create", "--tenant", "ours"]
+    made = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, check=True, timeout=60, env=environment, cwd=CHECKOUT
+    )
+    headers = {"Authorization": f"Bearer {made.stdout.strip()}"}
+
+    async def is_closed() -> bool:
+        return (await client.get("/v1/models")).status_code == 401
+
+    await until_async(is_closed, what="a gateway that asks for a key")
+    taken = await client.post("/v1/requests", json={"question": QUESTION}, headers=headers)
+    assert taken.status_code == 202
+    told = await client.get(taken.headers["location"], params={"wait_s": 60}, headers=headers)
+    assert told.json()["status"] == "answered"
+    for path in pipeline.folder.glob("*.log"):
+        assert made.stdout.strip().rpartition("_")[2] not in path.read_text(), f"a secret in {path}"
+
+
+def _entry(tenant: str = "ours", key: str | None = None, digest: bytes = b"d", deadline_s: float = 600.0) -> Entry:
+    return Entry(str(new_request_id()), tenant, digest, deadline_s, idempotency_key=key)
+
+
+async def test_the_ledger_knows_what_was_entered_and_holds_limits(fresh_database: str) -> None:
+    ledger = Ledger(fresh_database)
+    try:
+        first = _entry(key="k")
+        assert await ledger.enter(first, Limits()) == Entered(first.request_id, is_new=True)
+        assert await ledger.enter(_entry(key="k"), Limits()) == Entered(first.request_id, is_new=False)
+        assert await ledger.enter(_entry(key="k", digest=b"other"), Limits()) == KeyReused(first.request_id)
+        other = _entry("theirs", key="k")
+        assert await ledger.enter(other, Limits()) == Entered(other.request_id, is_new=True)
+        assert await ledger.owners([first.request_id, other.request_id, str(new_request_id())]) == {
+            first.request_id: "ours",
+            other.request_id: "theirs",
+        }
+        entered = await asyncio.gather(*(ledger.enter(_entry(key="same"), Limits()) for _ in range(8)))
+        assert len({each.request_id for each in entered if isinstance(each, Entered)}) == 1
+        assert sum(each.is_new for each in entered if isinstance(each, Entered)) == 1
+        limits = Limits(rate_per_minute=3)
+        found = await asyncio.gather(*(ledger.enter(_entry("hasty"), limits) for _ in range(6)))
+        assert sum(isinstance(each, Entered) for each in found) == 3
+        over = next(each for each in found if isinstance(each, OverLimit))
+        assert 0 < over.retry_after_s <= 60
+        open_ = [await ledger.enter(_entry("busy", deadline_s=0.001), Limits(max_open=1)) for _ in range(2)]
+        assert all(isinstance(each, Entered) for each in open_), "what is past its deadline is open no more"
+        await ledger.enter(_entry("busy"), Limits(max_open=1))
+        assert isinstance(await ledger.enter(_entry("busy"), Limits(max_open=1)), OverLimit)
+        await ledger.withdraw(first.request_id)
+        assert await ledger.owners([first.request_id]) == {}
+        assert await ledger.forget(1) == 0
+        assert await ledger.forget(-1) > 0
+    finally:
+        await ledger.close()
+
+
+async def test_keys_are_made_rotated_and_revoked_and_each_change_is_noted(fresh_database: str) -> None:
+    accounts = Accounts(fresh_database)
+    try:
+        assert not await accounts.has_keys()
+        key = await accounts.create("ours", [Scope.ASK], actor="ann", label="the shop's")
+        await accounts.change_tenant("ours", actor="ann", limits=Limits(60, 5), is_redacted=False)
+        found = await accounts.find(key.key_id)
+        assert found is not None
+        assert (found.tenant, found.scopes, found.limits, found.is_redacted) == (
+            "ours", frozenset({Scope.ASK}), Limits(60, 5), False,
+        )  # fmt: skip
+        assert key.is_of(found.digest)
+        again = await accounts.create("ours", [Scope.ASK], actor="ann")
+        assert (await accounts.find(again.key_id) or found).limits == Limits(60, 5), (
+            "another key leaves limits as they are"
+        )
+        new = await accounts.rotate(key.key_id, actor="bob", grace=timedelta(0))
+        assert await accounts.find(key.key_id) is None, "no grace, no key"
+        rotated = await accounts.find(new.key_id)
+        assert rotated is not None
+        assert rotated.scopes == frozenset({Scope.ASK})
+        await accounts.revoke(new.key_id, actor="bob")
+        assert await accounts.find(new.key_id) is None
+        assert await accounts.has_keys()
+        with pytest.raises(Rejected):
+            await accounts.revoke(new.key_id, actor="bob")
+        expired = await accounts.create("ours", [Scope.ASK], actor="ann", lifetime=timedelta(seconds=-1))
+        assert await accounts.find(expired.key_id) is None
+        changes = [(row["actor"], row["action"]) for row in await accounts.changes()]
+        assert changes == [
+            ("ann", "create"), ("bob", "revoke"), ("bob", "rotate"), ("ann", "create"), ("ann", "tenant"), ("ann", "create"),
+        ]  # fmt: skip
+        told = repr(await accounts.keys()) + repr(await accounts.changes())
+        assert not any(each.secret in told for each in (key, again, new, expired))
+    finally:
+        await accounts.close()
+
+
+async def test_a_reader_cannot_write(fresh_database: str) -> None:
+    reader = Reader(fresh_database)
+    try:
+        with pytest.raises(Exception, match="read-only"):
+            await reader.rows("INSERT INTO tenants (tenant) VALUES ('x') RETURNING tenant")
+    finally:
+        await reader.close()

@@ -1,0 +1,159 @@
+"""Who may do what: every route × no key, a wrong key, another tenant's, the right one's, an administrator's."""
+
+import httpx2
+import pytest
+
+from conclave.domain.api_keys import ID_BYTES, SECRET_BYTES, ApiKey, Scope
+from conclave.store.ledger import Limits
+from services.gateway.access import is_loopback
+from tests.gateway_in_memory import World, answering
+
+QUESTION = {"question": "What is 6 times 6?"}
+CHAT = {"model": "conclave", "messages": [{"role": "user", "content": "What is 6 times 6?"}]}
+# What each route answers to: no key, a wrong key, another tenant's, the right tenant's without the scope, with it, an admin's.
+MATRIX = {
+    ("POST", "/v1/requests"): (401, 401, 202, 403, 202, 202),
+    ("GET", "/v1/requests/{request_id}"): (401, 401, 404, 403, 200, 200),
+    ("GET", "/v1/requests/{request_id}/result"): (401, 401, 404, 403, 200, 200),
+    ("GET", "/v1/requests/{request_id}/events"): (401, 401, 404, 403, 200, 200),
+    ("POST", "/v1/feedback"): (401, 401, 404, 403, 202, 202),
+    ("POST", "/v1/chat/completions"): (401, 401, 200, 403, 200, 200),
+    ("GET", "/v1/models"): (401, 401, 200, 403, 200, 200),
+    ("GET", "/v1/models/{model}"): (401, 401, 200, 403, 200, 200),
+}
+
+
+def _bearer(key: ApiKey | str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key if isinstance(key, str) else key.text}"}
+
+
+async def _called(client: httpx2.AsyncClient, method: str, path: str, request_id: str, headers: dict[str, str]) -> int:
+    body = {
+        "/v1/requests": QUESTION,
+        "/v1/feedback": {"request_id": request_id, "reward": 1},
+        "/v1/chat/completions": CHAT,
+    }.get(path)
+    path = path.replace("{request_id}", request_id).replace("{model}", "default")
+    return (await client.request(method, path, json=body, headers=headers)).status_code
+
+
+async def test_the_matrix_of_every_route_and_every_kind_of_caller_holds() -> None:
+    world = World(answering("36"))
+    own, other = (world.accounts.add(tenant, Scope.ASK, Scope.FEEDBACK) for tenant in ("ours", "theirs"))
+    admin = world.accounts.add("ops", Scope.ADMIN)
+    lacking = {
+        Scope.ASK: world.accounts.add("ours", Scope.FEEDBACK),
+        Scope.FEEDBACK: world.accounts.add("ours", Scope.ASK),
+    }
+    wrong = ApiKey(own.key_id, other.secret)
+    async with world.serving() as client:
+        assert {(row.method, row.path) for row in world.routes()} == set(MATRIX), "a route without a row of the matrix"
+        request_id = (await client.post("/v1/requests", json=QUESTION, headers=_bearer(own))).json()["id"]
+        for row in world.routes():
+            nobody: dict[str, str] = {}
+            callers = (
+                nobody,
+                _bearer(wrong),
+                _bearer(other),
+                _bearer(lacking[row.scope]),
+                _bearer(own),
+                _bearer(admin),
+            )
+            found = [await _called(client, row.method, row.path, request_id, headers) for headers in callers]
+            assert tuple(found) == MATRIX[row.method, row.path], f"{row.method} {row.path}"
+
+
+async def test_a_key_that_is_no_key_or_unknown_is_refused_once_there_are_keys() -> None:
+    world = World()
+    world.accounts.add("ours", Scope.ASK)
+    unknown = ApiKey.of(b"\xff" * (ID_BYTES + SECRET_BYTES))
+    async with world.serving() as client:
+        for sent in ("nonsense", unknown.text, "cnv_", "x" * 10_000):
+            refused = await client.get("/v1/models", headers=_bearer(sent))
+            assert refused.status_code == 401
+            assert refused.headers["www-authenticate"] == "Bearer"
+            assert sent not in refused.text
+        assert (await client.get("/openapi.json")).status_code == 200
+
+
+async def test_a_key_may_come_in_a_header_of_its_own() -> None:
+    world = World()
+    key = world.accounts.add("ours", Scope.ASK)
+    async with world.serving() as client:
+        assert (await client.get("/v1/models", headers={"X-Api-Key": key.text})).status_code == 200
+
+
+async def test_without_any_key_this_machine_is_served_and_nobody_whom_another_site_sends() -> None:
+    async with World().serving() as client:
+        assert (await client.get("/v1/models")).status_code == 200
+        assert (await client.get("/v1/models", headers=_bearer("none"))).status_code == 200
+        own = str(client.base_url).rstrip("/")
+        assert (await client.get("/v1/models", headers={"Origin": own, "Sec-Fetch-Site": "same-origin"})).is_success
+        for headers in (
+            {"Host": "evil.example"},
+            {"Origin": "https://evil.example"},
+            {"Origin": "null"},
+            {"Sec-Fetch-Site": "cross-site"},
+            {"X-Forwarded-For": "203.0.113.7"},
+        ):
+            refused = await client.post("/v1/requests", json=QUESTION, headers=headers)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (403, "not_local"), headers
+
+
+async def test_a_gateway_that_others_reach_serves_nobody_without_a_key() -> None:
+    async with World(host="0.0.0.0").serving() as client:
+        refused = await client.get("/v1/models")
+        assert refused.status_code == 401
+        assert "conclave keys create" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("[::1]", True), ("localhost", True), ("a.localhost", True),
+     ("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("evil.example", False), ("localhost.evil.example", False),
+     ("", False)],
+)  # fmt: skip
+def test_a_host_is_the_machine_itself_or_not(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
+async def test_tenants_with_one_idempotency_key_have_two_requests() -> None:
+    world = World()
+    keys = [world.accounts.add(tenant, Scope.ASK) for tenant in ("ours", "theirs")]
+    async with world.serving() as client:
+        ids = {
+            (await client.post("/v1/requests", json=QUESTION, headers={**_bearer(key), "Idempotency-Key": "k"})).json()[
+                "id"
+            ]
+            for key in keys
+        }
+    assert len(ids) == 2
+    assert {event.tags["tenant"] for event in world.published} == {"ours", "theirs"}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("limits", "after"), [(Limits(rate_per_minute=2), "12"), (Limits(max_open=2), "2")])
+async def test_a_tenant_beyond_its_limit_is_told_when_to_come_back(limits: Limits, after: str) -> None:
+    world = World()
+    key, other = world.accounts.add("ours", Scope.ASK, limits=limits), world.accounts.add("theirs", Scope.ASK)
+    async with world.serving() as client:
+        statuses = [
+            (await client.post("/v1/requests", json=QUESTION, headers=_bearer(key))).status_code for _ in range(2)
+        ]
+        refused = await client.post("/v1/requests", json=QUESTION, headers=_bearer(key))
+        assert statuses == [202, 202]
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, after)
+        assert refused.json()["error"]["code"] == "over_limit"
+        assert (await client.post("/v1/requests", json=QUESTION, headers=_bearer(other))).status_code == 202
+    assert len(world.published) == 3
+
+
+def test_a_key_is_read_back_and_no_other_text_is_one() -> None:
+    key = ApiKey.of(bytes(range(ID_BYTES + SECRET_BYTES)))
+    assert ApiKey.parsed(key.text) == key
+    assert key.is_of(key.digest)
+    assert not ApiKey(key.key_id, key.secret[::-1]).is_of(key.digest)
+    assert key.secret not in repr(key)
+    for text in ("", key.text[:-1], key.text + "x", key.text.upper(), f" {key.text}"):
+        assert ApiKey.parsed(text) is None
+    with pytest.raises(ValueError, match="40 random bytes"):
+        ApiKey.of(b"x")

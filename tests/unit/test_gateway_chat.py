@@ -1,0 +1,204 @@
+"""OpenAI's own client over the gateway, unchanged: chat, streams, models, errors."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from openai import AsyncOpenAI
+
+from conclave.store.happenings import Happening
+from conclave.testing import events as made
+from conclave.testing.waiting import until
+from schemas.events import ReasoningRequested
+from tests.gateway_in_memory import World, answering, failing
+
+ASKED: Any = [{"role": "user", "content": "What is 6 times 6?"}]
+
+
+@asynccontextmanager
+async def _client(world: World) -> AsyncIterator[AsyncOpenAI]:
+    async with world.serving(), AsyncOpenAI(base_url=f"{world.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def _requests(world: World) -> list[ReasoningRequested]:
+    return [event for event in world.published if isinstance(event, ReasoningRequested)]
+
+
+async def test_a_completion_is_the_answer_with_its_vote() -> None:
+    world = World(answering("36"))
+    async with _client(world) as client:
+        completion = await client.chat.completions.create(
+            model="early-stopping",
+            messages=ASKED,
+            max_completion_tokens=500,
+            temperature=0.2,
+            metadata={"topic": "sums"},
+            extra_body={"conclave": {"max_samples": 8, "max_tokens": 4000, "deadline_s": 60}},
+        )
+    (choice,) = completion.choices
+    assert (choice.message.content, choice.message.role, choice.finish_reason) == ("36", "assistant", "stop")
+    assert completion.usage is not None
+    assert (completion.usage.prompt_tokens, completion.usage.completion_tokens) == (40, 20)
+    (asked,) = _requests(world)
+    assert (asked.question, asked.policy, asked.max_samples) == ("What is 6 times 6?", "early-stopping", 8)
+    assert (asked.max_turn_tokens, asked.max_tokens, asked.deadline_s) == (500, 4000, 60)
+    assert asked.tags["topic"] == "sums"
+    vote: Any = completion.model_extra
+    assert vote["conclave"]["results"][0]["tally"] == [{"answer": "36", "votes": 4, "weight": 4.0}]
+    assert vote["conclave"]["ignored"] == ["temperature"]
+    assert completion.id == f"chatcmpl-{asked.request_id}"
+    assert completion._request_id == asked.request_id
+
+
+async def test_each_choice_is_a_vote_of_its_own() -> None:
+    world = World(answering("36"))
+    async with _client(world) as client:
+        completion = await client.chat.completions.create(model="conclave", messages=ASKED, n=3)
+    assert [choice.index for choice in completion.choices] == [0, 1, 2]
+    assert len({request.request_id for request in _requests(world)}) == 3
+    assert completion.usage is not None
+    assert completion.usage.completion_tokens == 60
+    assert all(request.policy is None for request in _requests(world))
+
+
+async def test_a_stream_reports_the_progress_and_then_the_answer() -> None:
+    world = World()
+    async with _client(world) as client:
+        stream = await client.chat.completions.create(
+            model="conclave", messages=ASKED, stream=True, stream_options={"include_usage": True}
+        )
+        (request,) = _requests(world)
+        request_id = str(request.request_id)
+        path = {"step_index": 0, "sample_index": 0, "answer": "36", "failure": None}
+        world.record.happened[request_id] = [Happening("path/0/0", "path", path)]
+        thought, said, usage, finish = "", "", None, None
+        results: Any = None
+        async for chunk in stream:
+            for choice in chunk.choices:
+                reasoning: Any = choice.delta.model_extra or {}
+                thought += reasoning.get("reasoning_content", "")
+                if thought and request_id not in world.record.ended:
+                    world.end(made.answer("36", request_id=request_id))
+                said += choice.delta.content or ""
+                finish = choice.finish_reason or finish
+            extra: Any = chunk.model_extra or {}
+            results = extra.get("conclave", {}).get("results") or results
+            usage = chunk.usage or usage
+    assert thought == "step 0, path 0: 36\n"
+    assert (said, finish) == ("36", "stop")
+    assert usage is not None
+    assert usage.total_tokens == 60
+    assert results[0]["confidence"] == 0.96875
+    assert world.answers.awaited == ()
+
+
+async def test_a_stream_whose_client_goes_away_leaves_nobody_waiting() -> None:
+    world = World()
+    async with _client(world) as client:
+        stream = await client.chat.completions.create(model="conclave", messages=ASKED, stream=True)
+        await stream.close()
+        await until(lambda: world.answers.awaited == (), what="nobody waiting")
+
+
+async def test_a_client_that_waits_no_longer_leaves_nobody_waiting() -> None:
+    world = World()
+    async with _client(world) as client:
+        with pytest.raises(openai.APITimeoutError):
+            await client.with_options(timeout=0.2).chat.completions.create(model="conclave", messages=ASKED)
+        await until(lambda: world.answers.awaited == (), what="nobody waiting")
+
+
+async def test_a_conversation_is_one_question() -> None:
+    world = World(answering())
+    async with _client(world) as client:
+        await client.chat.completions.create(
+            model="conclave",
+            messages=[
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": [{"type": "text", "text": "Six"}, {"type": "text", "text": "sevens?"}]},
+                {"role": "assistant", "content": "42"},
+                {"role": "user", "content": "And six more?"},
+            ],
+        )
+    (asked,) = _requests(world)
+    assert asked.question == "Be brief.\n\nUser: Six\nsevens?\n\nAssistant: 42\n\nUser: And six more?"
+
+
+async def test_models_are_policies() -> None:
+    async with _client(World()) as client:
+        names = [model.id async for model in client.models.list()]
+        assert names[0] == "conclave"
+        assert {"default", "early-stopping", "least-to-most"} <= set(names)
+        assert (await client.models.retrieve("default")).owned_by == "conclave"
+        with pytest.raises(openai.NotFoundError):
+            await client.models.retrieve("gpt-9")
+
+
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [
+        ("invalid", openai.BadRequestError),
+        ("no_answer", openai.UnprocessableEntityError),
+        ("deadline", openai.InternalServerError),
+    ],
+)
+async def test_a_request_without_an_answer_is_an_error_that_is_not_tried_again(
+    failure: str, error: type[openai.APIStatusError]
+) -> None:
+    world = World(failing(failure, "no luck"))
+    async with _client(world) as client:
+        with pytest.raises(error, match="no luck"):
+            await client.with_options(max_retries=2).chat.completions.create(model="conclave", messages=ASKED)
+    assert len(_requests(world)) == 1, "the client would have asked again, and paid again"
+
+
+async def test_a_failure_in_a_stream_is_an_error_of_the_client() -> None:
+    async with _client(World(failing("no_answer", "no luck"))) as client:
+        stream = await client.chat.completions.create(model="conclave", messages=ASKED, stream=True)
+        with pytest.raises(openai.APIError, match="no luck"):
+            async for _ in stream:
+                pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"model": "gpt-9"}, "model"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "assistant", "content": "hm"}]}, "messages"),
+        ({"messages": [{"role": "user", "content": "x" * 20_000}]}, "messages"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, None),
+        ({"n": 9}, "n"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"response_format": {"type": "json_object"}}, "response_format.type"),
+        ({"logprobs": True}, "logprobs"),
+        ({"conclave": {"max_sample": 3}}, "conclave"),
+    ],
+)
+async def test_what_cannot_be_done_is_refused_with_its_field(changes: dict[str, Any], param: str | None) -> None:
+    world = World(answering())
+    async with world.serving() as client:
+        body = {"model": "conclave", "messages": ASKED, **changes}
+        refused = await client.post("/v1/chat/completions", json=body)
+    assert refused.status_code in (400, 404), refused.text
+    error = refused.json()["error"]
+    assert param is None or error["param"] == param, error
+    assert world.published == []
+
+
+async def test_an_idempotency_key_brings_the_same_completion_back() -> None:
+    world = World(answering("36"))
+    async with world.serving() as client:
+        body = {"model": "conclave", "messages": ASKED, "n": 2}
+        first, second = [
+            await client.post("/v1/chat/completions", json=body, headers={"Idempotency-Key": "k"}) for _ in range(2)
+        ]
+    assert first.json()["id"] == second.json()["id"]
+    assert len(_requests(world)) == 2
+    assert isinstance(first, httpx2.Response)

@@ -1,0 +1,65 @@
+"""The API is what its OpenAPI document says, whatever is sent to it."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from services.gateway import openapi
+from tests.gateway_in_memory import World, answering
+
+DOCUMENT = openapi.document(World().routes(), "0")
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+schema = schemathesis.openapi.from_dict(DOCUMENT)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A gateway that answers at once, in a thread of its own."""
+    world, stop, is_up = World(answering("36")), asyncio.Event(), threading.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def serve() -> None:
+        async with world.serving():
+            loops.append(asyncio.get_running_loop())
+            is_up.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert is_up.wait(20)
+    yield world.url
+    loops[0].call_soon_threadsafe(stop.set)
+    thread.join()
+
+
+@schema.parametrize()
+@settings(max_examples=8, suppress_health_check=list(HealthCheck))
+def test_whatever_is_sent_the_answer_is_one_that_the_document_knows(case: Any, url: str) -> None:
+    case.call_and_validate(base_url=url, checks=CHECKS)
+
+
+def test_every_reference_of_the_document_leads_somewhere() -> None:
+    known = {f"#/components/schemas/{name}" for name in DOCUMENT["components"]["schemas"]}
+
+    def references(part: Any) -> Iterator[str]:
+        if isinstance(part, dict):
+            yield from ([part["$ref"]] if "$ref" in part else [])
+            for each in part.values():
+                yield from references(each)
+        elif isinstance(part, list):
+            for each in part:
+                yield from references(each)
+
+    assert set(references(DOCUMENT)) <= known
+    assert set(DOCUMENT["paths"]) == {row.path for row in World().routes()}

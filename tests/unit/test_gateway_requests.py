@@ -1,0 +1,230 @@
+"""`/v1/requests` and `/v1/feedback`: what is published, what is told, and what is refused with which field."""
+
+import asyncio
+import json
+
+import httpx2
+import pytest
+
+from conclave.store.happenings import Happening
+from conclave.testing import events as made
+from conclave.testing.waiting import until
+from schemas.events import FeedbackGiven, ReasoningRequested
+from schemas.ids import new_request_id
+from tests.gateway_in_memory import World, answering, failing
+
+QUESTION = {"question": "What is 6 times 6?"}
+
+
+async def test_a_question_is_published_under_its_id_and_its_answer_is_found() -> None:
+    world = World(answering("36"))
+    async with world.serving() as client:
+        taken = await client.post("/v1/requests", json={**QUESTION, "policy": "default", "tags": {"topic": "sums"}})
+        assert taken.status_code == 202
+        request_id = taken.json()["id"]
+        assert taken.headers["location"] == f"/v1/requests/{request_id}"
+        assert taken.json()["status"] == "accepted"
+        (event,) = world.published
+        assert isinstance(event, ReasoningRequested)
+        assert (event.request_id, event.question, event.policy) == (request_id, QUESTION["question"], "default")
+        assert event.tags == {"topic": "sums", "tenant": "local"}
+        state = (await client.get(f"/v1/requests/{request_id}", params={"wait_s": 5})).json()
+        assert (state["status"], state["question"], state["tags"]) == (
+            "answered",
+            QUESTION["question"],
+            {"topic": "sums"},
+        )
+        result = (await client.get(f"/v1/requests/{request_id}/result")).json()
+        assert result == state["result"]
+        assert (result["answer"], result["confidence"], result["tally"][0]["votes"]) == ("36", 0.96875, 4)
+
+
+async def test_who_waits_is_told_as_soon_as_the_end_is_heard() -> None:
+    world = World()
+    async with world.serving() as client:
+        request_id = (await client.post("/v1/requests", json=QUESTION)).json()["id"]
+        assert (await client.get(f"/v1/requests/{request_id}/result")).status_code == 409
+        waiting = asyncio.create_task(client.get(f"/v1/requests/{request_id}", params={"wait_s": 8}))
+        await until(lambda: request_id in world.answers.awaited, what="one who waits")
+        world.end(made.answer("36", request_id=request_id))
+        assert (await waiting).json()["result"]["answer"] == "36"
+        assert world.answers.awaited == ()
+
+
+async def test_an_end_that_is_not_heard_is_found_in_the_record() -> None:
+    world = World()
+    async with world.serving() as client:
+        request_id = (await client.post("/v1/requests", json=QUESTION)).json()["id"]
+        waiting = asyncio.create_task(client.get(f"/v1/requests/{request_id}", params={"wait_s": 8}))
+        await until(lambda: request_id in world.answers.awaited, what="one who waits")
+        world.end(made.answer("36", request_id=request_id), is_heard=False)
+        assert (await waiting).json()["status"] == "answered"
+
+
+async def test_one_who_waits_in_vain_is_told_that_it_runs() -> None:
+    world = World()
+    async with world.serving() as client:
+        request_id = (await client.post("/v1/requests", json=QUESTION)).json()["id"]
+        assert (await client.get(f"/v1/requests/{request_id}", params={"wait_s": 0.05})).json()["status"] == "running"
+
+
+async def test_a_client_that_goes_away_leaves_nobody_waiting() -> None:
+    world = World()
+    async with world.serving() as client:
+        request_id = (await client.post("/v1/requests", json=QUESTION)).json()["id"]
+        with pytest.raises(httpx2.ReadTimeout):
+            await client.get(f"/v1/requests/{request_id}", params={"wait_s": 60}, timeout=0.2)
+        await until(lambda: world.answers.awaited == (), what="nobody waiting")
+
+
+async def test_all_that_happens_is_streamed_and_the_end_comes_last() -> None:
+    world = World()
+    async with world.serving() as client:
+        request_id = (await client.post("/v1/requests", json=QUESTION)).json()["id"]
+        planned = Happening("planned", "planned", {"policy": "default", "strategy": "vote"})
+        path = Happening("path/0/0", "path", {"step_index": 0, "sample_index": 0, "answer": "36"})
+        world.record.happened[request_id] = [planned]
+        told: list[tuple[str, str, dict[str, object]]] = []
+        async with client.stream("GET", f"/v1/requests/{request_id}/events") as stream:
+            assert stream.headers["content-type"].startswith("text/event-stream")
+            lines: dict[str, str] = {}
+            async for line in stream.aiter_lines():
+                name, _, value = line.partition(": ")
+                lines[name] = value
+                if line:
+                    continue
+                told.append((lines["id"], lines["event"], json.loads(lines["data"])))
+                if len(told) == 1:
+                    world.end(made.answer("36", request_id=request_id))
+                    world.record.happened[request_id] = [planned, path]
+        assert [(name, kind) for name, kind, _ in told] == [
+            ("planned", "planned"),
+            ("path/0/0", "path"),
+            ("end", "answered"),
+        ]
+        assert told[-1][2]["answer"] == "36"
+
+
+async def test_a_failure_is_a_result_that_says_why() -> None:
+    world = World(failing("deadline", "no time"))
+    async with world.serving() as client:
+        request_id = (await client.post("/v1/requests", json=QUESTION)).json()["id"]
+        result = (await client.get(f"/v1/requests/{request_id}", params={"wait_s": 5})).json()["result"]
+        assert (result["status"], result["failure"], result["message"]) == ("failed", "deadline", "no time")
+
+
+async def test_the_same_idempotency_key_is_the_same_request() -> None:
+    world = World()
+    async with world.serving() as client:
+        headers = {"Idempotency-Key": "order-7"}
+        first = await client.post("/v1/requests", json=QUESTION, headers=headers)
+        second = await client.post("/v1/requests", json=QUESTION, headers=headers)
+        assert first.json()["id"] == second.json()["id"]
+        assert len(world.published) == 1
+        other = await client.post("/v1/requests", json={"question": "Another?"}, headers=headers)
+        assert (other.status_code, other.json()["error"]["code"]) == (409, "idempotency_key_reused")
+
+
+async def test_what_was_entered_and_not_published_is_published_under_its_first_id() -> None:
+    world = World(is_log_away=True)
+    async with world.serving() as client:
+        headers = {"Idempotency-Key": "order-7"}
+        lost = await client.post("/v1/requests", json=QUESTION, headers=headers)
+        assert (lost.status_code, lost.json()["error"]["code"]) == (503, "dependency_away")
+        assert lost.headers["retry-after"]
+        (entered,) = world.ledger.entries
+        world.is_log_away = False
+        again = await client.post("/v1/requests", json=QUESTION, headers=headers)
+        assert again.json()["id"] == entered
+        assert [event.request_id for event in world.published] == [entered]  # type: ignore[attr-defined]
+
+
+async def test_without_a_key_what_is_not_published_is_struck_out() -> None:
+    world = World(is_log_away=True)
+    async with world.serving() as client:
+        assert (await client.post("/v1/requests", json=QUESTION)).status_code == 503
+        assert world.ledger.entries == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, None),
+        ({"question": ""}, "question"),
+        ({"question": " \t"}, "question"),
+        ({"question": "x" * 16_385}, "question"),
+        ({"question": "a\0b"}, "question"),
+        ({"question": 7}, "question"),
+        ({**QUESTION, "max_samples": 0}, "max_samples"),
+        ({**QUESTION, "max_tokens": -1}, "max_tokens"),
+        ({**QUESTION, "deadline_s": 0}, "deadline_s"),
+        ({**QUESTION, "tags": {"tenant": "me"}}, "tags"),
+        ({**QUESTION, "tags": {str(index): "" for index in range(16)}}, "tags"),
+        ({**QUESTION, "policy": "no-such-policy"}, "policy"),
+        ({**QUESTION, "qestion": "typo"}, None),
+        ([], None),
+    ],
+)
+async def test_a_wrong_body_is_refused_with_its_field_and_what_was_expected(body: object, param: str | None) -> None:
+    world = World()
+    async with world.serving() as client:
+        refused = await client.post("/v1/requests", json=body)
+        error = refused.json()["error"]
+        assert refused.status_code in (400, 404)
+        assert error["type"] == "invalid_request_error"
+        assert error["param"] == param
+        assert error["message"]
+        assert world.published == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"question": "\xff"}', b"\xff\xfe{}", b"null"])
+async def test_what_is_no_json_is_refused(content: bytes) -> None:
+    async with World().serving() as client:
+        assert (await client.post("/v1/requests", content=content)).status_code == 400
+
+
+@pytest.mark.parametrize("request_id", ["7", "..", "%00", "a" * 500, str(new_request_id())])
+async def test_a_request_that_does_not_exist_is_not_found(request_id: str) -> None:
+    async with World().serving() as client:
+        for end in ("", "/result", "/events"):
+            assert (await client.get(f"/v1/requests/{request_id}{end}")).status_code == 404
+
+
+async def test_feedback_is_published_for_a_request_that_there_is() -> None:
+    world = World(answering("36"))
+    async with world.serving() as client:
+        request_id = (await client.post("/v1/requests", json=QUESTION)).json()["id"]
+        body = {"request_id": request_id, "reward": 1, "comment": "thanks"}
+        assert (await client.post("/v1/feedback", json=body)).status_code == 202
+        assert world.published[-1] == FeedbackGiven(request_id=request_id, reward=1.0, comment="thanks")
+        for _ in range(2):
+            await client.post("/v1/feedback", json=body, headers={"Idempotency-Key": "once"})
+        assert world.event_ids[-1] == world.event_ids[-2] is not None
+        missing = await client.post("/v1/feedback", json={"request_id": str(new_request_id()), "reward": 1})
+        assert missing.status_code == 404
+        nothing = await client.post("/v1/feedback", json={"request_id": request_id})
+        assert nothing.json()["error"]["param"] == "reward"
+
+
+async def test_with_as_many_waiting_as_it_can_hold_the_gateway_says_when_to_come_back() -> None:
+    world = World(max_waiting=1)
+    async with world.serving() as client:
+        request_id = (await client.post("/v1/requests", json=QUESTION)).json()["id"]
+        waiting = asyncio.create_task(client.get(f"/v1/requests/{request_id}", params={"wait_s": 8}))
+        await until(lambda: len(world.answers.awaited) == 1, what="one who waits")
+        chat = {"model": "conclave", "messages": [{"role": "user", "content": "And 7 times 7?"}]}
+        refused = await client.post("/v1/chat/completions", json=chat)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+        assert refused.json()["error"]["type"] == "rate_limit_error"
+        world.end(made.answer("36", request_id=request_id))
+        await waiting
+
+
+async def test_while_the_record_is_away_the_gateway_says_so() -> None:
+    world = World()
+    async with world.serving() as client:
+        world.record.is_away = True
+        away = await client.get(f"/v1/requests/{new_request_id()}")
+        assert away.status_code in (404, 503)
+        world.record.is_away = False
+        assert (await client.get("/v1/models")).status_code == 200
