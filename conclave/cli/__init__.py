@@ -17,6 +17,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("conclave.cli.asking", "ask"),
     "publish": ("conclave.cli.publishing", "publish"),
     "trace": ("conclave.cli.tracing", "trace"),
+    "replay": ("conclave.cli.replaying", "replay"),
     "policies": ("conclave.cli.policies", "policies"),
     "experiment": ("conclave.cli.experiments", "experiment"),
     "routes": ("conclave.cli.routes", "routes_group"),

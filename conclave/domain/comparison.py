@@ -4,13 +4,15 @@ Questions are drawn with replacement within each set (Efron & Tibshirani 1993, c
 them, so that what is hard for all cancels out. Over several sets each counts alike, however many questions it has.
 """
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from conclave.domain.replay import Played, Recording, full_vote, play, same
+from conclave.domain.replay import Recording, full_vote, play, same
 from schemas.values import Ask
 
 NUM_DRAWS = 2_000
@@ -61,10 +63,13 @@ class Summary:
     num_cut_short: int
 
 
-def outcomes(recordings: Sequence[Recording], ask: Ask) -> Outcomes:
-    """What an ask's rules come to on a set of recordings."""
-    rows = [_row(each, play(each, ask), ask) for each in recordings]
-    return Outcomes(*(np.array(column, dtype=np.float64) for column in zip(*rows, strict=True)))
+def outcomes(recordings: Sequence[Recording], ask: Ask, num_orders: int = 0) -> Outcomes:
+    """What an ask's rules come to on a set of recordings, played in recorded order or, on average, in so many random ones.
+
+    The same orders are drawn for every ask, so that ways of voting stay paired.
+    """
+    rows = [_row(each, ask) if not num_orders else _mean_row(each, ask, num_orders) for each in recordings]
+    return Outcomes(*np.array(rows, dtype=np.float64).T)
 
 
 def summary(sets: Sequence[Outcomes], seed: int = 0) -> Summary:
@@ -107,8 +112,17 @@ def interval(
     return Interval(value, float(low), float(high))
 
 
-def _row(recording: Recording, played: Played, ask: Ask) -> tuple[float, ...]:
-    full = full_vote(recording, ask)
+def _mean_row(recording: Recording, ask: Ask, num_orders: int) -> tuple[float, ...]:
+    rows = []
+    for number in range(num_orders):
+        order = np.random.default_rng([number, zlib.crc32(recording.id.encode())]).permutation(len(recording.ballots))
+        ballots = (replace(recording.ballots[at], sample_index=place) for place, at in enumerate(order))
+        rows.append(_row(Recording(recording.id, recording.gold, tuple(ballots)), ask))
+    return tuple(np.mean(rows, axis=0))
+
+
+def _row(recording: Recording, ask: Ask) -> tuple[float, ...]:
+    played, full = play(recording, ask), full_vote(recording, ask)
     agrees = played.answer == full or (
         played.answer is not None and full is not None and same(played.answer, full, ask)
     )

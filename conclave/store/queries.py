@@ -47,6 +47,33 @@ async def trace_read(reader: Reader, request_id: str) -> dict[str, list[Record]]
     return {name: await reader.rows(query, {"id": request_id}) for name, query in _TRACE.items()}
 
 
+_STORED = """
+    WITH latest AS (
+        SELECT request_id, policy, answer, answered_by, asked_at FROM answers
+        WHERE failure IS NULL AND answered_by IS NOT NULL AND (cast(:policy AS text) IS NULL OR policy = :policy)
+        ORDER BY asked_at DESC LIMIT :num_requests
+    )
+    SELECT a.request_id, a.asked_at, p.sample_index, p.failure, p.answer, p.tokens_out, p.probability, p.mean_logprob,
+           p.answer_logprob, p.lowest_group_logprob, p.tail_logprob,
+           coalesce(f.right_answer, CASE WHEN f.reward = 1 THEN a.answer END) AS gold
+    FROM latest a
+    JOIN paths p ON (p.asked_at, p.request_id, p.step_index) = (a.asked_at, a.request_id, a.answered_by)
+    LEFT JOIN LATERAL (
+        SELECT right_answer, reward FROM given_feedback g
+        WHERE g.asked_at = a.asked_at AND g.request_id = a.request_id AND g.is_latest
+        ORDER BY g.right_answer IS NULL, g.given_at DESC LIMIT 1) f ON true
+    ORDER BY a.asked_at, a.request_id, p.sample_index
+"""
+
+
+async def stored_paths(dsn: str, policy: str | None, num_requests: int) -> list[Record]:
+    """The paths of the steps that the latest answers lean on, in launch order, with what feedback says is right (`gold`).
+
+    A right answer that was given comes before a reward of 1, which says that the answer is. Raises: LostDependency.
+    """
+    return await _query(dsn, _STORED, {"policy": policy, "num_requests": num_requests})
+
+
 async def _query(dsn: str, query: str, values: Record) -> list[Record]:
     engine = make_engine(dsn)
     try:

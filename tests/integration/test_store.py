@@ -12,6 +12,7 @@ from alembic import command
 from msgspec.structs import replace
 from sqlalchemy import Connection, text
 
+from conclave.cli.recordings import of_stored
 from conclave.domain.correlation import correlation
 from conclave.domain.long_texts import stored
 from conclave.domain.recorded import RecordedEvent
@@ -191,6 +192,24 @@ async def test_what_a_path_was_sure_of_and_the_quality_asked_for_are_recorded(
     connection = await asyncpg.connect(fresh_database)
     assert await connection.fetchval("SELECT quality FROM requests") == "strict"
     await connection.close()
+
+
+async def test_stored_paths_are_played_again_with_what_feedback_says_is_right(
+    store: Store, fresh_database: str
+) -> None:
+    told, rewarded, unknown = (str(new_request_id()) for _ in range(3))
+    given = [
+        FeedbackGiven(request_id=told, right_answer="b", reward=0.0),
+        FeedbackGiven(request_id=rewarded, reward=1.0),
+        FeedbackGiven(request_id=unknown, reward=0.0),
+    ]
+    for request in (told, rewarded, unknown):
+        await store.write([_recorded(event) for event in _trace(request, "aba")], {})
+    await store.write([_recorded(event, offset) for offset, event in enumerate(given)], {})
+    found = of_stored(await queries.stored_paths(fresh_database, POLICY.name, 10))
+    assert {each.id: each.gold for each in found} == {told: "b", rewarded: "a", unknown: None}
+    assert all([ballot.answer for ballot in each.ballots] == ["a", "b", "a"] for each in found)
+    assert await queries.stored_paths(fresh_database, "another", 10) == []
 
 
 async def test_an_analyst_reads_every_view_and_no_table(store: Store, fresh_database: str) -> None:

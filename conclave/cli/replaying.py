@@ -1,0 +1,259 @@
+"""`conclave replay`: recorded samples put to the vote again, by the code that decides live ones."""
+
+import asyncio
+import itertools
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from msgspec.structs import replace
+
+from conclave.cli import recordings
+from conclave.cli.endpoints import postgres_dsn
+from conclave.cli.frontier import Point, mark, plot, svg
+from conclave.cli.output import print_rows
+from conclave.domain import counting
+from conclave.domain.comparison import Interval, Summary, outcomes, summary
+from conclave.domain.correlation import correlation, effective_votes
+from conclave.domain.discrimination import discrimination
+from conclave.domain.equivalence import EQUIVALENCES
+from conclave.domain.quality import QUALITIES, of_quality
+from conclave.domain.replay import Recording, same
+from conclave.domain.schedules import SCHEDULES
+from conclave.domain.stopping import STOPPING_RULES
+from conclave.domain.weighing import WEIGHINGS
+from conclave.extensions import SETTING, load_extensions, named_in
+from schemas.values import MAX_SAMPLES, Ask
+
+_DEFAULT_RULES = ("fixed", *QUALITIES, "early_stopping", "doubling", "sprt", "mixture_sprt", "bayes_factor")
+_LEGEND = """\
+change: points against the majority of all samples (95 % interval, paired bootstrap); worst: in the set where it does worst;
+tokens: of those of all samples; latency: ticks of one token; agrees: with that majority; short: recordings that ended too soon"""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way of voting under its name."""
+
+    name: str
+    ask: Ask
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="[FILE]...")
+@click.option("--stored", is_flag=True, help="The record's latest answers, with what feedback says is right.")
+@click.option("--policy", help="With --stored: answers of this policy only.")
+@click.option(
+    "--latest", default=1000, show_default=True, type=click.IntRange(1, 100_000), help="With --stored: so many."
+)
+@click.option(
+    "--rule", "rules", multiple=True, metavar="RULE", help="A stopping rule or quality: ahead_by_k:lead=3,bound=0."
+)
+@click.option(
+    "--weights", multiple=True, metavar="NAME", help="A weighing, as softmax_likelihood:weight_temperature=0.5."
+)
+@click.option("--schedule", "schedules", multiple=True, metavar="NAME", help="A schedule, as in_flight:in_flight=8.")
+@click.option(
+    "--max-samples", type=click.IntRange(1, MAX_SAMPLES), help="Samples of a question at most.  [default: all]"
+)
+@click.option(
+    "--equivalence",
+    default="short_answer",
+    show_default=True,
+    help="Which answers are the same vote; verbatim: equal texts.",
+)
+@click.option(
+    "--orders", default=0, type=click.IntRange(0, 1000), help="Average over so many random orders of the samples."
+)
+@click.option(
+    "--svg", "svg_path", type=click.Path(dir_okay=False, path_type=Path), help="Draw the frontier into this file."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print all as one JSON object.")
+def replay(
+    files: tuple[Path, ...],
+    *,
+    stored: bool,
+    policy: str | None,
+    latest: int,
+    rules: tuple[str, ...],
+    weights: tuple[str, ...],
+    schedules: tuple[str, ...],
+    max_samples: int | None,
+    equivalence: str,
+    orders: int,
+    svg_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Put recorded samples to the vote again: what a rule, a weighing or a schedule would have come to, and cost.
+
+    FILE has a question a line: {"id", "gold", "answers": [...], "tokens": [...]}, in launch order, null for a sample without an
+    answer; gzipped if its name ends in .gz. Several files count alike. All combinations of what is given are played.
+    """
+    if bool(files) == stored:
+        raise click.UsageError("give one or more FILEs, or --stored")
+    load_extensions(named_in(os.environ.get(SETTING, "")))
+    sets = {"stored": _stored(policy, latest)} if stored else {_name(path): recordings.read(path) for path in files}
+    most = max_samples or max(len(each.ballots) for found in sets.values() for each in found)
+    ways = _ways(rules or _DEFAULT_RULES, weights or ("alike",), schedules or ("waves",), equivalence, most)
+    results = [(way, summary([outcomes(found, way.ask, orders) for found in sets.values()])) for way in ways]
+    points = [_point(way, found) for way, found in results if found.change is not None]
+    if svg_path is not None:
+        svg_path.write_text(svg(points, f"Votes over {', '.join(sets)}"), encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps(_document(sets, results, equivalence), ensure_ascii=False))
+        return
+    _print(sets, results, points, equivalence)
+
+
+def _stored(policy: str | None, latest: int) -> list[Recording]:
+    from conclave.store.queries import stored_paths
+
+    found = recordings.of_stored(asyncio.run(stored_paths(postgres_dsn(), policy, latest)))
+    if not found:
+        raise click.ClickException("the record has no answered request" + (f" of policy {policy}" if policy else ""))
+    return found
+
+
+def _name(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".jsonl")
+
+
+def _ways(
+    rules: Sequence[str], weights: Sequence[str], schedules: Sequence[str], equivalence: str, most: int
+) -> list[Way]:
+    """All combinations. Raises: click.UsageError for a name or a parameter that is not there."""
+    if equivalence not in EQUIVALENCES:
+        raise click.UsageError(f"--equivalence: expected one of {', '.join(EQUIVALENCES)}, got {equivalence}")
+    ways = []
+    for rule, weighing, schedule in itertools.product(rules, weights, schedules):
+        stopping, params = _spec(rule, "--rule", {**STOPPING_RULES, **QUALITIES})
+        by, of_weighing = _spec(weighing, "--weights", WEIGHINGS)
+        when, of_schedule = _spec(schedule, "--schedule", SCHEDULES)
+        ask = Ask(form="any", equivalence=equivalence, max_samples=most, weighing=by, schedule=when, stopping="fixed")
+        ask = of_quality(ask, stopping) if stopping in QUALITIES else replace(ask, stopping=stopping)
+        ask = replace(ask, params={**ask.params, **params, **of_weighing, **of_schedule})
+        _check_params(ask, rule)
+        told = [rule, *(each for each in (weighing, schedule) if each not in ("alike", "waves"))]
+        ways.append(Way(" ".join(told), ask))
+    return ways
+
+
+def _spec(text: str, option: str, table: dict[str, Any]) -> tuple[str, dict[str, float]]:
+    """A name and its parameters, from `name:param=value,…`."""
+    name, _, given = text.partition(":")
+    if name not in table:
+        raise click.UsageError(f"{option}: expected one of {', '.join(table)}, got {name}")
+    params = {}
+    for each in filter(None, given.split(",")):
+        param, _, value = each.partition("=")
+        try:
+            params[param.strip()] = float(value)
+        except ValueError:
+            raise click.UsageError(f"{option} {name}: expected {param}=NUMBER, got {each}") from None
+    return name, params
+
+
+def _check_params(ask: Ask, rule: str) -> None:
+    declared = counting.params_of(ask)
+    for name, value in ask.params.items():
+        if name not in declared:
+            raise click.UsageError(f"{rule}: {name}: expected one of {', '.join(declared)}")
+        if not declared[name].takes(value):
+            raise click.UsageError(f"{rule}: {name}: expected {declared[name].expected}, got {value:g}")
+
+
+def _point(way: Way, found: Summary) -> Point:
+    change = found.change
+    assert change is not None
+    return Point(way.name, found.samples.value, 100 * change.value, 100 * change.low, 100 * change.high)
+
+
+def _print(
+    sets: dict[str, list[Recording]], results: Sequence[tuple[Way, Summary]], points: Sequence[Point], equivalence: str
+) -> None:
+    for name, found in sets.items():
+        known = sum(each.gold is not None for each in found)
+        most = max(len(each.ballots) for each in found)
+        click.echo(f"{name}: {len(found)} questions, {known} with a right answer, up to {most} samples each")
+    columns = ("", "way", "accuracy", "change", "worst", "samples", "launched", "tokens", "latency", "agrees", "short")
+    print_rows(columns, [_row(number, *each) for number, each in enumerate(results)])
+    click.echo(_LEGEND)
+    for line in plot(points) if len(points) > 1 else ():
+        click.echo(line)
+    for line in (*_worth(sets, equivalence), *_gate(sets, equivalence)):
+        click.echo(line)
+
+
+def _row(number: int, way: Way, found: Summary) -> tuple[str, ...]:
+    change = found.change
+    return (
+        mark(number),
+        way.name,
+        "unknown" if found.accuracy is None else f"{100 * found.accuracy:.2f} %",
+        "" if change is None else _interval(Interval(100 * change.value, 100 * change.low, 100 * change.high), "+.2f"),
+        "" if found.worst_change is None else f"{100 * found.worst_change:+.2f}",
+        _interval(found.samples, ".2f"),
+        f"{found.launched:.2f}",
+        f"{100 * found.token_share.value:.1f} %",
+        f"{found.latency.value:.0f}",
+        f"{100 * found.agreement:.1f} %",
+        str(found.num_cut_short),
+    )
+
+
+def _interval(figure: Interval, form: str) -> str:
+    return f"{figure.value:{form}} [{figure.low:{form}}, {figure.high:{form}}]"
+
+
+def _worth(sets: dict[str, list[Recording]], equivalence: str) -> list[str]:
+    """What votes are worth on each set whose right answers are known."""
+    ask = Ask(form="any", equivalence=equivalence)
+    lines = []
+    for name, found in sets.items():
+        known = [each for each in found if each.gold is not None]
+        least = min((len(each.ballots) for each in known), default=0)
+        told = correlation([(_num_wrong(each, least, ask), least) for each in known])
+        if told is not None:
+            worth = effective_votes(least, told.rho)
+            lines.append(
+                f"{name}: errors correlate by {told.rho:.2f}: {least} votes are worth {worth:.1f} independent ones"
+            )
+    return lines
+
+
+def _num_wrong(recording: Recording, num_samples: int, ask: Ask) -> int:
+    assert recording.gold is not None
+    return sum(not (each.answer and same(each.answer, recording.gold, ask)) for each in recording.ballots[:num_samples])
+
+
+def _gate(sets: dict[str, list[Recording]], equivalence: str) -> list[str]:
+    """Which figures tell right from wrong within questions."""
+    ask = Ask(form="any", equivalence=equivalence)
+    everything = [each for found in sets.values() for each in found]
+    lines = []
+    for name, weighing in WEIGHINGS.items():
+        if weighing.figure is None or name.startswith("softmax"):
+            continue
+        found = discrimination(everything, weighing.figure, ask)
+        if found is not None:
+            verdict = "recommended" if found.is_recommended else "not recommended"
+            within = f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+            lines.append(
+                f"{name}: discriminates within {found.num_questions} questions by {within}: {verdict} as weight"
+            )
+    return lines
+
+
+def _document(
+    sets: dict[str, list[Recording]], results: Sequence[tuple[Way, Summary]], equivalence: str
+) -> dict[str, Any]:
+    return {
+        "sets": {name: len(found) for name, found in sets.items()},
+        "ways": [{"name": way.name, **asdict(found)} for way, found in results],
+        "worth": _worth(sets, equivalence),
+        "weighings": _gate(sets, equivalence),
+    }
