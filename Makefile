@@ -29,7 +29,8 @@ demo: up ## answer 100 questions through Kafka, vLLM and PostgreSQL, with each t
 	@$(BIN)/conclave publish $(QUESTIONS)
 	@echo "The stack keeps running: try \`$(BIN)/conclave ask \"...\"\`, and stop it with \`make down\`."
 
-test: setup ## every test, on a real Kafka, PostgreSQL and vLLM
+test: setup ## every test, on a real Kafka, PostgreSQL and vLLM, and in Chromium
+	@./.ci/chromium
 	@$(BIN)/pytest $(SHARED) $(PYTEST_ARGS)
 
 check: setup ## format, lint, types, import rules, stale schemas, fast tests

@@ -4,12 +4,15 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from conclave.domain.recorded import RecordedEvent
+from conclave.store.figures import Bucket, Failure, Minute, PolicyFigures, Position, Stage
+from conclave.store.listing import Filter, Key
 from conclave.store.rows import TABLES, rows_of
 from conclave.store.trace import RequestLine, Story, Vote
-from conclave.store.view import Filter, Key, Page, Pulse, story_of
+from conclave.store.view import Page, Pulse, story_of
 
 Row = dict[str, Any]
 _JSON = ("tags", "reasons", "fields", "tally", "turns")
@@ -43,6 +46,10 @@ class MemoryView:
         if not self._of("requests", request_id):
             return None
         return story_of(self._line(request_id), self._rows(request_id))
+
+    async def lines(self, keys: Sequence[Key]) -> tuple[RequestLine, ...]:
+        """The lines of these requests."""
+        return tuple(self._line(key.request_id) for key in keys)
 
     async def raw(self, request_id: str) -> Mapping[str, Any]:
         """Its rows."""
@@ -95,11 +102,16 @@ class MemoryView:
             "plan": [plan | said] if plan else [],
             "steps": steps,
             "num_paths": [{"num_paths": len(self._of("paths", request_id))}],
-            "paths": [self._path(request_id, row) for row in self._of("paths", request_id)],
+            "paths": [
+                self._path(request_id, row)
+                for row in sorted(
+                    self._of("paths", request_id), key=lambda row: (row["step_index"], row["sample_index"])
+                )
+            ],
             "turns": self._turns(request_id),
             "feedback": [
                 row | self._one("feedback_payloads", request_id) | {"is_latest": True}
-                for row in self._of("feedback", request_id)
+                for row in sorted(self._of("feedback", request_id), key=lambda row: row["given_at"], reverse=True)
             ],
         }
 
@@ -129,3 +141,66 @@ def _letter(ballot: Row, winner: str | None) -> str:
     if ballot["answer"] is None:
         return Vote.SILENT.value
     return Vote.WINNER.value if ballot["answer"] == winner else Vote.OTHER.value
+
+
+class MemoryFigures:
+    """Figures as the record could give them, the same each time: how they are computed is tested on a real server."""
+
+    def __init__(self, view: MemoryView) -> None:
+        self._view = view
+
+    async def policies(self) -> tuple[PolicyFigures, ...]:
+        """One that was given, one that was drawn, and one that nobody judged."""
+
+        def made(
+            policy: str, arm: str, reward: float | None, tokens_out: float, propensity: float | None
+        ) -> PolicyFigures:
+            return PolicyFigures(
+                policy=policy, arm=arm, num_requests=400, num_answered=398, confidence=0.94, num_paths=6.5, tokens_out=tokens_out,
+                p50_ms=810.0, p95_ms=2400.0, num_said=0 if reward is None else 60, reward=reward, propensity=propensity,
+            )  # fmt: skip
+
+        return (
+            made("default", "default", 0.91, 310.0, None),
+            made("sure", "sure", 0.94, 720.0, 0.5),
+            made("fixed-8", "fixed-8", 0.9, 520.0, 0.5),
+            made("escalate", "default", None, 60.0, None),
+        )
+
+    async def calibration(self) -> tuple[Bucket, ...]:
+        """Confidence that is right on average."""
+        return tuple(Bucket(num_said=20, confidence=share, reward=share - 0.05) for share in (0.55, 0.75, 0.95))
+
+    async def contradicted(self) -> tuple[Key, ...]:
+        """Every answer that was called wrong."""
+        return tuple(
+            Key(row["asked_at"], str(row["request_id"]))
+            for row in self._view.tables["feedback"]
+            if row["reward"] == 0.0
+        )
+
+    async def minutes(self) -> tuple[Minute, ...]:
+        """Half an hour."""
+        start = datetime(2026, 11, 26, 18, 0, tzinfo=UTC)
+        return tuple(
+            Minute(
+                at=start - timedelta(minutes=ago), num_answered=40 + 7 * (ago % 5), num_failed=ago % 2,
+                p50_ms=600.0 + 20 * ago, p95_ms=2000.0 + 40 * (ago % 7), p99_ms=4000.0,
+            )
+            for ago in range(30)
+        )  # fmt: skip
+
+    async def stages(self) -> tuple[Stage, ...]:
+        """Two of them."""
+        return (
+            Stage(name="decoding", num=900, p50_ms=310.0, p95_ms=720.0, p99_ms=900.0),
+            Stage(name="a request", num=0, p50_ms=None, p95_ms=None, p99_ms=None),
+        )
+
+    async def failures(self) -> tuple[Failure, ...]:
+        """One way to fail."""
+        return (Failure(what="path", failure="prompt_too_long", num=3),)
+
+    async def positions(self) -> tuple[Position, ...]:
+        """Two partitions of a topic."""
+        return tuple(Position(topic="reasoning.paths", partition=each, next_offset=1200) for each in range(2))

@@ -207,7 +207,7 @@ async def played(num_requests: int, *, now_ms: int, seed: int = 0) -> list[Recor
             accuracy=rng.choice((0.55, 0.8, 0.95)),
         )  # fmt: skip
         is_last = number == num_requests - 1
-        found += await request.play(until_ms=900.0 if is_last else float("inf"))
+        found += await request.play(until_ms=450.0 if is_last else float("inf"))
         if not is_last and number % 3 == 0:
             found.append(_feedback(request, rng))
     return found

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from conclave.store import trace
+from conclave.store.listing import Filter, Key, keys_query
 from conclave.store.queries import trace_read
 from conclave.store.reader import Reader
 from conclave.store.rows import asked_at
@@ -19,32 +20,6 @@ from conclave.store.trace import MAX_SHOWN_CHARS, MAX_SHOWN_PATHS, RequestLine, 
 
 Row = Mapping[str, Any]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
-    """Which requests a list holds. None, or "", asks for nothing; all that is asked for must hold."""
-
-    text: str = ""  # words of the question, as a search engine takes them; or the answer itself
-    policy: str = ""
-    arm: str = ""
-    outcome: str = ""  # an Outcome, "failed" or "open"
-    max_confidence: float | None = None
-    max_agreement: float | None = None
-    has_feedback: bool = False
-
-    @property
-    def is_any(self) -> bool:
-        """True when nothing is asked for."""
-        return self == Filter()
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """Where a request lies in lists: the latest first."""
-
-    asked_at: datetime
-    request_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +53,7 @@ class RecordView:
 
     async def requests(self, wanted: Filter, *, before: Key | None = None, limit: int = 50) -> Page:
         """The latest requests that the filter asks for, or the latest `before` a key."""
-        query, values = _keys_query(wanted, before)
+        query, values = keys_query(wanted, before)
         keys = await self._reader.rows(query, values | {"limit": limit + 1})
         return Page(await self._lines(keys[:limit]), len(keys) > limit)
 
@@ -100,6 +75,10 @@ class RecordView:
         """What goes on now."""
         (row,) = await self._reader.rows(_PULSE)
         return _made(Pulse, row)
+
+    async def lines(self, keys: Sequence[Key]) -> tuple[RequestLine, ...]:
+        """The lines of these requests, in their order."""
+        return await self._lines([{"asked_at": key.asked_at, "request_id": UUID(key.request_id)} for key in keys])
 
     async def choices(self) -> dict[str, tuple[str, ...]]:
         """What lists may be filtered by: the names of `policy` and `arm` among the latest thousand answers."""
@@ -172,58 +151,6 @@ def _made(kind: type[T], row: Row) -> T:
     """A value from the columns that are named as its fields."""
     names = kind.__dataclass_fields__  # type: ignore[attr-defined]
     return kind(**{name: row[name] for name in names if name in row})
-
-
-def _keys_query(wanted: Filter, before: Key | None) -> tuple[str, dict[str, Any]]:
-    """The keys of a page. It starts from the smallest table that holds what is asked for, all in the order of one index."""
-    conditions: list[str] = []
-    values: dict[str, Any] = {}
-    joins = ""
-    of_answers = {
-        "k.policy = :policy": ("policy", wanted.policy or None),
-        "k.arm = :arm": ("arm", wanted.arm or None),
-        "k.confidence <= :max_confidence": ("max_confidence", wanted.max_confidence),
-    }
-    for condition, (name, value) in of_answers.items():
-        if value is not None:
-            conditions.append(condition)
-            values[name] = value
-    if wanted.max_agreement is not None:
-        joins += """ JOIN verdicts v ON v.asked_at = k.asked_at AND v.request_id = k.request_id
-                     AND v.step_index = k.answered_by AND v.agreement <= :max_agreement"""
-        values["max_agreement"] = wanted.max_agreement
-    match wanted.outcome:
-        case "open":
-            conditions.append(
-                "NOT EXISTS (SELECT FROM answers a WHERE a.asked_at = k.asked_at AND a.request_id = k.request_id)"
-            )
-        case "failed":
-            conditions.append("k.failure IS NOT NULL")
-        case "":
-            pass
-        case outcome:
-            conditions.append("k.outcome = :outcome")
-            values["outcome"] = outcome
-    is_of_answers = bool(joins or any("k." in each and "EXISTS" not in each for each in conditions))
-    if wanted.has_feedback:
-        conditions.append(
-            "EXISTS (SELECT FROM feedback f WHERE f.asked_at = k.asked_at AND f.request_id = k.request_id)"
-        )
-    if wanted.text:
-        conditions.append(
-            """EXISTS (SELECT FROM request_payloads p WHERE p.asked_at = k.asked_at AND p.request_id = k.request_id
-                       AND to_tsvector('simple', left(p.question, 4096)) @@ websearch_to_tsquery('simple', :text))"""
-        )
-        values["text"] = wanted.text
-    if before is not None:
-        conditions.append("k.asked_at <= :before_at AND (k.asked_at, k.request_id) < (:before_at, :before_id)")
-        values |= {"before_at": before.asked_at, "before_id": UUID(before.request_id)}
-    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    table = "answers" if is_of_answers else "requests"
-    query = f"""
-        SELECT k.asked_at, k.request_id FROM {table} k {joins} {where}
-        ORDER BY k.asked_at DESC, k.request_id DESC LIMIT :limit"""
-    return query, values
 
 
 _WITHIN = "asked_at BETWEEN :first AND :last"

@@ -11,13 +11,14 @@ from starlette.testclient import TestClient
 
 from conclave.domain.recorded import RecordedEvent
 from conclave.errors import LostDependency
+from conclave.runtime.client import TopicState
 from conclave.testing import events as made
 from schemas import flow
 from schemas.events import Event, FeedbackGiven, PlanMade, ReasoningRequested, RequestFailed
 from schemas.values import RequestFailure, Step
 from services.gateway.pages import routes_over
 from services.gateway.pages.rendering import changes
-from tests.memory_view import MemoryView
+from tests.memory_view import MemoryFigures, MemoryView
 from tests.played import played
 
 HOSTILE = """<script>alert(1)</script><img src=x onerror="alert(1)">'"&amp;</pre></textarea></title>{{7*7}}\u202e"""
@@ -37,8 +38,15 @@ class Log:
         self.events.append(event)
 
 
+async def topics() -> list[TopicState]:
+    return [TopicState("reasoning.paths", 4, 1200, {"voter": 3}), TopicState("reasoning.paths.dead-letters", 4, 2, {})]
+
+
 def client(view: MemoryView, log: Log | None) -> TestClient:
-    return TestClient(Starlette(routes=routes_over(view, log.publish if log else None)), follow_redirects=False)
+    return TestClient(
+        Starlette(routes=routes_over(view, MemoryFigures(view), log.publish if log else None, topics)),
+        follow_redirects=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +108,15 @@ def assert_is_sound(html: str) -> None:
 
 def test_every_page_of_the_record_is_sound_markup(view: MemoryView, pages: TestClient) -> None:
     asked = [row["request_id"] for row in view.tables["requests"]]
-    for path in ("/", "/requests", "/live", *(f"/requests/{each}" for each in asked)):
+    for path in (
+        "/",
+        "/requests",
+        "/live",
+        "/quality",
+        "/experiments",
+        "/system",
+        *(f"/requests/{each}" for each in asked),
+    ):
         answer = pages.get(path)
         assert answer.status_code == 200, path
         assert_is_sound(answer.text)
@@ -157,12 +173,12 @@ def hostile_events() -> list[Event]:
         made.failed(context, 1, 2),
         made.verdict(0, HOSTILE),
         made.answer(HOSTILE),
-        FeedbackGiven(request_id=made.REQUEST_ID, reward=0.5, comment=HOSTILE, right_answer=HOSTILE, source=HOSTILE[:200]),
+        FeedbackGiven(request_id=made.REQUEST_ID, reward=0.0, comment=HOSTILE, right_answer=HOSTILE, source=HOSTILE[:200]),
     ]  # fmt: skip
 
 
 HOSTILE_PATH = f"{made.REQUEST_ID}/0/0"
-PATHS = ("/", "/requests", "/live", f"/requests/{made.REQUEST_ID}", f"/compare?id={made.REQUEST_ID}")
+PATHS = ("/", "/requests", "/live", f"/requests/{made.REQUEST_ID}", f"/compare?id={made.REQUEST_ID}", "/quality")
 
 
 @pytest.mark.parametrize("path", [*PATHS, f"/compare?left={HOSTILE_PATH}&right={HOSTILE_PATH}"])
@@ -323,8 +339,15 @@ def test_a_comparison_leaves_nothing_out(left: str, right: str) -> None:
     assert any(differs for differs, _ in [*here, *there]) is (left != right)
 
 
+def test_the_system_page_says_how_the_log_does_where_it_is_told(pages: TestClient) -> None:
+    html = pages.get("/system").text
+    assert "2 dead letters" in html
+    assert "voter" in html
+    assert_is_sound(html)
+
+
 def test_pages_live_under_another_root_when_they_are_mounted_there(view: MemoryView) -> None:
-    app = Starlette(routes=routes_over(view, Log().publish))
+    app = Starlette(routes=routes_over(view, MemoryFigures(view), Log().publish))
     with TestClient(app, root_path="/conclave", follow_redirects=False) as pages:
         html = pages.get("/conclave/requests").text
         assert 'href="/conclave/requests/' in html

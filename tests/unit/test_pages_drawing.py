@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from conclave.store.listing import Filter
 from conclave.store.trace import Story
-from conclave.store.view import Filter
 from conclave.testing import events as made
 from services.gateway.pages import drawing
 from services.gateway.pages.stories import page_of

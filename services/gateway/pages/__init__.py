@@ -5,25 +5,30 @@ What a visitor does here (ask, say what an answer was worth) is an event like an
 
 from starlette.routing import BaseRoute
 
+from conclave.store.figures import RecordFigures
 from conclave.store.reader import Reader
 from conclave.store.view import RecordView
 from services.gateway.pages.asking import AskPages
 from services.gateway.pages.compare import ComparePages
+from services.gateway.pages.figures import FigurePages, Figures, Topics
 from services.gateway.pages.live import LivePages
 from services.gateway.pages.requests import RequestPages
 from services.gateway.pages.view import Publish, View
 
 
-def routes(reader: Reader, publish: Publish | None = None) -> list[BaseRoute]:
-    """All pages over the record. Without `publish` they only show."""
-    return routes_over(RecordView(reader), publish)
+def routes(reader: Reader, publish: Publish | None = None, topics: Topics | None = None) -> list[BaseRoute]:
+    """All pages over the record. Without `publish` they only show; without `topics` they can't say how the log does."""
+    return routes_over(RecordView(reader), RecordFigures(reader), publish, topics)
 
 
-def routes_over(view: View, publish: Publish | None) -> list[BaseRoute]:
+def routes_over(
+    view: View, figures: Figures, publish: Publish | None = None, topics: Topics | None = None
+) -> list[BaseRoute]:
     """The same over anything that is read as the record is."""
     return [
         *AskPages(view, publish).routes,
         *LivePages(view).routes,
         *RequestPages(view, publish).routes,
         *ComparePages(view).routes,
+        *FigurePages(figures, view, topics).routes,
     ]

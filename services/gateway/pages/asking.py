@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Route
 
 from conclave.errors import LostDependency
 from conclave.policies import shipped
-from conclave.store.view import Filter
+from conclave.store.listing import Filter
 from schemas.events import FeedbackGiven, ReasoningRequested
 from schemas.ids import is_request_id, new_request_id
 from schemas.values import MAX_QUESTION_CHARS, is_blank

@@ -7,8 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from conclave.store.listing import Filter
 from conclave.store.trace import Path, Step, Story
-from conclave.store.view import Filter
 from schemas.ids import is_request_id
 from services.gateway.pages.rendering import changes, count, duration, in_one_line, percent, render
 from services.gateway.pages.stories import Shape, page_of

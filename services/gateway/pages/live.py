@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from conclave.errors import LostDependency
-from conclave.store.view import Filter
+from conclave.store.listing import Filter
 from services.gateway.pages.rendering import HEADERS, fragment, render
 from services.gateway.pages.view import View
 

@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from conclave.store.listing import Filter, Key
 from conclave.store.trace import Story
-from conclave.store.view import Filter, Key
 from schemas.ids import asked_at_ms, is_request_id
 from services.gateway.pages.rendering import HEADERS, render
 from services.gateway.pages.stories import page_of
@@ -73,7 +73,7 @@ class RequestPages:
         return _unknown(request)
 
     def _page(self, story: Story) -> dict[str, Any]:
-        return page_of(story) | {"may_say": self._may_publish}
+        return page_of(story) | {"may_say": self._may_publish, "may_judge_paths": False}
 
 
 _FIELDS = ("text", "policy", "arm", "outcome", "max_confidence", "max_agreement", "has_feedback")

@@ -1,10 +1,11 @@
 """What the pages stand on: a view of the record, and a way to publish."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from conclave.store.trace import Story
-from conclave.store.view import Filter, Key, Page, Pulse
+from conclave.store.listing import Filter, Key
+from conclave.store.trace import RequestLine, Story
+from conclave.store.view import Page, Pulse
 from schemas.events import Event
 
 Publish = Callable[[Event], Awaitable[None]]  # returns once the event is in the log. Raises: LostDependency
@@ -19,6 +20,10 @@ class View(Protocol):
 
     async def story(self, request_id: str) -> Story | None:
         """All of a request that a page shows; None when nothing is recorded of it."""
+        ...
+
+    async def lines(self, keys: Sequence[Key]) -> tuple[RequestLine, ...]:
+        """The lines of these requests, in their order."""
         ...
 
     async def raw(self, request_id: str) -> Mapping[str, Any]:

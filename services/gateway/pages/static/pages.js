@@ -34,7 +34,7 @@ function step(by) {
 // The feedback of the path in focus, or of the answer.
 function judge(isRight) {
   const path = document.activeElement?.closest?.("details.path");
-  const form = (path ?? document.querySelector(".story-tools"))?.querySelector("form[data-feedback]");
+  const form = path?.querySelector("form[data-feedback]") ?? document.querySelector(".story-tools form[data-feedback]");
   if (!form) return;
   form.querySelector(isRight ? ".yes" : ".no").click();
   say(isRight ? "Right, noted" : "Wrong, noted");
@@ -83,7 +83,7 @@ openTarget();
 // A table with data-plot is drawn above itself: its first column is x (milliseconds since 1970), each other one a line.
 function plot(table) {
   if (typeof uPlot === "undefined") return;
-  table.closest(".plotted")?.querySelector(".uplot")?.remove();
+  table.closest(".plotted")?.querySelector(".plot")?.remove();
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => {
     const probe = document.createElement("span");
@@ -101,15 +101,15 @@ function plot(table) {
   const place = document.createElement("div");
   place.className = "plot";
   place.setAttribute("aria-hidden", "true");
-  table.closest(".plotted").prepend(place);
+  table.closest(".plotted").querySelector("h2").after(place);
   const unit = table.dataset.unit ?? "";
-  const names = ["a0", "a2", "a1", "a3", "a4"];
+  const names = [...table.tHead.rows[0].cells].slice(1).map((each, at) => each.dataset.colour ?? ["a0", "a2", "a1", "a3", "a4"][at % 5]);
   const axis = { stroke: colour("ink3"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: `11px ${style.fontFamily}` };
   const made = new uPlot({
-    width: place.clientWidth, height: 190, cursor: { y: false, points: { size: 6 } }, legend: { show: true, live: true },
-    series: [{ value: (_, at) => at == null ? "" : new Date(at * 1000).toISOString().slice(0, 16).replace("T", " ") },
-      ...heads.slice(1).map((label, index) => ({ label, stroke: colour(names[index % names.length]), width: 2, points: { show: rows.length < 40, size: 4 }, spanGaps: true, value: (_, y) => y == null ? "–" : `${Math.round(y * 100) / 100}${unit}` }))],
-    axes: [axis, { ...axis, size: 56, values: (_, ticks) => ticks.map((y) => `${y}${unit}`) }],
+    width: place.clientWidth, height: 190, tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"), cursor: { y: false, points: { size: 6 } }, legend: { show: true, live: true },
+    series: [{ label: "UTC", value: (_, at) => at == null ? "" : new Date(at * 1000).toISOString().slice(0, 16).replace("T", " ") },
+      ...heads.slice(1).map((label, index) => ({ label, stroke: colour(names[index]), width: 2, points: { show: rows.length < 40, size: 4 }, spanGaps: true, value: (_, y) => y == null ? "–" : `${Math.round(y * 100) / 100}${unit}` }))],
+    axes: [{ ...axis, values: (_, ticks) => ticks.map((at) => new Date(at * 1000).toISOString().slice(11, 16)) }, { ...axis, size: 56, values: (_, ticks) => ticks.map((y) => `${y}${unit}`) }],
     scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
   }, data, place);
   new ResizeObserver(() => made.setSize({ width: place.clientWidth, height: 190 })).observe(place);

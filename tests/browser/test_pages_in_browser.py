@@ -1,0 +1,164 @@
+"""The pages in Chromium: wide and narrow, light and dark, without scripts, by keys, and judged by axe."""
+
+import os
+from pathlib import Path
+from random import Random
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from schemas.events import FeedbackGiven, ReasoningRequested
+from schemas.ids import asked_at_ms, new_request_id
+from tests.browser.conftest import Site, Visit
+from tests.played import Played
+
+_AXE = (Path(__file__).parents[1] / "data" / "axe" / "axe-4.14.1.min.js").read_text()
+_SHOTS = os.environ.get("CONCLAVE_SCREENSHOTS")  # a folder that gets a picture of every page
+
+
+def _places(site: Site) -> dict[str, str]:
+    parts, sure = site.request_of("least-to-most"), site.request_of("sure")
+    return {
+        "ask": "/",
+        "live": "/live",
+        "requests": "/requests",
+        "no_requests": "/requests?before=2000-01-01T00:00:00%2B00:00&before_id=" + parts,
+        "plan": f"/requests/{parts}",
+        "rounds": f"/requests/{site.request_of('contemplation')}",
+        "criticised": f"/requests/{site.request_of('criticised')}",
+        "open": "/requests/" + next(iter(_open(site))),
+        "quality": "/quality",
+        "experiments": "/experiments",
+        "system": "/system",
+        "nothing": "/requests/01a20a33-8bc0-7aa9-8528-3ef18067f025",
+        "compare": f"/compare?id={parts}&id={sure}",
+        "compare_choice": f"/compare?id={parts}",
+        "compare_paths": f"/compare?left={sure}/0/0&right={sure}/0/1",
+    }
+
+
+def _open(site: Site) -> list[str]:
+    ended = {row["request_id"] for row in site.view.tables["answers"]}
+    return [str(row["request_id"]) for row in site.view.tables["requests"] if row["request_id"] not in ended]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_every_page_fits_its_window_runs_clean_and_has_nothing_serious_for_axe(
+    site: Site, browser: Browser, width: int, scheme: str
+) -> None:
+    context = await browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    visit = Visit(await context.new_page())
+    page, problems = visit.page, list[str]()
+    for name, place in _places(site).items():
+        await page.goto(site.address + place, wait_until="load")
+        await page.evaluate("document.querySelectorAll('details.path').forEach((each, at) => { each.open = at < 2; })")
+        beyond = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        if beyond > 0:
+            problems.append(f"{name} is {beyond} pixels too wide")
+        if (width, scheme) in ((1280, "light"), (390, "dark")):  # it takes its time
+            problems += [f"{name}: {each}" for each in await _serious(page)]
+        if _SHOTS:
+            await page.screenshot(path=f"{_SHOTS}/{name}_{width}_{scheme}.png", full_page=True)
+    assert problems == []
+    assert [each for each in visit.wrong if "404" not in each] == []
+    await context.close()
+
+
+async def _serious(page: Page) -> list[str]:
+    """What axe finds that keeps someone from using the page."""
+    await page.evaluate(_AXE)
+    found = await page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+    return [
+        f"{each['id']}: {node['html'][:160]} {node['failureSummary'][:300]}"
+        for each in found["violations"]
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"][:2]
+    ]
+
+
+async def test_a_question_is_clicked_and_its_answer_appears_while_one_watches(site: Site, browser: Browser) -> None:
+    visit = Visit(await browser.new_page())
+    page = visit.page
+    await page.goto(site.address + "/")
+    await page.get_by_role("button", name="Ask this: Quickly agreed").click()
+    await expect(page.get_by_text("Thinking")).to_be_visible()
+    asked = site.published[-1]
+    assert isinstance(asked, ReasoningRequested)
+    assert asked.request_id is not None
+    request = Played(asked.request_id, asked.question, "default", 312, asked_at_ms(asked.request_id), Random(1), 1.0)
+    for each in await request.play():
+        if not isinstance(each.event, ReasoningRequested):
+            site.record(each.event)
+    await expect(page.locator(".big")).to_have_text("312")  # no reload: htmx asks every second
+    assert await page.locator("article[hx-trigger]").count() == 0
+    assert visit.wrong == []
+
+
+async def test_an_answer_is_judged_by_a_click_and_by_a_key(site: Site, browser: Browser) -> None:
+    page = await browser.new_page()
+    for policy, judge in (("default", "click"), ("sure", "key")):
+        request_id = site.request_of(policy)
+        await page.goto(f"{site.address}/requests/{request_id}")
+        await page.locator(".story-tools form[data-htmx-powered]").wait_for()
+        if judge == "click":
+            await page.get_by_role("button", name="this answer is right").click()
+        else:
+            await page.keyboard.press("y")
+        await expect(page.locator(".story-tools .thanks")).to_contain_text("Right")
+        given = site.published[-1]
+        assert isinstance(given, FeedbackGiven)
+        assert (given.request_id, given.reward) == (request_id, 1.0)
+        await page.reload()
+        await expect(page.locator(".said li").first).to_contain_text("right")
+
+
+async def test_live_requests_appear_without_a_reload(site: Site, browser: Browser) -> None:
+    visit = Visit(await browser.new_page())
+    page = visit.page
+    await page.goto(site.address + "/live")
+    question = "What comes of this while we watch?"
+    await site.publish(ReasoningRequested(question=question, request_id=str(new_request_id())))
+    await expect(page.get_by_text(question)).to_be_visible()
+    assert visit.wrong == []
+
+
+async def test_everything_works_without_scripts(site: Site, browser: Browser) -> None:
+    context = await browser.new_context(java_script_enabled=False)
+    page = await context.new_page()
+    await page.goto(site.address + "/")
+    await page.get_by_label("Your own question").fill("2+2?")
+    await page.get_by_role("button", name="Ask", exact=True).click()
+    await expect(page.locator("h1")).to_have_text("2+2?")
+    request_id = site.request_of("fixed-8")
+    await page.goto(f"{site.address}/requests/{request_id}")
+    await page.locator("summary").first.click()
+    await expect(page.locator(".path-body").first).to_be_visible()
+    await page.get_by_role("button", name="this answer is wrong").click()
+    await expect(page.locator(".said li").first).to_contain_text("wrong")
+    await page.goto(site.address + "/requests")
+    for box in (await page.get_by_role("checkbox").all())[1:3]:
+        await box.check()
+    await page.get_by_role("button", name="Compare").click()
+    await expect(page.locator("h1")).to_have_text("Two requests side by side")
+    await context.close()
+
+
+async def test_rows_and_pages_are_reached_by_keys_and_the_theme_is_kept(site: Site, browser: Browser) -> None:
+    page = await browser.new_page()
+    await page.goto(site.address + "/requests")
+    await page.keyboard.press("j")
+    await page.keyboard.press("j")
+    await page.keyboard.press("k")
+    first = page.locator(".row-link").first
+    await expect(first).to_be_focused()
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/requests/*")
+    await page.keyboard.press("t")
+    await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    await page.keyboard.press("g")
+    await page.keyboard.press("l")
+    await page.wait_for_url("**/live")
+    await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    await page.keyboard.press("?")
+    await expect(page.get_by_role("dialog")).to_be_visible()
