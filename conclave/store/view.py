@@ -87,9 +87,9 @@ class RecordView:
 
     async def _asked_at(self, request_id: str) -> datetime | None:
         """When a request was asked, as its rows have it: mostly what its id says (see conclave.store.rows)."""
-        claimed = asked_at(request_id)
-        for query in (_ASKED_THEN, _ASKED_SOME_TIME):
-            rows = await self._reader.rows(query, {"at": claimed, "id": UUID(request_id)})
+        key = {"id": UUID(request_id)}
+        for query, values in ((_ASKED_THEN, key | {"at": asked_at(request_id)}), (_ASKED_SOME_TIME, key)):
+            rows = await self._reader.rows(query, values)
             if rows:
                 found: datetime = rows[0]["asked_at"]
                 return found
@@ -180,7 +180,7 @@ _ASKED_THEN = """
     UNION ALL SELECT asked_at FROM plans WHERE asked_at = :at AND request_id = :id
     UNION ALL SELECT asked_at FROM answers WHERE asked_at = :at AND request_id = :id LIMIT 1"""
 _ASKED_SOME_TIME = """
-    SELECT asked_at FROM requests WHERE request_id = :id AND :at IS NOT NULL
+    SELECT asked_at FROM requests WHERE request_id = :id
     UNION ALL SELECT asked_at FROM answers WHERE request_id = :id LIMIT 1"""
 _PULSE = """
     SELECT (SELECT count(*) FROM (SELECT FROM requests r WHERE r.asked_at > now() - interval '10 minutes' AND NOT EXISTS (
