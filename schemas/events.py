@@ -272,6 +272,13 @@ class StepClosed(Event, frozen=True, kw_only=True):
         return step_id(self.request_id, self.step_index)
 
 
+class RequestCancelled(Event, frozen=True, kw_only=True):
+    """Who asked wants no answer any more. A request that has ended stays as it ended."""
+
+    request_id: Uuid7
+    until_ms: TimestampMs  # when it is forgotten, where no request is open under this id
+
+
 class StepDecided(Event, frozen=True, kw_only=True):
     """The verdict on a step: the answer that won, how clearly, and every ballot that was counted."""
 
@@ -306,6 +313,7 @@ class ThoughtCarried(Event, frozen=True, kw_only=True):
     grown: Annotated[tuple[Step, ...], Meta(max_length=MAX_STEPS)]  # numbered on from the plan's
     verdicts: Annotated[tuple[Verdict, ...], Meta(max_length=MAX_STEPS)]
     is_closed: bool
+    is_cancelled: bool = False
 
     @property
     def request_id(self) -> str:

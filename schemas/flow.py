@@ -50,7 +50,7 @@ class TopicRow(Struct, frozen=True):
 # fmt: off
 TOPICS: tuple[TopicRow, ...] = (
     TopicRow(Topic.REQUESTS, Key.REQUEST, (e.ReasoningRequested,), "decomposer", is_stamped_by_broker=True),
-    TopicRow(Topic.STEPS,    Key.REQUEST, (e.PlanMade, e.StepDecided, e.ThoughtCarried), "aggregator"),
+    TopicRow(Topic.STEPS,    Key.REQUEST, (e.PlanMade, e.StepDecided, e.ThoughtCarried, e.RequestCancelled), "aggregator"),
     TopicRow(Topic.SAMPLES,  Key.STEP,    (e.SampleRequested,), "decoder"),
     TopicRow(Topic.PATHS,    Key.STEP,    (e.PathDecoded, e.PathFailed, e.TallyCarried), "voter"),
     TopicRow(Topic.TEXTS,    Key.REQUEST, (e.TextStored,), "recorder"),
@@ -98,7 +98,7 @@ SERVICES: dict[str, ServiceRow] = {row.name: row for row in (
     ServiceRow("recorder",
                (Topic.REQUESTS, Topic.STEPS, Topic.PATHS, Topic.TEXTS, Topic.ANSWERS, Topic.FEEDBACK, Topic.EXPERIMENTS), (),
                needs_postgres=True),
-    ServiceRow("gateway",    (), (e.ReasoningRequested, e.FeedbackGiven), broadcasts=(Topic.ANSWERS,),
+    ServiceRow("gateway",    (), (e.ReasoningRequested, e.RequestCancelled, e.FeedbackGiven), broadcasts=(Topic.ANSWERS,),
                needs_postgres=True, serves_web=True),
 )}
 # fmt: on

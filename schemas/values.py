@@ -108,6 +108,7 @@ class RequestFailure(StrEnum):
     INVALID = "invalid"
     NO_ANSWER = "no_answer"  # every path ended, none with an answer
     DEADLINE = "deadline"
+    CANCELLED = "cancelled"  # who asked wants no answer any more
 
 
 class EndReason(StrEnum):

@@ -14,6 +14,7 @@ from schemas.events import (
     PathFailed,
     PlanMade,
     ReasoningRequested,
+    RequestCancelled,
     RequestFailed,
     SampleRequested,
     StepClosed,
@@ -254,6 +255,7 @@ EVENTS: dict[type, st.SearchStrategy[Event]] = {
     TallyCarried: st.builds(
         TallyCarried, context=contexts, launched=st.integers(16, 256), ballots=unique_ballots, is_decided=st.booleans()
     ),
+    RequestCancelled: st.builds(RequestCancelled, request_id=request_ids, until_ms=st.integers(0, 2**48 - 1)),
     StepClosed: st.builds(StepClosed, request_id=request_ids, step_index=st.integers(0, 63)),
     StepDecided: verdicts,
     ThoughtCarried: plans.flatmap(
@@ -263,6 +265,7 @@ EVENTS: dict[type, st.SearchStrategy[Event]] = {
             grown=st.just(()) | st.tuples(steps_from(len(plan.steps)), steps_from(len(plan.steps) + 1)),
             verdicts=st.lists(carried(len(plan.steps)), max_size=3).map(tuple),
             is_closed=st.booleans(),
+            is_cancelled=st.booleans(),
         )
     ),
     AnswerReached: st.builds(

@@ -19,7 +19,8 @@ from conclave.store.ledger import Entered, Entry, KeyReused, Limits, OverLimit
 from conclave.store.reader import Reader
 from conclave.testing import events as made
 from conclave.testing.waiting import until
-from schemas.events import AnswerReached, Event, ReasoningRequested, RequestFailed
+from schemas.events import AnswerReached, Event, ReasoningRequested, RequestCancelled, RequestFailed
+from schemas.values import RequestFailure
 from services.gateway.access import Access
 from services.gateway.answers import Answers
 from services.gateway.app import Site, make_app
@@ -60,7 +61,16 @@ class MemoryRecord:
     async def request(self, request_id: str) -> dict[str, Any] | None:
         self._check()
         asked = self.asked.get(request_id)
-        return None if asked is None else {"question": asked.question, "policy": asked.policy, "tags": asked.tags}
+        return (
+            None
+            if asked is None
+            else {
+                "question": asked.question,
+                "policy": asked.policy,
+                "tags": asked.tags,
+                "deadline_s": asked.deadline_s,
+            }
+        )
 
 
 def _row(end: End) -> dict[str, Any]:
@@ -145,6 +155,9 @@ class World:
             raise LostDependency("kafka", "it is away")
         self.published.append(event)
         self.event_ids.append(event_id)
+        if isinstance(event, RequestCancelled):
+            failure = RequestFailure.CANCELLED
+            self.end(RequestFailed(request_id=event.request_id, failure=failure, message="it was cancelled"))
         if isinstance(event, ReasoningRequested):
             self.record.asked[str(event.request_id)] = event
             end = self.answer(event)
@@ -202,8 +215,6 @@ def answering(text: str = "36") -> Callable[[ReasoningRequested], End]:
 
 def failing(failure: str, message: str = "no luck") -> Callable[[ReasoningRequested], End]:
     """Fails every request like this."""
-    from schemas.values import RequestFailure
-
     return lambda request: RequestFailed(
         request_id=str(request.request_id), failure=RequestFailure(failure), message=message
     )

@@ -10,10 +10,10 @@ from conclave.domain import bounds, budget
 from conclave.domain.strategies import STRATEGIES
 from conclave.domain.thought import Conclude, Grow, Strategy, Thought
 from conclave.errors import Rejected
-from schemas.events import PlanMade, StepDecided, ThoughtCarried
+from schemas.events import PlanMade, RequestCancelled, StepDecided, ThoughtCarried
 from schemas.values import EndReason, Outcome, PathFailure, Policy, Step, StopReason, TallyRow, Verdict
 
-Part = PlanMade | StepDecided | ThoughtCarried
+Part = PlanMade | StepDecided | ThoughtCarried | RequestCancelled
 
 _MAX_COUNT = 2**53  # what an event can hold: forged ballots must not make a sum that nobody can read
 
@@ -32,7 +32,7 @@ def folded(parts: Sequence[Part]) -> ThoughtCarried | None:
 
     Raises: Rejected when they don't fit each other.
     """
-    states = [_as_state(part) for part in parts if not isinstance(part, StepDecided)]
+    states = [_as_state(part) for part in parts if isinstance(part, PlanMade | ThoughtCarried)]
     if not states:
         return None
     state = _latest(states)
@@ -42,7 +42,7 @@ def folded(parts: Sequence[Part]) -> ThoughtCarried | None:
     verdicts = _verdicts(states, parts)
     if verdicts and max(verdicts) >= len(state.steps):
         raise Rejected("$.step_index", f"one of the {len(state.steps)} steps that were asked", str(max(verdicts)))
-    return _with_verdicts(state, verdicts, states)
+    return replace(_with_verdicts(state, verdicts, states), is_cancelled=_is_cancelled(states, parts))
 
 
 def salvaged(parts: Sequence[Part]) -> ThoughtCarried | None:
@@ -50,7 +50,7 @@ def salvaged(parts: Sequence[Part]) -> ThoughtCarried | None:
 
     A carry is the aggregator's own, so it comes before a plan.
     """
-    states = [_as_state(part) for part in parts if not isinstance(part, StepDecided)]
+    states = [_as_state(part) for part in parts if isinstance(part, PlanMade | ThoughtCarried)]
     if not states:
         return None
     own = [part for part in parts if isinstance(part, ThoughtCarried)]
@@ -184,6 +184,10 @@ def _with_verdicts(
 ) -> ThoughtCarried:
     in_order = tuple(verdicts[index] for index in sorted(verdicts))
     return replace(state, verdicts=in_order, is_closed=any(each.is_closed for each in states))
+
+
+def _is_cancelled(states: Sequence[ThoughtCarried], parts: Sequence[Part]) -> bool:
+    return any(each.is_cancelled for each in states) or any(isinstance(part, RequestCancelled) for part in parts)
 
 
 def _first_of_each(verdicts: Iterable[Verdict]) -> list[Verdict]:

@@ -8,6 +8,8 @@ strategy is asked at standstill, when no step is open; the steps that it adds ex
     beyond its budget or its bytes, or late     the strategy is asked again, and must end
     the strategy concludes                      AnswerReached or RequestFailed, StepClosed for open steps + closing carry
     a strategy or rule that is not known here   patience: a newer aggregator may come
+    cancelled                                   RequestFailed, StepClosed for open steps + closing carry
+    cancelled, and no plan                      patience until the cancellation is forgotten: the plan may yet come
     closed, and every step has spoken           nothing: the group ends
     given up                                    RequestFailed, StepClosed for open steps + closing carry; once a request
 """
@@ -25,6 +27,7 @@ from schemas.events import (
     AnswerReached,
     Event,
     PlanMade,
+    RequestCancelled,
     RequestFailed,
     SampleRequested,
     StepClosed,
@@ -57,17 +60,20 @@ class Aggregator:
         parts = [_part(event) for event in events]
         state = thinking.folded(parts)
         if state is None:
-            return self._without_plan([part for part in parts if isinstance(part, StepDecided)], now_ms)
+            return self._without_plan(parts, now_ms)
         deadline_ms = state.plan.deadline_ms
         if deadline_ms > now_ms + planning.MAX_DEADLINE_AHEAD_MS:
             raise Rejected("$.deadline_ms", "at most two days from now", str(deadline_ms))
         if state.is_closed:
             end_ms = deadline_ms + self._grace_ms + self._orphan_ms
             return Decision() if not open_steps(state) or now_ms >= end_ms else Wait(end_ms)
+        if state.is_cancelled:
+            return _ended(state, _failed(state, RequestFailure.CANCELLED, "it was cancelled", now_ms))
         return self._think(state, now_ms)
 
-    def carry(self, events: Sequence[Event]) -> ThoughtCarried | StepDecided:
-        """All events of the group in one. A lone verdict whose plan is not there yet stands for itself.
+    def carry(self, events: Sequence[Event]) -> ThoughtCarried | StepDecided | RequestCancelled:
+        """All events of the group in one. A lone verdict whose plan is not there yet stands for itself, and so does a
+        cancellation; of both the verdict is kept, as a request may end without a cancellation and not without a verdict.
 
         Raises: Rejected for several verdicts without a plan: no event can hold them.
         """
@@ -78,6 +84,8 @@ class Aggregator:
         verdicts = [part for part in parts if isinstance(part, StepDecided)]
         if len({verdict.step_index for verdict in verdicts}) > 1:
             raise _orphans(verdicts)
+        if not verdicts:
+            return max((part for part in parts if isinstance(part, RequestCancelled)), key=lambda part: part.until_ms)
         return min(verdicts, key=thinking.precedence)
 
     def give_up(self, events: Sequence[Event], cause: Cause, now_ms: int) -> Decision:
@@ -90,8 +98,13 @@ class Aggregator:
         is_possible = state.plan.deadline_ms <= now_ms + planning.MAX_DEADLINE_AHEAD_MS
         return Decision(() if state.is_closed else ended.outputs, ended.carry if is_possible else None)
 
-    def _without_plan(self, verdicts: Sequence[StepDecided], now_ms: int) -> Wait:
-        """Patience: the plan may be in a carry that is still under way."""
+    def _without_plan(self, parts: Sequence[Part], now_ms: int) -> Decision | Wait:
+        """Patience: the plan may be in a carry that is still under way, or yet to be made."""
+        verdicts = [part for part in parts if isinstance(part, StepDecided)]
+        if not verdicts:
+            until_ms = max(part.until_ms for part in parts if isinstance(part, RequestCancelled))
+            until_ms = min(until_ms, now_ms + planning.MAX_DEADLINE_AHEAD_MS)
+            return Decision() if now_ms >= until_ms else Wait(until_ms)
         oldest_ms = min(verdict.decided_ms for verdict in verdicts)
         if oldest_ms > now_ms + planning.MAX_DEADLINE_AHEAD_MS:
             raise Rejected("$.decided_ms", "a time that has been", str(oldest_ms))
@@ -119,7 +132,7 @@ class Aggregator:
 def _part(event: Event) -> Part:
     if isinstance(event, Part):
         return event
-    raise Rejected("ce_type", "PlanMade, StepDecided or ThoughtCarried", type(event).__name__)
+    raise Rejected("ce_type", "PlanMade, StepDecided, ThoughtCarried or RequestCancelled", type(event).__name__)
 
 
 def _launched(state: ThoughtCarried, *, first: int) -> tuple[SampleRequested, ...]:

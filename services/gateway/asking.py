@@ -1,6 +1,7 @@
 """Puts a client's question to the pipeline, and finds what came of it. All that it remembers is in the log and the record."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -9,8 +10,8 @@ import msgspec
 
 from conclave.errors import LostDependency
 from conclave.store.ledger import Entered, Entry, KeyReused, Limits, OverLimit
-from schemas.events import Event, FeedbackGiven, ReasoningRequested
-from schemas.ids import new_request_id
+from schemas.events import Event, FeedbackGiven, ReasoningRequested, RequestCancelled
+from schemas.ids import asked_at_ms, new_request_id
 from schemas.values import MAX_QUESTION_CHARS
 from services.gateway.access import LOCAL, Caller
 from services.gateway.answers import Answers
@@ -21,6 +22,7 @@ from services.gateway.results import Result, of_row
 
 TENANT_TAG = "tenant"
 GRACE_S = 30.0  # beyond a request's deadline: the services tell of a missed one a little after it
+MAX_DEADLINE_S = 86_400.0
 _BUSY_RETRY_S = 5
 _MAX_LABEL_CHARS, _MAX_SHORT_CHARS = (
     256,
@@ -114,6 +116,24 @@ class Asking:
         """What came of a request; None while it runs. Raises: ApiError for one that is not the caller's, LostDependency."""
         return (await self.state(caller, request_id)).result
 
+    async def cancel(self, caller: Caller, request_id: str) -> RequestState:
+        """Has a request end without an answer, unless it has ended: what the pipeline makes of it is heard as ever.
+
+        Raises: ApiError for one that is not the caller's, LostDependency.
+        """
+        state = await self.state(caller, request_id)
+        if state.result is None:
+            asked = await self.record.request(request_id)
+            deadline_s = MAX_DEADLINE_S if asked is None else asked["deadline_s"]
+            await self.log.publish(_cancellation(request_id, deadline_s))
+        return state
+
+    async def cancel_all(self, request_ids: Sequence[str], deadline_s: float) -> None:
+        """The same for requests whose client has gone away. Best effort: they may as well go on."""
+        with suppress(LostDependency):
+            for request_id in request_ids:
+                await self.log.publish(_cancellation(request_id, deadline_s))
+
     async def give_feedback(self, caller: Caller, body: FeedbackBody, sent: Sent) -> None:
         """Publishes it. Raises: ApiError for a request that is not the caller's, LostDependency."""
         await self.state(caller, body.request_id)
@@ -188,6 +208,10 @@ def _admitted(entered: Entered | KeyReused | OverLimit) -> Entered:
         case OverLimit():
             headers = {"Retry-After": str(max(1, round(entered.retry_after_s)))}
             raise ApiError(429, f"this tenant may have {entered.allowed} {entered.what}", "over_limit", headers=headers)
+
+
+def _cancellation(request_id: str, deadline_s: float) -> RequestCancelled:
+    return RequestCancelled(request_id=request_id, until_ms=asked_at_ms(request_id) + round(1000 * deadline_s))
 
 
 def _unknown(request_id: str) -> ApiError:

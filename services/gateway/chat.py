@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -81,11 +82,20 @@ class Chat:
             asked = await self._ask(call, expected)
             if call.body.stream:
                 stream = self._stream(asked, call.body)
-                return streams.Streamed(stream, expected.pop_all(), X_Request_Id=asked.request_ids[0])
+                left = partial(self._left, call, asked)
+                return streams.Streamed(stream, expected.pop_all(), when_left=left, X_Request_Id=asked.request_ids[0])
             if not await streams.are_done(asked.ends, request=call.request, timeout_s=asked.timeout_s):
+                await self._left(call, asked)
                 raise _still_running(asked)
             completion = _completion(asked)
         return answered(completion, X_Request_Id=asked.request_ids[0])
+
+    async def _left(self, call: Call, asked: Asked) -> None:
+        """Cancels what still runs when its client has left. Who has sent an idempotency key may come back for it."""
+        if call.sent.idempotency_key is None:
+            ends = zip(asked.request_ids, asked.ends, strict=True)
+            still_running = [request_id for request_id, end in ends if not end.done()]
+            await self.asking.cancel_all(still_running, call.body.conclave.deadline_s)
 
     async def _ask(self, call: Call, expected: ExitStack) -> Asked:
         """Asks all choices. Who waits is noted before anything is published, so that no end is missed."""
@@ -203,6 +213,8 @@ def _failed(result: Result) -> ApiError:
     match result.failure:
         case "invalid":
             return ApiError(400, message, "invalid_request", headers=headers)
+        case "cancelled":
+            return ApiError(409, message, "cancelled", headers=headers)
         case "deadline":
             return ApiError(504, message, "deadline_exceeded", headers=headers)
         case _:

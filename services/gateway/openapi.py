@@ -55,7 +55,10 @@ def _operation(row: ApiRoute) -> dict[str, Any]:
         "description": f"Needs the scope `{row.scope.value}`.",
         "parameters": _parameters(row),
         "responses": {
-            str(row.status): {"description": row.summary, "content": _content(row)},
+            **{
+                str(status): {"description": row.summary, "content": _content(row)}
+                for status in (row.status, *row.otherwise)
+            },
             "4XX": {"description": "The client's mistake, or a limit", **error},
             "5XX": {"description": "The gateway's mistake, or something that it stands on is away", **error},
         },

@@ -60,6 +60,11 @@ class Requests:
             raise ApiError(409, "this request still runs", "still_running", headers={"Retry-After": "1"})
         return answered(result, X_Request_Id=call.request_id)
 
+    async def cancel(self, call: Call) -> Response:
+        """Has a request end: 202, and its end says `cancelled`; 200 for one that has ended already, as it ended."""
+        state = await self.asking.cancel(call.caller, call.request_id)
+        return answered(state, 202 if state.result is None else 200, X_Request_Id=call.request_id)
+
     async def events(self, call: Call) -> Response:
         """All that happened and happens to a request, as server-sent events, until its end."""
         request_id = call.request_id

@@ -41,6 +41,7 @@ class ApiRoute:
     body: type | None = None
     query: tuple[str, ...] = ()
     is_idempotent: bool = False  # by the header Idempotency-Key
+    otherwise: tuple[int, ...] = ()  # other statuses with the same answer
     streams: bool = False  # it may, besides answering as a whole
 
 
@@ -52,6 +53,8 @@ def api_routes(requests: Requests, chat: Chat) -> tuple[ApiRoute, ...]:
         ApiRoute("POST", "/v1/requests", ask, requests.ask, "Ask a question", RequestState, 202, AskBody, is_idempotent=True),
         ApiRoute("GET", "/v1/requests/{request_id}", ask, requests.state, "Where a request is", RequestState, query=("wait_s",)),
         ApiRoute("GET", "/v1/requests/{request_id}/result", ask, requests.result, "What came of a request", Result),
+        ApiRoute("POST", "/v1/requests/{request_id}/cancel", ask, requests.cancel, "Have a request end", RequestState, 202,
+                 otherwise=(200,)),
         ApiRoute("GET", "/v1/requests/{request_id}/events", ask, requests.events, "All that happens to a request", None,
                  streams=True),
         ApiRoute("POST", "/v1/feedback", feedback, requests.feedback, "Say what an answer was worth", FeedbackState, 202,

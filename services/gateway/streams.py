@@ -1,7 +1,7 @@
 """Server-sent events, and clients that go away."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import ExitStack
 from typing import Any
 
@@ -21,18 +21,31 @@ def event(data: object, *, kind: str | None = None, name: str | None = None) -> 
 
 
 class Streamed(StreamingResponse):
-    """The answer that sends events. Whatever comes, they are closed in the end, and so is what they stand on."""
+    """The answer that sends events. Whatever comes, they are closed in the end, and so is what they stand on.
 
-    def __init__(self, events: AsyncGenerator[bytes, None], closing: ExitStack | None = None, **headers: str) -> None:
+    `when_left` is called once nothing more is sent, because all was sent or the client has left.
+    """
+
+    def __init__(
+        self,
+        events: AsyncGenerator[bytes, None],
+        closing: ExitStack | None = None,
+        *,
+        when_left: Callable[[], Awaitable[None]] | None = None,
+        **headers: str,
+    ) -> None:
         named = {name.replace("_", "-"): text for name, text in headers.items()}
         super().__init__(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no", **named})
-        self._events, self._closing = events, closing or ExitStack()
+        self._events, self._closing, self._when_left = events, closing or ExitStack(), when_left
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends them. Starlette breaks off when the client goes away."""
         with self._closing:
             try:
                 await super().__call__(scope, receive, send)
+                # It returns when all is sent or the client has left; a gateway that stops cancels it instead.
+                if self._when_left is not None:
+                    await self._when_left()
             finally:
                 await self._events.aclose()
 

@@ -56,6 +56,7 @@ async def test_clients_are_answered_whatever_befalls_a_gateway(pipeline: Pipelin
     ):
         await _chats(openai)
         await _survives_a_kill(pipeline, client)
+        await _cancels(client)
         await _asks_for_a_key_once_there_is_one(pipeline, client)
 
 
@@ -112,6 +113,16 @@ async def _survives_a_kill(pipeline: Pipeline, client: httpx2.AsyncClient) -> No
         assert asked[0]["n"] == 3 + len(ids), "the request that was sent twice was asked once"
     finally:
         await reader.close()
+
+
+async def _cancels(client: httpx2.AsyncClient) -> None:
+    """What is cancelled ends as cancelled, and its paths are not decoded to their end."""
+    request_id = (await client.post("/v1/requests", json={"question": QUESTION})).json()["id"]
+    assert (await client.post(f"/v1/requests/{request_id}/cancel")).status_code == 202
+    state = (await client.get(f"/v1/requests/{request_id}", params={"wait_s": 60})).json()
+    assert state["result"]["failure"] == "cancelled"
+    assert state["result"]["elapsed_ms"] < 30_000
+    assert (await client.post(f"/v1/requests/{request_id}/cancel")).status_code == 200
 
 
 async def _asks_for_a_key_once_there_is_one(pipeline: Pipeline, client: httpx2.AsyncClient) -> None:

@@ -9,7 +9,15 @@ from conclave.errors import Rejected
 from conclave.runtime.dead_letters import Cause, Reason, cause_of
 from conclave.testing import events as made
 from schemas import codec, flow
-from schemas.events import AnswerReached, Event, RequestFailed, SampleRequested, StepClosed, ThoughtCarried
+from schemas.events import (
+    AnswerReached,
+    Event,
+    RequestCancelled,
+    RequestFailed,
+    SampleRequested,
+    StepClosed,
+    ThoughtCarried,
+)
 from schemas.values import Ballot, Budget, Outcome, PathFailure, RequestFailure, Step, StopReason, TallyRow
 from services.aggregator.joiner import Aggregator
 from services.aggregator.settings import AggregatorSettings
@@ -285,3 +293,35 @@ def test_what_the_aggregator_says_can_be_read_back_from_its_topics() -> None:
     ):
         topic = flow.topic_of(type(event))
         assert codec.decode(topic, codec.versioned_type(type(event)), codec.encode(event)) == event
+
+
+CANCELLED = RequestCancelled(request_id=PLAN.request_id, until_ms=made.DEADLINE_MS)
+
+
+def test_a_cancelled_request_ends_at_once_and_its_open_steps_are_closed() -> None:
+    events: list[Event] = [TWO, CANCELLED, made.verdict(0, "4")]
+    for each in (events, events[::-1]):
+        decision = decide(each)
+        failure, closure = decision.outputs
+        assert isinstance(failure, RequestFailed)
+        assert (failure.failure, failure.num_paths) == (RequestFailure.CANCELLED, 4)
+        assert closure == StepClosed(request_id=PLAN.request_id, step_index=1)
+        carry = carry_of(decision)
+        assert carry.is_closed
+        assert decide([carry, made.verdict(1)]) == Decision(), "what comes late has no effect"
+        assert AGGREGATOR.join([carry, CANCELLED], made.NOW_MS) == Wait(made.DEADLINE_MS + GRACE_MS + ORPHAN_MS)
+
+
+def test_a_cancellation_waits_for_its_plan_and_is_forgotten_in_time() -> None:
+    assert AGGREGATOR.join([CANCELLED], made.NOW_MS) == Wait(made.DEADLINE_MS)
+    assert AGGREGATOR.carry([CANCELLED, CANCELLED]) == CANCELLED
+    assert AGGREGATOR.join([CANCELLED], made.DEADLINE_MS) == Decision()
+    assert failure_of(decide([CANCELLED, PLAN])).failure is RequestFailure.CANCELLED
+    carried = AGGREGATOR.carry([CANCELLED, PLAN])
+    assert isinstance(carried, ThoughtCarried)
+    assert failure_of(decide([carried])).failure is RequestFailure.CANCELLED
+
+
+def test_a_cancellation_forged_for_a_far_day_is_held_two_days_at_most() -> None:
+    forged = RequestCancelled(request_id=PLAN.request_id, until_ms=2**48 - 1)
+    assert AGGREGATOR.join([forged], made.NOW_MS) == Wait(made.NOW_MS + 2 * 86_400_000)

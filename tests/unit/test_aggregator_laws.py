@@ -18,8 +18,16 @@ from conclave.testing.lane import Scene, SimulatedLane
 from conclave.testing.strategies import TEXTS, check
 from schemas import codec, flow
 from schemas.codec import encode
-from schemas.events import AnswerReached, Event, RequestFailed, SampleRequested, StepClosed, StepDecided
-from schemas.values import MAX_STEPS, Ask, Budget, Policy
+from schemas.events import (
+    AnswerReached,
+    Event,
+    RequestCancelled,
+    RequestFailed,
+    SampleRequested,
+    StepClosed,
+    StepDecided,
+)
+from schemas.values import MAX_STEPS, Ask, Budget, Policy, RequestFailure
 from services.aggregator.joiner import Aggregator
 from services.aggregator.settings import AggregatorSettings
 
@@ -143,6 +151,29 @@ def test_every_request_ends_once_whenever_its_deadline_comes(
     late.play(after)
     late.finish()
     late.check()
+
+
+@given(policies(), comings, moves, moves)
+@settings(max_examples=100, deadline=None)
+def test_whenever_a_request_is_cancelled_it_has_one_end_and_nothing_is_launched_twice(
+    policy: Policy,
+    comings: list[tuple[str | None, float]],
+    before: list[tuple[str, int]],
+    after: list[tuple[str, int]],
+) -> None:
+    cancelled = scene(policy, comings)
+    cancelled.play(before)
+    request_id = made.opened(policy).request_id
+    cancelled.lane.log.append(RequestCancelled(request_id=request_id, until_ms=AT_THE_END_MS))
+    cancelled.play(after)
+    cancelled.finish()
+    cancelled.lane.now_ms = AT_THE_END_MS
+    cancelled.lane.tick()
+    cancelled.lane.drain()
+    cancelled.check()
+    (end,) = cancelled.ends
+    if isinstance(end, RequestFailed):
+        assert end.failure in (RequestFailure.CANCELLED, RequestFailure.NO_ANSWER)
 
 
 @given(policies(), comings, faulty_moves)

@@ -12,7 +12,7 @@ from openai import AsyncOpenAI
 from conclave.store.happenings import Happening
 from conclave.testing import events as made
 from conclave.testing.waiting import until
-from schemas.events import ReasoningRequested
+from schemas.events import ReasoningRequested, RequestCancelled
 from tests.gateway_in_memory import World, answering, failing
 
 ASKED: Any = [{"role": "user", "content": "What is 6 times 6?"}]
@@ -96,20 +96,41 @@ async def test_a_stream_reports_the_progress_and_then_the_answer() -> None:
     assert world.answers.awaited == ()
 
 
-async def test_a_stream_whose_client_goes_away_leaves_nobody_waiting() -> None:
+def _cancelled(world: World) -> list[str]:
+    return [event.request_id for event in world.published if isinstance(event, RequestCancelled)]
+
+
+async def test_a_stream_whose_client_goes_away_is_cancelled_and_leaves_nobody_waiting() -> None:
     world = World()
     async with _client(world) as client:
         stream = await client.chat.completions.create(model="conclave", messages=ASKED, stream=True)
         await stream.close()
         await until(lambda: world.answers.awaited == (), what="nobody waiting")
+    assert _cancelled(world) == [request.request_id for request in _requests(world)]
 
 
-async def test_a_client_that_waits_no_longer_leaves_nobody_waiting() -> None:
+async def test_what_a_client_waits_for_no_longer_is_cancelled() -> None:
     world = World()
     async with _client(world) as client:
         with pytest.raises(openai.APITimeoutError):
-            await client.with_options(timeout=0.2).chat.completions.create(model="conclave", messages=ASKED)
+            await client.with_options(timeout=0.5).chat.completions.create(model="conclave", messages=ASKED, n=2)
         await until(lambda: world.answers.awaited == (), what="nobody waiting")
+    assert _cancelled(world) == [request.request_id for request in _requests(world)]
+    assert len(_cancelled(world)) == 2
+
+
+async def test_what_has_an_idempotency_key_goes_on_without_its_client() -> None:
+    world = World()
+    async with _client(world) as client:
+        patient = client.with_options(timeout=0.5, default_headers={"Idempotency-Key": "k"})
+        with pytest.raises(openai.APITimeoutError):
+            await patient.chat.completions.create(model="conclave", messages=ASKED)
+        await until(lambda: world.answers.awaited == (), what="nobody waiting")
+        assert _cancelled(world) == []
+        (request,) = _requests(world)
+        world.end(made.answer("36", request_id=str(request.request_id)))
+        completion = await patient.chat.completions.create(model="conclave", messages=ASKED)
+        assert completion.choices[0].message.content == "36"
 
 
 async def test_a_conversation_is_one_question() -> None:

@@ -9,8 +9,8 @@ import pytest
 from conclave.store.happenings import Happening
 from conclave.testing import events as made
 from conclave.testing.waiting import until
-from schemas.events import FeedbackGiven, ReasoningRequested
-from schemas.ids import new_request_id
+from schemas.events import FeedbackGiven, ReasoningRequested, RequestCancelled
+from schemas.ids import asked_at_ms, new_request_id
 from tests.gateway_in_memory import World, answering, failing
 
 QUESTION = {"question": "What is 6 times 6?"}
@@ -111,6 +111,20 @@ async def test_a_failure_is_a_result_that_says_why() -> None:
         request_id = (await client.post("/v1/requests", json=QUESTION)).json()["id"]
         result = (await client.get(f"/v1/requests/{request_id}", params={"wait_s": 5})).json()["result"]
         assert (result["status"], result["failure"], result["message"]) == ("failed", "deadline", "no time")
+
+
+async def test_a_request_is_cancelled_once_and_stays_as_it_ended() -> None:
+    world = World()
+    async with world.serving() as client:
+        request_id = (await client.post("/v1/requests", json={**QUESTION, "deadline_s": 60})).json()["id"]
+        assert (await client.post(f"/v1/requests/{request_id}/cancel")).status_code == 202
+        until_ms = asked_at_ms(request_id) + 60_000
+        assert world.published[-1] == RequestCancelled(request_id=request_id, until_ms=until_ms)
+        result = (await client.get(f"/v1/requests/{request_id}/result")).json()
+        assert (result["status"], result["failure"]) == ("failed", "cancelled")
+        again = await client.post(f"/v1/requests/{request_id}/cancel")
+        assert (again.status_code, again.json()["result"]["failure"]) == (200, "cancelled")
+        assert len(world.published) == 2
 
 
 async def test_the_same_idempotency_key_is_the_same_request() -> None:
