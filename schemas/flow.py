@@ -91,7 +91,7 @@ SERVICES: dict[str, ServiceRow] = {row.name: row for row in (
     ServiceRow("decomposer", (Topic.REQUESTS,), (e.PlanMade, e.SampleRequested, e.RequestFailed, e.ReasoningRequested),
                broadcasts=(Topic.EXPERIMENTS, Topic.WEIGHTS), asks_postgres=True),
     ServiceRow("decoder",    (Topic.SAMPLES,),  (e.PathDecoded, e.PathFailed, e.TextStored),
-               broadcasts=(Topic.CONTROL,), needs_model=True),
+               broadcasts=(Topic.CONTROL,), asks_postgres=True, needs_model=True),
     ServiceRow("voter",      (Topic.PATHS,),    (e.StepDecided, e.SampleRequested, e.StepClosed, e.TallyCarried)),
     ServiceRow("aggregator", (Topic.STEPS,),
                (e.AnswerReached, e.RequestFailed, e.SampleRequested, e.StepClosed, e.ThoughtCarried)),

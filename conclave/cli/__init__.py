@@ -19,6 +19,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "trace": ("conclave.cli.tracing", "trace"),
     "replay": ("conclave.cli.replaying", "replay"),
     "policies": ("conclave.cli.policies", "policies"),
+    "documents": ("conclave.cli.documents", "documents"),
     "experiment": ("conclave.cli.experiments", "experiment"),
     "routes": ("conclave.cli.routes", "routes_group"),
     "router": ("conclave.cli.router", "router"),

@@ -55,6 +55,7 @@ _SHIPPED_TOOLS = (
     "units",
     "dates",
     "expression",
+    "documents",
 )  # rows of conclave.tools, which lies above
 
 

@@ -1,13 +1,14 @@
 """Tools that a path may call, a file each; `TOOLS` names them. Which tool a call means is said by the prompt form.
 
 A tool is a function from text to text that never fails, answers within milliseconds and has no effect: what is wrong with an
-argument is said in the answer, which the model reads. What runs code, reaches a network or needs someone's leave is no
+argument is said in the answer, which the model reads. A decoder binds others to names that are declared here: an operator's
+documents, and the servers that an operator lists (conclave.tools.mcp_servers). What runs code or needs someone's leave is no
 tool but a service.
 """
 
 from collections.abc import Callable
 
-from conclave.tools import calculator, dates, expression, units
+from conclave.tools import calculator, dates, expression, remote, units
 
 Tool = Callable[[str], str]
 
@@ -17,4 +18,5 @@ TOOLS: dict[str, Tool] = {
     "units": units.convert,
     "dates": dates.reckon,
     "expression": expression.evaluate,
+    "documents": remote.elsewhere,  # answered by the decoder, where it has a database
 }

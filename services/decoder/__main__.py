@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from conclave import prompts
 from conclave.engine import ENGINES
@@ -13,7 +13,11 @@ from conclave.runtime.process import Parts, main
 from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings, load
 from conclave.runtime.work import Handles
-from conclave.tools import TOOLS
+from conclave.store.documents import Documents
+from conclave.tools import TOOLS, mcp_servers
+from conclave.tools.mcp_servers import McpServer
+from conclave.tools.remote import RemoteTool
+from conclave.tools.toolbox import Toolbox
 from services.decoder.handler import Decoder
 from services.decoder.settings import DecoderSettings
 
@@ -22,6 +26,8 @@ from services.decoder.settings import DecoderSettings
 async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> AsyncIterator[Parts]:
     """The decoder with its engine running: the group is joined only once paths can be decoded."""
     own = load(DecoderSettings)
+    servers = mcp_servers.read(own.mcp_servers)
+    mcp_servers.declare(servers)
     prompt_sets = prompts.available(own.prompts_dir, tools=TOOLS)
     engine = ENGINES[own.engine](own.options())
 
@@ -33,17 +39,39 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
 
     await engine.start(hear)
     try:
-        decoder = Decoder(engine, kv_cache_use_limit=own.kv_cache_use_limit, prompt_sets=prompt_sets)
-        service = Service(
-            "decoder",
-            settings,
-            Handles(decoder, may_take=decoder.may_take),
-            dependencies,
-            Kafka(settings.bootstrap_servers),
-        )
-        yield Parts(service, listener=decoder, status=decoder.status)
+        async with _toolbox(own.postgres_dsn, servers) as toolbox:
+            decoder = Decoder(
+                engine, kv_cache_use_limit=own.kv_cache_use_limit, prompt_sets=prompt_sets, toolbox=toolbox
+            )
+            service = Service(
+                "decoder",
+                settings,
+                Handles(decoder, may_take=decoder.may_take),
+                dependencies,
+                Kafka(settings.bootstrap_servers),
+            )
+            yield Parts(service, listener=decoder, status=decoder.status)
     finally:
         await engine.stop()
+
+
+@asynccontextmanager
+async def _toolbox(dsn: str | None, servers: dict[str, McpServer]) -> AsyncIterator[Toolbox]:
+    """The tools that paths may call: those of the table, an operator's documents, and the tools of MCP servers."""
+    remote: dict[str, RemoteTool] = {}
+    async with AsyncExitStack() as stack:
+        if dsn is not None:
+            documents = Documents(dsn)
+            stack.push_async_callback(documents.close)
+            remote["documents"] = RemoteTool(documents.look_up)
+        if servers:
+            from conclave.tools.mcp_client import remote_tools
+
+            tools, clients = remote_tools(servers)
+            remote |= tools
+            for client in clients:
+                stack.push_async_callback(client.stop)
+        yield Toolbox(remote=remote)
 
 
 if __name__ == "__main__":

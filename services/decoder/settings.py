@@ -22,6 +22,11 @@ class DecoderSettings(BaseSettings):
     kv_cache_use_limit: Annotated[float, Field(gt=0, le=1, description="of the KV cache: nothing new above it")] = 0.95
     max_model_len: Annotated[int | None, Field(ge=16, description="tokens; default: the model's own")] = None
     prompts_dir: Annotated[Path | None, Field(description="folder of prompt sets besides those that ship")] = None
+    postgres_dsn: Annotated[
+        str | None,
+        Field(pattern="^postgres(ql)?://", repr=False, description="an operator's documents; never waited for"),
+    ] = None
+    mcp_servers: Annotated[Path | None, Field(description="file of MCP servers whose tools paths may call")] = None
     openai_base_url: str = ""
     openai_api_key: SecretStr = SecretStr("")
     openai_server: Annotated[

@@ -15,7 +15,7 @@ from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings, load
 from conclave.runtime.work import Handles
 from conclave.store.spending import Spending
-from conclave.tools import TOOLS
+from conclave.tools import TOOLS, mcp_servers
 from services.decomposer.handler import Decomposer
 from services.decomposer.settings import DecomposerSettings
 
@@ -24,6 +24,7 @@ from services.decomposer.settings import DecomposerSettings
 async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> AsyncIterator[Parts]:
     """The decomposer, which knows a request published twice, and follows the files of its policies."""
     own = load(DecomposerSettings)
+    mcp_servers.declare(mcp_servers.read(own.mcp_servers))
     prompt_sets = prompts.available(own.prompts_dir, tools=TOOLS)
     folders = [own.policies_dir] if own.policies_dir else []
     policies = CurrentPolicies(own.default_policy, *folders, prompt_sets=prompt_sets)

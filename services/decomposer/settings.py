@@ -26,6 +26,7 @@ class DecomposerSettings(BaseSettings):
     tenant_tag: Annotated[str, Field(min_length=1, max_length=256, description="whose value is a request's tenant")] = (
         "tenant"
     )
+    mcp_servers: Annotated[Path | None, Field(description="file of MCP servers whose tools policies may grant")] = None
     postgres_dsn: Annotated[
         str | None,
         Field(pattern="^postgres(ql)?://", repr=False, description="the record, for what goes by it; never waited for"),

@@ -21,6 +21,7 @@ from conclave.errors import Fenced, LostDependency, Rejected
 from conclave.local.servers.postgres import PostgresServer
 from conclave.store import migrate, partitions, queries
 from conclave.store.connection import make_engine
+from conclave.store.documents import Documents
 from conclave.store.migrate import current, upgrade
 from conclave.store.observations import observations
 from conclave.store.rows import SHARED_TABLES, TABLES
@@ -470,3 +471,31 @@ async def test_what_was_spent_lately_is_known_while_the_database_answers(store: 
     assert away.tokens_last_hour() is None
     for each in (spending, away):
         await each.close()
+
+
+async def test_documents_are_looked_up_by_all_words_else_by_any_and_what_is_away_is_an_observation(
+    fresh_database: str,
+) -> None:
+    documents = Documents(fresh_database)
+    try:
+        assert (
+            await documents.put("handbook", "Chairs may be returned within 30 days.\n\n" + "Other. " * 400, "english")
+            > 1
+        )
+        assert await documents.put("prices", "A chair costs 40 dollars, a table 90.", "english") == 1
+        assert (await documents.look_up("returning chairs")).startswith("[handbook] Chairs may be returned")
+        found = (await documents.look_up("table refund")).splitlines()
+        assert found == ["[prices] A chair costs 40 dollars, a table 90."]
+        assert await documents.look_up("zebra") == "nothing is found; other words may be"
+        assert (await documents.look_up(" \0")).startswith("error: ")
+        for hostile in ("' OR 1=1 --", "a & | ! b", '"', "\ud800", "x" * 100_000, "chair <-> (", ":*"):
+            assert isinstance(await documents.look_up(hostile), str)
+        assert await documents.put("prices", "Nothing left.", "english") == 1
+        assert [row[:2] for row in await documents.listed()] == [("handbook", 3), ("prices", 1)]
+        assert await documents.remove("prices")
+        assert not await documents.remove("prices")
+    finally:
+        await documents.close()
+    away = Documents("postgresql://nobody@127.0.0.1:1/none")
+    assert await away.look_up("chairs") == "error: the documents are away just now"
+    await away.close()

@@ -19,7 +19,7 @@ FORMS = [pytest.param(form, id=f"{each.name}-{form.name}") for each in SETS for 
 
 def test_the_sets_ask_in_the_same_forms_with_the_fields_that_a_strategy_has() -> None:
     trained_for, instructed = prompts.load("reasoner-v3").forms, prompts.load("instruct-v1").forms
-    assert set(instructed) - {"reconsider", "react", "select", "synthesise"} == set(trained_for)
+    assert set(instructed) - {"reconsider", "react", "look_up", "select", "synthesise"} == set(trained_for)
     for name, form in trained_for.items():
         assert instructed[name].produces is form.produces
         assert set(form.fields) | set(instructed[name].fields) <= set(FIELDS)
@@ -200,4 +200,4 @@ def test_a_folder_that_is_not_there_and_a_file_that_is_no_text_are_named(tmp_pat
 
 def test_the_sets_that_ship_call_tools_that_there_are() -> None:
     used = {tool for each in SETS for form in each.forms.values() if form.tool_use for tool in form.tool_use.tools}
-    assert used == {"calculator", "whole_calculator", "units", "dates", "expression"} <= set(TOOLS)
+    assert used == {"calculator", "whole_calculator", "units", "dates", "expression", "documents"} <= set(TOOLS)
