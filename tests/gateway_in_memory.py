@@ -27,6 +27,7 @@ from services.gateway.app import Site, make_app
 from services.gateway.asking import Asking
 from services.gateway.chat import Chat
 from services.gateway.follower import Follower
+from services.gateway.mcp_door import McpDoor
 from services.gateway.requests import Requests
 from services.gateway.routes import ApiRoute, api_routes
 from services.gateway.server import WebServer
@@ -194,8 +195,15 @@ class World:
         """A client of the running gateway."""
         asking, follower = parts = self._parts()
         settings = GatewaySettings.model_validate({"postgres_dsn": DSN, "gateway_port": 0})
-        site = Site(Access(self.accounts, host=self.host), Reader(DSN), asking)
-        server = WebServer(make_app(settings, site, self.routes(parts)), settings, drain_s=1.0)
+        access = Access(self.accounts, host=self.host)
+        door = McpDoor(access, "0")
+        app = make_app(settings, Site(access, Reader(DSN), asking, door.routes), self.routes(parts))
+        server = WebServer(app, settings, drain_s=1.0)
+        async with door.serving(app), self._running(server, follower) as client:
+            yield client
+
+    @asynccontextmanager
+    async def _running(self, server: WebServer, follower: Follower) -> AsyncIterator[httpx2.AsyncClient]:
         running = [asyncio.create_task(server.run()), asyncio.create_task(follower.run())]
         try:
             await until(lambda: server.is_ready, what="a listening gateway")

@@ -24,6 +24,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "routes": ("conclave.cli.routes", "routes_group"),
     "router": ("conclave.cli.router", "router"),
     "keys": ("conclave.cli.keys", "keys"),
+    "mcp": ("conclave.cli.mcp", "mcp"),
     "topics": ("conclave.cli.operating", "topics"),
     "prepare": ("conclave.prepare", "prepare"),
     "check": ("conclave.cli.operating", "check"),

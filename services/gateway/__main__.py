@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -33,6 +36,9 @@ from services.gateway.routes import api_routes
 from services.gateway.server import WebServer
 from services.gateway.settings import GatewaySettings
 
+if TYPE_CHECKING:
+    from services.gateway.mcp_door import McpDoor
+
 _FORGET_EVERY_S = 3600.0
 
 log = structlog.get_logger(__name__)
@@ -58,10 +64,11 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     )
     access = Access(accounts, host=own.gateway_host)
     table = api_routes(Requests(asking, follower), Chat(asking, follower, lambda: policies.names))
-    app = make_app(own, Site(access, reader, asking), table)
+    door = _mcp_door(access)
+    app = make_app(own, Site(access, reader, asking, door.routes if door else ()), table)
     server = WebServer(app, own, drain_s=settings.drain_s)
     try:
-        async with asyncio.TaskGroup() as tasks:
+        async with door.serving(app) if door else nullcontext(), asyncio.TaskGroup() as tasks:
             beside = [
                 tasks.create_task(follower.run(), name="follower"),
                 tasks.create_task(policies.follow(), name="policies"),
@@ -73,6 +80,15 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     finally:
         for each in (writer, reader, ledger, accounts):
             await each.close()
+
+
+def _mcp_door(access: Access) -> "McpDoor | None":
+    """The door for tools, where the package `mcp` is installed."""
+    if find_spec("mcp") is None:
+        return None
+    from services.gateway.mcp_door import McpDoor
+
+    return McpDoor(access, version("conclave"))
 
 
 def _policies(settings: GatewaySettings) -> CurrentPolicies:

@@ -40,11 +40,12 @@ class Site:
     access: Access
     reader: Reader
     asking: Asking
+    others: Sequence[BaseRoute] = ()
 
 
 def make_app(settings: GatewaySettings, site: Site, table: Sequence[ApiRoute]) -> Starlette:
     """The application: the API's table, its description, and the pages."""
-    return framed([*mounted(table, site.access), _described(table), *_pages(site)], settings)
+    return framed([*mounted(table, site.access), _described(table), *site.others, *_pages(site)], settings)
 
 
 def framed(routes: Sequence[BaseRoute], settings: GatewaySettings) -> Starlette:

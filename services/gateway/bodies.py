@@ -55,6 +55,21 @@ class RequestState(Struct, frozen=True, kw_only=True):
     result: Result | None = None
 
 
+class Progress(Struct, frozen=True, kw_only=True):
+    """One thing that happened to a request."""
+
+    kind: str  # planned, path or decided
+    data: dict[str, Any]
+
+
+class RequestTrace(Struct, frozen=True, kw_only=True):
+    """How a request came to where it is."""
+
+    request: RequestState
+    happened: tuple[Progress, ...]
+    object: Literal["request.trace"] = "request.trace"
+
+
 class FeedbackBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What someone thinks of an answer: a reward from 0 to 1, the right answer, or both."""
 
@@ -132,13 +147,6 @@ class ChatBody(Struct, frozen=True, kw_only=True):
     functions: Annotated[tuple[Any, ...], Meta(max_length=0)] | None = None
     logprobs: Literal[False] | None = None
     conclave: Extension = Extension()
-
-
-class Progress(Struct, frozen=True, kw_only=True):
-    """One thing that happened to a request."""
-
-    kind: str
-    data: dict[str, Any]
 
 
 class ChatExtension(Struct, frozen=True, kw_only=True):

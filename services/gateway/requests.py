@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from services.gateway import streams
 from services.gateway.asking import Asking
-from services.gateway.bodies import AskBody, FeedbackBody, FeedbackState, Progress, RequestState
+from services.gateway.bodies import AskBody, FeedbackBody, FeedbackState, Progress, RequestState, RequestTrace
 from services.gateway.calls import Call, answered
 from services.gateway.errors import ApiError
 from services.gateway.follower import Follower
@@ -64,6 +64,14 @@ class Requests:
         """Has a request end: 202, and its end says `cancelled`; 200 for one that has ended already, as it ended."""
         state = await self.asking.cancel(call.caller, call.request_id)
         return answered(state, 202 if state.result is None else 200, X_Request_Id=call.request_id)
+
+    async def trace(self, call: Call) -> Response:
+        """Where a request is, and all that has happened to it."""
+        request_id = call.request_id
+        state = await self.asking.state(call.caller, request_id)
+        happenings = (await self.asking.record.of([request_id])).get(request_id, [])
+        happened = tuple(Progress(kind=each.kind, data=each.data) for each in happenings)
+        return answered(RequestTrace(request=state, happened=happened), X_Request_Id=request_id)
 
     async def events(self, call: Call) -> Response:
         """All that happened and happens to a request, as server-sent events, until its end."""

@@ -18,6 +18,7 @@ from services.gateway.bodies import (
     Model,
     Models,
     RequestState,
+    RequestTrace,
 )
 from services.gateway.calls import Call, call_of
 from services.gateway.chat import Chat
@@ -53,6 +54,7 @@ def api_routes(requests: Requests, chat: Chat) -> tuple[ApiRoute, ...]:
         ApiRoute("POST", "/v1/requests", ask, requests.ask, "Ask a question", RequestState, 202, AskBody, is_idempotent=True),
         ApiRoute("GET", "/v1/requests/{request_id}", ask, requests.state, "Where a request is", RequestState, query=("wait_s",)),
         ApiRoute("GET", "/v1/requests/{request_id}/result", ask, requests.result, "What came of a request", Result),
+        ApiRoute("GET", "/v1/requests/{request_id}/trace", ask, requests.trace, "How a request came about", RequestTrace),
         ApiRoute("POST", "/v1/requests/{request_id}/cancel", ask, requests.cancel, "Have a request end", RequestState, 202,
                  otherwise=(200,)),
         ApiRoute("GET", "/v1/requests/{request_id}/events", ask, requests.events, "All that happens to a request", None,

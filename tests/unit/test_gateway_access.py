@@ -15,6 +15,7 @@ MATRIX = {
     ("POST", "/v1/requests"): (401, 401, 202, 403, 202, 202),
     ("GET", "/v1/requests/{request_id}"): (401, 401, 404, 403, 200, 200),
     ("GET", "/v1/requests/{request_id}/result"): (401, 401, 404, 403, 200, 200),
+    ("GET", "/v1/requests/{request_id}/trace"): (401, 401, 404, 403, 200, 200),
     ("POST", "/v1/requests/{request_id}/cancel"): (401, 401, 404, 403, 200, 200),
     ("GET", "/v1/requests/{request_id}/events"): (401, 401, 404, 403, 200, 200),
     ("POST", "/v1/feedback"): (401, 401, 404, 403, 202, 202),

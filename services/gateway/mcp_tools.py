@@ -1,0 +1,92 @@
+"""The API as tools of the Model Context Protocol: for the gateway's `/mcp`, and for `conclave mcp` on standard input and output.
+
+Tools call the API like any client, with the key of whoever calls them: what a key may not do, its tools may not.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+
+GRACE_S = 30.0
+_WAIT_S = 20.0  # for each look: progress is told in between
+_INSTRUCTIONS = (
+    "Conclave answers a question by sampling many reasoning paths and putting their answers to a vote. `ask` gives the answer"
+    " with its tally and confidence, `trace` how it came about, `feedback` says what it was worth."
+)
+
+ClientOf = Callable[[Context[Any, Any]], httpx2.AsyncClient]
+
+
+def tool_server(client_of: ClientOf, version: str) -> MCPServer:
+    """The tools, over the API that `client_of` knows for a call."""
+    server = MCPServer("conclave", instructions=_INSTRUCTIONS, version=version, log_level="ERROR")
+
+    @server.tool()
+    async def ask(
+        question: str,
+        context: Context[Any, Any],
+        policy: str | None = None,
+        max_samples: int | None = None,
+        deadline_s: float = 120.0,
+    ) -> dict[str, Any]:
+        """Puts a question to the vote and waits for the answer, with its confidence and the tally of all answers.
+
+        `policy` is one of those that `policies` lists; `max_samples` bounds the paths of each step.
+        """
+        body = {"question": question, "policy": policy, "max_samples": max_samples, "deadline_s": deadline_s}
+        async with client_of(context) as client:
+            taken = await _called(client, "POST", "/v1/requests", json=body)
+            waited_s = 0.0
+            while waited_s < deadline_s + GRACE_S:
+                state = await _called(client, "GET", f"/v1/requests/{taken['id']}", params={"wait_s": _WAIT_S})
+                if state["result"] is not None:
+                    return dict(state["result"])
+                waited_s += _WAIT_S
+                await context.report_progress(waited_s, deadline_s, f"{state['status']}, {waited_s:.0f} s")
+        raise ToolError(f"request {taken['id']} still runs; `trace` tells how far it is")
+
+    @server.tool()
+    async def trace(request_id: str, context: Context[Any, Any]) -> dict[str, Any]:
+        """How a request came to its answer: its plan, every path with its answer, every step's vote, and the result."""
+        async with client_of(context) as client:
+            return await _called(client, "GET", f"/v1/requests/{request_id}/trace")
+
+    @server.tool()
+    async def feedback(
+        request_id: str,
+        context: Context[Any, Any],
+        reward: float | None = None,
+        right_answer: str | None = None,
+        comment: str | None = None,
+    ) -> dict[str, Any]:
+        """Says what an answer was worth: a reward from 0 (wrong) to 1 (right), the right answer, or both."""
+        body = {"request_id": request_id, "reward": reward, "right_answer": right_answer, "comment": comment}
+        async with client_of(context) as client:
+            return await _called(client, "POST", "/v1/feedback", json={**body, "source": "mcp"})
+
+    @server.tool()
+    async def policies(context: Context[Any, Any]) -> dict[str, Any]:
+        """The ways of reasoning that `ask` may be told to use."""
+        async with client_of(context) as client:
+            found = await _called(client, "GET", "/v1/models")
+        return {"policies": [model["id"] for model in found["data"]]}
+
+    return server
+
+
+async def _called(client: httpx2.AsyncClient, method: str, path: str, **sent: Any) -> dict[str, Any]:
+    """What the API answers. Raises: ToolError with its words when it refuses."""
+    try:
+        response = await client.request(method, path, **sent)
+        told: dict[str, Any] = response.json()
+    except (httpx2.HTTPError, json.JSONDecodeError) as error:
+        raise ToolError(f"the gateway can't be reached: {type(error).__name__}") from None
+    if response.is_success:
+        return told
+    refusal = told.get("error", {})
+    at = f" ({refusal['param']})" if refusal.get("param") else ""
+    raise ToolError(f"{refusal.get('message', response.status_code)}{at}")
