@@ -22,6 +22,7 @@ from schemas.values import (
     Digest,
     DurationMs,
     FinishReason,
+    Fork,
     IdempotencyKey,
     Label,
     LogProbability,
@@ -93,6 +94,9 @@ class ReasoningRequested(Event, frozen=True, kw_only=True, forbid_unknown_fields
     ] = None
     deadline_s: Annotated[float, Meta(gt=0.0, le=86_400.0, description="seconds until the answer is worthless")] = 600.0
     tags: Annotated[dict[Label, Label], Meta(max_length=16, description="stored with the request, for analysts")] = {}
+    fork: Annotated[Fork | None, Meta(description="the request that it goes on from, with the steps that are kept")] = (
+        None
+    )
 
     def __post_init__(self) -> None:
         if is_blank(self.question):

@@ -88,7 +88,8 @@ class ServiceRow(Struct, frozen=True):
 
 # fmt: off
 SERVICES: dict[str, ServiceRow] = {row.name: row for row in (
-    ServiceRow("decomposer", (Topic.REQUESTS,), (e.PlanMade, e.SampleRequested, e.RequestFailed, e.ReasoningRequested),
+    ServiceRow("decomposer", (Topic.REQUESTS,),
+               (e.PlanMade, e.StepDecided, e.SampleRequested, e.RequestFailed, e.ReasoningRequested),
                broadcasts=(Topic.EXPERIMENTS, Topic.WEIGHTS), asks_postgres=True),
     ServiceRow("decoder",    (Topic.SAMPLES,),  (e.PathDecoded, e.PathFailed, e.TextStored),
                broadcasts=(Topic.CONTROL,), asks_postgres=True, needs_model=True),

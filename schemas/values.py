@@ -330,6 +330,29 @@ class Verdict(Struct, frozen=True, kw_only=True):
     decided_ms: TimestampMs
 
 
+class KeptStep(Struct, frozen=True, kw_only=True):
+    """A step of another request with what it came to: part of a fork, which goes on from there."""
+
+    step: Step
+    outcome: Outcome
+    answer: ShortText | None
+    confidence: Probability
+    margin: Probability
+    tally: Annotated[tuple[TallyRow, ...], Meta(max_length=8)]  # the heaviest first
+
+
+class Fork(Struct, frozen=True, kw_only=True):
+    """Where a request goes on from: another one, of which so many first steps are kept as they were decided."""
+
+    request_id: Uuid7
+    kept: Annotated[tuple[KeptStep, ...], Meta(max_length=MAX_STEPS - 1)] = ()
+
+    def __post_init__(self) -> None:
+        for place, each in enumerate(self.kept):
+            if each.step.index != place:
+                raise ValueError(f"`index` must be {place}, got {each.step.index} - at `$.kept[{place}].step.index`")
+
+
 class StepAnswer(Struct, frozen=True, kw_only=True):
     """One step's part in a request's answer."""
 

@@ -224,6 +224,17 @@ EVENTS: dict[type, st.SearchStrategy[Event]] = {
         max_samples=st.none() | st.integers(1, 256),
         deadline_s=st.floats(0.1, 86_400),
         tags=st.dictionaries(texts, texts, max_size=3),
+        fork=st.none()
+        | st.builds(
+            v.Fork,
+            request_id=request_ids,
+            kept=st.just(())
+            | steps_from(0).map(
+                lambda step: (
+                    v.KeptStep(step=step, outcome=v.Outcome.TIE, answer="7", confidence=0.5, margin=0.0, tally=()),
+                )
+            ),
+        ),
     ),
     PlanMade: plans,
     SampleRequested: st.builds(SampleRequested, **_samples),

@@ -18,6 +18,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "publish": ("conclave.cli.publishing", "publish"),
     "trace": ("conclave.cli.tracing", "trace"),
     "replay": ("conclave.cli.replaying", "replay"),
+    "compare": ("conclave.cli.comparing", "compare"),
+    "fork": ("conclave.cli.forking", "fork"),
     "policies": ("conclave.cli.policies", "policies"),
     "documents": ("conclave.cli.documents", "documents"),
     "experiment": ("conclave.cli.experiments", "experiment"),

@@ -21,9 +21,13 @@ _LEAST_QUESTIONS = 30  # with fewer, a correlation is mostly chance
 @click.command()
 @click.argument("request_id", metavar="REQUEST")
 @click.option("--full", is_flag=True, help="Whole texts of paths, not their ends.")
+@click.option("--steps", "is_brief", is_flag=True, help="Steps only, without their paths: the shape of a long search.")
 @click.option("--json", "as_json", is_flag=True, help="Everything recorded, as JSON.")
-def trace(request_id: str, full: bool, as_json: bool) -> int:
-    """Show how REQUEST was reasoned about: steps, paths, votes, verdicts. Exit status 1 when it is not recorded."""
+def trace(request_id: str, full: bool, is_brief: bool, as_json: bool) -> int:
+    """Show how REQUEST was reasoned about: steps, paths, votes, verdicts. Exit status 1 when it is not recorded.
+
+    A branch that the answer does not lean on is dim; what made the strategy go on, or back, stands behind `because`.
+    """
     if not is_request_id(request_id):
         raise click.UsageError(f"REQUEST: expected a UUIDv7 in lower case, got {request_id!r}")
     from conclave.store.queries import request_trace
@@ -32,7 +36,8 @@ def trace(request_id: str, full: bool, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(found, default=str, ensure_ascii=False))
     elif found["request"]:
-        console().print(_tree(found, full=full))
+        shown = found | {"paths": []} if is_brief else found
+        console().print(_tree(shown, full=full))
     else:
         raise click.ClickException(f"nothing is recorded of {request_id} (yet)")
     return 0 if found["request"] else 1

@@ -25,18 +25,20 @@ def plan(
     """The plan for a request: the steps that the policy's strategy asks first. Raises: Rejected when there are none."""
     fitted, effort = complexity.fitted(policy, request.question)
     seconds = fitted.budget.max_seconds
+    kept = request.fork.kept if request.fork is not None else ()
+    forked = {} if request.fork is None else {"forked from": f"{request.fork.request_id}, {len(kept)} steps kept"}
     return PlanMade(
         request_id=request_id,
         question=request.question,
         arm="default",
         propensity=1.0,
         policy=fitted,
-        steps=thinking.opening(request.question, fitted),
+        steps=thinking.opening(request.question, fitted, kept),
         deadline_ms=asked_ms + round(request.deadline_s * 1000),
         spent_ms=None if seconds is None or seconds >= request.deadline_s else asked_ms + round(seconds * 1000),
         max_samples=request.max_samples,
         quality=request.quality,
-        reasons={**reasons, **effort},
+        reasons={**reasons, **effort, **forked},
         max_tokens=request.max_tokens,
         max_turn_tokens=request.max_turn_tokens,
     )

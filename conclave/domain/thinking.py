@@ -11,20 +11,57 @@ from conclave.domain.strategies import STRATEGIES
 from conclave.domain.thought import Conclude, Grow, Strategy, Thought
 from conclave.errors import Rejected
 from schemas.events import PlanMade, RequestCancelled, StepDecided, ThoughtCarried
-from schemas.values import EndReason, Outcome, PathFailure, Policy, Step, StopReason, TallyRow, Verdict
+from schemas.values import EndReason, KeptStep, Outcome, PathFailure, Policy, Step, StopReason, TallyRow, Verdict
 
 Part = PlanMade | StepDecided | ThoughtCarried | RequestCancelled
 
+RECALLED = "recalled"  # the stop reason of a step for which no path was decoded
 _MAX_COUNT = 2**53  # what an event can hold: forged ballots must not make a sum that nobody can read
 
 
-def opening(question: str, policy: Policy) -> tuple[Step, ...]:
-    """The steps that a policy's strategy asks first. Raises: Rejected when it asks none within its budget."""
-    empty = Thought(question, policy.params, (), {}, must_end=False)
-    move = STRATEGIES[policy.strategy].think(empty)
-    if isinstance(move, Grow) and _is_sound(move.steps, 0, policy):
-        return move.steps
+def opening(question: str, policy: Policy, kept: Sequence[KeptStep] = ()) -> tuple[Step, ...]:
+    """The steps that a policy's strategy asks first, after those that a fork keeps: these first, and alone if it has enough.
+
+    Raises: Rejected when it asks none within its budget, or knows no ask by which a kept one was put.
+    """
+    steps = tuple(each.step for each in kept)
+    foreign = next((step for step in steps if step.ask not in policy.asks), None)
+    if foreign is not None:
+        asks = ", ".join(policy.asks)
+        raise Rejected(f"$.fork.kept[{foreign.index}].step.ask", f"an ask of policy {policy.name}: {asks}", foreign.ask)
+    if bounds.size(tuple(kept)) > bounds.MAX_THOUGHT_BYTES // 2:
+        raise Rejected("$.fork.kept", f"steps of {bounds.MAX_THOUGHT_BYTES // 2:,} bytes together", str(len(kept)))
+    verdicts = {each.step.index: _kept_verdict(each) for each in kept}
+    move = STRATEGIES[policy.strategy].think(Thought(question, policy.params, steps, verdicts, must_end=False))
+    if isinstance(move, Grow) and _is_sound(move.steps, len(steps), policy):
+        return (*steps, *move.steps)
+    if steps:
+        return steps
     raise Rejected("$.question", f"one that strategy {policy.strategy} can open with", question[:100])
+
+
+def recalled(plan: PlanMade, kept: Sequence[KeptStep], now_ms: int) -> list[StepDecided]:
+    """The verdicts of a fork's kept steps, as they were: nothing was decoded for them, and they cost nothing."""
+    return [
+        StepDecided(
+            request_id=plan.request_id,
+            step_index=each.step.index,
+            outcome=each.outcome,
+            stop_reason=RECALLED,
+            answer=each.answer,
+            confidence=each.confidence,
+            margin=each.margin,
+            agreement=_agreement(each.tally),
+            entropy=0.0,
+            tally=each.tally,
+            ballots=(),
+            launched=0,
+            arm=plan.arm,
+            policy=plan.policy.name,
+            decided_ms=now_ms,
+        )
+        for each in kept
+    ]
 
 
 def folded(parts: Sequence[Part]) -> ThoughtCarried | None:
@@ -129,6 +166,27 @@ def closed(state: ThoughtCarried) -> ThoughtCarried:
     """What is remembered of a request that has ended: which of its steps have spoken, and none of their words."""
     bare = (replace(each, answer=None, outcome=Outcome.NO_ANSWER, tally=()) for each in state.verdicts)
     return replace(state, verdicts=tuple(bare), is_closed=True)
+
+
+def _kept_verdict(kept: KeptStep) -> Verdict:
+    return Verdict(
+        step_index=kept.step.index,
+        outcome=kept.outcome,
+        stop_reason=RECALLED,
+        answer=kept.answer,
+        confidence=kept.confidence,
+        margin=kept.margin,
+        tally=kept.tally,
+        num_paths=0,
+        tokens_in=0,
+        tokens_out=0,
+        decided_ms=0,
+    )
+
+
+def _agreement(tally: Sequence[TallyRow]) -> float:
+    total = sum(row.weight for row in tally)
+    return min(1.0, tally[0].weight / total) if tally and total > 0.0 else 0.0
 
 
 def _thought(state: ThoughtCarried, *, must_end: bool) -> Thought:

@@ -5,6 +5,7 @@ no id                                ->  the same request under an id of its own
 an id that is not its record's key   ->  the same request under its id
 else                                 ->  PlanMade + the first wave of SampleRequested, by the policy that it names, else the
                                          one that a router's rule gives it, else its experiment's arm, else the default
+a fork                               ->  the same, with the StepDecided of each step that it keeps
 impossible                           ->  dead letter + RequestFailed(invalid)
 unreadable, with a key or an id      ->  dead letter + RequestFailed(invalid)
 given up for any other cause         ->  dead letter + RequestFailed(no_answer)
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from conclave.domain import planning
+from conclave.domain import planning, thinking
 from conclave.domain.quality import QUALITIES
 from conclave.domain.routing import Choice
 from conclave.errors import Rejected
@@ -55,8 +56,10 @@ class Decomposer:
             return [event]
         self._check_time(request_id, arrival)
         plan = self._plan(event, request_id, arrival)
-        contexts = planning.step_contexts(plan, plan.steps)
-        return [plan, *(sample for context in contexts for sample in planning.first_wave(context))]
+        kept = event.fork.kept if event.fork is not None else ()
+        contexts = planning.step_contexts(plan, plan.steps[len(kept) :])
+        recalled = thinking.recalled(plan, kept, arrival.recorded_ms)
+        return [plan, *recalled, *(sample for context in contexts for sample in planning.first_wave(context))]
 
     def give_up(self, event: Event, arrival: Arrival, cause: Cause) -> Sequence[Event]:
         """The failure of the request."""

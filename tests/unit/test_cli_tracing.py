@@ -82,3 +82,32 @@ def test_what_votes_are_worth_is_said_where_enough_right_answers_are_known() -> 
         lines = drawn([step(0, "7")], paths=paths, correlation=[known | changed])
         assert not any("worth" in line for line in lines)
     assert not any("worth" in line for line in drawn([step(0, "7")], paths=paths))
+
+
+def test_a_branch_that_no_answer_leans_on_is_dim_and_why_it_was_left_is_said() -> None:
+    steps = [
+        step(0, "a", mark="start"),
+        step(1, "x", on=(0,), mark="1"),
+        step(2, "b", on=(0,), mark="2", why="line 1.1 has 0.33 of the votes, below 0.5: back to snapshot 0"),
+        step(3, "7", on=(2,), mark="2.1"),
+    ]
+    request = {
+        "question": "q", "answer": "7", "failure": None, "policy": "tree", "strategy": "tree", "answered_by": 3,
+        "answered_at": "now", "num_paths": 9, "tokens_out": 90, "elapsed_ms": 1.0, "ended_by": "budget",
+    }  # fmt: skip
+    found: dict[str, Any] = {
+        "request": [request],
+        "steps": steps,
+        "paths": [],
+        "turns": [],
+        "flips": [],
+        "feedback": [],
+    }
+    console = Console(width=200, force_terminal=True, color_system="standard", highlight=False)
+    with console.capture() as capture:
+        console.print(_tree(found, full=False))
+    lines = capture.get().splitlines()
+    dim = {index: "\x1b[2m" in next(line for line in lines if f"step {index} " in line) for index in range(4)}
+    assert dim == {0: False, 1: True, 2: False, 3: False}
+    assert any("because: line 1.1 has 0.33 of the votes" in line for line in lines)
+    assert any("ended by its budget" in line for line in lines)

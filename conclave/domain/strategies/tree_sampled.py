@@ -35,7 +35,7 @@ def _drawn(tree: Tree, rng: random.Random) -> tuple[Option, str] | None:
     """The option that is followed next, and why; None when all have been."""
     children: dict[int, list[Step]] = {}
     for step in tree.thought.steps[1:]:
-        children.setdefault(step.depends_on[0], []).append(step)
+        children.setdefault(step.depends_on[0] if step.depends_on else 0, []).append(step)
     at, told = 0, []
     while True:
         options = [each for each in tree.open_options if each.snapshot == at]
