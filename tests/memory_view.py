@@ -10,7 +10,7 @@ from typing import Any
 from conclave.domain.recorded import RecordedEvent
 from conclave.store.figures import Bucket, Failure, Minute, PolicyFigures, Position, Stage
 from conclave.store.listing import Filter, Key
-from conclave.store.rows import TABLES, rows_of
+from conclave.store.rows import SHARED_TABLES, TABLES, rows_of
 from conclave.store.trace import RequestLine, Story, Vote
 from conclave.store.view import Page, Pulse, story_of
 
@@ -28,8 +28,10 @@ class MemoryView:
     def __post_init__(self) -> None:
         for table, rows in rows_of(self.events).items():
             for row in rows:
-                named = dict(zip(TABLES[table], row, strict=True)) if table in TABLES else {}
-                key = {name: named.get(name) for name in ("request_id", "step_index", "sample_index", "event_id")}
+                named = dict(zip((TABLES | SHARED_TABLES)[table], row, strict=True))
+                key = {
+                    name: named.get(name) for name in ("request_id", "step_index", "sample_index", "event_id", "digest")
+                }
                 if not any(all(each.get(name) == key[name] for name in key) for each in self.tables[table]):
                     self.tables[table].append(
                         named | {name: json.loads(named[name]) for name in _JSON if name in named}
@@ -96,10 +98,12 @@ class MemoryView:
             payload = self._one("step_payloads", request_id, step_index=index)
             steps.append(step | payload | self._one("verdicts", request_id, step_index=index) | {"tally": tally})
         plan, said = self._one("plans", request_id), self._one("plan_payloads", request_id)
+        policies = [row["policy"] for row in self.tables["policies"] if row["digest"] == plan.get("policy_digest")]
+        was = {"policy_as_it_was": json.loads(policies[0])} if policies else {}
         return {
             "request": [self._one("requests", request_id) | self._one("request_payloads", request_id)],
             "answer": self._of("answer_payloads", request_id),
-            "plan": [plan | said] if plan else [],
+            "plan": [plan | said | was] if plan else [],
             "steps": steps,
             "num_paths": [{"num_paths": len(self._of("paths", request_id))}],
             "paths": [

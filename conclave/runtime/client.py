@@ -1,4 +1,4 @@
-"""A client of the pipeline: publishes, follows and inspects. For the CLI, tests and benchmarks; no service uses it."""
+"""A client of the pipeline: publishes, follows and inspects. For the CLI, tests and benchmarks."""
 
 import time
 import uuid
@@ -82,19 +82,7 @@ class Client:
 
     async def topics(self) -> list[TopicState]:
         """Every topic of the pipeline that the broker has."""
-        reader = LogReader(self.bootstrap_servers)
-        await reader.start()
-        try:
-            async with Admin(self.bootstrap_servers) as admin:
-                committed = {
-                    row.name: await admin.committed(row.name)
-                    for row in flow.SERVICES.values()
-                    if not row.needs_postgres
-                }
-            names = [name for row in flow.TOPICS for name in (row.topic.value, flow.dead_letter_topic(row.topic.value))]
-            return [state for name in names if (state := await _state(reader, name, committed)) is not None]
-        finally:
-            await reader.stop()
+        return await topic_states(self.bootstrap_servers)
 
     async def dead_letters(self, topic: Topic | None = None, limit: int = 1000) -> list[DeadLetter]:
         """The dead letters of one topic, or of all: the latest `limit`, oldest first."""
@@ -115,6 +103,21 @@ class Client:
     async def replay(self, letter: DeadLetter) -> None:
         """Publishes the dead letter to its source topic again, as it was received."""
         await self._producer.publish([dead_letters.replay(letter, uuid.uuid4().hex)])
+
+
+async def topic_states(bootstrap_servers: str) -> list[TopicState]:
+    """Every topic of the pipeline that the broker has. Raises: LostDependency."""
+    reader = LogReader(bootstrap_servers)
+    await reader.start()
+    try:
+        async with Admin(bootstrap_servers) as admin:
+            committed = {
+                row.name: await admin.committed(row.name) for row in flow.SERVICES.values() if not row.needs_postgres
+            }
+        names = [name for row in flow.TOPICS for name in (row.topic.value, flow.dead_letter_topic(row.topic.value))]
+        return [state for name in names if (state := await _state(reader, name, committed)) is not None]
+    finally:
+        await reader.stop()
 
 
 def _output(event: Event, event_id: str | None) -> Output:

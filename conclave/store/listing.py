@@ -36,52 +36,72 @@ class Key:
 
 
 def keys_query(wanted: Filter, before: Key | None) -> tuple[str, dict[str, Any]]:
-    """The keys of a page. It starts from the smallest table that holds what is asked for, all in the order of one index."""
-    conditions: list[str] = []
-    values: dict[str, Any] = {}
+    """The keys of a page, and its values but `limit`: from the table that what is asked for is in, by the order of its key."""
+    of_answers, of_others, values = _of_answers(wanted), _of_others(wanted), _values(wanted)
     joins = ""
-    of_answers = {
-        "k.policy = :policy": ("policy", wanted.policy or None),
-        "k.arm = :arm": ("arm", wanted.arm or None),
-        "k.confidence <= :max_confidence": ("max_confidence", wanted.max_confidence),
-    }
-    for condition, (name, value) in of_answers.items():
-        if value is not None:
-            conditions.append(condition)
-            values[name] = value
-    if wanted.max_agreement is not None:
-        joins += """ JOIN verdicts v ON v.asked_at = k.asked_at AND v.request_id = k.request_id
-                     AND v.step_index = k.answered_by AND v.agreement <= :max_agreement"""
-        values["max_agreement"] = wanted.max_agreement
-    match wanted.outcome:
-        case "open":
-            conditions.append(
-                "NOT EXISTS (SELECT FROM answers a WHERE a.asked_at = k.asked_at AND a.request_id = k.request_id)"
-            )
-        case "failed":
-            conditions.append("k.failure IS NOT NULL")
-        case "":
-            pass
-        case outcome:
-            conditions.append("k.outcome = :outcome")
-            values["outcome"] = outcome
-    is_of_answers = bool(joins or any("k." in each and "EXISTS" not in each for each in conditions))
-    if wanted.has_feedback:
-        conditions.append(
-            "EXISTS (SELECT FROM feedback f WHERE f.asked_at = k.asked_at AND f.request_id = k.request_id)"
+    if wanted.max_agreement is not None and wanted.outcome != _OPEN:
+        joins = (
+            f"JOIN verdicts v ON {_SAME.format('v')} AND v.step_index = k.answered_by AND v.agreement <= :max_agreement"
         )
-    if wanted.text:
-        conditions.append(
-            """EXISTS (SELECT FROM request_payloads p WHERE p.asked_at = k.asked_at AND p.request_id = k.request_id
-                       AND to_tsvector('simple', left(p.question, 4096)) @@ websearch_to_tsquery('simple', :text))"""
-        )
-        values["text"] = wanted.text
+    table = "answers" if of_answers or joins else "request_payloads" if wanted.text else "requests"
+    if wanted.text and table != "request_payloads":
+        joins += f" JOIN request_payloads p ON {_SAME.format('p')} AND {_HAS_WORDS.format('p')}"
+    elif wanted.text:
+        of_others.append(_HAS_WORDS.format("k"))
     if before is not None:
-        conditions.append("k.asked_at <= :before_at AND (k.asked_at, k.request_id) < (:before_at, :before_id)")
+        of_others.append("k.asked_at <= :before_at AND (k.asked_at, k.request_id) < (:before_at, :before_id)")
         values |= {"before_at": before.asked_at, "before_id": UUID(before.request_id)}
-    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    table = "answers" if is_of_answers else "requests"
+    conditions = " AND ".join([*of_answers, *of_others])
     query = f"""
-        SELECT k.asked_at, k.request_id FROM {table} k {joins} {where}
+        SELECT k.asked_at, k.request_id FROM {table} k {joins} {conditions and "WHERE"} {conditions}
         ORDER BY k.asked_at DESC, k.request_id DESC LIMIT :limit"""
     return query, values
+
+
+_SAME = "{0}.asked_at = k.asked_at AND {0}.request_id = k.request_id"
+# As the index of migration 0011 has it.
+_HAS_WORDS = "to_tsvector('simple', left({0}.question, 4096)) @@ websearch_to_tsquery('simple', :text)"
+_OPEN = "open"
+
+
+def _of_answers(wanted: Filter) -> list[str]:
+    """Conditions on the columns of an answer."""
+    if wanted.outcome == _OPEN:
+        return []
+    asked = {
+        "k.policy = :policy": wanted.policy,
+        "k.arm = :arm": wanted.arm,
+        "k.confidence <= :max_confidence": wanted.max_confidence is not None,
+        "k.failure IS NOT NULL": wanted.outcome == "failed",
+        "k.outcome = :outcome": wanted.outcome not in ("", "failed"),
+    }
+    return [condition for condition, is_asked in asked.items() if is_asked]
+
+
+def _of_others(wanted: Filter) -> list[str]:
+    """Conditions on what other tables have of the same request."""
+    found: list[str] = []
+    if wanted.outcome == _OPEN:
+        # A deadline is a day away at most, so nothing older is open.
+        found.append(
+            f"k.asked_at > now() - interval '2 days' AND NOT EXISTS (SELECT FROM answers a WHERE {_SAME.format('a')})"
+        )
+        for name in ("policy", "arm"):
+            if getattr(wanted, name):
+                found.append(f"EXISTS (SELECT FROM plans l WHERE {_SAME.format('l')} AND l.{name} = :{name})")
+    if wanted.has_feedback:
+        found.append(f"EXISTS (SELECT FROM feedback f WHERE {_SAME.format('f')})")
+    return found
+
+
+def _values(wanted: Filter) -> dict[str, Any]:
+    """What stands for the names in the conditions."""
+    values: dict[str, Any] = {
+        name: getattr(wanted, name) for name in ("policy", "arm", "text") if getattr(wanted, name)
+    }
+    if wanted.outcome not in ("", "failed", _OPEN):
+        values["outcome"] = wanted.outcome
+    if wanted.outcome == _OPEN:
+        return values
+    shares = {"max_confidence": wanted.max_confidence, "max_agreement": wanted.max_agreement}
+    return values | {name: share for name, share in shares.items() if share is not None}

@@ -5,6 +5,7 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from conclave.domain.redaction import masker
 from conclave.errors import LostDependency
 from conclave.policies.current import CurrentPolicies
 from conclave.runtime.attempts import Dependencies
+from conclave.runtime.client import topic_states
 from conclave.runtime.kafka import Kafka
 from conclave.runtime.process import Parts, main
 from conclave.runtime.settings import RuntimeSettings, load
@@ -64,8 +66,9 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     )
     access = Access(accounts, host=own.gateway_host)
     table = api_routes(Requests(asking, follower), Chat(asking, follower, lambda: policies.names))
-    door = _mcp_door(access)
-    app = make_app(own, Site(access, reader, asking, door.routes if door else ()), table)
+    door, topics = _mcp_door(access), partial(topic_states, settings.bootstrap_servers)
+    site = Site(access, reader, asking, door.routes if door else (), topics, lambda: policies.names)
+    app = make_app(own, site, table)
     server = WebServer(app, own, drain_s=settings.drain_s)
     try:
         async with door.serving(app) if door else nullcontext(), asyncio.TaskGroup() as tasks:

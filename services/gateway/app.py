@@ -2,7 +2,7 @@
 
 import importlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,8 @@ from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
 from conclave.errors import LostDependency
+from conclave.policies import shipped
+from conclave.runtime.client import TopicState
 from conclave.store.reader import Reader
 from schemas.events import Event
 from services.gateway import openapi
@@ -41,6 +43,8 @@ class Site:
     reader: Reader
     asking: Asking
     others: Sequence[BaseRoute] = ()
+    topics: Callable[[], Awaitable[Sequence[TopicState]]] | None = None  # how the log does
+    policies: Callable[[], Sequence[str]] = lambda: shipped().names
 
 
 def make_app(settings: GatewaySettings, site: Site, table: Sequence[ApiRoute]) -> Starlette:
@@ -77,7 +81,7 @@ def _pages(site: Site) -> list[BaseRoute]:
     async def publish(event: Event) -> None:
         await site.asking.publish_for_page(event)
 
-    pages = Router(package.routes(site.reader, publish))
+    pages = Router(package.routes(site.reader, publish, topics=site.topics, policies=site.policies))
     return [*files, *signing_in(site.access), Mount("/", PagesGuard(pages, site.access))]
 
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from html.parser import HTMLParser
+from typing import Any, cast
 
 import pytest
 from starlette.applications import Starlette
@@ -17,6 +18,7 @@ from schemas import flow
 from schemas.events import Event, FeedbackGiven, PlanMade, ReasoningRequested, RequestFailed
 from schemas.values import RequestFailure, Step
 from services.gateway.pages import routes_over
+from services.gateway.pages.figures import Figures
 from services.gateway.pages.rendering import changes
 from tests.memory_view import MemoryFigures, MemoryView
 from tests.played import played
@@ -44,7 +46,7 @@ async def topics() -> list[TopicState]:
 
 def client(view: MemoryView, log: Log | None) -> TestClient:
     return TestClient(
-        Starlette(routes=routes_over(view, MemoryFigures(view), log.publish if log else None, topics)),
+        Starlette(routes=routes_over(view, MemoryFigures(view), log.publish if log else None, topics=topics)),
         follow_redirects=False,
     )
 
@@ -339,11 +341,35 @@ def test_a_comparison_leaves_nothing_out(left: str, right: str) -> None:
     assert any(differs for differs, _ in [*here, *there]) is (left != right)
 
 
-def test_the_system_page_says_how_the_log_does_where_it_is_told(pages: TestClient) -> None:
-    html = pages.get("/system").text
-    assert "2 dead letters" in html
-    assert "voter" in html
-    assert_is_sound(html)
+class NoFigures:
+    """Figures of a record that nothing is in yet."""
+
+    def __getattr__(self, name: str) -> Callable[[], Awaitable[tuple[Any, ...]]]:
+        return self._nothing
+
+    async def _nothing(self) -> tuple[Any, ...]:
+        return ()
+
+
+def test_pages_over_an_empty_record_are_there_and_say_so() -> None:
+    app = Starlette(routes=routes_over(MemoryView([]), cast(Figures, NoFigures()), Log().publish))
+    with TestClient(app) as pages:
+        for path in ("/", "/requests", "/live", "/compare", "/quality", "/experiments", "/system", "/system/log"):
+            answer = pages.get(path)
+            assert answer.status_code == 200, path
+            assert_is_sound(answer.text)
+
+
+def test_how_the_log_does_is_told_beside_the_page_and_on_one_of_its_own(pages: TestClient) -> None:
+    assert 'hx-get="/system/log"' in pages.get("/system").text
+    own = pages.get("/system/log").text
+    assert_is_sound(own)
+    part = pages.get("/system/log", headers={"HX-Request": "true"}).text
+    assert_is_sound(part)
+    assert "<html" not in part
+    for html in (own, part):
+        assert "2 dead letters" in html
+        assert "voter" in html
 
 
 def test_pages_live_under_another_root_when_they_are_mounted_there(view: MemoryView) -> None:

@@ -3,8 +3,11 @@
 What a visitor does here (ask, say what an answer was worth) is an event like anyone's, handed to `publish`.
 """
 
+from collections.abc import Sequence
+
 from starlette.routing import BaseRoute
 
+from conclave.policies import shipped
 from conclave.store.figures import RecordFigures
 from conclave.store.reader import Reader
 from conclave.store.view import RecordView
@@ -13,20 +16,31 @@ from services.gateway.pages.compare import ComparePages
 from services.gateway.pages.figures import FigurePages, Figures, Topics
 from services.gateway.pages.live import LivePages
 from services.gateway.pages.requests import RequestPages
-from services.gateway.pages.view import Publish, View
+from services.gateway.pages.view import Policies, Publish, View
 
 
-def routes(reader: Reader, publish: Publish | None = None, topics: Topics | None = None) -> list[BaseRoute]:
+def _shipped() -> Sequence[str]:
+    return shipped().names
+
+
+def routes(
+    reader: Reader, publish: Publish | None = None, *, topics: Topics | None = None, policies: Policies = _shipped
+) -> list[BaseRoute]:
     """All pages over the record. Without `publish` they only show; without `topics` they can't say how the log does."""
-    return routes_over(RecordView(reader), RecordFigures(reader), publish, topics)
+    return routes_over(RecordView(reader), RecordFigures(reader), publish, topics=topics, policies=policies)
 
 
 def routes_over(
-    view: View, figures: Figures, publish: Publish | None = None, topics: Topics | None = None
+    view: View,
+    figures: Figures,
+    publish: Publish | None = None,
+    *,
+    topics: Topics | None = None,
+    policies: Policies = _shipped,
 ) -> list[BaseRoute]:
     """The same over anything that is read as the record is."""
     return [
-        *AskPages(view, publish).routes,
+        *AskPages(view, publish, policies).routes,
         *LivePages(view).routes,
         *RequestPages(view, publish).routes,
         *ComparePages(view).routes,

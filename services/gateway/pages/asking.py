@@ -9,13 +9,12 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from conclave.errors import LostDependency
-from conclave.policies import shipped
 from conclave.store.listing import Filter
 from schemas.events import FeedbackGiven, ReasoningRequested
 from schemas.ids import is_request_id, new_request_id
 from schemas.values import MAX_QUESTION_CHARS, is_blank
 from services.gateway.pages.rendering import render
-from services.gateway.pages.view import Publish, View
+from services.gateway.pages.view import Policies, Publish, View
 
 _SOURCE = "page"
 _NUM_LATEST = 8
@@ -32,26 +31,27 @@ class Question:
     note: str
 
 
-# Such as the model that ships can answer.
+# Such as the model that ships can answer, most of the time.
 QUESTIONS = (
     Question(
         "Quickly agreed",
         "Tom has 347 apples. Tom buys 85 more. Then Tom gives 120 to Ann. How many apples does Tom have now?",
         "default",
-        "Paths are sampled until the leader is 95 % sure to stay ahead: for easy ones a handful will do.",
+        "Paths are sampled until the leader is 95 % sure to stay ahead: for an easy question a handful will do.",
     ),
     Question(
         "Split into parts",
-        "Ann has 3 bags with 14 pens each. Ben has 25 more than that. Kim has 2 times as many as Ben. How many pens is that?",
+        "Ron owns 600 cups. The next one has 3 fewer. Lea has 25 fewer than that. Jan has 28 more than that. Tom has 2 times as"
+        " many as that. How many cups is that?",
         "least-to-most",
         "The question is split, and each part is put to a vote of its own: see the plan grow.",
     ),
     Question(
-        "Criticised",
-        "Ron owns 600 cups. The next one has 3 fewer. Lea has 25 fewer than that. Jan has 28 more than that. Tom has 2 times as"
-        " many as that. How many cups is that?",
-        "criticised",
-        "Each path is criticised and, where a step is wrong, tried again before it votes.",
+        "Contested",
+        "Zoe owns 29 books. Amy owns 5 times that. Ida owns 19 fewer than that. Ida owns 125 keys. The next one has 4 times as"
+        " many. Max owns 368 fewer than that. Kim owns 119 fewer than that. How much more is the first than the second?",
+        "default",
+        "A long one, on which paths disagree: the vote goes on until it is clear, or until 16 have spoken.",
     ),
 )  # fmt: skip
 
@@ -59,8 +59,8 @@ QUESTIONS = (
 class AskPages:
     """`/`, and the two forms that publish."""
 
-    def __init__(self, view: View, publish: Publish | None) -> None:
-        self._view, self._publish = view, publish
+    def __init__(self, view: View, publish: Publish | None, policies: Policies) -> None:
+        self._view, self._publish, self._policies = view, publish, policies
         self.routes: list[BaseRoute] = [
             Route("/", self.first),
             Route("/ask", self.ask, methods=["POST"]),
@@ -112,7 +112,7 @@ class AskPages:
         page = await self._view.requests(Filter(), limit=_NUM_LATEST)
         values = {
             "questions": QUESTIONS,
-            "policies": shipped().names,
+            "policies": self._policies(),
             "lines": page.lines,
             "wrong": wrong,
             "asked": asked,

@@ -1,6 +1,8 @@
 """Quality, experiments and system: what the record's figures say of policies, confidence, and the services themselves."""
 
+import asyncio
 import math
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from services.gateway.pages.rendering import render
 from services.gateway.pages.view import View
 
 Topics = Callable[[], Awaitable[Sequence[TopicState]]]  # conclave.runtime.client.Client.topics
+_ASK_AGAIN_S, _PATIENCE_S = 5.0, 10.0
 _Z = 1.96  # of a normal interval that holds 95 %
 
 
@@ -81,10 +84,14 @@ class FigurePages:
 
     def __init__(self, figures: Figures, view: View, topics: Topics | None) -> None:
         self._figures, self._view, self._topics = figures, view, topics
+        self._asking = asyncio.Lock()
+        self._said: tuple[Sequence[TopicState], str] = ((), "Nobody here can ask the log.")
+        self._said_at = float("-inf")
         self.routes: list[BaseRoute] = [
             Route("/quality", self.quality),
             Route("/experiments", self.experiments),
             Route("/system", self.system),
+            Route("/system/log", self.log),
         ]
 
     async def quality(self, request: Request) -> Response:
@@ -105,12 +112,7 @@ class FigurePages:
         return render(request, "experiments.html", groups=arms_of(await self._figures.policies()))
 
     async def system(self, request: Request) -> Response:
-        """Throughput, latency, failures, and how far services are behind."""
-        topics: Sequence[TopicState] | None = None
-        try:
-            topics = None if self._topics is None else await self._topics()
-        except LostDependency:
-            topics = None
+        """Throughput, latency and failures. How the log does takes longer to find out: that part comes when it is there."""
         return render(
             request,
             "system.html",
@@ -118,8 +120,26 @@ class FigurePages:
             stages=await self._figures.stages(),
             failures=await self._figures.failures(),
             positions=_by_topic(await self._figures.positions()),
-            topics=topics,
+            knows_topics=self._topics is not None,
         )
+
+    async def log(self, request: Request) -> Response:
+        """How many records each topic has, and how far each service is behind: a part of the page, or one of its own."""
+        topics, wrong = await self._asked()
+        template = "log_body.html" if request.headers.get("hx-request") == "true" else "log.html"
+        return render(request, template, topics=topics, wrong=wrong)
+
+    async def _asked(self) -> tuple[Sequence[TopicState], str]:
+        """What the broker said within the last seconds, so that many who look cost it no more than one."""
+        async with self._asking:
+            if self._topics is not None and time.monotonic() - self._said_at > _ASK_AGAIN_S:
+                try:
+                    async with asyncio.timeout(_PATIENCE_S):
+                        self._said = await self._topics(), ""
+                except (LostDependency, TimeoutError):
+                    self._said = (), "Kafka is away."
+                self._said_at = time.monotonic()
+            return self._said
 
 
 def most_tokens(policies: Sequence[PolicyFigures]) -> float:

@@ -9,6 +9,7 @@ from conclave.store.view import Page, Pulse
 from schemas.events import Event
 
 Publish = Callable[[Event], Awaitable[None]]  # returns once the event is in the log. Raises: LostDependency
+Policies = Callable[[], Sequence[str]]  # the names that a request may ask for now
 
 
 class View(Protocol):
