@@ -72,6 +72,8 @@ def launch(ballots: Sequence[Ballot], launched: int, ask: Ask) -> int:
 
     And never more than can be paid for: what is under way may cost all that it may.
     """
+    if SCHEDULES[ask.schedule].is_patient and launched > len(ballots):
+        return 0
     first = in_order(ballots)
     loads = [each.load for each in ballots if each.load is not None][-_RECENT:]
     standing = Standing(

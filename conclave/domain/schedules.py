@@ -35,15 +35,16 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A row of `SCHEDULES`: how many samples to launch now."""
+    """A row of `SCHEDULES`: how many samples to launch now. A patient one launches none while any runs, and is not asked then."""
 
     num_more: Callable[[Standing, Ask], int]
     params: Params = field(default_factory=dict)
+    is_patient: bool = False
 
 
 def waves(standing: Standing, ask: Ask) -> int:
     """The deficit once all that was launched has reported: the fewest samples, and the fewest events."""
-    return 0 if standing.running else standing.needed
+    return standing.needed
 
 
 def as_needed(standing: Standing, ask: Ask) -> int:
@@ -73,7 +74,7 @@ def auto(standing: Standing, ask: Ask) -> int:
 
 
 SCHEDULES: dict[str, Schedule] = {
-    "waves": Schedule(waves),
+    "waves": Schedule(waves, is_patient=True),
     "as_needed": Schedule(as_needed),
     "in_flight": Schedule(in_flight, _IN_FLIGHT),
     "at_once": Schedule(at_once),
@@ -83,6 +84,9 @@ SCHEDULES: dict[str, Schedule] = {
 
 def num_to_launch(standing: Standing, ask: Ask) -> int:
     """How many samples to launch now, within what the ask allows; with none running, at least those that are needed."""
+    schedule = SCHEDULES[ask.schedule]
+    if schedule.is_patient and standing.running:
+        return 0
     num_left = max(0, standing.most - standing.launched)
     least = 0 if standing.running else standing.needed
-    return min(max(SCHEDULES[ask.schedule].num_more(standing, ask), least, 0), num_left)
+    return min(max(schedule.num_more(standing, ask), least, 0), num_left)

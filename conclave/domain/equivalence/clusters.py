@@ -54,9 +54,11 @@ def _joined(
         if value := getattr(reading, field):
             known.setdefault(of(reading), set()).add(value)
     only = {kind: next(iter(values)) for kind, values in known.items() if len(values) == 1}
+    if not only:
+        return readings
     joined = []
     for reading in readings:
-        if only and reading.value and not getattr(reading, field) and (kind := of(reading)) in only:
+        if reading.value and not getattr(reading, field) and (kind := of(reading)) in only:
             given: dict[str, Any] = {field: only[kind]}
             reading = replace(reading, **given)
         joined.append(reading)

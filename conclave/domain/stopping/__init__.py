@@ -69,7 +69,8 @@ def shortest_stop(
     """
     length = 0
     while length <= len(answers):
-        needed, reason = _needed(equivalence(answers[:length]), ask, None if weights is None else weights[:length])
+        labels = equivalence(answers[:length]) if length else ()
+        needed, reason = _needed(labels, ask, None if weights is None else weights[:length])
         if needed == 0:
             return Stop(length, reason)
         length += needed

@@ -35,9 +35,9 @@ def top_two(labels: Labels) -> tuple[int, int]:
 
 def fewest(is_enough: Callable[[int], bool], least: int = 0) -> int:
     """The smallest number from `least` on that is enough, `MAX_SAMPLES` when none below it is. More than enough is enough."""
-    low, high = least, MAX_SAMPLES
-    if low < high and is_enough(low):
-        return low
+    low, high, stride = least, min(least, MAX_SAMPLES), 1
+    while high < MAX_SAMPLES and not is_enough(high):
+        low, high, stride = high + 1, min(high + stride, MAX_SAMPLES), 2 * stride
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if is_enough(middle) else (middle + 1, high)
