@@ -5,7 +5,7 @@ there, most likely a typing mistake; all others come from Conclave's services, w
 that a newer service may add one.
 """
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
@@ -15,12 +15,14 @@ from schemas.values import (
     MAX_CHUNK_CHARS,
     MAX_CHUNKS,
     MAX_SAMPLES,
+    MAX_SCHEMA_CHARS,
     MAX_STEPS,
     MAX_TURNS,
     Ballot,
     Count,
     Digest,
     DurationMs,
+    FieldVerdict,
     FinishReason,
     Fork,
     IdempotencyKey,
@@ -85,6 +87,10 @@ class ReasoningRequested(Event, frozen=True, kw_only=True, forbid_unknown_fields
         Name | None,
         Meta(description="economy, standard or strict: when a vote has enough paths; default: as the policy has it"),
     ] = None
+    answer_schema: Annotated[
+        dict[str, Any] | None,
+        Meta(description="JSON Schema of an object: the answer is one that fits it, voted on property by property"),
+    ] = None
     max_tokens: Annotated[
         TokenLimit | None,
         Meta(description="generated at most, over all paths that are counted; besides the budget of the policy"),
@@ -120,6 +126,7 @@ class PlanMade(Event, frozen=True, kw_only=True):
         None  # when the seconds of the policy's budget are used up, where that is before the deadline
     )
     quality: Name | None = None  # the class by whose rule they end
+    answer_schema: Annotated[str, Meta(max_length=MAX_SCHEMA_CHARS)] = ""  # that the answer has to fit, as accepted
     max_tokens: TokenLimit | None = None  # the request's own limit for all paths that are counted
     max_turn_tokens: TokenLimit | None = None  # its own for a turn of a path
     reasons: Annotated[dict[Label, Label], Meta(max_length=16)] = {}  # what spoke for this policy
@@ -303,6 +310,7 @@ class StepDecided(Event, frozen=True, kw_only=True):
     arm: Name
     policy: Name
     decided_ms: TimestampMs
+    fields: Annotated[tuple[FieldVerdict, ...], Meta(max_length=64)] = ()  # of a structured answer
 
 
 class ThoughtCarried(Event, frozen=True, kw_only=True):
@@ -358,6 +366,9 @@ class AnswerReached(Event, frozen=True, kw_only=True):
     tokens_out: Count
     elapsed_ms: DurationMs  # since the request was asked
     ended_by: Name = "decided"  # see EndReason
+    fields: Annotated[
+        tuple[FieldVerdict, ...], Meta(max_length=64)
+    ] = ()  # of a structured answer, without their tallies
 
 
 class RequestFailed(Event, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ MAX_SAMPLES = 256
 MAX_TURNS = 64
 MAX_STEPS = 64
 MAX_ASKS = 16
+MAX_SCHEMA_CHARS = 8_192
 
 # PostgreSQL stores no NUL in text, and a NUL in a question is never meant.
 NO_NUL_PATTERN = r"^[^\u0000]*$"
@@ -162,6 +163,8 @@ class Ask(Struct, frozen=True, kw_only=True):
     # What a confidence of 0, … 1 turned out to be worth, at even distances; () leaves it as it is.
     calibration: Annotated[tuple[Probability, ...], Meta(max_length=101)] = ()
     params: Params = {}  # of its rules: window, lead, stop_confidence, …
+    # The JSON Schema that answers have to fit, as accepted at the door; "": they are short answers.
+    answer_schema: Annotated[str, Meta(max_length=MAX_SCHEMA_CHARS)] = ""
     allowance: Allowance | None = None  # of each of its steps; a plan's budget may leave less
 
     def __post_init__(self) -> None:
@@ -314,6 +317,17 @@ class TallyRow(Struct, frozen=True, kw_only=True):
     weight: Annotated[float, Meta(ge=0.0)]
 
 
+class FieldVerdict(Struct, frozen=True, kw_only=True):
+    """What the vote on one field of a structured answer came to. `tally` has values as JSON, the heaviest first."""
+
+    name: Label
+    outcome: Outcome  # no_answer: no value has the share of weight that counts as a consensus
+    confidence: Probability
+    agreement: Probability
+    margin: Probability
+    tally: Annotated[tuple[TallyRow, ...], Meta(max_length=8)] = ()
+
+
 class Verdict(Struct, frozen=True, kw_only=True):
     """What a step came to, as a strategy sees it: a StepDecided without its ballots, and with the heaviest answers only."""
 
@@ -328,6 +342,9 @@ class Verdict(Struct, frozen=True, kw_only=True):
     tokens_in: Count
     tokens_out: Count
     decided_ms: TimestampMs
+    fields: Annotated[
+        tuple[FieldVerdict, ...], Meta(max_length=64)
+    ] = ()  # of a structured answer, without their tallies
 
 
 class KeptStep(Struct, frozen=True, kw_only=True):

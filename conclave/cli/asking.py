@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
+from typing import IO, Any
 
 import click
 import msgspec
@@ -17,6 +18,8 @@ from conclave.cli.output import console, in_one_line, printable
 from conclave.cli.progress import Progress, StepProgress, tally_text
 from conclave.cli.readiness import showing_trouble
 from conclave.domain.quality import QUALITIES
+from conclave.domain.structured.answer_schema import accepted
+from conclave.errors import Rejected
 from conclave.runtime.client import Client
 from schemas.events import AnswerReached, ReasoningRequested, RequestFailed
 from schemas.flow import Topic
@@ -39,6 +42,7 @@ _GRACE_S = 30.0  # beyond the deadline: the services tell of a missed one a litt
     help="When a vote has enough paths.  [default: as the policy has it]",
 )
 @click.option("--max-samples", type=click.IntRange(1, 256), help="Paths per step at most.")
+@click.option("--schema", type=click.File("rb"), help="JSON Schema of an object that the answer has to fit.")
 @click.option(
     "--deadline",
     "deadline_s",
@@ -49,10 +53,23 @@ _GRACE_S = 30.0  # beyond the deadline: the services tell of a missed one a litt
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the event that ended the request, as JSON.")
 def ask(
-    question: str, policy: str | None, quality: str | None, max_samples: int | None, deadline_s: float, as_json: bool
+    question: str,
+    policy: str | None,
+    quality: str | None,
+    max_samples: int | None,
+    schema: IO[bytes] | None,
+    deadline_s: float,
+    as_json: bool,
 ) -> int:
     """Ask a QUESTION and watch it being answered. Exit status 0: answered, 1: not, 2: a question that can't be asked."""
-    fields = {"policy": policy, "quality": quality, "max_samples": max_samples, "deadline_s": deadline_s}
+    fields: dict[str, object] = {
+        "policy": policy,
+        "quality": quality,
+        "max_samples": max_samples,
+        "deadline_s": deadline_s,
+    }
+    if schema is not None:
+        fields["answer_schema"] = _schema(schema)
     request = _request(question, fields)
     shown = console()
     progress = asyncio.run(_ask(bootstrap_servers(), request, live_on=None if as_json else shown))
@@ -67,6 +84,16 @@ def ask(
     else:
         _print(shown, result, progress.models)
     return 0 if isinstance(result, AnswerReached) else 1
+
+
+def _schema(file: IO[bytes]) -> object:
+    """The JSON Schema in a file. Raises: click.UsageError for one that can't be taken."""
+    try:
+        document = msgspec.json.decode(file.read(), type=dict[str, Any])
+        accepted(document)
+    except (msgspec.MsgspecError, Rejected) as error:
+        raise click.UsageError(f"{file.name}: {error}") from None
+    return document
 
 
 def _request(question: str, fields: Mapping[str, object]) -> ReasoningRequested:
@@ -141,6 +168,9 @@ def _print(where: Console, result: AnswerReached | RequestFailed, models: Collec
         where.print(Text(printable(result.answer), style="bold"))
         where.print(Text(f"confidence {result.confidence:.3f}, margin {result.margin:.2f}{tie}{cut}"))
         where.print(Text(f"votes      {votes}"))
+        for each in result.fields:
+            of = f"{each.name}: confidence {each.confidence:.3f}, {each.agreement:.0%} of the votes"
+            where.print(Text(f"field      {printable(of)}"))
     tokens = f"{result.tokens_in} + {result.tokens_out} tokens"
     policy = f", policy {result.policy}" if isinstance(result, AnswerReached) else ""
     where.print(Text(f"cost       {result.num_paths} paths, {tokens}, {result.elapsed_ms:.0f} ms{policy}"))

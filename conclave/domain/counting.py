@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -10,10 +11,13 @@ from conclave.domain.confidence import CONFIDENCES, calibrated
 from conclave.domain.equivalence import EQUIVALENCES
 from conclave.domain.params import Params
 from conclave.domain.schedules import SCHEDULES, Standing, num_to_launch
-from conclave.domain.stopping import STOPPING_RULES, Stop, bound, next_wave, shortest_stop
+from conclave.domain.stopping import STOPPING_RULES, Labels, Stop, bound, needed_of_all, shortest_stop_of_all
+from conclave.domain.structured import vote as structured
+from conclave.domain.structured.answer_schema import is_usable
+from conclave.domain.structured.fields import labels_by_field
 from conclave.domain.voting import VOTING_RULES, Result
 from conclave.domain.weighing import WEIGHINGS, weight
-from schemas.values import Ask, Ballot, Outcome, StopReason
+from schemas.values import Ask, Ballot, FieldVerdict, Outcome, StopReason
 
 _RECENT = 8  # paths by whose words an engine's load is judged
 
@@ -25,6 +29,7 @@ class Counted:
     result: Result
     confidence: float
     ballots: tuple[Ballot, ...]
+    fields: tuple[FieldVerdict, ...] = ()  # of structured answers
 
 
 def unknown_rule(ask: Ask) -> str | None:
@@ -37,7 +42,8 @@ def unknown_rule(ask: Ask) -> str | None:
         ("weighing", ask.weighing, WEIGHINGS),
         ("confidence", ask.confidence, CONFIDENCES),
     )
-    return next((f"{kind} {name!r}" for kind, name, table in named if name not in table), None)
+    unknown = (f"{kind} {name!r}" for kind, name, table in named if name not in table)
+    return next(unknown, None if is_usable(ask.answer_schema) else "answer_schema")
 
 
 def params_of(ask: Ask) -> Params:
@@ -54,12 +60,13 @@ def params_of(ask: Ask) -> Params:
 
 def stop(ballots: Sequence[Ballot], ask: Ask) -> Stop | None:
     """Where sampling ends, with the fewest ballots in launch order that end it; None when these do not."""
-    return shortest_stop(_answers(ballots), ask, EQUIVALENCES[ask.equivalence], _weights(ballots, ask))
+    return shortest_stop_of_all(_answers(ballots), ask, partial(_votes, ask=ask), _weights(ballots, ask))
 
 
 def deficit(ballots: Sequence[Ballot], ask: Ask) -> int:
     """How many samples it takes at least beyond `ballots`; 0 when sampling has ended or no more are allowed."""
-    return next_wave(EQUIVALENCES[ask.equivalence](_answers(ballots)), ask, _weights(ballots, ask))
+    needed, _ = needed_of_all(_votes(_answers(ballots), ask=ask), ask, _weights(ballots, ask))
+    return max(0, min(needed, ask.max_samples - len(ballots)))
 
 
 def is_out_of_budget(ballots: Sequence[Ballot], ask: Ask) -> bool:
@@ -101,6 +108,8 @@ def count(ballots: Sequence[Ballot], ask: Ask, *, reason: StopReason) -> Counted
     num_deciding = STOPPING_RULES[ask.stopping].num_deciding
     first = len(ballots) - num_deciding(ask) if num_deciding and reason is StopReason.CONFIDENT else 0
     weighed = [replace(each, weight=weight(each, ask) if at >= first else 0.0) for at, each in enumerate(ballots)]
+    if ask.answer_schema:
+        return _count_fields(weighed, ask)
     labels = EQUIVALENCES[ask.equivalence](_answers(weighed))
     result = VOTING_RULES[ask.voting].decide(weighed, labels, ask)
     counted = tuple(replace(each, tally_row=row) for each, row in zip(weighed, result.rows, strict=True))
@@ -113,6 +122,21 @@ def count(ballots: Sequence[Ballot], ask: Ask, *, reason: StopReason) -> Counted
 def uncounted(ballots: Sequence[Ballot]) -> Counted:
     """The vote that comes to no answer: nobody here knows the rules by which its ballots would count."""
     return Counted(Result(Outcome.NO_ANSWER, None, 0.0, 0.0, 0.0, (), (None,) * len(ballots)), 0.0, tuple(ballots))
+
+
+def _count_fields(weighed: Sequence[Ballot], ask: Ask) -> Counted:
+    """The vote on structured answers; as sure as its least sure field."""
+    result, fields = structured.decided(weighed, ask)
+    counted = tuple(replace(each, tally_row=row) for each, row in zip(weighed, result.rows, strict=True))
+    sure = 0.0 if result.outcome is Outcome.NO_ANSWER else min(each.confidence for each in fields)
+    return Counted(result, sure, counted, fields)
+
+
+def _votes(answers: Sequence[str], *, ask: Ask) -> Sequence[Labels]:
+    """The labels of the answers, of each vote that is taken on them: one, or one for each field of a structured answer."""
+    if ask.answer_schema:
+        return tuple(labels_by_field(answers, ask).values())
+    return (EQUIVALENCES[ask.equivalence](answers) if answers else (),)
 
 
 def _weights(ballots: Sequence[Ballot], ask: Ask) -> list[float]:

@@ -7,6 +7,8 @@ from msgspec.structs import replace
 
 from conclave.domain import budget, complexity, counting, thinking
 from conclave.domain.quality import of_quality
+from conclave.domain.structured import answer_schema
+from conclave.domain.structured.asking import of_schema
 from schemas.events import PlanMade, ReasoningRequested, SampleRequested
 from schemas.values import Allowance, Ask, Policy, Step, StepContext, Verdict
 
@@ -22,7 +24,8 @@ def plan(
     *,
     reasons: Mapping[str, str] = MappingProxyType({}),
 ) -> PlanMade:
-    """The plan for a request: the steps that the policy's strategy asks first. Raises: Rejected when there are none."""
+    """The plan for a request: the steps that the policy's strategy asks first. Raises: Rejected when there are none, and for a
+    schema of its answer that can't be taken."""
     fitted, effort = complexity.fitted(policy, request.question)
     seconds = fitted.budget.max_seconds
     kept = request.fork.kept if request.fork is not None else ()
@@ -38,6 +41,7 @@ def plan(
         spent_ms=None if seconds is None or seconds >= request.deadline_s else asked_ms + round(seconds * 1000),
         max_samples=request.max_samples,
         quality=request.quality,
+        answer_schema="" if request.answer_schema is None else answer_schema.accepted(request.answer_schema),
         reasons={**reasons, **effort, **forked},
         max_tokens=request.max_tokens,
         max_turn_tokens=request.max_turn_tokens,
@@ -57,6 +61,7 @@ def step_context(plan: PlanMade, step: Step) -> StepContext:
 
 def _step_context(plan: PlanMade, step: Step, left: Allowance, num_steps: int) -> StepContext:
     ask = of_quality(_limited(plan.policy.asks[step.ask], plan), plan.quality)
+    ask = of_schema(ask, plan.answer_schema)
     return StepContext(
         request_id=plan.request_id,
         step=step,

@@ -100,7 +100,7 @@ def verdict_of(decided: StepDecided) -> Verdict:
     """A verdict as it is carried: without ballots, its words within bounds."""
     ballots = decided.ballots
     is_late = decided.answer is None and any(ballot.failure is PathFailure.DEADLINE for ballot in ballots)
-    return Verdict(
+    verdict = Verdict(
         step_index=decided.step_index,
         outcome=decided.outcome,
         stop_reason=StopReason.DEADLINE if is_late else decided.stop_reason,
@@ -112,7 +112,9 @@ def verdict_of(decided: StepDecided) -> Verdict:
         tokens_in=min(sum(ballot.tokens_in for ballot in ballots), _MAX_COUNT),
         tokens_out=min(sum(ballot.tokens_out for ballot in ballots), _MAX_COUNT),
         decided_ms=decided.decided_ms,
+        fields=tuple(replace(each, tally=()) for each in decided.fields),
     )
+    return verdict if bounds.size(verdict) <= bounds.MAX_VERDICT_BYTES else replace(verdict, fields=())
 
 
 def precedence(verdict: Verdict | StepDecided) -> tuple[int, bytes]:

@@ -12,7 +12,7 @@ from conclave.domain.params import Param, Params, number
 from schemas.values import Ask, Ballot, Outcome, TallyRow
 
 _MAX_WEIGHT = 1e6  # so that a forged weight overflows no sum
-_QUORUM: Params = {"quorum": Param(0.5, 0.0, 1.0)}
+QUORUM: Params = {"quorum": Param(0.5, 0.0, 1.0)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def tally_of(ballots: Sequence[Ballot], labels: Sequence[str]) -> tuple[tuple[Ta
 def quorum(ballots: Sequence[Ballot], labels: Sequence[str], ask: Ask) -> Result:
     """The answer of `majority` if it has a share of `quorum` of all weight; else none, with the tally of who said what."""
     result = majority(ballots, labels, ask)
-    if result.agreement >= number(ask.params, _QUORUM, "quorum"):
+    if result.agreement >= number(ask.params, QUORUM, "quorum"):
         return result
     return replace(result, outcome=Outcome.NO_ANSWER, answer=None)
 
@@ -81,5 +81,5 @@ class VotingRule:
 
 VOTING_RULES: dict[str, VotingRule] = {
     "majority": VotingRule(majority),
-    "quorum": VotingRule(quorum, _QUORUM),
+    "quorum": VotingRule(quorum, QUORUM),
 }

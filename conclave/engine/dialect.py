@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
 from conclave.engine.protocol import DecodeRequest
 from conclave.engine.server_errors import ServerError
 from conclave.prompts import Message
@@ -24,6 +26,7 @@ class Dialect:
     top_p: bool = True
     system_role: bool = True
     max_stops: int | None = None
+    answer_format: str | None = "json_schema"  # then json_object, then none
     length_name: str | None = "max_tokens"  # then max_completion_tokens, then none
     max_length: int | None = None
 
@@ -39,12 +42,20 @@ class Dialect:
             "temperature": (self.temperature, request.temperature),
             "top_p": (self.top_p, request.top_p),
             "stop": (bool(stops), list(stops)),
+            "response_format": (bool(request.json_schema and self.answer_format), self._response_format(request)),
         }
         arguments = {name: value for name, (is_said, value) in optional.items() if is_said}
         if self.length_name is not None:
             arguments[self.length_name] = length
         chat = [{"role": message.role, "content": message.content} for message in messages]
         return {"model": model, "messages": chat, **arguments}
+
+    def _response_format(self, request: DecodeRequest) -> dict[str, Any]:
+        """How the answer is to be written."""
+        if not request.json_schema or self.answer_format != "json_schema":
+            return {"type": self.answer_format}
+        schema = msgspec.json.decode(request.json_schema)
+        return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
 
     def untold_stops(self, request: DecodeRequest) -> tuple[str, ...]:
         """The stop strings that the server was not told of."""
@@ -93,6 +104,11 @@ def _fewer_stops(dialect: Dialect, error: ServerError) -> Dialect:
     return replace(dialect, max_stops=most if dialect.max_stops is None or most < dialect.max_stops else 0)
 
 
+def _other_format(dialect: Dialect, error: ServerError) -> Dialect:
+    following = {"json_schema": "json_object", "json_object": None, None: None}
+    return replace(dialect, answer_format=following[dialect.answer_format])
+
+
 _LONGEST = (
     re.compile(r"at most (\d+) (?:completion|output|new) tokens", re.IGNORECASE),
     re.compile(
@@ -115,6 +131,7 @@ def _row(says: str, adapt: Callable[[Dialect, ServerError], Dialect]) -> _Row:
 
 
 _ROWS: tuple[_Row, ...] = (
+    _row(r"response_format|json_schema|json_object|structured.?outputs?|guided", _other_format),
     _row(r"\b(top_)?log_?probs?\b|log probabilit", lambda dialect, _: replace(dialect, logprobs=False)),
     _row(r"stream_options|include_usage", lambda dialect, _: replace(dialect, stream_options=False)),
     _row(r"max_(completion_|new_)?tokens", _longest),

@@ -22,6 +22,7 @@ class DecodeRequest:
     temperature: float = 0.8
     top_p: float = 1.0
     max_tokens: int = 256
+    json_schema: str = ""  # that what is said has to fit, as far as the engine can see to it; "": none
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,12 +29,12 @@ from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.inputs import TokensPrompt
 from vllm.outputs import RequestOutput
-from vllm.sampling_params import RequestOutputKind
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
 
-from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad, EngineLost, PromptTooLong
+from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad, EngineLost, PromptTooLong, RequestRefused
 from conclave.engine.trouble import Listener, Trouble, TroubleKind, ignore
 from conclave.prompts import Message
 from schemas.values import FinishReason
@@ -122,7 +122,8 @@ class VllmEngine:
         await self._shut_down()
 
     async def decode(self, request: DecodeRequest) -> Decoded:
-        """One path, once the engine runs. Raises: PromptTooLong; EngineLost when the engine died over it."""
+        """One path, once the engine runs. Raises: PromptTooLong; RequestRefused for a JSON Schema that it can't hold an
+        answer to; EngineLost when the engine died over it."""
         llm = await self._alive()
         tokens = self._tokens(request.messages)
         if len(tokens) >= self._limit:
@@ -132,6 +133,7 @@ class VllmEngine:
             top_p=request.top_p,
             max_tokens=min(request.max_tokens, self._limit - len(tokens)),
             stop=list(request.stop) or None,
+            structured_outputs=StructuredOutputsParams(json=request.json_schema) if request.json_schema else None,
             logprobs=0,  # of the sampled tokens; no per-request seed: with logprobs it can kill the CPU engine
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
@@ -144,6 +146,10 @@ class VllmEngine:
         except EngineDeadError as error:
             self._restart()
             raise EngineLost("the engine core died") from error
+        except ValueError as error:
+            if not request.json_schema:
+                raise
+            raise RequestRefused(f"it can't hold an answer to this JSON Schema: {error}"[:1000]) from error
         if output is None or not output.outputs:
             raise EngineLost("the engine ended a request without output")
         if output.outputs[0].finish_reason == "error":

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import structlog
 
+from conclave import prompts
 from conclave.errors import Misconfigured, WrongSetting
 from conclave.policies import PolicySet, Problem, load
-from conclave.prompts import PromptSet
+from conclave.prompts import PromptSet, UnknownPrompt
 from schemas.values import Policy
 
 _LOOKED_AT_EVERY_S = 2.0
@@ -42,6 +43,13 @@ class CurrentPolicies:
     def policies(self) -> PolicySet:
         """All of them, as they are now."""
         return self._policies
+
+    def has_form(self, policy: Policy, form: str) -> bool:
+        """True where a policy's prompt set has a form."""
+        try:
+            return form in prompts.load(policy.prompt_set, self._prompt_sets).forms
+        except UnknownPrompt:
+            return False
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ FIELDS: dict[str, str] = {
     "criticism": "what a critic says of it",
     "trials": "all earlier attempts, what each came to and what a critic said of it",
     "asked": "the follow-up questions so far, a line each, as the model put them",
+    "schema": "the JSON Schema that the answer has to fit",
     "candidates": "answers to choose among, `A: 36` a line",
 }
 _TOOL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")

@@ -57,7 +57,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         "request_id", "asked_at", "step_index", "decided_at", "outcome", "stop_reason", "answer", "confidence", "margin",
         "agreement", "entropy", "launched", "policy", "arm",
     ),
-    "verdict_payloads": ("request_id", "asked_at", "step_index", "tally"),
+    "verdict_payloads": ("request_id", "asked_at", "step_index", "tally", "fields"),
     "answers": (
         "request_id", "asked_at", "answered_at", "failure", "outcome", "answer", "confidence", "margin", "strategy", "arm",
         "policy", "num_paths", "tokens_in", "tokens_out", "elapsed_ms", "answered_by", "log_partition", "log_offset",
@@ -220,7 +220,7 @@ def _verdict(rows: Rows, event: StepDecided) -> None:
     rows["verdicts"].append(
         (*key, moment(event.decided_ms), *reached, *clarity, event.launched, event.policy, event.arm)
     )
-    rows["verdict_payloads"].append((*key, _json(event.tally)))
+    rows["verdict_payloads"].append((*key, _json(event.tally), _json(event.fields) if event.fields else None))
     for ballot in event.ballots:
         failure = ballot.failure.value if ballot.failure else None
         tokens = (min(ballot.tokens_in, _MAX_INT), min(ballot.tokens_out, _MAX_INT))

@@ -35,7 +35,7 @@ from schemas.events import (
     ThoughtCarried,
 )
 from schemas.ids import asked_at_ms
-from schemas.values import EndReason, RequestFailure, StepAnswer, StopReason, Verdict
+from schemas.values import EndReason, Outcome, RequestFailure, StepAnswer, StopReason, Verdict
 from services.aggregator.settings import AggregatorSettings
 
 _MAX_COUNT = 2**53  # what an event can hold: forged figures must not make an answer that nobody can read
@@ -171,6 +171,7 @@ def _answered(state: ThoughtCarried, end: End, now_ms: int) -> AnswerReached:
         tokens_out=tokens_out,
         elapsed_ms=_elapsed_ms(plan, now_ms),
         ended_by=end.reason.value,
+        fields=verdict.fields,
     )
 
 
@@ -197,6 +198,11 @@ def _unanswered(state: ThoughtCarried, end: End, now_ms: int) -> RequestFailed:
     failure = RequestFailure.DEADLINE if is_late else RequestFailure.NO_ANSWER
     decided = f"{len(state.verdicts)} of {len(state.steps)} steps were decided in time"
     message = decided if num_open else "no step came to an answer that the request could have"
+    contested = [
+        each.name for verdict in state.verdicts for each in verdict.fields if each.outcome is not Outcome.MAJORITY
+    ]
+    if contested:
+        message += f"; there was no consensus on {', '.join(contested)}"
     failed = _failed(state, failure, message, now_ms)
     return replace(failed, ended_by=EndReason.DEADLINE.value) if failure is RequestFailure.DEADLINE else failed
 

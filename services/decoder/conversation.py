@@ -97,6 +97,7 @@ class Conversation:
             temperature=self._ask.temperature,
             top_p=self._ask.top_p,
             max_tokens=self._ask.max_tokens,
+            json_schema=speak.json_schema,
         )
         try:
             async with self._room.admission.turn(self._context.step_id):

@@ -19,6 +19,8 @@ from msgspec.structs import replace
 from conclave.domain import planning, thinking
 from conclave.domain.quality import QUALITIES
 from conclave.domain.routing import Choice
+from conclave.domain.structured import answer_schema
+from conclave.domain.structured.asking import FORM, can_structure
 from conclave.errors import Rejected
 from conclave.policies.current import CurrentPolicies
 from conclave.routes.current import CurrentRouter
@@ -27,7 +29,7 @@ from conclave.runtime.handler import Arrival
 from schemas.envelope import rfc3339
 from schemas.events import Event, PlanMade, ReasoningRequested, RequestFailed
 from schemas.ids import asked_at_ms, derived_request_id
-from schemas.values import RequestFailure
+from schemas.values import Policy, RequestFailure
 from services.decomposer.claims import claimed_request_id, record_named
 from services.decomposer.experiments import Experiments
 from services.decomposer.settings import DecomposerSettings
@@ -82,7 +84,7 @@ class Decomposer:
         """What recognises a request that is published twice; None while it is not valid and under its own key."""
         if not isinstance(event, ReasoningRequested) or self._policies.find(event.policy) is None:
             return None
-        if event.quality is not None and event.quality not in QUALITIES:
+        if not _is_sound(event):
             return None
         if event.request_id is None:
             key = event.idempotency_key
@@ -118,10 +120,24 @@ class Decomposer:
         gone = {} if policy is not None or choice.policy is None else {"missing": f"policy {choice.policy}"}
         assigned = self._experiments.assigned(event, request_id) if policy is None else None
         policy = policy or (assigned.policy if assigned is not None else self._policies.default)
+        self._check_structure(event, policy)
         if self._router is not None:
             self._router.note(policy, arrival.now_ms)
         plan = planning.plan(event, request_id, policy, arrival.recorded_ms, reasons={**choice.reasons, **gone})
         return plan if assigned is None else replace(plan, **assigned.noted_in(plan))
+
+    def _check_structure(self, event: ReasoningRequested, policy: Policy) -> None:
+        """Raises: Rejected where a structured answer is asked of a policy that can't give one."""
+        if event.answer_schema is None or (can_structure(policy) and self._policies.has_form(policy, FORM)):
+            return
+        able = {
+            each.policy.name
+            for each in self._policies.policies
+            if can_structure(each.policy) and self._policies.has_form(each.policy, FORM)
+        }
+        raise Rejected(
+            "$.policy", f"one that gives structured answers: {', '.join(sorted(able)) or 'none'}", policy.name
+        )
 
     def _routed(self, event: ReasoningRequested, arrival: Arrival) -> Choice:
         """What the router gives a request; no policy without a router."""
@@ -142,6 +158,16 @@ class Decomposer:
         # The broker's time of the record and not the clock: a re-read must come to the same conclusion.
         age_s = (arrival.recorded_ms - asked_at_ms(request_id)) / 1000
         return -self._settings.request_max_ahead_s <= age_s <= self._settings.request_max_age_s
+
+
+def _is_sound(event: ReasoningRequested) -> bool:
+    """True for a request whose quality is known and whose schema can be taken."""
+    try:
+        if event.answer_schema is not None:
+            answer_schema.accepted(event.answer_schema)
+    except Rejected:
+        return False
+    return event.quality is None or event.quality in QUALITIES
 
 
 def _request_id(event: ReasoningRequested, arrival: Arrival) -> str:

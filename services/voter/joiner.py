@@ -247,6 +247,7 @@ def _decided(tally: TallyCarried, counted: Counted, reason: StopReason, now_ms: 
         arm=context.arm,
         policy=context.policy,
         decided_ms=now_ms,
+        fields=counted.fields,
     )
     if len(tally.ballots) == tally.launched:
         return Decision((decided,))

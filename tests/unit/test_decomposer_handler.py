@@ -77,6 +77,22 @@ async def test_a_quality_replaces_the_stopping_rule_of_every_vote_and_an_unknown
         await decomposer.handle(replace(REQUEST, quality="best"), arrival())
 
 
+async def test_a_schema_that_cannot_be_taken_is_rejected_by_its_field_and_a_sound_one_travels_with_the_plan(
+    decomposer: Decomposer,
+) -> None:
+    schema = {"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "integer"}}}
+    asked = replace(REQUEST, policy="instruct", answer_schema=schema)
+    plan, *samples = await decomposer.handle(asked, arrival())
+    assert isinstance(plan, PlanMade)
+    assert plan.answer_schema == '{"type":"object","properties":{"n":{"type":"integer"}}}'
+    asks = {sample.context.ask.answer_schema for sample in samples if isinstance(sample, SampleRequested)}
+    assert asks == {plan.answer_schema}
+    broken = replace(asked, answer_schema={"type": "object", "properties": {"n": {"type": "string", "pattern": "a+"}}})
+    assert decomposer.request_key(broken, arrival()) is None
+    with pytest.raises(Rejected, match=r"\$\.answer_schema\.properties\.n\.pattern"):
+        await decomposer.handle(broken, arrival())
+
+
 @pytest.mark.parametrize("offset_ms", [-7 * DAY_MS - 1, DAY_MS + 1, 2**48 - 1 - made.NOW_MS, -made.NOW_MS])
 async def test_an_id_from_another_time_is_rejected_and_the_request_fails(
     decomposer: Decomposer, offset_ms: int

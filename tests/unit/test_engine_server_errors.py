@@ -1,5 +1,6 @@
 """The parts of dealing with a model server that need none: what is told in headers and words, and the breaker's arithmetic."""
 
+import json
 import time
 from itertools import pairwise
 
@@ -210,3 +211,22 @@ def test_a_token_without_a_log_probability_is_passed_over_with_its_text(logprobs
     chat = Chat()
     chat.chunk({"choices": [{"index": 0, "delta": {"content": "42."}, "logprobs": logprobs}]}, is_error=False)
     assert (chat.logprobs, chat.pieces) == ([-0.5, -1.0], ["4", "."])
+
+
+def test_an_answer_that_has_to_fit_a_schema_is_asked_for_in_the_way_that_the_server_takes() -> None:
+    schema = '{"type":"object","properties":{"n":{"type":"integer"}}}'
+    request = DecodeRequest("s", (Message("user", "q"),), json_schema=schema)
+    told = []
+    dialect: Dialect | None = Dialect()
+    while dialect is not None:
+        told.append(dialect.arguments("m", request).get("response_format"))
+        error = ServerError(
+            Seen.STATUS, "'response_format' is not supported by this model", 400, param="response_format"
+        )
+        dialect = learn(dialect, error)
+    assert told == [
+        {"type": "json_schema", "json_schema": {"name": "answer", "schema": json.loads(schema)}},
+        {"type": "json_object"},
+        None,
+    ]
+    assert "response_format" not in Dialect().arguments("m", DecodeRequest("s", (Message("user", "q"),)))

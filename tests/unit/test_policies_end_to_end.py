@@ -1,6 +1,7 @@
 """Every policy that ships through all services, in memory: each event goes through its bytes, as in the log."""
 
 import itertools
+import json
 from collections import deque
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from msgspec.structs import replace as changed
 
 from conclave.engine.protocol import Decoded, DecodeRequest
 from conclave.engine.scripted import ScriptedEngine
+from conclave.errors import Rejected
 from conclave.policies import shipped
 from conclave.policies.current import CurrentPolicies
 from conclave.runtime.handler import Arrival
@@ -207,3 +209,47 @@ async def test_a_request_s_own_limit_is_kept_by_every_vote() -> None:
     end = await pipeline.answer(changed(request("least-to-most"), max_samples=2))
     assert isinstance(end, AnswerReached)
     assert [verdict.launched for verdict in pipeline.verdicts] == [1, 2, 2, 2]
+
+
+class Clerk(Model):
+    """Thinks, and writes down what it is asked to write as JSON; who reads the journal sees what it was held to."""
+
+    def __init__(self, *objects: dict[str, object]) -> None:
+        super().__init__("36")
+        self._objects = itertools.cycle(objects)
+        self.held_to: list[str] = []
+
+    async def decode(self, request: DecodeRequest) -> Decoded:
+        self.held_to.append(request.json_schema)
+        decoded = await super().decode(request)
+        return replace(decoded, text=json.dumps(next(self._objects))) if request.json_schema else decoded
+
+
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}, "unit": {"type": "string"}}, "required": ["n"]}
+
+
+async def test_a_structured_answer_is_voted_on_field_by_field() -> None:
+    model = Clerk({"n": 36, "unit": "apples"}, {"n": 36, "unit": "pears"}, {"n": 36, "unit": "apples"})
+    end = await Pipeline(model).answer(changed(request("instruct"), answer_schema=SCHEMA, max_samples=6))
+    assert isinstance(end, AnswerReached), end
+    assert json.loads(end.answer) == {"n": 36, "unit": "apples"}
+    assert [each.name for each in end.fields] == ["n", "unit"]
+    assert end.confidence == end.fields[1].confidence < end.fields[0].confidence
+    assert set(model.held_to) == {"", json.dumps(SCHEMA, separators=(",", ":"))}
+    assert model.held_to.count("") == len(model.held_to) / 2, "one turn of each path is free"
+
+
+async def test_a_request_whose_fields_found_no_consensus_says_which() -> None:
+    model = Clerk(*({"n": number, "unit": "apples"} for number in range(6)))
+    end = await Pipeline(model).answer(changed(request("instruct"), answer_schema=SCHEMA, max_samples=6))
+    assert isinstance(end, RequestFailed)
+    assert end.message.endswith("there was no consensus on n")
+
+
+@pytest.mark.parametrize("policy", ["default", "least-to-most", "contemplation"])
+async def test_a_policy_that_cannot_structure_its_answer_is_refused_with_those_that_can(policy: str) -> None:
+    with pytest.raises(
+        Rejected, match=r"\$\.policy: expected one that gives structured answers: .*instruct.*, got"
+    ) as caught:
+        await Pipeline(Clerk({})).answer(changed(request(policy), answer_schema=SCHEMA))
+    assert policy in str(caught.value)

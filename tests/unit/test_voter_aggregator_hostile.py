@@ -53,6 +53,7 @@ asks = st.builds(
     form=st.just("any"),
     stopping=st.sampled_from([*STOPPING_RULES, "of-tomorrow"]),
     schedule=st.sampled_from([*SCHEDULES, "of-tomorrow"]),
+    answer_schema=st.sampled_from(["", "", "{", "[]", '{"type":"object","properties":{"a":{"type":"string"}}}']),
     weighing=st.sampled_from([*WEIGHINGS, "of-tomorrow"]),
     confidence=st.sampled_from([*CONFIDENCES, "of-tomorrow"]),
     calibration=st.sampled_from([(), (0.0, 1.0), (1.0, 0.0, 0.5)]),

@@ -5,7 +5,7 @@ path. It remembers nothing but the turns, ends within the turns that its ask all
 in a path: what needs the model's words is a program, what needs decided answers is a strategy.
 """
 
-from conclave.domain.programs import criticised, once, stated, tools
+from conclave.domain.programs import criticised, once, stated, structured, tools
 from conclave.domain.programs.moves import End, Program, Speak
 
 __all__ = ["PROGRAMS", "End", "Program", "Speak"]
@@ -14,5 +14,6 @@ PROGRAMS: dict[str, Program] = {
     "once": Program(once.next_turn),
     "tools": Program(tools.next_turn, min_turns=2),
     "criticised": Program(criticised.next_turn, forms=(criticised.CRITICISE, criticised.RETRY), min_turns=3),
+    "structured": Program(structured.next_turn, forms=(structured.STRUCTURED,), min_turns=2),
     "stated": Program(stated.next_turn, forms=(stated.CONFIDENCE,), min_turns=2),
 }

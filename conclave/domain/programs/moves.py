@@ -20,6 +20,11 @@ class Asked(Protocol):
         """So many turns of the model at most, at least one; what tools answer is not counted."""
         ...
 
+    @property
+    def answer_schema(self) -> str:
+        """The JSON Schema that the answer has to fit; "" for a short answer."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Speak:
@@ -28,6 +33,7 @@ class Speak:
     form: str
     fields: Mapping[str, str]
     so_far: str = ""
+    json_schema: str = ""  # that the engine holds what is said to; "": none
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ with the leader; 0 means satisfied. So it can't be satisfied any earlier, and a 
 Whatever the rule, sampling also ends once no sample that is left can change who wins: the bound.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from conclave.domain.equivalence import Equivalence
@@ -67,14 +67,33 @@ def shortest_stop(
     Each prefix is judged by its own answers ("" of a sample that gave none). It jumps from wave to wave, as a rule can't be
     satisfied before its deficit is met.
     """
+    return shortest_stop_of_all(answers, ask, lambda prefix: (equivalence(prefix),), weights)
+
+
+def shortest_stop_of_all(
+    answers: Sequence[str],
+    ask: Ask,
+    votes: Callable[[Sequence[str]], Sequence[Labels]],
+    weights: Sequence[float] | None = None,
+) -> Stop | None:
+    """The same for several votes on the same samples, which `votes` gives for each prefix: where all of them have ended.
+
+    It is settled only where none goes on by its rule; the others' last votes decide as theirs do.
+    """
     length = 0
     while length <= len(answers):
-        labels = equivalence(answers[:length]) if length else ()
-        needed, reason = _needed(labels, ask, None if weights is None else weights[:length])
+        needed, reason = needed_of_all(votes(answers[:length]), ask, None if weights is None else weights[:length])
         if needed == 0:
             return Stop(length, reason)
         length += needed
     return None
+
+
+def needed_of_all(votes: Sequence[Labels], ask: Ask, weights: Sequence[float] | None = None) -> tuple[int, StopReason]:
+    """How many more samples it takes at least until every vote has ended, and by what the last one does."""
+    return max(
+        (_needed(labels, ask, weights) for labels in votes), key=lambda each: (each[0], each[1] is StopReason.SETTLED)
+    )
 
 
 def _needed(labels: Labels, ask: Ask, weights: Sequence[float] | None) -> tuple[int, StopReason]:
