@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -38,7 +39,7 @@ _ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-_NUM_REQUESTS = 16
+_NUM_REQUESTS = 9
 
 
 @dataclass
@@ -72,11 +73,15 @@ class Site:
         return getattr(self.view, name)  # pages read the view as it is now
 
 
+@cache
+def _played() -> list[RecordedEvent]:
+    return asyncio.run(played(_NUM_REQUESTS, now_ms=int(time.time() * 1000), seed=3))
+
+
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
     """Pages that are served on a port of their own."""
-    events = await played(_NUM_REQUESTS, now_ms=int(time.time() * 1000), seed=3)
-    site = Site("", MemoryView(events))
+    site = Site("", MemoryView(await asyncio.to_thread(_played)))
     settings = GatewaySettings.model_validate(
         {"postgres_dsn": "postgresql://nobody@127.0.0.1:1/none", "gateway_port": 0}
     )

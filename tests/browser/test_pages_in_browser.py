@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 from random import Random
+from typing import Literal
 
-import pytest
 from playwright.async_api import Browser, Page, expect
 
 from schemas.events import FeedbackGiven, ReasoningRequested
@@ -14,6 +14,15 @@ from tests.played import Played
 
 _AXE = (Path(__file__).parents[1] / "data" / "axe" / "axe-4.14.1.min.js").read_text()
 _SHOTS = os.environ.get("CONCLAVE_SCREENSHOTS")  # a folder that gets a picture of every page
+
+
+LOOKS: tuple[tuple[int, Literal["light", "dark"]], ...] = (
+    (1280, "light"),
+    (1280, "dark"),
+    (390, "light"),
+    (390, "dark"),
+)
+JUDGED = (LOOKS[0], LOOKS[3])  # by axe, which takes its time
 
 
 def _places(site: Site) -> dict[str, str]:
@@ -42,24 +51,27 @@ def _open(site: Site) -> list[str]:
     return [str(row["request_id"]) for row in site.view.tables["requests"] if row["request_id"] not in ended]
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_every_page_fits_its_window_runs_clean_and_has_nothing_serious_for_axe(
-    site: Site, browser: Browser, width: int, scheme: str
+    site: Site, browser: Browser
 ) -> None:
-    context = await browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    context = await browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
     visit = Visit(await context.new_page())
     page, problems = visit.page, list[str]()
     for name, place in _places(site).items():
+        await page.set_viewport_size({"width": 1280, "height": 900})
+        await page.emulate_media(color_scheme="light")
         await page.goto(site.address + place, wait_until="load")
         await page.evaluate("document.querySelectorAll('details.path').forEach((each, at) => { each.open = at < 2; })")
-        beyond = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        if beyond > 0:
-            problems.append(f"{name} is {beyond} pixels too wide")
-        if (width, scheme) in ((1280, "light"), (390, "dark")):  # it takes its time
-            problems += [f"{name}: {each}" for each in await _serious(page)]
-        if _SHOTS:
-            await page.screenshot(path=f"{_SHOTS}/{name}_{width}_{scheme}.png", full_page=True)
+        for width, scheme in LOOKS:
+            await page.set_viewport_size({"width": width, "height": 900})
+            await page.emulate_media(color_scheme=scheme)
+            beyond = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            if beyond > 0:
+                problems.append(f"{name} is {beyond} pixels too wide at {width}")
+            if (width, scheme) in JUDGED:
+                problems += [f"{name}, {width}, {scheme}: {each}" for each in await _serious(page)]
+            if _SHOTS:
+                await page.screenshot(path=f"{_SHOTS}/{name}_{width}_{scheme}.png", full_page=True)
     assert problems == []
     assert [each for each in visit.wrong if "404" not in each] == []
     await context.close()

@@ -14,7 +14,7 @@ from conclave.domain.recorded import RecordedEvent
 from conclave.errors import LostDependency
 from conclave.runtime.client import TopicState
 from conclave.testing import events as made
-from schemas import flow
+from schemas import codec, flow
 from schemas.events import Event, FeedbackGiven, PlanMade, ReasoningRequested, RequestFailed
 from schemas.values import RequestFailure, Step
 from services.gateway.pages import routes_over
@@ -249,7 +249,7 @@ def test_feedback_is_published_and_answered_with_or_without_scripts(
     ],
 )
 def test_forms_of_other_sites_are_refused(pages: TestClient, log: Log, headers: dict[str, str]) -> None:
-    for path in ("/ask", "/feedback"):
+    for path in ("/ask", "/feedback", "/fork"):
         data = {"question": "2+2?", "request_id": made.REQUEST_ID, "reward": "1"}
         assert pages.post(path, data=data, headers=headers).status_code == 403
     assert log.events == []
@@ -339,6 +339,36 @@ def test_a_comparison_leaves_nothing_out(left: str, right: str) -> None:
     assert "".join(piece for _, piece in here) == left.replace("\0", "")
     assert "".join(piece for _, piece in there) == right
     assert any(differs for differs, _ in [*here, *there]) is (left != right)
+
+
+def test_a_request_is_asked_again_from_a_step_with_what_was_decided_before(
+    view: MemoryView, pages: TestClient, log: Log
+) -> None:
+    (request_id, *_) = ids_of(view, "least-to-most")
+    html = pages.get(f"/requests/{request_id}").text
+    assert html.count('action="/fork"') == 4
+    answer = pages.post("/fork", data={"request_id": request_id, "from_step": "2"}, headers=HERE)
+    (event,) = log.events
+    assert isinstance(event, ReasoningRequested)
+    assert answer.headers["location"] == f"/requests/{event.request_id}"
+    assert event.policy == "least-to-most"
+    assert event.fork is not None
+    assert event.fork.request_id == request_id
+    verdicts = {row["step_index"]: row for row in view.tables["verdicts"] if row["request_id"] == request_id}
+    assert [(kept.step.mark, kept.answer) for kept in event.fork.kept] == [
+        ("split", verdicts[0]["answer"]), ("#1", verdicts[1]["answer"]),
+    ]  # fmt: skip
+    assert codec.decode("reasoning.requests", codec.versioned_type(ReasoningRequested), codec.encode(event)) == event
+    with client(MemoryView(recorded([event])), log) as after:
+        assert "forked from" in after.get(f"/requests/{event.request_id}").text
+
+
+@pytest.mark.parametrize("from_step", ["4", "-1", "", "x", "99", "999"])
+def test_what_is_no_step_is_not_forked(view: MemoryView, pages: TestClient, log: Log, from_step: str) -> None:
+    (request_id, *_) = ids_of(view, "least-to-most")
+    for each in (request_id, made.REQUEST_ID, "x"):
+        assert pages.post("/fork", data={"request_id": each, "from_step": from_step}, headers=HERE).status_code == 422
+    assert log.events == []
 
 
 class NoFigures:

@@ -71,7 +71,9 @@ def test_no_two_steps_of_a_plan_lie_on_each_other_and_arrows_go_to_the_right(sto
 def test_a_waterfall_stays_within_its_frame_and_names_every_stage(stories: list[Story]) -> None:
     for story in stories:
         fall = drawing.waterfall(story)
-        assert fall is not None
+        if fall is None:
+            assert not any(step.paths for step in story.steps)
+            continue
         assert {span.step.step_index for span in fall.spans if span.step is not None} == {
             step.step_index for step in story.steps if step.paths
         }

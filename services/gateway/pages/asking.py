@@ -13,6 +13,7 @@ from conclave.store.listing import Filter
 from schemas.events import FeedbackGiven, ReasoningRequested
 from schemas.ids import is_request_id, new_request_id
 from schemas.values import MAX_QUESTION_CHARS, is_blank
+from services.gateway.pages.forking import forked
 from services.gateway.pages.rendering import render
 from services.gateway.pages.view import Policies, Publish, View
 
@@ -57,7 +58,7 @@ QUESTIONS = (
 
 
 class AskPages:
-    """`/`, and the two forms that publish."""
+    """`/`, and the forms that publish."""
 
     def __init__(self, view: View, publish: Publish | None, policies: Policies) -> None:
         self._view, self._publish, self._policies = view, publish, policies
@@ -65,6 +66,7 @@ class AskPages:
             Route("/", self.first),
             Route("/ask", self.ask, methods=["POST"]),
             Route("/feedback", self.feedback, methods=["POST"]),
+            Route("/fork", self.fork, methods=["POST"]),
         ]
 
     async def first(self, request: Request) -> Response:
@@ -107,6 +109,24 @@ class AskPages:
         if request.headers.get("hx-request") == "true":
             return render(request, "thanks.html", reward=float(reward))
         return _to(request, f"/requests/{request_id}")
+
+    async def fork(self, request: Request) -> Response:
+        """Has a recorded request go on anew from one of its steps, and leads to the page of that."""
+        form = await _form(request)
+        if isinstance(form, Response):
+            return form
+        request_id, from_step = form.get("request_id", ""), form.get("from_step", "")
+        is_named = is_request_id(request_id) and from_step.isdecimal() and len(from_step) < 3
+        story = await self._view.story(request_id) if is_named and self._publish is not None else None
+        event = None if story is None else forked(story, int(from_step), new_request_id())
+        if event is None or self._publish is None:
+            told = "A fork names a recorded request and one of its steps; all steps before it must have been decided."
+            return _problem(request, 422, "This can't be forked", told)
+        try:
+            await self._publish(event)
+        except LostDependency:
+            return _problem(request, 503, "Not asked", "The log is away. Try again in a moment.")
+        return _to(request, f"/requests/{event.request_id}")
 
     async def _first(self, request: Request, *, status: int = 200, wrong: str = "", asked: str = "") -> Response:
         page = await self._view.requests(Filter(), limit=_NUM_LATEST)

@@ -231,7 +231,9 @@ def _edge(start: Node, end: Node) -> Edge:
 
 
 def waterfall(story: Story) -> Waterfall | None:
-    """Time by stage; None while nothing but the request is recorded."""
+    """Time by stage; None while no path has ended."""
+    if not any(_span_of(step) for step in story.steps):
+        return None
     moments = [story.recorded_at, story.line.answered_at, *(_span_of(step) or () for step in story.steps)]
     known: list[datetime] = []
     for each in moments:
