@@ -23,6 +23,7 @@ from schemas.values import (
     Digest,
     DurationMs,
     FieldVerdict,
+    Fingerprint,
     FinishReason,
     Fork,
     IdempotencyKey,
@@ -39,6 +40,7 @@ from schemas.values import (
     RequestFailure,
     SampleCount,
     SampleIndex,
+    Seconds,
     ShortText,
     Step,
     StepAnswer,
@@ -103,6 +105,10 @@ class ReasoningRequested(Event, frozen=True, kw_only=True, forbid_unknown_fields
     fork: Annotated[Fork | None, Meta(description="the request that it goes on from, with the steps that are kept")] = (
         None
     )
+    max_age_s: Annotated[
+        Seconds | None,
+        Meta(description="how old a remembered answer may be; 0: think anew; default: the service's choice"),
+    ] = None
 
     def __post_init__(self) -> None:
         if is_blank(self.question):
@@ -132,6 +138,8 @@ class PlanMade(Event, frozen=True, kw_only=True):
     reasons: Annotated[dict[Label, Label], Meta(max_length=16)] = {}  # what spoke for this policy
     weights_version: Count | None = None  # of the weights that the arm was drawn by; 0: the shares at the beginning
     assignment: Assignment | None = None  # by which experiment, if any
+    fingerprint: Fingerprint | None = None  # by which its answer is found again; None: it is not
+    recalled_from: Uuid7 | None = None  # the request whose answer this one is given, its only step: no path is decoded
 
     @property
     def ends_ms(self) -> int:
@@ -369,6 +377,7 @@ class AnswerReached(Event, frozen=True, kw_only=True):
     fields: Annotated[
         tuple[FieldVerdict, ...], Meta(max_length=64)
     ] = ()  # of a structured answer, without their tallies
+    recalled_from: Uuid7 | None = None  # the request that was thought about, where this one was not
 
 
 class RequestFailed(Event, frozen=True, kw_only=True):

@@ -51,6 +51,7 @@ SampleIndex = Annotated[int, Meta(ge=0, lt=MAX_SAMPLES)]
 SampleCount = Annotated[int, Meta(ge=1, le=MAX_SAMPLES)]
 StepIndex = Annotated[int, Meta(ge=0, lt=MAX_STEPS)]
 TimestampMs = Annotated[int, Meta(ge=0, lt=2**48, description="milliseconds since 1970-01-01 UTC")]
+Seconds = Annotated[float, Meta(ge=0.0, le=1e9)]
 DurationMs = Annotated[float, Meta(ge=0.0)]
 LogProbability = Annotated[float, Meta(le=0.0, description="natural logarithm")]
 
@@ -77,6 +78,9 @@ class StopReason(StrEnum):
     DEADLINE = "deadline"  # time was up before any of these
     BUDGET = "budget"  # another wave could cost more than the step was allowed
     NO_CONSENSUS = "no_consensus"  # sampling ended, and no answer has the share that its voting rule asks for
+
+
+RECALLED = "recalled"  # the stop reason of a step whose answer was remembered: no path was decoded
 
 
 class FinishReason(StrEnum):
@@ -215,6 +219,17 @@ class Policy(Struct, frozen=True, kw_only=True):
     budget: Budget = Budget()
     prices: Annotated[dict[Label, Price], Meta(max_length=16)] = {}  # by model
     effort: Effort | None = None
+
+
+class Fingerprint(Struct, frozen=True, kw_only=True):
+    """What a question is found again by: digests that cover tenant, policy and limits as well, so none is another tenant's.
+
+    `key` is of the question's normal form, `gist` of what must be equal for two questions to ask the same ("": not looked for).
+    """
+
+    key: Label
+    gist: Label = ""
+    tenant: Label = ""
 
 
 class Step(Struct, frozen=True, kw_only=True):

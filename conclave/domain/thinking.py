@@ -11,11 +11,21 @@ from conclave.domain.strategies import STRATEGIES
 from conclave.domain.thought import Conclude, Grow, Strategy, Thought
 from conclave.errors import Rejected
 from schemas.events import PlanMade, RequestCancelled, StepDecided, ThoughtCarried
-from schemas.values import EndReason, KeptStep, Outcome, PathFailure, Policy, Step, StopReason, TallyRow, Verdict
+from schemas.values import (
+    RECALLED,
+    EndReason,
+    KeptStep,
+    Outcome,
+    PathFailure,
+    Policy,
+    Step,
+    StopReason,
+    TallyRow,
+    Verdict,
+)
 
 Part = PlanMade | StepDecided | ThoughtCarried | RequestCancelled
 
-RECALLED = "recalled"  # the stop reason of a step for which no path was decoded
 _MAX_COUNT = 2**53  # what an event can hold: forged ballots must not make a sum that nobody can read
 
 
@@ -129,7 +139,12 @@ def open_steps(state: ThoughtCarried) -> tuple[int, ...]:
 
 
 def strategy_of(state: ThoughtCarried) -> Strategy | None:
-    """The strategy that a plan names; None when this code has none of that name."""
+    """The strategy that a plan names; None when this code has none of that name.
+
+    What was recalled has been thought about already: its one step is all that there is to say, as with a vote.
+    """
+    if state.plan.recalled_from is not None:
+        return STRATEGIES["vote"]
     return STRATEGIES.get(state.plan.policy.strategy)
 
 

@@ -26,3 +26,4 @@ CARRIED_FORWARD = Counter(
 )
 LOOP_DELAY_SECONDS = Histogram("conclave_loop_delay_seconds", "How late the event loop wakes", buckets=_FAST)
 UP = Gauge("conclave_dependency_up", "1 while a dependency answers", ("dependency",))
+RECALLS = Counter("conclave_recalls", "Questions whose answer was looked for, by where it was found", ("where",))

@@ -35,8 +35,10 @@ TABLES: dict[str, tuple[str, ...]] = {
     "plans": (
         "request_id", "asked_at", "planned_at", "strategy", "arm", "propensity", "policy", "num_steps", "deadline_at",
         "policy_digest", "weights_version", "experiment", "revision", "unit", "draw", "log_partition", "log_offset",
+        "recalled_from",
     ),
     "plan_payloads": ("request_id", "asked_at", "reasons"),
+    "fingerprints": ("request_id", "asked_at", "key", "gist", "tenant"),
     "steps": ("request_id", "asked_at", "step_index", "depends_on", "ask", "mark"),
     "step_payloads": ("request_id", "asked_at", "step_index", "question", "fields", "why"),
     "paths": (
@@ -158,7 +160,11 @@ def _plan(rows: Rows, each: RecordedEvent, event: PlanMade) -> None:
     if event.assignment is not None:
         of = event.assignment
         assigned = (of.experiment, of.revision, _clean(of.unit), of.draw)
-    rows["plans"].append((*key, *planned, moment(event.deadline_ms), *by, *assigned, *_place(each)))
+    recalled_from = event.recalled_from
+    rows["plans"].append((*key, *planned, moment(event.deadline_ms), *by, *assigned, *_place(each), recalled_from))
+    if event.fingerprint is not None:
+        found_by = event.fingerprint
+        rows["fingerprints"].append((*key, _clean(found_by.key), _clean(found_by.gist), _clean(found_by.tenant)))
     rows["plan_payloads"].append((*key, _json(event.reasons)))
     if policy.digest:  # plans of version 1 had none
         rows["policies"].append((_clean(policy.digest), policy.name, policy.version, recorded_at, _json(policy)))

@@ -1,19 +1,21 @@
 """What must hold of a cluster and a database once everything has settled, whatever happened on the way.
 
 1. each request has one answer or one failure
-2. each sample has one terminal event, and each launched step one verdict
+2. each sample has one terminal event, and each launched or recalled step one verdict
 3. no output is there twice, by its event's id
 4. committed offsets never lose what they covered (watched as they are committed), and in the end cover all
 5. the recorder's rows are the log's events
 6. what nobody can handle is a dead letter, once
 7. a process put out of its group fences a partition's owner at most once before it is back
 8. no process ends by itself, and no failure is left lying about
+9. an answer that is recalled was reached, for the same question, under the same policy, for the same tenant
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from conclave.domain.recall import gist
 from conclave.runtime import commit_metadata
 from conclave.runtime.record import Tp
 from conclave.runtime.tracker import Commit
@@ -30,6 +32,7 @@ from schemas.events import (
     PathDecoded,
     PathFailed,
     PlanMade,
+    ReasoningRequested,
     RequestFailed,
     SampleRequested,
     StepDecided,
@@ -91,6 +94,7 @@ def violations(cluster: Cluster, database: Database, expected: Expected) -> Iter
     yield from (f"never settled: {line}" for line in unfinished(cluster, database))
     yield from _ends(cluster, expected)
     yield from _samples(cluster)
+    yield from _recalled(cluster)
     yield from _twice(cluster)
     yield from _rows(cluster, database)
     yield from _dead_letters(cluster, database, expected)
@@ -149,7 +153,47 @@ def _samples(cluster: Cluster) -> Iterator[str]:
         for event in events(by_voters)
         if isinstance(event, StepDecided)
     )
-    yield from _differences("step", verdicts, dict.fromkeys(steps, 1), "decided")
+    recalled = {step_id(plan.request_id, 0) for plan in _plans(cluster) if plan.recalled_from is not None}
+    if recalled & steps:
+        yield f"{sorted(recalled & steps)} were recalled, and sampled all the same"
+    yield from _differences("step", verdicts, dict.fromkeys([*steps, *recalled], 1), "decided")
+
+
+def _plans(cluster: Cluster) -> Iterator[PlanMade]:
+    """Every plan; of one that is there twice, law 3 tells."""
+    for event in events(cluster.records(Topic.STEPS.value)):
+        if isinstance(event, PlanMade):
+            yield event
+
+
+def _recalled(cluster: Cluster) -> Iterator[str]:
+    plans = {plan.request_id: plan for plan in _plans(cluster)}
+    answers = {
+        event.request_id: event
+        for event in events(cluster.records(Topic.ANSWERS.value))
+        if isinstance(event, AnswerReached)
+    }
+    tenants = {
+        str(event.request_id): event.tags.get("tenant", "")
+        for event in events(cluster.records(Topic.REQUESTS.value))
+        if isinstance(event, ReasoningRequested)
+    }
+    for plan in plans.values():
+        if plan.recalled_from is None:
+            continue
+        first, answer, given = (
+            plans.get(plan.recalled_from),
+            answers.get(plan.recalled_from),
+            answers.get(plan.request_id),
+        )
+        if first is None or answer is None or first.recalled_from is not None:
+            yield f"{plan.request_id} recalls {plan.recalled_from}, which was not thought about"
+        elif gist(first.question) != gist(plan.question) or first.policy.digest != plan.policy.digest:
+            yield f"{plan.request_id} recalls the answer to another question: {first.question!r}"
+        elif tenants.get(first.request_id) != tenants.get(plan.request_id):
+            yield f"{plan.request_id} recalls the answer of another tenant"
+        elif given is not None and (given.answer, given.recalled_from) != (answer.answer, answer.request_id):
+            yield f"{plan.request_id} was answered {given.answer!r}, and recalls {answer.answer!r}"
 
 
 def _differences(kind: str, found: Mapping[str, int], wanted: Mapping[str, int], verb: str) -> Iterator[str]:

@@ -32,6 +32,7 @@ class Request(StrEnum):
     METADATA = "metadata"
     CLAIM = "claim"
     WRITE = "write"
+    RECALL = "recall"
 
 
 class Fate(StrEnum):

@@ -2,9 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Literal
 
 from conclave.engine.scripted import ScriptedEngine
 from conclave.policies.current import CurrentPolicies
@@ -19,6 +20,7 @@ from conclave.testing.broker import MemoryBroker
 from conclave.testing.cluster import Cluster
 from conclave.testing.loop import PROCESS, VirtualLoop
 from conclave.testing.network import Endpoint
+from conclave.testing.recollection import MemoryRecollection
 from conclave.testing.record import Database, MemoryStore
 from conclave.testing.unsteady import UnsteadyHandler, UnsteadyJoiner
 from schemas import flow
@@ -26,6 +28,7 @@ from services.aggregator.joiner import Aggregator
 from services.aggregator.settings import AggregatorSettings
 from services.decoder.handler import Decoder
 from services.decomposer.handler import Decomposer
+from services.decomposer.memory import Limits, RecordedMemory
 from services.decomposer.settings import DecomposerSettings
 from services.voter.joiner import Voter
 from services.voter.settings import VoterSettings
@@ -58,6 +61,7 @@ class Process:
     endpoint: Endpoint
     consumer: Service | Sink
     reader: BroadcastReader | None = None
+    beside: Callable[[], Coroutine[None, None, None]] | None = None  # what else runs in it
     task: "asyncio.Task[None] | None" = None
     is_frozen: bool = False
     is_stopping: bool = False
@@ -77,6 +81,8 @@ class Processes:
     engine_latency_ms: float = 60.0
     failed: set[str] = field(default_factory=set)  # groups whose joiner has failed
     failing: float = 0.0  # how often a handler or joiner fails
+    recall: Literal["off", "exact", "gist"] = "off"  # which questions are given remembered answers
+    num_behind: int = 0  # rows of the database that a memory does not see yet
     alive: dict[str, Process] = field(default_factory=dict)
     _number: int = 0
 
@@ -124,9 +130,11 @@ class Processes:
         try:
             async with asyncio.TaskGroup() as tasks:
                 reader = tasks.create_task(process.reader.run(), name="broadcast") if process.reader else None
+                beside = tasks.create_task(process.beside(), name="beside") if process.beside else None
                 await process.consumer.run()
-                if reader is not None:
-                    reader.cancel()
+                for task in (reader, beside):
+                    if task is not None:
+                        task.cancel()
         except Exception as error:  # noqa: BLE001  (whatever ends a process is for the laws to judge)
             if not process.endpoint.is_cut:
                 self.on_death(process, error)
@@ -151,12 +159,17 @@ class Processes:
             )
             return process
         work, listener = self._work(service)
+        memory = self._memory(endpoint, clock_ms) if service == "decomposer" and self.recall != "off" else None
+        if memory is not None:
+            decomposer = Decomposer(_DECOMPOSER.model_copy(update={"recall": self.recall}), _policies(), None, memory)
+            work = Handles(decomposer, request_key=decomposer.request_key)
         if self.failing:
             work = self._unsteady(work)
         rng = random.Random(self.rng.getrandbits(32))
         process = Process(
             service, endpoint, Service(service, self.settings, work, dependencies, broker, clock_ms=clock_ms, rng=rng)
         )
+        process.beside = memory.follow if memory is not None else None
         broadcasts = [topic.value for topic in flow.service_row(service).broadcasts]
         if broadcasts and listener is not None:
             process.reader = BroadcastReader(broker, broadcasts, listener, dependencies)
@@ -168,6 +181,10 @@ class Processes:
                 return replace(work, handler=UnsteadyHandler(handler, self.rng, self.failing))
             case Joins(joiner=joiner):
                 return Joins(UnsteadyJoiner(joiner, self.rng, self.failing, self.failed))
+
+    def _memory(self, endpoint: Endpoint, clock_ms: Callable[[], int]) -> RecordedMemory:
+        source = MemoryRecollection(self.database, endpoint, num_behind=self.num_behind)
+        return RecordedMemory(source, Limits(wait_s=1.0), clock_ms=clock_ms)
 
     def _work(self, service: str) -> tuple[Work, Decoder | None]:
         match service:

@@ -26,7 +26,7 @@ from conclave.testing.processes import SETTINGS, Process, Processes
 from conclave.testing.record import Database
 from conclave.testing.unsteady import is_poison
 from schemas import flow
-from schemas.events import ReasoningRequested
+from schemas.events import PlanMade, ReasoningRequested
 from schemas.flow import Topic
 from schemas.ids import derived_request_id
 
@@ -66,6 +66,7 @@ class Report:
     num_callbacks: int = 0
     num_records: int = 0
     num_aborted: int = 0
+    num_recalled: int = 0
 
     def __str__(self) -> str:
         lines = [f"seed {self.seed}: {len(self.violations)} violations in {self.virtual_s:.1f} virtual seconds"]
@@ -118,6 +119,11 @@ class Simulation:
             self.expected.is_unsteady, self.processes.failing = True, self.rng.choice((0.05, 0.5))
         if self.rng.random() < 0.2:
             self.database.refuses = is_poison
+        # Of a stream of its own, so that all other draws are what they were without it.
+        self._recalls = random.Random(f"recall {seed}")
+        if self._recalls.random() < 0.3 and not self.expected.is_unsteady:
+            self.processes.recall = self._recalls.choice(("exact", "gist"))
+            self.processes.num_behind = self._recalls.choice((0, 0, 3))
         self._num_moves = self.rng.randint(0, 8) if num_moves is None else num_moves
         self._moves = [row for row in MOVES if not only or row[0].__name__ in only]
 
@@ -133,6 +139,10 @@ class Simulation:
         report.moves += [f"{at:7.3f} {who} {request}: {fate}" for at, who, request, fate in self._befallen()]
         report.moves.sort()
         report.virtual_s, report.num_callbacks = self.loop.time(), self.loop.num_callbacks
+        report.num_recalled = sum(
+            isinstance(event, PlanMade) and event.recalled_from is not None
+            for event in laws.events(self.cluster.records(Topic.STEPS.value))
+        )
         report.num_aborted = sum(partition.num_aborted for partition in self.cluster.partitions.values())
         report.num_records = sum(partition.end for partition in self.cluster.partitions.values())
         return report
@@ -151,6 +161,8 @@ class Simulation:
                 tasks.create_task(self._move(self.rng.random() * _TROUBLE_S))
         self._mend()
         await self._settle()
+        if self.processes.recall != "off":
+            await self._ask_again()
         # A day later: a group that should be over and is not speaks now.
         for process in self.processes.alive.values():
             process.skew_ms += 86_400_000
@@ -197,6 +209,26 @@ class Simulation:
                 if kind < 5:
                     await asyncio.sleep(rng.random())
                     self._publish(request, f"p{number}again")
+
+    async def _ask_again(self) -> None:
+        """Publishes what is known by now, in other words, by two at once; the database may be away or slow meanwhile."""
+        recalls, now_ms = self._recalls, self.cluster.now_ms
+        self.database.network.is_away = recalls.random() < 0.1
+        self.database.network.latency_s = recalls.choice((LATENCY_S, LATENCY_S, 0.2))
+        for number in range(6):
+            request = ReasoningRequested(
+                question=f"{recalls.choice(('', 'Please tell me: '))}how much is {recalls.choice('112')} + 1?",
+                request_id=derived_request_id(now_ms, f"again {number}", str(self.report.seed)),
+                policy=recalls.choice(("default", "default", "contemplation")),
+                tags={"tenant": recalls.choice("aaab")},
+                max_age_s=recalls.choice((None, None, None, 0.0, 600.0)),
+            )
+            self.expected.requests.add(str(request.request_id))
+            self._publish(request, f"again{number}")
+            if number % 2:
+                await self._settle()
+        self.database.network.is_away, self.database.network.latency_s = False, LATENCY_S
+        await self._settle()
 
     def _publish(self, request: ReasoningRequested, event_id: str) -> None:
         now_ms = self.cluster.now_ms

@@ -172,6 +172,7 @@ def _answered(state: ThoughtCarried, end: End, now_ms: int) -> AnswerReached:
         elapsed_ms=_elapsed_ms(plan, now_ms),
         ended_by=end.reason.value,
         fields=verdict.fields,
+        recalled_from=plan.recalled_from,
     )
 
 

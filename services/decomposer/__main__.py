@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from conclave import prompts
+from conclave.errors import Misconfigured, WrongSetting
 from conclave.policies.current import CurrentPolicies
 from conclave.routes.current import CurrentRouter
 from conclave.runtime.attempts import Dependencies
@@ -14,9 +15,11 @@ from conclave.runtime.process import Parts, main
 from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings, load
 from conclave.runtime.work import Handles
+from conclave.store.recollection import Recollection
 from conclave.store.spending import Spending
 from conclave.tools import TOOLS, mcp_servers
 from services.decomposer.handler import Decomposer
+from services.decomposer.memory import Limits, RecordedMemory
 from services.decomposer.settings import DecomposerSettings
 
 
@@ -30,7 +33,9 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     policies = CurrentPolicies(own.default_policy, *folders, prompt_sets=prompt_sets)
     spending = Spending(own.postgres_dsn) if own.router is not None and own.postgres_dsn is not None else None
     router = _router(own, policies, spending)
-    decomposer = Decomposer(own, policies, router)
+    source = _source(own)
+    memory = RecordedMemory(source, _limits(own)) if source is not None else None
+    decomposer = Decomposer(own, policies, router, memory)
     work = Handles(decomposer, request_key=decomposer.request_key)
     service = Service("decomposer", settings, work, dependencies, Kafka(settings.bootstrap_servers))
     following = {asyncio.create_task(policies.follow(), name="policies")}
@@ -39,12 +44,36 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     if spending is not None:
         following.add(asyncio.create_task(spending.follow(), name="spending"))
 
+    if memory is not None:
+        following.add(asyncio.create_task(memory.follow(), name="memory"))
     try:
         yield Parts(service, listener=decomposer, status=decomposer.status)
     finally:
         for task in following:
             task.cancel()
         await asyncio.wait(following)
+        if source is not None:
+            await source.close()
+
+
+def _source(settings: DecomposerSettings) -> Recollection | None:
+    """Where answers are remembered; None where none are. Raises: Misconfigured without the record's address."""
+    if settings.recall == "off":
+        return None
+    if settings.postgres_dsn is None:
+        expected = "the record's address, which CONCLAVE_RECALL needs"
+        raise Misconfigured([WrongSetting("CONCLAVE_POSTGRES_DSN", expected, None)])
+    return Recollection(settings.postgres_dsn)
+
+
+def _limits(settings: DecomposerSettings) -> Limits:
+    return Limits(
+        patience_s=settings.recall_patience_ms / 1000,
+        wait_s=settings.recall_wait_s,
+        front_bytes=settings.recall_front_bytes,
+        eviction=settings.recall_eviction,
+        lasting_s=settings.recall_lasting_s,
+    )
 
 
 def _router(settings: DecomposerSettings, policies: CurrentPolicies, spending: Spending | None) -> CurrentRouter | None:

@@ -6,6 +6,7 @@ an id that is not its record's key   ->  the same request under its id
 else                                 ->  PlanMade + the first wave of SampleRequested, by the policy that it names, else the
                                          one that a router's rule gives it, else its experiment's arm, else the default
 a fork                               ->  the same, with the StepDecided of each step that it keeps
+a remembered answer                  ->  PlanMade + StepDecided(recalled): nothing is sampled
 impossible                           ->  dead letter + RequestFailed(invalid)
 unreadable, with a key or an id      ->  dead letter + RequestFailed(invalid)
 given up for any other cause         ->  dead letter + RequestFailed(no_answer)
@@ -16,8 +17,9 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from conclave.domain import planning, thinking
+from conclave.domain import planning, recall, thinking
 from conclave.domain.quality import QUALITIES
+from conclave.domain.recall import Memory, Remembered, Wanted
 from conclave.domain.routing import Choice
 from conclave.domain.structured import answer_schema
 from conclave.domain.structured.asking import FORM, can_structure
@@ -29,7 +31,7 @@ from conclave.runtime.handler import Arrival
 from schemas.envelope import rfc3339
 from schemas.events import Event, PlanMade, ReasoningRequested, RequestFailed
 from schemas.ids import asked_at_ms, derived_request_id
-from schemas.values import Policy, RequestFailure
+from schemas.values import Fingerprint, Policy, RequestFailure
 from services.decomposer.claims import claimed_request_id, record_named
 from services.decomposer.experiments import Experiments
 from services.decomposer.settings import DecomposerSettings
@@ -39,9 +41,13 @@ class Decomposer:
     """Handler of `reasoning.requests`, and listener to `reasoning.experiments` and `reasoning.weights`."""
 
     def __init__(
-        self, settings: DecomposerSettings, policies: CurrentPolicies, router: CurrentRouter | None = None
+        self,
+        settings: DecomposerSettings,
+        policies: CurrentPolicies,
+        router: CurrentRouter | None = None,
+        memory: Memory | None = None,
     ) -> None:
-        self._settings, self._policies, self._router = settings, policies, router
+        self._settings, self._policies, self._router, self._memory = settings, policies, router, memory
         self._experiments = Experiments(policies.find)
 
     async def handle(self, event: Event, arrival: Arrival) -> Sequence[Event]:
@@ -59,9 +65,14 @@ class Decomposer:
         self._check_time(request_id, arrival)
         plan = self._plan(event, request_id, arrival)
         kept = event.fork.kept if event.fork is not None else ()
+        found = await self._remembered(event, plan, arrival)
+        if found is not None:
+            return recall.recalled(plan, found, arrival.now_ms)
+        if self._router is not None:
+            self._router.note(plan.policy, arrival.now_ms)
         contexts = planning.step_contexts(plan, plan.steps[len(kept) :])
-        recalled = thinking.recalled(plan, kept, arrival.recorded_ms)
-        return [plan, *recalled, *(sample for context in contexts for sample in planning.first_wave(context))]
+        verdicts = thinking.recalled(plan, kept, arrival.recorded_ms)
+        return [plan, *verdicts, *(sample for context in contexts for sample in planning.first_wave(context))]
 
     def give_up(self, event: Event, arrival: Arrival, cause: Cause) -> Sequence[Event]:
         """The failure of the request."""
@@ -105,8 +116,11 @@ class Decomposer:
 
     def status(self) -> dict[str, object]:
         """What /ready says."""
-        routed = self._router.status() if self._router is not None else {}
-        return self._policies.status() | self._experiments.status() | routed
+        parts = (self._router, self._memory)
+        told = [each.status() for each in parts if each is not None]
+        return (
+            self._policies.status() | self._experiments.status() | {key: v for each in told for key, v in each.items()}
+        )
 
     def _plan(self, event: ReasoningRequested, request_id: str, arrival: Arrival) -> PlanMade:
         """By the policy that the request names, else a router's choice, else its experiment's arm, else the default one."""
@@ -121,9 +135,8 @@ class Decomposer:
         assigned = self._experiments.assigned(event, request_id) if policy is None else None
         policy = policy or (assigned.policy if assigned is not None else self._policies.default)
         self._check_structure(event, policy)
-        if self._router is not None:
-            self._router.note(policy, arrival.now_ms)
         plan = planning.plan(event, request_id, policy, arrival.recorded_ms, reasons={**choice.reasons, **gone})
+        plan = replace(plan, fingerprint=self._fingerprint(event, policy))
         return plan if assigned is None else replace(plan, **assigned.noted_in(plan))
 
     def _check_structure(self, event: ReasoningRequested, policy: Policy) -> None:
@@ -139,11 +152,41 @@ class Decomposer:
             "$.policy", f"one that gives structured answers: {', '.join(sorted(able)) or 'none'}", policy.name
         )
 
+    def _fingerprint(self, event: ReasoningRequested, policy: Policy) -> Fingerprint | None:
+        """What the request's answer is found by; None for a fork, whose kept steps decide too, and for a structured answer."""
+        if event.fork is not None or event.answer_schema is not None:
+            return None
+        return recall.fingerprint(
+            event.question,
+            policy,
+            tenant=self._tenant(event),
+            limits=(event.max_samples, event.quality, event.max_tokens, event.max_turn_tokens),
+            epoch=self._settings.recall_epoch,
+            has_gist=self._settings.recall == "gist",
+        )
+
+    async def _remembered(self, event: ReasoningRequested, plan: PlanMade, arrival: Arrival) -> Remembered | None:
+        """An answer that the request may be given at once. What an experiment compares is always thought about."""
+        max_age_s = self._settings.freshness.max_age_s(event.question, event.max_age_s)
+        if self._memory is None or plan.fingerprint is None or plan.assignment is not None or max_age_s <= 0.0:
+            return None
+        wanted = Wanted(
+            fingerprint=plan.fingerprint,
+            max_age_s=max_age_s,
+            at=arrival.coordinates,
+            deadline_s=event.deadline_s,
+            is_worded_alike=self._settings.recall != "gist",
+        )
+        return await self._memory.recall(wanted, arrival.now_ms)
+
+    def _tenant(self, event: ReasoningRequested) -> str:
+        return event.tags.get(self._settings.tenant_tag, "")
+
     def _routed(self, event: ReasoningRequested, arrival: Arrival) -> Choice:
         """What the router gives a request; no policy without a router."""
         if self._router is None:
             return Choice(None, None)
-        tenant = event.tags.get(self._settings.tenant_tag, "")
+        tenant = self._tenant(event)
         return self._router.choose(
             event.question, event.tags, tenant=tenant, at=arrival.coordinates, now_ms=arrival.now_ms
         )

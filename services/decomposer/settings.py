@@ -1,11 +1,12 @@
 """The decomposer's settings."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from conclave.domain.recall.freshness import Freshness
 from conclave.runtime.settings import PREFIX
 
 _DAY_S = 86_400.0
@@ -31,3 +32,20 @@ class DecomposerSettings(BaseSettings):
         str | None,
         Field(pattern="^postgres(ql)?://", repr=False, description="the record, for what goes by it; never waited for"),
     ] = None
+    recall: Annotated[
+        Literal["off", "exact", "gist"], Field(description="which questions are given answers that were reached before")
+    ] = "off"
+    recall_lasting_s: Annotated[float, Field(ge=0, description="for which an answer holds")] = 7 * _DAY_S
+    recall_perishable_s: Annotated[float, Field(ge=0, description="the same, where the world may have changed")] = 60.0
+    recall_patience_ms: Annotated[float, Field(gt=0, le=1000, description="that a request has with the record")] = 20.0
+    recall_wait_s: Annotated[float, Field(ge=0, le=60, description="for the answer to an equal question in flight")] = (
+        5.0
+    )
+    recall_front_bytes: Annotated[int, Field(ge=0, description="of answers kept in the process")] = 16 << 20
+    recall_eviction: Annotated[Literal["fifo", "lru", "lfu", "gdsf"], Field(description="of those")] = "gdsf"
+    recall_epoch: Annotated[str, Field(max_length=64, description="a new one forgets all that was remembered")] = ""
+
+    @property
+    def freshness(self) -> Freshness:
+        """How long answers hold."""
+        return Freshness(self.recall_lasting_s, self.recall_perishable_s)
