@@ -34,7 +34,7 @@ class MemoryView:
                 }
                 if not any(all(each.get(name) == key[name] for name in key) for each in self.tables[table]):
                     self.tables[table].append(
-                        named | {name: json.loads(named[name]) for name in _JSON if name in named}
+                        named | {name: json.loads(named[name]) for name in _JSON if isinstance(named.get(name), str)}
                     )
 
     async def requests(self, wanted: Filter, *, before: Key | None = None, limit: int = 50) -> Page:
