@@ -1,9 +1,10 @@
 """The gateway over a log, a ledger and a record in memory, on a real socket: what its unit tests talk to."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -14,6 +15,7 @@ from conclave.errors import LostDependency
 from conclave.policies import shipped
 from conclave.runtime.attempts import Dependencies
 from conclave.store.accounts import Account
+from conclave.store.batches import BatchRow, Claimed, FileRow, Line
 from conclave.store.happenings import Happening
 from conclave.store.ledger import Entered, Entry, KeyReused, Limits, OverLimit
 from conclave.store.reader import Reader
@@ -25,6 +27,7 @@ from services.gateway.access import Access
 from services.gateway.answers import Answers
 from services.gateway.app import Site, make_app
 from services.gateway.asking import Asking
+from services.gateway.batches import BatchApi, BatchRunner
 from services.gateway.chat import Chat
 from services.gateway.follower import Follower
 from services.gateway.mcp_door import McpDoor
@@ -34,6 +37,7 @@ from services.gateway.server import WebServer
 from services.gateway.settings import GatewaySettings
 
 DSN = "postgresql://nobody@127.0.0.1:1/none"
+NOW = datetime.fromtimestamp(made.NOW_MS / 1000, UTC)
 NO_LIMITS = Limits()
 End = AnswerReached | RequestFailed
 
@@ -110,6 +114,102 @@ class MemoryLedger:
 
 
 @dataclass
+class MemoryBatches:
+    """Files and batches, in one process."""
+
+    record: MemoryRecord
+    files: dict[str, tuple[FileRow, str]] = field(default_factory=dict)
+    made: dict[str, BatchRow] = field(default_factory=dict)
+    lines: dict[str, list[Line]] = field(default_factory=dict)
+    redacted: dict[str, bool] = field(default_factory=dict)
+    asked_as: dict[tuple[str, int], str] = field(default_factory=dict)
+    refusals: dict[tuple[str, int], str] = field(default_factory=dict)
+
+    async def add_file(self, file_id: str, tenant: str, filename: str, content: str) -> FileRow:
+        row = FileRow(file_id, tenant, filename, len(content.encode()), NOW)
+        self.files[file_id] = row, content
+        return row
+
+    async def file(self, file_id: str) -> FileRow | None:
+        return self.files[file_id][0] if file_id in self.files else None
+
+    async def content(self, file_id: str) -> str:
+        return self.files[file_id][1]
+
+    async def add(
+        self,
+        batch_id: str,
+        tenant: str,
+        file_id: str,
+        window_s: float,
+        lines: Sequence[Line],
+        *,
+        is_redacted: bool,
+        metadata: dict[str, str],
+    ) -> None:
+        ends = NOW + timedelta(seconds=window_s)
+        self.made[batch_id] = BatchRow(
+            batch_id, tenant, file_id, window_s, metadata, NOW, ends, None, False, len(lines), 0, 0, 0
+        )
+        self.lines[batch_id], self.redacted[batch_id] = list(lines), is_redacted
+
+    async def batch(self, batch_id: str) -> BatchRow | None:
+        if batch_id not in self.made:
+            return None
+        ids = [self.asked_as.get((batch_id, line.line)) for line in self.lines[batch_id]]
+        ends = [self.record.ended[each] for each in ids if each in self.record.ended]
+        num_answered = sum(isinstance(end, AnswerReached) for end in ends)
+        num_refused = sum(self._error(batch_id, line) is not None for line in self.lines[batch_id])
+        return replace(
+            self.made[batch_id],
+            num_answered=num_answered,
+            num_failed=len(ends) - num_answered + num_refused,
+            num_open=sum(each is not None for each in ids) - len(ends),
+        )
+
+    async def batches(self, tenant: str, limit: int) -> list[BatchRow]:
+        found = [await self.batch(batch_id) for batch_id, row in self.made.items() if row.tenant == tenant]
+        return [row for row in found if row is not None][:limit]
+
+    async def cancel(self, batch_id: str) -> list[str]:
+        self.made[batch_id] = replace(self.made[batch_id], cancelled_at=NOW)
+        ids = [self.asked_as.get((batch_id, line.line)) for line in self.lines[batch_id]]
+        return [each for each in ids if each is not None and each not in self.record.ended]
+
+    async def claim(self, max_open: int) -> list[Claimed]:
+        num_open = sum(each not in self.record.ended for each in self.asked_as.values())
+        waiting = [
+            Claimed(batch_id, line.line, line.body, row.tenant, self.redacted[batch_id], row.window_s)
+            for batch_id, row in self.made.items()
+            for line in self.lines[batch_id]
+            if row.cancelled_at is None
+            and (batch_id, line.line) not in self.asked_as
+            and self._error(batch_id, line) is None
+        ]
+        return waiting[: max_open - num_open]
+
+    async def asked(self, claimed: Claimed, request_id: str, asked_at: Any) -> None:
+        self.asked_as[claimed.batch_id, claimed.line] = request_id
+
+    async def refused(self, claimed: Claimed, error: str) -> None:
+        self.refusals[claimed.batch_id, claimed.line] = error
+
+    async def ended(self, batch_id: str, *, first: int, limit: int) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        for line in self.lines[batch_id][first:]:
+            row = {"line": line.line, "custom_id": line.custom_id, "body": line.body}
+            request_id = self.asked_as.get((batch_id, line.line), "")
+            if error := self._error(batch_id, line):
+                found.append({**row, "error": error})
+            elif request_id in self.record.ended:
+                found.append({**row, "error": None, **_row(self.record.ended[request_id])})
+        return found[:limit]
+
+    def _error(self, batch_id: str, line: Line) -> str | None:
+        return line.error or self.refusals.get((batch_id, line.line))
+
+
+@dataclass
 class MemoryAccounts:
     """Tenants' keys."""
 
@@ -142,6 +242,7 @@ class World:
     record: MemoryRecord = field(default_factory=MemoryRecord)
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
     accounts: MemoryAccounts = field(default_factory=MemoryAccounts)
+    batch_open: int = 64
     answers: Answers = field(default_factory=Answers)
     published: list[Event] = field(default_factory=list)
     event_ids: list[str | None] = field(default_factory=list)
@@ -171,6 +272,9 @@ class World:
         if is_heard:
             self.answers.hear(end)
 
+    def __post_init__(self) -> None:
+        self.batches = MemoryBatches(self.record)
+
     def _parts(self) -> tuple[Asking, Follower]:
         follower = Follower(self.record, self.answers, Dependencies(), look_s=0.02)
         policies = shipped()
@@ -188,7 +292,8 @@ class World:
     def routes(self, parts: tuple[Asking, Follower] | None = None) -> tuple[ApiRoute, ...]:
         """The API's table."""
         asking, follower = parts or self._parts()
-        return api_routes(Requests(asking, follower), Chat(asking, follower, lambda: shipped().names))
+        batches = BatchApi(asking, self.batches)
+        return api_routes(Requests(asking, follower), Chat(asking, follower, lambda: shipped().names), batches)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[httpx2.AsyncClient]:
@@ -199,19 +304,24 @@ class World:
         door = McpDoor(access, "0")
         app = make_app(settings, Site(access, Reader(DSN), asking, door.routes), self.routes(parts))
         server = WebServer(app, settings, drain_s=1.0)
-        async with door.serving(app), self._running(server, follower) as client:
+        runner = BatchRunner(asking, self.batches, self.batch_open)
+        async with door.serving(app), self._running(server, follower, runner) as client:
             yield client
 
     @asynccontextmanager
-    async def _running(self, server: WebServer, follower: Follower) -> AsyncIterator[httpx2.AsyncClient]:
-        running = [asyncio.create_task(server.run()), asyncio.create_task(follower.run())]
+    async def _running(
+        self, server: WebServer, follower: Follower, runner: BatchRunner
+    ) -> AsyncIterator[httpx2.AsyncClient]:
+        works = (server.run(), follower.run(), runner.run(look_s=0.02))
+        running = [asyncio.create_task(work) for work in works]
         try:
             await until(lambda: server.is_ready, what="a listening gateway")
             self.url = f"http://127.0.0.1:{server.port}"
             async with httpx2.AsyncClient(base_url=self.url, timeout=10) as client:
                 yield client
         finally:
-            running[1].cancel()
+            for task in running[1:]:
+                task.cancel()
             server.stop()
             await asyncio.wait(running)
 

@@ -22,6 +22,7 @@ from conclave.runtime.kafka import Kafka
 from conclave.runtime.process import Parts, main
 from conclave.runtime.settings import RuntimeSettings, load
 from conclave.store.accounts import Accounts
+from conclave.store.batches import BatchStore
 from conclave.store.happenings import Happenings
 from conclave.store.ledger import Ledger
 from conclave.store.reader import Reader
@@ -30,6 +31,7 @@ from services.gateway.access import Access
 from services.gateway.answers import Answers
 from services.gateway.app import Site, make_app
 from services.gateway.asking import Asking
+from services.gateway.batches import BatchApi, BatchRunner
 from services.gateway.chat import Chat
 from services.gateway.follower import Follower
 from services.gateway.publishing import LogWriter
@@ -65,7 +67,10 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
         max_waiting=own.gateway_max_waiting,
     )
     access = Access(accounts, host=own.gateway_host)
-    table = api_routes(Requests(asking, follower), Chat(asking, follower, lambda: policies.names))
+    batches = BatchStore(own.postgres_dsn)
+    table = api_routes(
+        Requests(asking, follower), Chat(asking, follower, lambda: policies.names), BatchApi(asking, batches)
+    )
     door, topics = _mcp_door(access), partial(topic_states, settings.bootstrap_servers)
     site = Site(access, reader, asking, door.routes if door else (), topics, lambda: policies.names)
     app = make_app(own, site, table)
@@ -75,13 +80,14 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
             beside = [
                 tasks.create_task(follower.run(), name="follower"),
                 tasks.create_task(policies.follow(), name="policies"),
-                tasks.create_task(_forget(ledger, own.retention_days), name="forget"),
+                tasks.create_task(BatchRunner(asking, batches, own.gateway_batch_open).run(), name="batches"),
+                tasks.create_task(_forget(ledger, batches, own.retention_days), name="forget"),
             ]
             yield Parts(server, listener=answers, hears_from_end=True, status=policies.status)
             for task in beside:
                 task.cancel()
     finally:
-        for each in (writer, reader, ledger, accounts):
+        for each in (writer, reader, ledger, accounts, batches):
             await each.close()
 
 
@@ -101,11 +107,11 @@ def _policies(settings: GatewaySettings) -> CurrentPolicies:
     return CurrentPolicies(settings.default_policy, *folders, prompt_sets=prompt_sets)
 
 
-async def _forget(ledger: Ledger, retention_days: int) -> None:
+async def _forget(ledger: Ledger, batches: BatchStore, retention_days: int) -> None:
     """Drops what is older than the record, now and then."""
     while True:
         with contextlib.suppress(LostDependency):
-            num_dropped = await ledger.forget(retention_days)
+            num_dropped = await ledger.forget(retention_days) + await batches.forget(retention_days)
             log.info("ledger_forgot", entries=num_dropped)
         await asyncio.sleep(_FORGET_EVERY_S)
 

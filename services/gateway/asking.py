@@ -24,10 +24,8 @@ TENANT_TAG = "tenant"
 GRACE_S = 30.0  # beyond a request's deadline: the services tell of a missed one a little after it
 MAX_DEADLINE_S = 86_400.0
 _BUSY_RETRY_S = 5
-_MAX_LABEL_CHARS, _MAX_SHORT_CHARS = (
-    256,
-    4096,
-)  # of schemas.values: what stands for a masked text may be longer than it was
+# Of schemas.values: what stands for a masked text may be longer than it was.
+_MAX_LABEL_CHARS, _MAX_SHORT_CHARS = 256, 4096
 
 Mask = Callable[[str], str]
 

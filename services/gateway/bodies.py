@@ -193,6 +193,74 @@ class ChatCompletion(Struct, frozen=True, kw_only=True):
     object: Literal["chat.completion"] = "chat.completion"
 
 
+Window = Literal["1h", "4h", "24h"]
+
+
+class BatchBody(Struct, frozen=True, kw_only=True):
+    """OpenAI's request for a batch."""
+
+    input_file_id: Label
+    endpoint: Literal["/v1/chat/completions"]
+    completion_window: Window
+    metadata: Tags | None = None
+
+
+class BatchCounts(Struct, frozen=True, kw_only=True):
+    """How many requests of a batch there are, were answered, and failed."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+class Batch(Struct, frozen=True, kw_only=True):
+    """OpenAI's batch. Its output files grow while it runs: partial results are in them already."""
+
+    id: str
+    endpoint: str = "/v1/chat/completions"
+    input_file_id: str
+    completion_window: str
+    status: Literal["in_progress", "completed", "cancelling", "cancelled", "expired"]
+    output_file_id: str
+    error_file_id: str
+    created_at: int
+    expires_at: int
+    cancelling_at: int | None
+    request_counts: BatchCounts
+    metadata: dict[str, str]
+    errors: None = None
+    object: Literal["batch"] = "batch"
+
+
+class Batches(Struct, frozen=True, kw_only=True):
+    """A tenant's latest batches."""
+
+    data: tuple[Batch, ...]
+    has_more: bool = False
+    object: Literal["list"] = "list"
+
+
+class File(Struct, frozen=True, kw_only=True):
+    """OpenAI's file."""
+
+    id: str
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: str
+    status: Literal["processed"] = "processed"
+    object: Literal["file"] = "file"
+
+
+class BatchLine(Struct, frozen=True, kw_only=True):
+    """A line of a file of requests."""
+
+    custom_id: Annotated[Label, Meta(min_length=1)]
+    method: Literal["POST"]
+    url: Literal["/v1/chat/completions"]
+    body: ChatBody
+
+
 class Model(Struct, frozen=True, kw_only=True):
     """A policy, as OpenAI's clients see a model."""
 

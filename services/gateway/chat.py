@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from schemas.ids import new_request_id
+from schemas.ids import asked_at_ms, new_request_id
 from services.gateway import streams
 from services.gateway.asking import GRACE_S, Asking
 from services.gateway.bodies import (
@@ -102,16 +102,7 @@ class Chat:
         chat: ChatBody = call.body
         if not self._offers(chat.model):
             raise not_found(f"there is no model {chat.model!r}", "model_not_found", "model")
-        question = AskBody(
-            question=question_of(chat.messages),
-            policy=None if chat.model == DEFAULT_MODEL else chat.model,
-            max_samples=chat.conclave.max_samples,
-            max_tokens=chat.conclave.max_tokens,
-            max_turn_tokens=chat.max_completion_tokens or chat.max_tokens,
-            quality=chat.conclave.quality,
-            deadline_s=chat.conclave.deadline_s,
-            tags=chat.metadata or {},
-        )
+        question = question_of_chat(chat, deadline_s=chat.conclave.deadline_s)
         request_ids, ends = [], []
         for index in range(chat.n or 1):
             sent = call.sent
@@ -187,26 +178,47 @@ async def _progress(asked: Asked, watch: Watch, until: float) -> AsyncGenerator[
         await asyncio.wait({whole, news})
 
 
+def question_of_chat(chat: ChatBody, *, deadline_s: float) -> AskBody:
+    """The question that a chat asks. Raises: ApiError."""
+    return AskBody(
+        question=question_of(chat.messages),
+        policy=None if chat.model == DEFAULT_MODEL else chat.model,
+        max_samples=chat.conclave.max_samples,
+        max_tokens=chat.conclave.max_tokens,
+        max_turn_tokens=chat.max_completion_tokens or chat.max_tokens,
+        quality=chat.conclave.quality,
+        deadline_s=deadline_s,
+        tags=chat.metadata or {},
+    )
+
+
 def _completion(asked: Asked) -> ChatCompletion:
     """The completion. Raises: ApiError when a choice came to no answer."""
     results = [end.result() for end in asked.ends]
     failed = next((result for result in results if result.answer is None), None)
     if failed is not None:
-        raise _failed(failed)
+        raise failure_of(failed)
+    return completion_of(results, model=asked.model, ignored=asked.ignored, created=asked.created)
+
+
+def completion_of(
+    results: Sequence[Result], *, model: str, ignored: tuple[str, ...] = (), created: int = 0
+) -> ChatCompletion:
+    """The completion of answers, a choice each."""
     tokens_in, tokens_out = sum(each.tokens_in for each in results), sum(each.tokens_out for each in results)
     return ChatCompletion(
-        id=asked.id,
-        created=asked.created,
-        model=asked.model,
+        id=f"chatcmpl-{results[0].request_id}",
+        created=created or asked_at_ms(results[0].request_id) // 1000,
+        model=model,
         choices=tuple(
             Choice(index=index, message=ChoiceMessage(content=str(each.answer))) for index, each in enumerate(results)
         ),
         usage=Usage(prompt_tokens=tokens_in, completion_tokens=tokens_out, total_tokens=tokens_in + tokens_out),
-        conclave=ChatExtension(results=tuple(results), ignored=asked.ignored),
+        conclave=ChatExtension(results=tuple(results), ignored=ignored),
     )
 
 
-def _failed(result: Result) -> ApiError:
+def failure_of(result: Result) -> ApiError:
     """How a request without an answer is told."""
     message = f"request {result.request_id}: {result.message or 'no answer'}"
     headers = {**_NO_RETRY, "X-Request-Id": result.request_id}

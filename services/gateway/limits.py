@@ -7,6 +7,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.gateway.errors import ApiError
 from services.gateway.settings import GatewaySettings
 
+FILES_PATH = "/v1/files"
+
 
 class Limits:
     """Middleware: 431 for headers, 413 and 408 for bodies; a client that takes nothing more is let go."""
@@ -29,7 +31,7 @@ class Limits:
 
         try:
             self._check_head(scope)
-            await self._app(scope, self._counted(receive), sending)
+            await self._app(scope, self._counted(receive, self._most(scope)), sending)
         except ApiError as error:
             if started:
                 raise
@@ -51,11 +53,17 @@ class Limits:
         size = sum(len(name) + len(value) + 4 for name, value in headers) + len(scope["raw_path"])
         if len(headers) > self._settings.gateway_max_headers or size > self._settings.gateway_max_header_bytes:
             raise ApiError(431, "too many or too large headers", "headers_too_large")
+        most = self._most(scope)
         length = next((value for name, value in headers if name == b"content-length"), b"0")
-        if int(length) > self._settings.gateway_max_body_bytes:
-            raise self._too_large()
+        if int(length) > most:
+            raise _too_large(most)
 
-    def _counted(self, receive: Receive) -> Receive:
+    def _most(self, scope: Scope) -> int:
+        """How large a body may be."""
+        is_file = scope["path"] == FILES_PATH
+        return self._settings.gateway_max_file_bytes if is_file else self._settings.gateway_max_body_bytes
+
+    def _counted(self, receive: Receive, most: int) -> Receive:
         num_bytes, is_whole = 0, False
 
         async def counted() -> Message:
@@ -69,12 +77,12 @@ class Limits:
                 raise ApiError(408, "the body did not come in time", "request_timeout") from None
             num_bytes += len(message.get("body", b""))
             is_whole = not message.get("more_body", False)
-            if num_bytes > self._settings.gateway_max_body_bytes:
-                raise self._too_large()
+            if num_bytes > most:
+                raise _too_large(most)
             return message
 
         return counted
 
-    def _too_large(self) -> ApiError:
-        limit = self._settings.gateway_max_body_bytes
-        return ApiError(413, f"a body of at most {limit:,} bytes is taken", "body_too_large")
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError(413, f"a body of at most {limit:,} bytes is taken", "body_too_large")

@@ -66,6 +66,16 @@ def _operation(row: ApiRoute) -> dict[str, Any]:
     if row.body is not None:
         schema = {"schema": _ref(row.body.__name__)}
         operation["requestBody"] = {"required": True, "content": {"application/json": schema}}
+    if row.sends_file:
+        form = {
+            "type": "object",
+            "required": ["file", "purpose"],
+            "properties": {
+                "file": {"type": "string", "format": "binary"},
+                "purpose": {"type": "string", "enum": ["batch", "user_data"]},
+            },
+        }
+        operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": form}}}
     return operation
 
 
@@ -73,6 +83,8 @@ def _content(row: ApiRoute) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if row.answers is not None:
         content["application/json"] = {"schema": _ref(row.answers.__name__)}
+    if row.sends_lines:
+        content["application/jsonl"] = {"schema": {"type": "string"}}
     if row.streams:
         content["text/event-stream"] = {"schema": {"type": "string"}}
     return content

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, convert
 
 from schemas.events import AnswerReached, RequestFailed
 from schemas.values import StepAnswer, TallyRow
@@ -44,8 +44,6 @@ def of_event(event: AnswerReached | RequestFailed) -> Result:
 
 def of_row(row: dict[str, Any]) -> Result:
     """The result that the record has: a row of `answers` with its payload."""
-    from msgspec import convert
-
     told = {name: row[name] for name in _FIELDS if row.get(name) is not None}
     return Result(
         request_id=str(row["request_id"]),

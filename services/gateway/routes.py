@@ -9,12 +9,17 @@ from starlette.routing import BaseRoute, Route
 
 from conclave.domain.api_keys import Scope
 from services.gateway.access import Access
+from services.gateway.batches import BatchApi
 from services.gateway.bodies import (
     AskBody,
+    Batch,
+    BatchBody,
+    Batches,
     ChatBody,
     ChatCompletion,
     FeedbackBody,
     FeedbackState,
+    File,
     Model,
     Models,
     RequestState,
@@ -41,12 +46,14 @@ class ApiRoute:
     status: int = 200
     body: type | None = None
     query: tuple[str, ...] = ()
+    sends_file: bool = False  # a form with a file instead of a body
     is_idempotent: bool = False  # by the header Idempotency-Key
     otherwise: tuple[int, ...] = ()  # other statuses with the same answer
+    sends_lines: bool = False  # JSON, a line each
     streams: bool = False  # it may, besides answering as a whole
 
 
-def api_routes(requests: Requests, chat: Chat) -> tuple[ApiRoute, ...]:
+def api_routes(requests: Requests, chat: Chat, batches: BatchApi) -> tuple[ApiRoute, ...]:
     """The table."""
     ask, feedback = Scope.ASK, Scope.FEEDBACK
     # fmt: off
@@ -65,6 +72,13 @@ def api_routes(requests: Requests, chat: Chat) -> tuple[ApiRoute, ...]:
                  is_idempotent=True, streams=True),
         ApiRoute("GET", "/v1/models", ask, chat.models, "Every policy, as a model", Models),
         ApiRoute("GET", "/v1/models/{model}", ask, chat.model, "One policy, as a model", Model),
+        ApiRoute("POST", "/v1/files", ask, batches.upload, "Keep a file of requests", File, sends_file=True),
+        ApiRoute("GET", "/v1/files/{file_id}", ask, batches.file, "A file", File),
+        ApiRoute("GET", "/v1/files/{file_id}/content", ask, batches.content, "What is in a file", None, sends_lines=True),
+        ApiRoute("POST", "/v1/batches", ask, batches.create, "Ask all that is in a file", Batch, 200, BatchBody),
+        ApiRoute("GET", "/v1/batches", ask, batches.list_, "The latest batches", Batches, query=("limit",)),
+        ApiRoute("GET", "/v1/batches/{batch_id}", ask, batches.state, "How far a batch is", Batch),
+        ApiRoute("POST", "/v1/batches/{batch_id}/cancel", ask, batches.cancel, "Ask nothing more of a batch", Batch),
     )
     # fmt: on
 

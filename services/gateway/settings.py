@@ -28,6 +28,10 @@ class GatewaySettings(BaseSettings):
         tuple[str, ...], NoDecode, Field(description="what is masked in what clients send, separated by commas")
     ] = DEFAULT_MASKS
     gateway_max_body_bytes: Annotated[int, Field(ge=1024, le=2**30)] = 2**20
+    gateway_max_file_bytes: Annotated[int, Field(ge=1024, le=2**30, description="of a file of requests")] = 32 * 2**20
+    gateway_batch_open: Annotated[
+        int, Field(ge=1, le=100_000, description="requests of batches that are open at once, in all batches")
+    ] = 64
     gateway_max_header_bytes: Annotated[int, Field(ge=1024, le=2**20)] = 32 * 1024
     gateway_max_headers: Annotated[int, Field(ge=10, le=10_000)] = 100
     gateway_client_timeout_s: Annotated[

@@ -1,6 +1,7 @@
 """The gateway on real servers: OpenAI's client, gateways killed in the middle, keys, limits, the ledger's SQL."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -19,8 +20,10 @@ from conclave.errors import Rejected
 from conclave.local.machine.ports import free_port
 from conclave.local.servers.kafka import KafkaBroker
 from conclave.store.accounts import Accounts
+from conclave.store.batches import BatchStore, Line
 from conclave.store.ledger import Entered, Entry, KeyReused, Ledger, Limits, OverLimit
 from conclave.store.reader import Reader
+from conclave.store.rows import asked_at
 from conclave.testing.pipeline import Pipeline
 from conclave.testing.waiting import until_async
 from schemas.ids import new_request_id
@@ -55,6 +58,7 @@ async def test_clients_are_answered_whatever_befalls_a_gateway(pipeline: Pipelin
         httpx2.AsyncClient(base_url=_url(pipeline), timeout=60) as client,
     ):
         await _chats(openai)
+        await _answers_a_batch(pipeline, openai)
         await _survives_a_kill(pipeline, client)
         await _cancels(client)
         await _asks_for_a_key_once_there_is_one(pipeline, client)
@@ -79,6 +83,42 @@ async def _chats(openai: AsyncOpenAI) -> None:
     assert "policy default, strategy vote" in thought
     assert "path 0:" in thought
     assert said
+
+
+async def _answers_a_batch(pipeline: Pipeline, openai: AsyncOpenAI) -> None:
+    """Every line is answered once although the gateway is killed in the middle; a wrong line fails alone."""
+    url = "/v1/chat/completions"
+    lines = [
+        {
+            "custom_id": f"line-{index}",
+            "method": "POST",
+            "url": url,
+            "body": {"model": "default", "messages": [{"role": "user", "content": f"{QUESTION} {index}"}]},
+        }
+        for index in range(20)
+    ]
+    content = "\n".join(map(json.dumps, [*lines, {"custom_id": "wrong"}]))
+    file = await openai.files.create(file=("questions.jsonl", content.encode()), purpose="batch")
+    wanted: Any = {"input_file_id": file.id, "endpoint": url, "completion_window": "1h"}
+    batch = await openai.batches.create(**wanted)
+    pipeline.services["gateway"].send(signal.SIGKILL)
+    await pipeline.services["gateway"].stop()
+    await pipeline.services["gateway"].start()
+    await pipeline.until_ready()
+
+    async def is_completed() -> bool:
+        return (await openai.batches.retrieve(batch.id)).status == "completed"
+
+    await until_async(is_completed, limit_s=120, what="a completed batch")
+    done = await openai.batches.retrieve(batch.id)
+    assert done.request_counts is not None
+    assert (done.request_counts.total, done.request_counts.completed, done.request_counts.failed) == (21, 20, 1)
+    answered = [json.loads(line) for line in (await openai.files.content(f"{batch.id}-output")).text.splitlines()]
+    assert {line["custom_id"] for line in answered} == {f"line-{index}" for index in range(20)}
+    assert all(line["response"]["body"]["choices"][0]["message"]["content"] for line in answered)
+    (wrong,) = (await openai.files.content(f"{batch.id}-errors")).text.splitlines()
+    assert json.loads(wrong)["error"]["code"] == "invalid_request"
+    assert [each.id async for each in openai.batches.list(limit=5)] == [batch.id]
 
 
 async def _survives_a_kill(pipeline: Pipeline, client: httpx2.AsyncClient) -> None:
@@ -110,7 +150,7 @@ async def _survives_a_kill(pipeline: Pipeline, client: httpx2.AsyncClient) -> No
 
         await until_async(is_recorded, what="recorded feedback")
         asked = await reader.rows("SELECT count(*) AS n FROM requests")
-        assert asked[0]["n"] == 3 + len(ids), "the request that was sent twice was asked once"
+        assert asked[0]["n"] == 3 + 20 + len(ids), "the request that was sent twice was asked once"
     finally:
         await reader.close()
 
@@ -227,3 +267,44 @@ async def test_a_reader_cannot_write(fresh_database: str) -> None:
             await reader.rows("INSERT INTO tenants (tenant) VALUES ('x') RETURNING tenant")
     finally:
         await reader.close()
+
+
+async def test_lines_of_a_batch_are_claimed_once_and_again_after_a_while(
+    fresh_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = BatchStore(fresh_database)
+    try:
+        file = await store.add_file("file-a", "ours", "a.jsonl", "é\n")
+        assert (await store.file("file-a"), await store.content("file-a"), file.num_bytes) == (file, "é\n", 3)
+        assert await store.file("file-b") is None
+        lines = [Line(0, "a", {"model": "x"}), Line(1, "b", {"model": "x"}), Line(2, "", error="no JSON")]
+        await store.add("batch_a", "ours", "file-a", 3600.0, lines, is_redacted=True, metadata={"run": "7"})
+        claims = await asyncio.gather(*(store.claim(10) for _ in range(4)))
+        claimed = sorted((each for claim in claims for each in claim), key=lambda each: each.line)
+        assert [(each.line, each.body, each.tenant) for each in claimed] == [
+            (0, {"model": "x"}, "ours"),
+            (1, {"model": "x"}, "ours"),
+        ]
+        assert 3500 < claimed[0].left_s <= 3600
+        request_id = str(new_request_id())
+        await store.asked(claimed[0], request_id, asked_at(request_id))
+        await store.refused(claimed[1], "no such policy")
+        row = await store.batch("batch_a")
+        assert row is not None
+        assert (row.num_lines, row.num_answered, row.num_failed, row.num_open) == (3, 0, 2, 1)
+        assert (row.metadata, row.is_over, [each.batch_id for each in await store.batches("ours", 5)]) == (
+            {"run": "7"}, False, ["batch_a"],
+        )  # fmt: skip
+        assert await store.batches("theirs", 5) == []
+        assert [each["error"] for each in await store.ended("batch_a", first=0, limit=9)] == [
+            "no such policy",
+            "no JSON",
+        ]
+        assert await store.cancel("batch_a") == [request_id]
+        await store.add("batch_b", "ours", "file-a", 3600.0, lines[:2], is_redacted=True, metadata={})
+        assert len(await store.claim(2)) == 1, "one of two is open already"
+        monkeypatch.setattr("conclave.store.batches._CLAIM_S", 0.0)
+        assert len(await store.claim(3)) == 2, "a claim that led to nothing ends"
+        assert (await store.forget(1), await store.forget(-1)) == (0, 3)
+    finally:
+        await store.close()

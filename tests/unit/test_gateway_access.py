@@ -1,5 +1,8 @@
 """Who may do what: every route × no key, a wrong key, another tenant's, the right one's, an administrator's."""
 
+import json
+from typing import Any
+
 import httpx2
 import pytest
 
@@ -22,20 +25,34 @@ MATRIX = {
     ("POST", "/v1/chat/completions"): (401, 401, 200, 403, 200, 200),
     ("GET", "/v1/models"): (401, 401, 200, 403, 200, 200),
     ("GET", "/v1/models/{model}"): (401, 401, 200, 403, 200, 200),
+    ("POST", "/v1/files"): (401, 401, 200, 403, 200, 200),
+    ("GET", "/v1/files/{file_id}"): (401, 401, 404, 403, 200, 200),
+    ("GET", "/v1/files/{file_id}/content"): (401, 401, 404, 403, 200, 200),
+    ("POST", "/v1/batches"): (401, 401, 404, 403, 200, 200),
+    ("GET", "/v1/batches"): (401, 401, 200, 403, 200, 200),
+    ("GET", "/v1/batches/{batch_id}"): (401, 401, 404, 403, 200, 200),
+    ("POST", "/v1/batches/{batch_id}/cancel"): (401, 401, 404, 403, 200, 200),
 }
+LINE = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": CHAT}
+FILE = {"file": ("a.jsonl", json.dumps(LINE).encode())}
 
 
 def _bearer(key: ApiKey | str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key if isinstance(key, str) else key.text}"}
 
 
-async def _called(client: httpx2.AsyncClient, method: str, path: str, request_id: str, headers: dict[str, str]) -> int:
+async def _called(
+    client: httpx2.AsyncClient, method: str, path: str, ids: dict[str, str], headers: dict[str, str]
+) -> int:
+    if path == "/v1/files":
+        return (await client.post(path, data={"purpose": "batch"}, files=FILE, headers=headers)).status_code
     body = {
+        "/v1/batches": {"input_file_id": ids["file_id"], "endpoint": LINE["url"], "completion_window": "1h"},
         "/v1/requests": QUESTION,
-        "/v1/feedback": {"request_id": request_id, "reward": 1},
+        "/v1/feedback": {"request_id": ids["request_id"], "reward": 1},
         "/v1/chat/completions": CHAT,
     }.get(path)
-    path = path.replace("{request_id}", request_id).replace("{model}", "default")
+    path = path.format(**ids, model="default")
     return (await client.request(method, path, json=body, headers=headers)).status_code
 
 
@@ -51,6 +68,11 @@ async def test_the_matrix_of_every_route_and_every_kind_of_caller_holds() -> Non
     async with world.serving() as client:
         assert {(row.method, row.path) for row in world.routes()} == set(MATRIX), "a route without a row of the matrix"
         request_id = (await client.post("/v1/requests", json=QUESTION, headers=_bearer(own))).json()["id"]
+        form: Any = {"data": {"purpose": "batch"}, "files": FILE}
+        file_id = (await client.post("/v1/files", **form, headers=_bearer(own))).json()["id"]
+        wanted = {"input_file_id": file_id, "endpoint": LINE["url"], "completion_window": "1h"}
+        batch_id = (await client.post("/v1/batches", json=wanted, headers=_bearer(own))).json()["id"]
+        ids = {"request_id": request_id, "file_id": file_id, "batch_id": batch_id}
         for row in world.routes():
             nobody: dict[str, str] = {}
             callers = (
@@ -61,7 +83,7 @@ async def test_the_matrix_of_every_route_and_every_kind_of_caller_holds() -> Non
                 _bearer(own),
                 _bearer(admin),
             )
-            found = [await _called(client, row.method, row.path, request_id, headers) for headers in callers]
+            found = [await _called(client, row.method, row.path, ids, headers) for headers in callers]
             assert tuple(found) == MATRIX[row.method, row.path], f"{row.method} {row.path}"
 
 

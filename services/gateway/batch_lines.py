@@ -1,0 +1,106 @@
+"""Files of requests, line by line: read, masked, and answered as OpenAI has it. Pure."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from conclave.store.batches import Line
+from services.gateway.bodies import BatchLine
+from services.gateway.calls import read
+from services.gateway.chat import completion_of, failure_of
+from services.gateway.conversations import question_of
+from services.gateway.errors import ApiError
+from services.gateway.results import of_row
+
+MAX_LINES = 50_000
+Mask = Callable[[str], str]
+
+
+def masked_file(content: bytes, mask: Mask) -> str:
+    """The file as it is kept: every text in it masked. Raises: ApiError for what is no text."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise ApiError(400, "a file of requests is text in UTF-8", "invalid_file", "file") from None
+    if "\0" in text:
+        raise ApiError(400, "a NUL is no text", "invalid_file", "file")
+    return "\n".join(_masked_line(line, mask) for line in text.splitlines() if line.strip()) + "\n"
+
+
+def lines_of(content: str) -> list[Line]:
+    """What a file asks for, and what is wrong with it, by line. Raises: ApiError for one that asks for nothing, or too much."""
+    texts = [line for line in content.splitlines() if line.strip()]
+    if not 0 < len(texts) <= MAX_LINES:
+        message = f"a batch has 1 to {MAX_LINES:,} lines, this file has {len(texts):,}"
+        raise ApiError(400, message, "invalid_file", "input_file_id")
+    seen: set[str] = set()
+    return [_line(number, text, seen) for number, text in enumerate(texts)]
+
+
+def told(row: Mapping[str, Any], batch_id: str) -> tuple[bool, dict[str, Any]]:
+    """Whether a line that has ended was answered, and the line of an output file that tells so."""
+    line: dict[str, Any] = {"id": f"{batch_id}-{row['line']}", "custom_id": row["custom_id"], "error": None}
+    if row["error"] is not None:
+        return False, {**line, "response": None, "error": {"code": "invalid_request", "message": row["error"]}}
+    result = of_row(dict(row))
+    if result.answer is None:
+        error = failure_of(result)
+        status, body = error.status, msgspec.json.decode(error.body)
+    else:
+        status, body = 200, msgspec.to_builtins(completion_of([result], model=row["body"]["model"]))
+    response = {"status_code": status, "request_id": result.request_id, "body": body}
+    return result.answer is not None, {**line, "response": response}
+
+
+def _line(number: int, text: str, seen: set[str]) -> Line:
+    try:
+        found = read(text.encode(), BatchLine)
+        question_of(found.body.messages)
+        if (found.body.n or 1) != 1 or found.body.stream:
+            raise ApiError(400, "a line is one choice, and no stream", "invalid_value", "body")
+        if found.custom_id in seen:
+            raise ApiError(400, "another line has this custom_id", "invalid_value", "custom_id")
+    except ApiError as error:
+        at = f" ({error.param})" if error.param else ""
+        return Line(number, _custom_id(text), error=f"line {number + 1}: {error.message}{at}")
+    seen.add(found.custom_id)
+    return Line(number, found.custom_id, body=msgspec.to_builtins(found.body))
+
+
+def _custom_id(text: str) -> str:
+    """What a wrong line calls itself, if anything."""
+    try:
+        named = json.loads(text)["custom_id"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ""
+    return named[:256] if isinstance(named, str) else ""
+
+
+def _masked_line(line: str, mask: Mask) -> str:
+    """A line of JSON with every text in it masked; any other line masked as a text."""
+    try:
+        return msgspec.json.encode(_masked(msgspec.json.decode(line), mask)).decode()
+    except (msgspec.DecodeError, RecursionError):
+        return mask(line)
+
+
+def _masked(value: Any, mask: Mask) -> Any:
+    match value:
+        case str():
+            return mask(value)
+        case list():
+            return [_masked(each, mask) for each in value]
+        case dict():
+            return {mask(name): _masked(each, mask) for name, each in value.items()}
+        case _:
+            return value
+
+
+def output(rows: list[dict[str, Any]], batch_id: str, *, is_for_errors: bool) -> Iterator[bytes]:
+    """The lines of a batch's output file, or of its file of errors."""
+    for row in rows:
+        is_answered, line = told(row, batch_id)
+        if is_answered is not is_for_errors:
+            yield msgspec.json.encode(line) + b"\n"
