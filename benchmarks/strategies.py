@@ -1,6 +1,6 @@
 """`make bench-strategies`: every way of reasoning of the shipped model on held-out problems, by difficulty.
 
-Each policy answers the same problems on the bare model (vLLM on one core, no pipeline): accuracy, and what it cost: samples,
+Each policy answers the same problems on the bare model (on one core, no pipeline): accuracy, and what it cost: samples,
 tokens and dollars a question at a given price. Accuracy and counts do not depend on how busy the machine is; times do, and are
 not taken. `--policy` measures some anew and keeps what was measured of the others on as many problems. One table,
 benchmarks/results/strategies.json, and a plot of accuracy against tokens: benchmarks/results/strategies.svg and the terminal.
@@ -18,8 +18,7 @@ from benchmarks.measuring import commit, record
 from benchmarks.scatter import Point, as_svg, as_text
 from conclave import policies, prompts
 from schemas.values import Policy
-from training.batch_engine import VllmBatchEngine
-from training.decoding import BatchDecoder
+from training.decoding import BatchDecoder, BatchEngine
 from training.generator import held_out
 from training.problems import Problem
 from training.reasoning import Answered, answered
@@ -71,6 +70,16 @@ def table(rows: Mapping[str, Row]) -> str:
     return "\n".join(lines)
 
 
+def _engine(name: str, model: Path) -> BatchEngine:
+    """What decodes; imported here, as each takes seconds to import."""
+    if name == "torch":
+        from training.torch_engine import TorchBatchEngine
+
+        return TorchBatchEngine(model)
+
+    return VllmBatchEngine(model)
+
+
 def _earlier(num_problems: int) -> tuple[dict[str, Row], dict[str, str]]:
     """What was measured before on as many problems: figures and commits, by policy."""
     try:
@@ -94,11 +103,14 @@ def _variance(flags: Sequence[bool]) -> float:
 @click.option("--policy", "names", multiple=True, help="Only these.  [default: all of the shipped model]")
 @click.option("--price-in", default=0.05, show_default=True, help="Dollars per million tokens read.")
 @click.option("--price-out", default=0.20, show_default=True, help="Dollars per million tokens written.")
+@click.option(
+    "--engine", type=click.Choice(["vllm", "torch"]), default="vllm", show_default=True, help="torch: without vLLM."
+)
 @click.option("--model", type=click.Path(exists=True, path_type=Path), default=_CHECKOUT / "models" / "reasoner")
-def main(problems: int, names: tuple[str, ...], price_in: float, price_out: float, model: Path) -> None:
+def main(problems: int, names: tuple[str, ...], price_in: float, price_out: float, engine: str, model: Path) -> None:
     """Measure the ways of reasoning; the result goes to benchmarks/results/strategies.json and .svg."""
     asked = held_out(problems)
-    decoder = BatchDecoder(VllmBatchEngine(model), prompts.load(_PROMPT_SET))
+    decoder = BatchDecoder(_engine(engine, model), prompts.load(_PROMPT_SET))
     rows, measured_at = _earlier(len(asked))
     for policy in measured_policies(names):
         found = answered(decoder, policy, [each.question for each in asked])
@@ -109,7 +121,11 @@ def main(problems: int, names: tuple[str, ...], price_in: float, price_out: floa
     print("\n" + table(rows) + "\n\n" + as_text(points, "tokens a question", "right, %"))
     prices = {"in": price_in, "out": price_out}
     figures_of = {"policies": rows, "measured_at_commit": measured_at}
-    path = record("strategies", {"num_problems": len(asked), "dollars_per_million_tokens": prices, **figures_of})
+    limits = f"the first {len(asked)} held-out problems, one draw of each; the engine is {engine}"
+    path = record(
+        "strategies",
+        {"num_problems": len(asked), "limits": limits, "dollars_per_million_tokens": prices, **figures_of},
+    )
     path.with_suffix(".svg").write_text(as_svg(points, "tokens written a question", "right, %"))
     print(path, path.with_suffix(".svg"))
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from conclave.domain.choices import candidates_of, chosen, written
 from conclave.domain.strategies import STRATEGIES
+from conclave.domain.strategies.branches import path_of
 from conclave.domain.strategies.least_to_most import split_of
 from conclave.domain.thought import Conclude, Thought
 from conclave.testing.strategies import Coming, played, verdict
@@ -223,7 +224,7 @@ def test_a_tree_follows_the_heaviest_line_and_ends_its_branch_by_a_vote() -> Non
         ("next_line", "1", (0,)),
         ("finish", "1.1", (1,)),
     ]
-    assert (thought.end, thought.steps[2].fields["path"]) == (Conclude(2, 1.0), "1+1=2\nAnswer: 2")
+    assert (thought.end, thought.steps[2].fields["path"]) == (Conclude(2, 1.0), "1+1=2")
 
 
 def test_a_tree_goes_back_to_the_best_earlier_snapshot_where_a_branch_gets_poor() -> None:
@@ -278,7 +279,7 @@ def explored(
         if isinstance(move, Conclude):
             return Played(move, thought.steps)
         (step,) = move.steps
-        branch = step.fields.get("path", "").replace("\n", "|")
+        branch = "|".join(path_of(step))
         if step.ask == "finish":
             come = verdict(step.index, ends.get(branch) or ends["*"])
         else:

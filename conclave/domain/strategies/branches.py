@@ -24,6 +24,7 @@ PARAMS: Params = {
     "finishes": Param(2, 1, 8, is_whole=True),
 }
 
+_ENDS_WITH = "ends_with"  # a field that no form wants: the line with which a finished branch ended
 _ANSWER = re.compile(r"\W*(?:the |final |so )*answer\b.*", re.I | re.S)
 _LEAST_SHARE = 1e-3
 
@@ -85,9 +86,9 @@ def tree_of(thought: Thought) -> Tree:
 
 
 def path_of(step: Step) -> tuple[str, ...]:
-    """The lines that a step was told; of a branch that ends in an answer, this one among them."""
-    told = step.fields.get("path")
-    return tuple(told.split("\n")) if told else ()
+    """The lines of the branch that a step goes on with. What ends one was not told its last line, which gives the answer."""
+    told, last = step.fields.get("path"), step.fields.get(_ENDS_WITH)
+    return (*(told.split("\n") if told else ()), *((last,) if last else ()))
 
 
 def opening(thought: Thought) -> Grow:
@@ -97,8 +98,7 @@ def opening(thought: Thought) -> Grow:
 
 def followed(tree: Tree, option: Option, why: str = "") -> Grow:
     """The branch of an option, gone on with: the next snapshot, or its end where the line gives the answer."""
-    ask = FINISH if option.is_final else NEXT_LINE
-    return _grown(tree, ask, option.path, option.snapshot, option.mark, why)
+    return _grown(tree, FINISH if option.is_final else NEXT_LINE, option, why)
 
 
 def finished(tree: Tree, why: str) -> Grow | Conclude:
@@ -106,14 +106,26 @@ def finished(tree: Tree, why: str) -> Grow | Conclude:
     best = max(tree.open_options, key=lambda each: (len(each.path), each.worth), default=None)
     if best is None or not tree.may_finish():
         return surest(tree.thought, among=tree.finishes)
-    return _grown(tree, FINISH, best.path, best.snapshot, best.mark, why)
+    return _grown(tree, FINISH, best, why)
 
 
-def _grown(tree: Tree, ask: str, path: Sequence[str], snapshot: int, mark: str, why: str) -> Grow:
-    told = "\n".join(path)
-    fields = {"question": tree.thought.question, "path": told}
-    index = len(tree.thought.steps)
-    return Grow((Step(index=index, ask=ask, fields=fields, mark=mark[:256], depends_on=(snapshot,), why=why[:256]),))
+def _grown(tree: Tree, ask: str, option: Option, why: str) -> Grow:
+    """A step that goes on from an option's branch; one that ends it says the answer again, so that this is read and voted on."""
+    is_told = option.path[:-1] if option.is_final else option.path
+    fields = {"question": tree.thought.question}
+    if is_told:
+        fields["path"] = "\n".join(is_told)
+    if option.is_final:
+        fields[_ENDS_WITH] = option.line
+    step = Step(
+        index=len(tree.thought.steps),
+        ask=ask,
+        fields=fields,
+        mark=option.mark[:256],
+        depends_on=(option.snapshot,),
+        why=why[:256],
+    )
+    return Grow((step,))
 
 
 def _options(thought: Thought, step: Step, earlier: Sequence[Option]) -> Iterator[Option]:
