@@ -76,6 +76,7 @@ def _engine(name: str, model: Path) -> BatchEngine:
         from training.torch_engine import TorchBatchEngine
 
         return TorchBatchEngine(model)
+    from training.batch_engine import VllmBatchEngine
 
     return VllmBatchEngine(model)
 
