@@ -62,10 +62,10 @@ class TorchBatchEngine:
         # Like lengths together: what is padded is computed in vain.
         order = sorted(range(len(rows)), key=lambda index: len(rows[index].prompt))
         for start in range(0, len(order), self._max_running):
-            self._finish([rows[index] for index in order[start : start + self._max_running]])
+            with torch.inference_mode():
+                self._finish([rows[index] for index in order[start : start + self._max_running]])
         return [_decoded(row) for row in rows]
 
-    @torch.inference_mode()
     def _finish(self, rows: list[_Row]) -> None:
         """Decodes rows to their ends, all of them a token at a time."""
         width = max(len(row.prompt) for row in rows)
