@@ -94,16 +94,17 @@ class MemoryView:
         steps: list[Row] = []
         for step in sorted(self._of("steps", request_id), key=lambda row: int(row["step_index"])):
             index = step["step_index"]
-            tally = self._one("verdict_payloads", request_id, step_index=index).get("tally")
+            said = self._one("verdict_payloads", request_id, step_index=index)
+            votes = {"tally": said.get("tally"), "field_votes": said.get("fields")}
             payload = self._one("step_payloads", request_id, step_index=index)
-            steps.append(step | payload | self._one("verdicts", request_id, step_index=index) | {"tally": tally})
-        plan, said = self._one("plans", request_id), self._one("plan_payloads", request_id)
+            steps.append(step | payload | self._one("verdicts", request_id, step_index=index) | votes)
+        plan, reasons = self._one("plans", request_id), self._one("plan_payloads", request_id)
         policies = [row["policy"] for row in self.tables["policies"] if row["digest"] == plan.get("policy_digest")]
         was = {"policy_as_it_was": json.loads(policies[0])} if policies else {}
         return {
             "request": [self._one("requests", request_id) | self._one("request_payloads", request_id)],
             "answer": self._of("answer_payloads", request_id),
-            "plan": [plan | said | was] if plan else [],
+            "plan": [plan | reasons | was] if plan else [],
             "steps": steps,
             "num_paths": [{"num_paths": len(self._of("paths", request_id))}],
             "paths": [

@@ -134,6 +134,17 @@ class TallyRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FieldVote:
+    """What the vote on one field of a structured answer came to. `tally` has values as JSON, the heaviest first."""
+
+    name: str
+    outcome: str
+    confidence: float
+    agreement: float
+    tally: tuple[TallyRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """A step with its verdict, where there is one, and its paths in launch order."""
 
@@ -154,6 +165,7 @@ class Step:
     launched: int | None = None
     decided_at: datetime | None = None
     tally: tuple[TallyRow, ...] = ()
+    field_votes: tuple[FieldVote, ...] = ()
     paths: tuple[Path, ...] = ()
 
     @property

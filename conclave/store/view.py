@@ -141,10 +141,17 @@ def _steps(rows: Mapping[str, Sequence[Row]]) -> tuple[trace.Step, ...]:
         paths[path.step_index].append(replace(path, turns=tuple(turns[path.step_index, path.sample_index])))
     found: list[trace.Step] = []
     for row in rows["steps"]:
-        tally = tuple(_made(trace.TallyRow, each) for each in row["tally"] or ())
-        step = _made(trace.Step, {**row, "tally": tally, "depends_on": tuple(row["depends_on"])})
+        votes = tuple(
+            _made(trace.FieldVote, {**each, "tally": _tally(each["tally"])}) for each in row["field_votes"] or ()
+        )
+        values = {"tally": _tally(row["tally"]), "field_votes": votes, "depends_on": tuple(row["depends_on"])}
+        step = _made(trace.Step, {**row, **values})
         found.append(replace(step, paths=tuple(paths[step.step_index])))
     return tuple(found)
+
+
+def _tally(rows: Sequence[Row] | None) -> tuple[trace.TallyRow, ...]:
+    return tuple(_made(trace.TallyRow, row) for row in rows or ())
 
 
 def _made(kind: type[T], row: Row) -> T:
@@ -208,7 +215,8 @@ _STORY: dict[str, str] = {
         WHERE pl.asked_at = :at AND pl.request_id = :id""",
     "steps": """
         SELECT s.step_index, s.ask, s.mark, s.depends_on, p.question, p.fields, coalesce(p.why, '') AS why, v.outcome,
-               v.stop_reason, v.answer, v.confidence, v.margin, v.agreement, v.entropy, v.launched, v.decided_at, t.tally
+               v.stop_reason, v.answer, v.confidence, v.margin, v.agreement, v.entropy, v.launched, v.decided_at,
+               t.tally, t.fields AS field_votes
         FROM steps s
         LEFT JOIN step_payloads p USING (asked_at, request_id, step_index)
         LEFT JOIN verdicts v USING (asked_at, request_id, step_index)

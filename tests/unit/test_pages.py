@@ -16,7 +16,7 @@ from conclave.runtime.client import TopicState
 from conclave.testing import events as made
 from schemas import codec, flow
 from schemas.events import Event, FeedbackGiven, PlanMade, ReasoningRequested, RequestFailed
-from schemas.values import RequestFailure, Step
+from schemas.values import FieldVerdict, Outcome, RequestFailure, Step, TallyRow
 from services.gateway.pages import routes_over
 from services.gateway.pages.figures import Figures
 from services.gateway.pages.rendering import changes
@@ -151,6 +151,23 @@ def test_what_no_answer_leans_on_stays_and_is_dim() -> None:
     assert '<section class="step dim" id="step-0"' in html
     assert '<section class="step answer" id="step-1"' in html
     assert "1 that the answer does not lean on" in html
+
+
+def test_a_structured_answer_is_told_field_by_field() -> None:
+    tally = (TallyRow(answer='"Paris"', votes=3, weight=3.0), TallyRow(answer=HOSTILE, votes=1, weight=1.0))
+    city = FieldVerdict(name="city", outcome=Outcome.MAJORITY, confidence=0.97, agreement=0.75, margin=0.5, tally=tally)
+    split = FieldVerdict(name=HOSTILE[:50], outcome=Outcome.NO_ANSWER, confidence=0.5, agreement=0.25, margin=0.0)
+    events: list[Event] = [
+        ReasoningRequested(question="where?", request_id=made.REQUEST_ID),
+        made.plan(),
+        made.verdict(0, '{"city": "Paris"}', fields=(city, split)),
+        made.answer('{"city": "Paris"}'),
+    ]
+    with client(MemoryView(recorded(events)), None) as pages:
+        html = pages.get(f"/requests/{made.REQUEST_ID}").text
+    assert "&#34;Paris&#34;</bdi></code>" in html
+    assert "no consensus" in html
+    assert_is_sound(html)
 
 
 def recorded(events: list[Event]) -> list[RecordedEvent]:
