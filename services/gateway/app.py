@@ -14,7 +14,6 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, Router
-from starlette.staticfiles import StaticFiles
 
 from conclave.errors import LostDependency
 from conclave.policies import shipped
@@ -76,7 +75,7 @@ def _pages(site: Site) -> list[BaseRoute]:
         return [Route("/", _nothing_here)]
     package = importlib.import_module(_PAGES)
     static = Path(str(package.__file__)).parent / "static"
-    files = [Mount("/static", StaticFiles(directory=static), name="static")] if static.is_dir() else []
+    files = [Mount("/static", package.KeptFiles(directory=static), name="static")] if static.is_dir() else []
 
     async def publish(event: Event) -> None:
         await site.asking.publish_for_page(event)

@@ -15,11 +15,13 @@ from services.gateway.errors import ApiError, away
 _COOKIE_AGE_S = 12 * 3600
 _MAX_FIELDS = 2
 _FORM = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Conclave: sign in</title>
-<main><h1>Conclave</h1><p>{told}</p>
-<form method="post" action="/sign-in"><p><label>Key with the scope <code>admin</code>
-<input type="password" name="key" autocomplete="current-password" required></label></p><p><button>Sign in</button></p></form>
-</main></html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Conclave: sign in</title><link rel="icon" href="/static/icon.svg"><link rel="stylesheet" href="/static/pages.css">
+<script src="/static/theme.js"></script></head>
+<body><main class="door"><h1>Conclave</h1><p class="lead">{told}</p>
+<form method="post" action="/sign-in"><label><span>Key with the scope <code>admin</code></span>
+<input type="password" name="key" autocomplete="current-password" required></label>
+<button class="button primary">Sign in</button></form></main></body></html>
 """
 
 

@@ -14,14 +14,13 @@ from playwright.async_api import Browser, Page, async_playwright
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount
-from starlette.staticfiles import StaticFiles
 
 from conclave.domain.recorded import RecordedEvent
 from conclave.testing.waiting import until
 from schemas import flow
 from schemas.events import Event
 from services.gateway.headers import SecureHeaders
-from services.gateway.pages import routes_over
+from services.gateway.pages import KeptFiles, routes_over
 from services.gateway.pages.rendering import STATIC
 from services.gateway.pages.view import View
 from services.gateway.server import WebServer
@@ -87,7 +86,7 @@ async def site() -> AsyncIterator[Site]:
     )
     app = Starlette(
         routes=[
-            Mount("/static", StaticFiles(directory=STATIC)),
+            Mount("/static", KeptFiles(directory=STATIC)),
             *routes_over(cast(View, site), MemoryFigures(site.view), site.publish),
         ],
         middleware=[Middleware(SecureHeaders)],

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 from starlette.applications import Starlette
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from conclave.domain.recorded import RecordedEvent
@@ -17,9 +18,9 @@ from conclave.testing import events as made
 from schemas import codec, flow
 from schemas.events import Event, FeedbackGiven, PlanMade, ReasoningRequested, RequestFailed
 from schemas.values import FieldVerdict, Outcome, RequestFailure, Step, TallyRow
-from services.gateway.pages import routes_over
+from services.gateway.pages import KeptFiles, routes_over
 from services.gateway.pages.figures import Figures
-from services.gateway.pages.rendering import changes
+from services.gateway.pages.rendering import STATIC, changes
 from tests.memory_view import MemoryFigures, MemoryView
 from tests.played import played
 
@@ -417,6 +418,20 @@ def test_how_the_log_does_is_told_beside_the_page_and_on_one_of_its_own(pages: T
     for html in (own, part):
         assert "2 dead letters" in html
         assert "voter" in html
+
+
+def test_a_browser_keeps_files_by_their_version_and_every_file_that_a_page_names_is_there(view: MemoryView) -> None:
+    app = Starlette(
+        routes=[Mount("/static", KeptFiles(directory=STATIC)), *routes_over(view, MemoryFigures(view), topics=topics)]
+    )
+    with TestClient(app) as pages:
+        named = set(re.findall(r'(?:src|href)="(/static/[^"]+)"', pages.get("/system").text))
+        assert len(named) >= 8
+        for path in named:
+            file = pages.get(path)
+            assert file.status_code == 200, path
+            assert "immutable" in file.headers["cache-control"]
+        assert pages.get("/static/pages.css").headers["cache-control"] == "no-cache"
 
 
 def test_pages_live_under_another_root_when_they_are_mounted_there(view: MemoryView) -> None:

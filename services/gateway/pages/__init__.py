@@ -14,9 +14,12 @@ from conclave.store.view import RecordView
 from services.gateway.pages.asking import AskPages
 from services.gateway.pages.compare import ComparePages
 from services.gateway.pages.figures import FigurePages, Figures, Topics
+from services.gateway.pages.files import KeptFiles
 from services.gateway.pages.live import LivePages
 from services.gateway.pages.requests import RequestPages
 from services.gateway.pages.view import Policies, Publish, View
+
+__all__ = ["KeptFiles", "routes", "routes_over"]
 
 
 def _shipped() -> Sequence[str]:
