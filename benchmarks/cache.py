@@ -20,11 +20,11 @@ from pathlib import Path
 
 import click
 
+from benchmarks.measuring import record
 from conclave.domain.recall import gist
 from conclave.domain.recall.front import EVICTIONS, Front
 from conclave.testing.near_questions import near_twins, paraphrases
 
-_RESULTS = Path(__file__).parent / "results" / "cache.json"
 _PROBLEMS = Path(__file__).parents[1] / "data" / "problems"
 _NUM_REQUESTS, _EXPONENT = 2_000, 1.0
 _SHARES = (0.05, 0.15, 0.4)  # of the bytes of all answers
@@ -166,7 +166,7 @@ def main(write: bool) -> None:
             "fall_of_the_mean_for_ten_points": fall,
             "evictions": [asdict(row) for row in rows],
         }
-        _RESULTS.write_text(json.dumps(measured, indent=2) + "\n")
+        click.echo(record("cache", measured))
 
 
 if __name__ == "__main__":
