@@ -42,6 +42,12 @@ _GRACE_S = 30.0  # beyond the deadline: the services tell of a missed one a litt
     help="When a vote has enough paths.  [default: as the policy has it]",
 )
 @click.option("--max-samples", type=click.IntRange(1, 256), help="Paths per step at most.")
+@click.option(
+    "--max-age",
+    "max_age_s",
+    type=click.FloatRange(min=0, max=1e9),
+    help="How old a remembered answer may be, in seconds; 0 thinks anew.  [default: the service's choice]",
+)
 @click.option("--schema", type=click.File("rb"), help="JSON Schema of an object that the answer has to fit.")
 @click.option(
     "--deadline",
@@ -57,6 +63,7 @@ def ask(
     policy: str | None,
     quality: str | None,
     max_samples: int | None,
+    max_age_s: float | None,
     schema: IO[bytes] | None,
     deadline_s: float,
     as_json: bool,
@@ -66,6 +73,7 @@ def ask(
         "policy": policy,
         "quality": quality,
         "max_samples": max_samples,
+        "max_age_s": max_age_s,
         "deadline_s": deadline_s,
     }
     if schema is not None:
@@ -171,6 +179,8 @@ def _print(where: Console, result: AnswerReached | RequestFailed, models: Collec
         for each in result.fields:
             of = f"{each.name}: confidence {each.confidence:.3f}, {each.agreement:.0%} of the votes"
             where.print(Text(f"field      {printable(of)}"))
+        if result.recalled_from is not None:
+            where.print(Text(f"recalled   from {result.recalled_from}: no path was decoded"))
     tokens = f"{result.tokens_in} + {result.tokens_out} tokens"
     policy = f", policy {result.policy}" if isinstance(result, AnswerReached) else ""
     where.print(Text(f"cost       {result.num_paths} paths, {tokens}, {result.elapsed_ms:.0f} ms{policy}"))

@@ -54,7 +54,8 @@ def compare(asked: str, policies: str, deadline_s: float, as_json: bool) -> int:
     """
     names = [name.strip() for name in policies.split(",") if name.strip()]
     question = question_of(asked) if is_request_id(asked) else asked
-    requests = [request_for(question, policy=name, deadline_s=deadline_s) for name in names]
+    # What is compared is thought about, and not remembered.
+    requests = [request_for(question, policy=name, deadline_s=deadline_s, max_age_s=0.0) for name in names]
     found = asyncio.run(ended(bootstrap_servers(), requests))
     ways = ways_of(requests, found.ends, found.policies)
     if as_json:
