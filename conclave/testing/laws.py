@@ -9,6 +9,7 @@
 7. a process put out of its group fences a partition's owner at most once before it is back
 8. no process ends by itself, and no failure is left lying about
 9. an answer that is recalled was reached, for the same question, under the same policy, for the same tenant
+10. a request gets the policy that it names; where it names none and there is a router, its plan says by which rule
 """
 
 from collections import Counter
@@ -51,6 +52,7 @@ class Expected:
     requests: set[str] = field(default_factory=set)
     questions: set[str] = field(default_factory=set)  # of requests that were given no id
     broken: dict[str, set[bytes]] = field(default_factory=dict)  # by topic: what nobody can read
+    is_routed: bool = False  # what names no policy goes through a router
     is_unsteady: bool = False  # handlers and joiners fail, so what is readable may be given up too
 
 
@@ -95,6 +97,7 @@ def violations(cluster: Cluster, database: Database, expected: Expected) -> Iter
     yield from _ends(cluster, expected)
     yield from _samples(cluster)
     yield from _recalled(cluster)
+    yield from _given(cluster, expected)
     yield from _twice(cluster)
     yield from _rows(cluster, database)
     yield from _dead_letters(cluster, database, expected)
@@ -164,6 +167,20 @@ def _plans(cluster: Cluster) -> Iterator[PlanMade]:
     for event in events(cluster.records(Topic.STEPS.value)):
         if isinstance(event, PlanMade):
             yield event
+
+
+def _given(cluster: Cluster, expected: Expected) -> Iterator[str]:
+    asked = {
+        str(event.request_id): event
+        for event in events(cluster.records(Topic.REQUESTS.value))
+        if isinstance(event, ReasoningRequested)
+    }
+    for plan in _plans(cluster):
+        named = asked[plan.request_id].policy if plan.request_id in asked else None
+        if named is not None and named != plan.policy.name:
+            yield f"{plan.request_id} names {named}, and was given {plan.policy.name}"
+        if named is None and expected.is_routed is not ("rule" in plan.reasons):
+            yield f"{plan.request_id} was given {plan.policy.name} for {plan.reasons}"
 
 
 def _recalled(cluster: Cluster) -> Iterator[str]:

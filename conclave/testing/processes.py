@@ -9,6 +9,7 @@ from typing import Literal
 
 from conclave.engine.scripted import ScriptedEngine
 from conclave.policies.current import CurrentPolicies
+from conclave.routes.current import CurrentRouter
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.broadcast import BroadcastReader
 from conclave.runtime.broker import Broker
@@ -83,6 +84,7 @@ class Processes:
     failing: float = 0.0  # how often a handler or joiner fails
     recall: Literal["off", "exact", "gist"] = "off"  # which questions are given remembered answers
     num_behind: int = 0  # rows of the database that a memory does not see yet
+    is_routed: bool = False  # requests that name no policy go through the router that ships
     alive: dict[str, Process] = field(default_factory=dict)
     _number: int = 0
 
@@ -160,8 +162,10 @@ class Processes:
             return process
         work, listener = self._work(service)
         memory = self._memory(endpoint, clock_ms) if service == "decomposer" and self.recall != "off" else None
-        if memory is not None:
-            decomposer = Decomposer(_DECOMPOSER.model_copy(update={"recall": self.recall}), _policies(), None, memory)
+        if service == "decomposer" and (memory is not None or self.is_routed):
+            own = _DECOMPOSER.model_copy(update={"recall": self.recall})
+            router = CurrentRouter("effort", policies=lambda: _policies().policies) if self.is_routed else None
+            decomposer = Decomposer(own, _policies(), router, memory)
             work = Handles(decomposer, request_key=decomposer.request_key)
         if self.failing:
             work = self._unsteady(work)

@@ -124,6 +124,7 @@ class Simulation:
         if self._recalls.random() < 0.3 and not self.expected.is_unsteady:
             self.processes.recall = self._recalls.choice(("exact", "gist"))
             self.processes.num_behind = self._recalls.choice((0, 0, 3))
+            self.processes.is_routed = self.expected.is_routed = self._recalls.random() < 0.5
         self._num_moves = self.rng.randint(0, 8) if num_moves is None else num_moves
         self._moves = [row for row in MOVES if not only or row[0].__name__ in only]
 
@@ -219,7 +220,7 @@ class Simulation:
             request = ReasoningRequested(
                 question=f"{recalls.choice(('', 'Please tell me: '))}how much is {recalls.choice('112')} + 1?",
                 request_id=derived_request_id(now_ms, f"again {number}", str(self.report.seed)),
-                policy=recalls.choice(("default", "default", "contemplation")),
+                policy=recalls.choice(("default", "default", "contemplation", None)),
                 tags={"tenant": recalls.choice("aaab")},
                 max_age_s=recalls.choice((None, None, None, 0.0, 600.0)),
             )
