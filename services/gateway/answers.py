@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from schemas.events import AnswerReached, Event, RequestFailed
+from services.gateway import metrics
 from services.gateway.results import Result, of_event
 
 
@@ -36,6 +37,7 @@ class Answers:
         """The end of a request, once it is known. Enter before the request is published: then no end is missed."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting[request_id].add(future)
+        metrics.WAITING.set(len(self._waiting))
         try:
             yield future
         finally:
@@ -43,3 +45,4 @@ class Answers:
             self._waiting[request_id].discard(future)
             if not self._waiting[request_id]:
                 del self._waiting[request_id]
+            metrics.WAITING.set(len(self._waiting))

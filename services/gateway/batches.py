@@ -16,6 +16,7 @@ from conclave.domain.api_keys import Scope
 from conclave.errors import LostDependency
 from conclave.store.batches import BatchRow, Claimed, FileRow, Line
 from conclave.store.rows import asked_at
+from services.gateway import metrics
 from services.gateway.access import Caller
 from services.gateway.asking import Asking, Sent
 from services.gateway.batch_lines import lines_of, masked_file, output
@@ -191,6 +192,7 @@ class BatchRunner:
         except ApiError as error:
             await self.store.refused(line, error.message)
             return
+        metrics.LINES_ASKED.inc()
         await self.store.asked(line, request_id, asked_at(request_id))
 
 

@@ -1,5 +1,6 @@
 """The API as a table: method, path, who may, what is sent and what comes back. Routes and the OpenAPI document follow."""
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from conclave.domain.api_keys import Scope
+from conclave.errors import LostDependency
+from services.gateway import metrics
 from services.gateway.access import Access
 from services.gateway.batches import BatchApi
 from services.gateway.bodies import (
@@ -27,6 +30,7 @@ from services.gateway.bodies import (
 )
 from services.gateway.calls import Call, call_of
 from services.gateway.chat import Chat
+from services.gateway.errors import ApiError
 from services.gateway.requests import Requests
 from services.gateway.results import Result
 
@@ -90,6 +94,20 @@ def mounted(table: Sequence[ApiRoute], access: Access) -> list[BaseRoute]:
 
 def _endpoint(row: ApiRoute, access: Access) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        return await row.handler(await call_of(request, access, row.scope, row.body))
+        started = time.monotonic()
+        status = 500  # of what is no refusal, and no answer
+        try:
+            response = await row.handler(await call_of(request, access, row.scope, row.body))
+            status = response.status_code
+        except ApiError as error:
+            status = error.status
+            raise
+        except LostDependency:
+            status = 503
+            raise
+        finally:
+            metrics.CALLS.labels(row.method, row.path, status).inc()
+            metrics.CALL_SECONDS.labels(row.method, row.path).observe(time.monotonic() - started)
+        return response
 
     return endpoint

@@ -5,6 +5,7 @@ import json
 
 import httpx2
 import pytest
+from prometheus_client import REGISTRY
 
 from conclave.store.happenings import Happening
 from conclave.testing import events as made
@@ -242,3 +243,17 @@ async def test_while_the_record_is_away_the_gateway_says_so() -> None:
         assert away.status_code in (404, 503)
         world.record.is_away = False
         assert (await client.get("/v1/models")).status_code == 200
+
+
+async def test_calls_are_counted_by_route_and_status() -> None:
+    def count(status: int) -> float:
+        labels = {"method": "GET", "route": "/v1/requests/{request_id}", "status": str(status)}
+        return REGISTRY.get_sample_value("conclave_http_calls_total", labels) or 0.0
+
+    world = World(answering("36"))
+    async with world.serving() as client:
+        before = count(200), count(404)
+        request_id = (await client.post("/v1/requests", json=QUESTION)).json()["id"]
+        for path in (request_id, request_id, new_request_id()):
+            await client.get(f"/v1/requests/{path}")
+        assert (count(200), count(404)) == (before[0] + 2, before[1] + 1)
