@@ -118,7 +118,18 @@ def _step(step: dict[str, Any]) -> str:
         f"confidence {step['confidence']:.3f}, agreement {step['agreement']:.2f}, entropy {step['entropy']:.2f} bits"
     )
     said = in_one_line(step["answer"] or "no answer")
-    return f"{head}: {said} ({step['outcome']}, {step['stop_reason']}; {figures}): {asked}"
+    return f"{head}: {said} ({step['outcome']}, {step['stop_reason']}; {figures}){_fields(step)}: {asked}"
+
+
+def _fields(step: dict[str, Any]) -> str:
+    """How sure each field of a structured answer is."""
+    stored = step.get("fields")
+    fields = json.loads(stored) if isinstance(stored, str) else stored or []
+    told = (
+        f"{each['name']} {each['confidence']:.3f}" if each["outcome"] == "majority" else f"{each['name']}: no consensus"
+        for each in fields
+    )
+    return f" fields {', '.join(told)}" if fields else ""
 
 
 def _worth(step: dict[str, Any], paths: Sequence[dict[str, Any]], known: Sequence[dict[str, Any]]) -> str:

@@ -139,8 +139,9 @@ def _votes(answers: Sequence[str], *, ask: Ask) -> Sequence[Labels]:
     return (EQUIVALENCES[ask.equivalence](answers) if answers else (),)
 
 
-def _weights(ballots: Sequence[Ballot], ask: Ask) -> list[float]:
-    return [weight(ballot, ask) for ballot in ballots]
+def _weights(ballots: Sequence[Ballot], ask: Ask) -> list[float] | None:
+    """What the ballots weigh; None where all weigh 1."""
+    return None if ask.weighing == "alike" else [weight(ballot, ask) for ballot in ballots]
 
 
 def _answers(ballots: Sequence[Ballot]) -> list[str]:

@@ -14,6 +14,7 @@ from schemas.values import Ask, Ballot
 # Of a ballot whose path says nothing of what it is weighed by: half a vote.
 _UNSAID = 0.5
 
+_HALF: Params = {"half_weight_tokens": Param(2000, 1, 10_000_000)}
 _TEMPERATURE: Params = {"weight_temperature": Param(0.2, 0.01, 100.0)}
 
 
@@ -56,6 +57,17 @@ def tail(ballot: Ballot) -> float | None:
     return _probability(ballot.tail_logprob)
 
 
+def brevity(ballot: Ballot) -> float | None:
+    """1 / (1 + thousands of tokens): of paths on one question the shorter ones are more often right."""
+    return 1.0 / (1.0 + ballot.tokens_out / 1000) if ballot.tokens_out else None
+
+
+def _brief(ballot: Ballot, ask: Ask) -> float:
+    """A path of `half_weight_tokens` has half a vote; of much longer ones, a vote in inverse proportion to their length."""
+    half = number(ask.params, _HALF, "half_weight_tokens")
+    return half / (half + ballot.tokens_out) if ballot.tokens_out else _UNSAID
+
+
 def _plain(figure: Callable[[Ballot], float | None]) -> Weighing:
     """The figure itself as weight."""
 
@@ -88,6 +100,7 @@ WEIGHINGS: dict[str, Weighing] = {
     "answer_likelihood": _plain(answer_likelihood),
     "lowest_group": _plain(lowest_group),
     "tail": _plain(tail),
+    "brevity": Weighing(_brief, _HALF, brevity),
     "softmax_likelihood": _softmax(likelihood),
     "softmax_stated": _softmax(stated),
     "softmax_answer_likelihood": _softmax(answer_likelihood),

@@ -1,5 +1,6 @@
 """The tree that `conclave trace` draws."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -111,3 +112,15 @@ def test_a_branch_that_no_answer_leans_on_is_dim_and_why_it_was_left_is_said() -
     assert dim == {0: False, 1: True, 2: False, 3: False}
     assert any("because: line 1.1 has 0.33 of the votes" in line for line in lines)
     assert any("ended by its budget" in line for line in lines)
+
+
+def test_the_fields_of_a_structured_answer_say_how_sure_they_are() -> None:
+    fields = [
+        {"name": "total", "outcome": "majority", "confidence": 0.9375},
+        {"name": "note", "outcome": "tie", "confidence": 0.5},
+    ]
+    for stored in (fields, json.dumps(fields)):
+        (line,) = (
+            line for line in drawn([step(0, None) | {"outcome": "no_answer", "fields": stored}]) if "step 0" in line
+        )
+        assert "bits) fields total 0.938, note: no consensus: part 0?" in line

@@ -19,6 +19,7 @@ ballots = st.builds(
     sample_index=st.just(0),
     answer=st.just("4"),
     probability=st.none() | st.floats(0.0, 1.0),
+    tokens_out=st.integers(0, 2**53),
     mean_logprob=logprobs,
     answer_logprob=logprobs,
     lowest_group_logprob=logprobs,
@@ -49,7 +50,7 @@ def test_softmax_weights_are_a_multiple_of_the_softmax_over_the_votes_paths(temp
 
 def test_a_path_that_says_nothing_of_what_it_is_weighed_by_has_half_a_vote() -> None:
     plain = [name for name in WEIGHINGS if name != "alike" and not name.startswith("softmax")]
-    assert [weight(Ballot(sample_index=0), ask(name)) for name in plain] == [0.5] * 5
+    assert [weight(Ballot(sample_index=0), ask(name)) for name in plain] == [0.5] * 6
     assert weight(Ballot(sample_index=0), ask("softmax_tail", weight_temperature=0.5)) == pytest.approx(math.exp(-1))
 
 
@@ -67,6 +68,13 @@ def test_a_surer_path_outvotes_two_that_are_less_than_half_as_sure(weighing: str
     ]
     assert count(cast, ask(weighing), reason=StopReason.EXHAUSTED).result.answer == "4"
     assert count(cast, ask("alike"), reason=StopReason.EXHAUSTED).result.answer == "5"
+
+
+def test_of_brief_paths_a_vote_counts_in_inverse_proportion_to_their_length() -> None:
+    rule = ask("brevity", half_weight_tokens=100)
+    weights = [weight(Ballot(sample_index=0, tokens_out=tokens), rule) for tokens in (100, 300, 10_000, 20_000)]
+    assert weights[:2] == [0.5, 0.25]
+    assert weights[2] / weights[3] == pytest.approx(2.0, rel=0.01)
 
 
 def test_the_least_sure_group_is_an_eighth_of_the_path_in_a_row() -> None:

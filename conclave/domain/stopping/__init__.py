@@ -78,7 +78,7 @@ def shortest_stop_of_all(
 ) -> Stop | None:
     """The same for several votes on the same samples, which `votes` gives for each prefix: where all of them have ended.
 
-    It is settled only where none goes on by its rule; the others' last votes decide as theirs do.
+    It is settled where the bound is what ended any of them, and confident where all are satisfied.
     """
     length = 0
     while length <= len(answers):
