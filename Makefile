@@ -11,7 +11,7 @@ SCHEDULES := 1000000
 SEED := $(shell date +%j000000)
 TYPED := --explicit-package-bases $(wildcard conclave schemas services migrations training benchmarks tests)
 
-.PHONY: help setup demo test check simulate soak format bench bench-cache bench-reasoner bench-strategies train up down clean
+.PHONY: help setup demo test check simulate soak format bench bench-cache bench-experiments bench-reasoner bench-strategies train up down clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -56,6 +56,9 @@ bench: setup ## throughput and overhead of the pipeline
 
 bench-cache: setup ## what remembering answers is worth: who is known again, and evictions on a stream
 	@$(BIN)/python -m benchmarks.cache
+
+bench-experiments: setup ## wrong winners, samples, regret, coverage and alarms of experiments, by simulation
+	@$(BIN)/python -m benchmarks.experiments
 
 bench-reasoner: setup ## what the shipped model answers, and how fast
 	@$(BIN)/python -m benchmarks.reasoner

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
-from schemas.experiments import ArmState, Assignment, Change, Experiment
+from schemas.experiments import ArmState, Assignment, Change, Experiment, Rater
 from schemas.ids import StepId, step_id
 from schemas.values import (
     MAX_CHUNK_CHARS,
@@ -25,6 +25,7 @@ from schemas.values import (
     FieldVerdict,
     Fingerprint,
     FinishReason,
+    FiniteNumber,
     Fork,
     IdempotencyKey,
     Label,
@@ -40,6 +41,7 @@ from schemas.values import (
     RequestFailure,
     SampleCount,
     SampleIndex,
+    Scale,
     Seconds,
     ShortText,
     Step,
@@ -396,17 +398,58 @@ class RequestFailed(Event, frozen=True, kw_only=True):
 
 
 class FeedbackGiven(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What someone thinks of an answer: a reward, the right answer, or both."""
+    """What someone thinks of an answer, a step or a path: a judgement, a correction, or a comment.
+
+    It is about the request's answer, or about what `step_index` and `sample_index` name. Whoever changes their mind
+    publishes again: the latest of a source on one metric holds, and `supersedes` names the feedback that it replaces.
+    """
 
     request_id: Uuid7
     reward: Annotated[Probability | None, Meta(description="1: right or helpful, 0: wrong or useless")] = None
-    right_answer: ShortText | None = None
+    right_answer: Annotated[ShortText | None, Meta(description="what would have been right, or ideal")] = None
     comment: ShortText | None = None
     source: Label = "user"
+    feedback_id: Annotated[
+        IdempotencyKey | None,
+        Meta(description="recognises feedback that is published twice; default: the CloudEvents id"),
+    ] = None
+    metric: Annotated[Name, Meta(description="what is judged or measured: reward, accepted, copied, retried, …")] = (
+        "reward"
+    )
+    rater: Annotated[Rater, Meta(description="what kind of judge it is")] = Rater.USER
+    step_index: Annotated[StepIndex | None, Meta(description="the step that it is about; default: the answer")] = None
+    sample_index: Annotated[SampleIndex | None, Meta(description="the path of that step that it is about")] = None
+    about_answer: Annotated[
+        ShortText | None, Meta(description="the answer as it was shown, where it may not be the one recorded")
+    ] = None
+    rating: Annotated[FiniteNumber | None, Meta(description="a number, or a place on a scale of 1 to `scale`")] = None
+    scale: Annotated[Scale | None, Meta(description="the best rating; the worst is 1")] = None
+    chosen: Annotated[ShortText | None, Meta(description="of two answers, the better one")] = None
+    rejected: Annotated[ShortText | None, Meta(description="of two answers, the other one")] = None
+    supersedes: Annotated[
+        IdempotencyKey | None, Meta(description="id of the feedback, of the same source, that this one replaces")
+    ] = None
+    is_withdrawn: Annotated[bool, Meta(description="what `supersedes` names is taken back")] = False
 
     def __post_init__(self) -> None:
-        if self.reward is None and self.right_answer is None:
-            raise ValueError("`reward` or `right_answer` must be given - at `$.reward`")
+        said = (self.reward, self.right_answer, self.comment, self.rating, self.chosen)
+        if all(each is None for each in said) and not self.is_withdrawn:
+            raise ValueError("`reward`, `right_answer`, `rating`, `chosen` or `comment` must be given - at `$.reward`")
+        if self.sample_index is not None and self.step_index is None:
+            raise ValueError("`step_index` must be given: a path is one of a step - at `$.step_index`")
+        if self.scale is not None and (self.rating is None or not 1 <= self.rating <= self.scale):
+            raise ValueError(f"`rating` must lie between 1 and {self.scale} - at `$.rating`")
+        if (self.chosen is None) is not (self.rejected is None):
+            raise ValueError("`chosen` and `rejected` must be given together - at `$.chosen`")
+        if self.is_withdrawn and self.supersedes is None:
+            raise ValueError("`supersedes` must say what is withdrawn - at `$.supersedes`")
+
+    @property
+    def worth(self) -> float | None:
+        """The reward from 0 to 1: as it is given, or the place of the rating on its scale; None where neither is."""
+        if self.reward is not None or self.rating is None or self.scale is None:
+            return self.reward
+        return (self.rating - 1) / (self.scale - 1)
 
 
 class WeightsPublished(Event, frozen=True, kw_only=True):
@@ -421,7 +464,8 @@ class WeightsPublished(Event, frozen=True, kw_only=True):
     allocation: Annotated[dict[Name, Probability], Meta(min_length=1, max_length=64)]
     revision: Count = 0
     reason: Name = "update"  # update, winner, guardrail
-    because: Label = ""  # the arm and metric that decided it, where one did
+    winner: Name | None = None  # the arm that is known to be the best, for the rest of the run
+    out: dict[Name, Label] = {}  # arms that broke a guardrail, for the rest of the run, and its metric
     salt: Label = ""  # of the draws that go by it
     states: dict[Name, ArmState] = {}  # by arm
     as_of_ms: TimestampMs = 0  # windows that had passed by then had passed

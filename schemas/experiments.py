@@ -142,5 +142,5 @@ class ArmState(Struct, frozen=True, kw_only=True):
 
     alpha: Annotated[float, Meta(gt=0.0)]
     beta: Annotated[float, Meta(gt=0.0)]
-    probability_best: Probability
+    probability_best: Probability = 0.0
     counts: dict[Name, MetricCounts] = {}

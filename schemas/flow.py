@@ -99,6 +99,7 @@ SERVICES: dict[str, ServiceRow] = {row.name: row for row in (
     ServiceRow("recorder",
                (Topic.REQUESTS, Topic.STEPS, Topic.PATHS, Topic.TEXTS, Topic.ANSWERS, Topic.FEEDBACK, Topic.EXPERIMENTS), (),
                needs_postgres=True),
+    ServiceRow("reweighter", (), (e.WeightsPublished,), needs_postgres=True),
     ServiceRow("gateway",    (), (e.ReasoningRequested, e.RequestCancelled, e.FeedbackGiven), broadcasts=(Topic.ANSWERS,),
                needs_postgres=True, serves_web=True),
 )}

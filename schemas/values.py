@@ -47,6 +47,8 @@ PolicyVersion = Annotated[int, Meta(ge=1, le=1_000_000)]
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 TokenLimit = Annotated[int, Meta(ge=1, le=2**53, description="tokens generated")]
+FiniteNumber = Annotated[float, Meta(ge=-1e15, le=1e15)]
+Scale = Annotated[int, Meta(ge=2, le=1000)]
 SampleIndex = Annotated[int, Meta(ge=0, lt=MAX_SAMPLES)]
 SampleCount = Annotated[int, Meta(ge=1, le=MAX_SAMPLES)]
 StepIndex = Annotated[int, Meta(ge=0, lt=MAX_STEPS)]
@@ -166,6 +168,8 @@ class Ask(Struct, frozen=True, kw_only=True):
     confidence: Name = "lead"
     # What a confidence of 0, … 1 turned out to be worth, at even distances; () leaves it as it is.
     calibration: Annotated[tuple[Probability, ...], Meta(max_length=101)] = ()
+    # What a vote weighs whose path says 0, … 1 of itself, at even distances; () weighs all alike. Of weighing `learned`.
+    vote_weights: Annotated[tuple[Probability, ...], Meta(max_length=101)] = ()
     params: Params = {}  # of its rules: window, lead, stop_confidence, …
     # The JSON Schema that answers have to fit, as accepted at the door; "": they are short answers.
     answer_schema: Annotated[str, Meta(max_length=MAX_SCHEMA_CHARS)] = ""
@@ -174,6 +178,8 @@ class Ask(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if len(self.calibration) == 1:
             raise ValueError("`calibration` must have no points or at least two - at `$.calibration`")
+        if len(self.vote_weights) == 1:
+            raise ValueError("`vote_weights` must have no points or at least two - at `$.vote_weights`")
 
 
 class Budget(Struct, frozen=True, kw_only=True):

@@ -53,6 +53,7 @@ asks = st.builds(
     weighing=names,
     confidence=names,
     calibration=st.just(()) | st.lists(shares, min_size=2, max_size=11).map(tuple),
+    vote_weights=st.just(()) | st.lists(shares, min_size=2, max_size=5).map(tuple),
     params=params,
     max_samples=st.integers(1, 256),
     temperature=st.floats(0, 5),
@@ -311,7 +312,19 @@ EVENTS: dict[type, st.SearchStrategy[Event]] = {
         RequestFailed, request_id=request_ids, message=texts, num_paths=counts, elapsed_ms=durations
     ),
     FeedbackGiven: st.builds(
-        FeedbackGiven, request_id=request_ids, reward=shares, right_answer=answers, comment=answers, source=texts
+        FeedbackGiven,
+        request_id=request_ids,
+        reward=shares,
+        right_answer=answers,
+        comment=answers,
+        source=texts,
+        feedback_id=st.none() | texts.filter(bool),
+        metric=names,
+        rater=st.sampled_from(x.Rater),
+        step_index=st.integers(0, 63),
+        sample_index=st.none() | st.integers(0, 255),
+        rating=st.none() | st.floats(-1e9, 1e9),
+        supersedes=st.none() | texts.filter(bool),
     ),
     ExperimentChanged: experiments.flatmap(
         lambda each: st.builds(

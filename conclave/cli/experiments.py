@@ -6,18 +6,24 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import msgspec
 
-from conclave.cli.endpoints import bootstrap_servers
+from conclave.cli.endpoints import bootstrap_servers, postgres_dsn
 from conclave.cli.output import print_rows
 from conclave.cli.policies import load_policies
+from conclave.domain.experiments.reporting import ArmReport, Report
+from conclave.domain.experiments.reporting import report as report_of
+from conclave.domain.experiments.verification import Deviation, check_assignments, check_evidence, check_weights
+from conclave.domain.statistics.estimating import Estimate
 from conclave.experiments import Found, load, pinned
-from conclave.experiments.changes import ended, newest, started
+from conclave.experiments.changes import began_at, ended, newest, started
 from conclave.policies import PolicySet
 from conclave.runtime.client import Client
+from conclave.store.learning import Learning
 from schemas.events import ExperimentChanged
 from schemas.experiments import Change
 from schemas.flow import Topic
@@ -117,6 +123,104 @@ def kill(name: str, by: str, why: str) -> None:
 def promote(name: str, arm: str, by: str, why: str) -> None:
     """Give all traffic of NAME to ARM."""
     _publish(lambda known: ended(known.get(name), Change.PROMOTE, by=by, why=why, now_ms=_now_ms(), arm=arm))
+
+
+@experiment.command()
+@click.argument("name")
+@click.option(
+    "--recount/--no-recount", default=True, show_default=True, help="Count the evidence of each version again."
+)
+def verify(name: str, recount: bool) -> int:
+    """Compute every assignment and every version of NAME's weights again. Exit status 1, and a line a deviation."""
+    report = asyncio.run(_verified(name, recount=recount))
+    for deviation in report.deviations:
+        click.echo(str(deviation), err=True)
+    click.echo(
+        f"{name}: {report.num_versions} versions of the weights ({report.num_recounted} counted again), "
+        f"{report.num_assignments} assignments, {len(report.deviations)} deviations"
+    )
+    return 1 if report.deviations else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    num_versions: int
+    num_recounted: int
+    num_assignments: int
+    deviations: list[Deviation]
+
+
+async def _verified(name: str, *, recount: bool) -> _Report:
+    learning = Learning(postgres_dsn())
+    try:
+        changes, versions = await learning.changes(name), await learning.versions(name)
+        assigned = await learning.assignments(name)
+        if not changes:
+            raise click.ClickException(f"no experiment {name!r} was ever started, as far as is recorded")
+        deviations = [*check_weights(changes, versions), *check_assignments(changes, versions, assigned)]
+        recounted = versions if recount else []
+        runs = {change.revision: change for change in changes}
+        for place, weights in enumerate(recounted):
+            run = runs.get(weights.revision)
+            if run is not None:
+                since_ms = began_at(run, changes)
+                evidence, _ = await learning.evidence(
+                    run, since_ms=since_ms, as_of_ms=weights.as_of_ms, watermark=weights.watermark
+                )
+                deviations += check_evidence(run, evidence, weights, versions[place - 1] if place else None)
+        return _Report(len(versions), len(recounted), len(assigned), deviations)
+    finally:
+        await learning.close()
+
+
+@experiment.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object.")
+def report(name: str, as_json: bool) -> None:
+    """What NAME has shown so far: intervals hold at every look, and `judged` says whether users of all arms speak alike."""
+    found = asyncio.run(_reported(name))
+    if as_json:
+        click.echo(msgspec.json.encode(found).decode())
+        return
+    click.echo(f"{name}, revision {found.revision}, weights {found.version}; winner: {found.winner or 'none yet'}")
+    columns = ("arm", "policy", "share", "units", "judged", "mean", "interval", "P(best)", "SNIPS", "AIPW", "out by")
+    print_rows(columns, [_row(arm) for arm in found.arms])
+    for mismatch in found.mismatches:
+        alarm = "ALARM: do not trust it" if mismatch.is_alarm else "as drawn"
+        click.echo(f"units {mismatch.stage}: {alarm} (log evidence {mismatch.log_evidence:.1f})")
+
+
+def _row(arm: ArmReport) -> tuple[str, ...]:
+    return (
+        arm.arm,
+        arm.policy,
+        f"{arm.share:.1%}",
+        str(arm.num_units),
+        f"{arm.response_rate:.0%}",
+        f"{arm.mean:.3f}" if arm.num_resolved else "-",
+        f"{arm.lower:.3f} … {arm.upper:.3f}",
+        f"{arm.probability_best:.3f}",
+        _estimate(arm.snips),
+        _estimate(arm.aipw),
+        arm.out_by or "",
+    )
+
+
+def _estimate(estimate: Estimate | None) -> str:
+    return "too few" if estimate is None else f"{estimate.value:.3f} ± {estimate.error:.3f}"
+
+
+async def _reported(name: str) -> Report:
+    learning = Learning(postgres_dsn())
+    try:
+        changes = await learning.changes(name)
+        if not changes:
+            raise click.ClickException(f"no experiment {name!r} was ever started, as far as is recorded")
+        change = newest(changes)[name]
+        evidence, _ = await learning.evidence(change, since_ms=began_at(change, changes), as_of_ms=_now_ms())
+        return report_of(change, evidence, await learning.versions(name))
+    finally:
+        await learning.close()
 
 
 _STATES = {

@@ -45,18 +45,6 @@ CONFIDENCES: dict[str, Confidence] = {
 }
 
 
-def calibrated(figure: float, points: Sequence[float]) -> float:
-    """What a figure turned out to be worth: interpolated between `points`, which stand at even distances over 0..1.
-
-    Without points the figure stays as it is.
-    """
-    if len(points) < 2:
-        return figure
-    place = min(max(figure, 0.0), 1.0) * (len(points) - 1)
-    below = min(int(place), len(points) - 2)
-    return points[below] + (points[below + 1] - points[below]) * (place - below)
-
-
 def _winners(result: Result, ballots: Sequence[Ballot]) -> Iterator[Ballot]:
     """The ballots that count for the winner."""
     return (ballot for ballot, row in zip(ballots, result.rows, strict=True) if row == 0 and ballot.weight > 0)

@@ -7,7 +7,8 @@ from functools import partial
 from msgspec.structs import replace
 
 from conclave.domain.budget import num_affordable
-from conclave.domain.confidence import CONFIDENCES, calibrated
+from conclave.domain.calibration import calibrated
+from conclave.domain.confidence import CONFIDENCES
 from conclave.domain.equivalence import EQUIVALENCES
 from conclave.domain.params import Params
 from conclave.domain.schedules import SCHEDULES, Standing, num_to_launch

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from conclave.domain.calibration import calibrated
 from conclave.domain.params import Param, Params, number
 from schemas.values import Ask, Ballot
 
@@ -68,6 +69,22 @@ def _brief(ballot: Ballot, ask: Ask) -> float:
     return half / (half + ballot.tokens_out) if ballot.tokens_out else _UNSAID
 
 
+def said_of_itself(ballot: Ballot) -> float | None:
+    """What a path says of itself: the probability that it states, else its tokens' likelihood; None for neither."""
+    return likelihood(ballot) if ballot.probability is None else ballot.probability
+
+
+def learned(ballot: Ballot, ask: Ask) -> float:
+    """What the ask's table says that a path which says so much of itself is worth; one vote where there is no table.
+
+    The table is learned from feedback: see conclave.domain.vote_learning.
+    """
+    if len(ask.vote_weights) < 2:
+        return 1.0
+    said = said_of_itself(ballot)
+    return _UNSAID if said is None else calibrated(said, ask.vote_weights)
+
+
 def _plain(figure: Callable[[Ballot], float | None]) -> Weighing:
     """The figure itself as weight."""
 
@@ -106,6 +123,7 @@ WEIGHINGS: dict[str, Weighing] = {
     "softmax_answer_likelihood": _softmax(answer_likelihood),
     "softmax_lowest_group": _softmax(lowest_group),
     "softmax_tail": _softmax(tail),
+    "learned": Weighing(learned, figure=said_of_itself),
 }
 
 

@@ -62,3 +62,14 @@ def ended(
         changed_ms=now_ms,
         arm=arm,
     )
+
+
+def began_at(change: ExperimentChanged, events: Iterable[Event]) -> int:
+    """When the run of a change began, in milliseconds."""
+    starts = [
+        event.changed_ms
+        for event in events
+        if isinstance(event, ExperimentChanged)
+        and (event.experiment, event.revision) == (change.experiment, change.revision)
+    ]
+    return min(starts, default=change.changed_ms)

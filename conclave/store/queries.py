@@ -60,7 +60,8 @@ _STORED = """
     JOIN paths p ON (p.asked_at, p.request_id, p.step_index) = (a.asked_at, a.request_id, a.answered_by)
     LEFT JOIN LATERAL (
         SELECT right_answer, reward FROM given_feedback g
-        WHERE g.asked_at = a.asked_at AND g.request_id = a.request_id AND g.is_latest
+        WHERE g.asked_at = a.asked_at AND g.request_id = a.request_id AND g.is_latest AND g.step_index IS NULL
+          AND g.metric = 'reward'
         ORDER BY g.right_answer IS NULL, g.given_at DESC LIMIT 1) f ON true
     ORDER BY a.asked_at, a.request_id, p.sample_index
 """

@@ -28,8 +28,9 @@ _NEWEST = """
         SELECT avg(l.reward) AS liking, min(l.reward) AS worst, array_agg(l.right_answer) AS right_answers FROM (
             SELECT DISTINCT ON (b.request_id, b.source) b.reward, p.right_answer
             FROM feedback b LEFT JOIN feedback_payloads p USING (asked_at, request_id, event_source, event_id)
-            WHERE b.request_id = f.request_id
-               OR b.request_id IN (SELECT r.request_id FROM plans r WHERE r.recalled_from = f.request_id)
+            WHERE (b.request_id = f.request_id
+                   OR b.request_id IN (SELECT r.request_id FROM plans r WHERE r.recalled_from = f.request_id))
+                  AND b.step_index IS NULL AND b.metric = 'reward'
             ORDER BY b.request_id, b.source, b.given_at DESC, b.event_id) l) o ON true
     WHERE f.{column} = ANY(:tokens) AND f.{column} <> '' AND f.asked_at >= :oldest AND a.failure IS NULL AND a.ended_by = 'decided'
     ORDER BY f.{column}, a.answered_at DESC, f.request_id
@@ -39,7 +40,8 @@ _SPOKEN_AGAINST = """
     SELECT DISTINCT coalesce(p.recalled_from, b.request_id)::text AS request_id
     FROM feedback b LEFT JOIN plans p USING (asked_at, request_id)
     LEFT JOIN feedback_payloads t USING (asked_at, request_id, event_source, event_id)
-    WHERE b.given_at >= :since AND (b.reward < 0.5 OR t.right_answer IS NOT NULL)
+    WHERE b.given_at >= :since AND b.step_index IS NULL AND b.metric = 'reward'
+          AND (b.reward < 0.5 OR t.right_answer IS NOT NULL)
 """
 
 

@@ -68,8 +68,11 @@ TABLES: dict[str, tuple[str, ...]] = {
     "answer_payloads": ("request_id", "asked_at", "message", "steps", "tally"),
     "feedback": (
         "request_id", "asked_at", "event_id", "given_at", "reward", "source", "event_source", "log_partition", "log_offset",
+        "metric", "rater", "step_index", "sample_index", "rating", "scale", "supersedes", "is_withdrawn",
     ),
-    "feedback_payloads": ("request_id", "asked_at", "event_id", "right_answer", "comment", "event_source"),
+    "feedback_payloads": (
+        "request_id", "asked_at", "event_id", "right_answer", "comment", "event_source", "about_answer", "chosen", "rejected",
+    ),
 }  # fmt: skip
 
 # What belongs to no request, and is kept for ever: policies, once each by digest, and what was done to experiments.
@@ -263,10 +266,14 @@ def _failure(rows: Rows, each: RecordedEvent, event: RequestFailed, days: Days) 
 
 
 def _feedback(rows: Rows, each: RecordedEvent, event: FeedbackGiven) -> None:
-    key = (event.request_id, asked_at(event.request_id), _key_text(each.event_id))
     source = _key_text(each.event_source)
-    rows["feedback"].append((*key, moment(each.recorded_ms), event.reward, _clean(event.source), source, *_place(each)))
-    rows["feedback_payloads"].append((*key, _clean(event.right_answer), _clean(event.comment), source))
+    key = (event.request_id, asked_at(event.request_id), _key_text(event.feedback_id or each.event_id))
+    said = (moment(each.recorded_ms), event.worth, _clean(event.source), source)
+    about = (event.metric, event.rater.value, event.step_index, event.sample_index)
+    replaces = (None if event.supersedes is None else _key_text(event.supersedes), event.is_withdrawn)
+    rows["feedback"].append((*key, *said, *_place(each), *about, event.rating, event.scale, *replaces))
+    texts = (event.right_answer, event.comment, source, event.about_answer, event.chosen, event.rejected)
+    rows["feedback_payloads"].append((*key, *map(_clean, texts)))
 
 
 def _experiment_change(rows: Rows, each: RecordedEvent, event: ExperimentChanged) -> None:

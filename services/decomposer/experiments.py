@@ -70,12 +70,17 @@ class Experiments:
         return None
 
     def status(self) -> dict[str, object]:
-        """What /ready says."""
+        """What /ready says: the version of the weights of each experiment that assigns, and what is left out and why."""
         running = [name for name, each in self._changes.items() if each.change in (Change.START, Change.PROMOTE)]
-        told: dict[str, object] = {"experiments": sorted(running)}
+        told: dict[str, object] = {"experiments": {name: self._version(name) for name in sorted(running)}}
         if self._unavailable:
             told["experiments_left_out"] = dict(self._unavailable)
         return told
+
+    def _version(self, name: str) -> int:
+        """Of the weights that are in force."""
+        change = self._changes[name]
+        return allocation_of(change.definition, change.revision, self._weights.get(name))[0]
 
     def _assigned(self, change: ExperimentChanged, request: ReasoningRequested, request_id: str) -> Assigned | None:
         if change.change not in (Change.START, Change.PROMOTE):

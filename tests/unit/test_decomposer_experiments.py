@@ -117,4 +117,4 @@ async def test_the_first_experiment_that_a_request_takes_part_in_assigns_it(deco
     decomposer.hear(made.started(TRIAL))
     assert (await planned(decomposer, tags={"task": "sums"})).reasons["experiment"] == "a-sums"
     assert (await planned(decomposer)).reasons["experiment"] == "trial"
-    assert decomposer.status()["experiments"] == ["a-sums", "trial"]
+    assert decomposer.status()["experiments"] == {"a-sums": 0, "trial": 0}

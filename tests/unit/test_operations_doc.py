@@ -13,6 +13,7 @@ from services.decoder.settings import DecoderSettings
 from services.decomposer.settings import DecomposerSettings
 from services.gateway.settings import GatewaySettings
 from services.recorder.settings import RecorderSettings
+from services.reweighter.settings import ReweighterSettings
 from services.voter.settings import VoterSettings
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -23,6 +24,7 @@ _SETTINGS: dict[str, type[BaseSettings]] = {
     "voter": VoterSettings,
     "aggregator": AggregatorSettings,
     "recorder": RecorderSettings,
+    "reweighter": ReweighterSettings,
     "gateway": GatewaySettings,
     "conclave prepare": PrepareSettings,
 }

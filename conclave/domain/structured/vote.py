@@ -7,7 +7,8 @@ from typing import Any
 from msgspec.structs import replace as with_changes
 
 from conclave.domain import bounds
-from conclave.domain.confidence import CONFIDENCES, calibrated
+from conclave.domain.calibration import calibrated
+from conclave.domain.confidence import CONFIDENCES
 from conclave.domain.params import number
 from conclave.domain.structured.answer_schema import is_valid, read
 from conclave.domain.structured.fields import ABSENT, labels_by_field, labels_of_whole, written

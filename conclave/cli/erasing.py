@@ -1,0 +1,39 @@
+"""`conclave erase`: forget what people wrote."""
+
+import asyncio
+import json
+
+import click
+
+from conclave.cli.endpoints import postgres_dsn
+from conclave.store.erasure import erase as erase_requests
+from conclave.store.erasure import tagged
+from schemas.ids import canonical_uuid, is_request_id
+
+
+@click.command()
+@click.argument("request_ids", nargs=-1)
+@click.option("--tag", help="NAME=VALUE: all requests with this tag, as user=ann.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object.")
+def erase(request_ids: tuple[str, ...], tag: str | None, yes: bool, as_json: bool) -> None:
+    """Blank all texts of requests in the record: questions, paths, answers, feedback. Figures stay.
+
+    The log keeps its own copy until its retention ends (7 days; dead letters 30).
+    """
+    wanted = [canonical_uuid(each) for each in request_ids]
+    if wrong := [each for each in wanted if not is_request_id(each)]:
+        raise click.UsageError(f"expected UUIDv7s as request ids, got {', '.join(wrong)}")
+    name, has_value, value = (tag or "").partition("=")
+    if tag is not None and not (name and has_value):
+        raise click.UsageError(f"expected --tag NAME=VALUE, got {tag!r}")
+    dsn = postgres_dsn()
+    if tag is not None:
+        wanted += asyncio.run(tagged(dsn, name, value))
+    if not wanted:
+        raise click.ClickException("no such request")
+    if not yes:
+        click.confirm(f"Erase the texts of {len(wanted)} requests for good?", abort=True)
+    num_rows = asyncio.run(erase_requests(dsn, wanted))
+    told = {"requests": len(wanted), "rows": num_rows}
+    click.echo(json.dumps(told) if as_json else f"erased {num_rows} rows of {len(wanted)} requests")

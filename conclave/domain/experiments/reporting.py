@@ -1,0 +1,150 @@
+"""What an experiment has shown so far: each arm with intervals that hold at every look, and whether its traffic can be trusted."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from conclave.domain.experiments.evidence import ANSWERED, Evidence, key_of, resolved
+from conclave.domain.experiments.reweighting import decided, states_of
+from conclave.domain.experiments.shares import first_allocation
+from conclave.domain.statistics.betting import Outcomes, interval
+from conclave.domain.statistics.dealing import Dealt, log_evidence_of_tilt
+from conclave.domain.statistics.estimating import Estimate, Served, TooFew, augmented, self_normalised
+from schemas.events import ExperimentChanged, WeightsPublished
+from schemas.experiments import HOLDOUT, Experiment, MetricCounts
+
+ALARM_RISK = 0.001  # of a sample-ratio alarm on a healthy experiment, for all its looks together
+
+Allocations = Mapping[int, Mapping[str, float]]  # by version
+
+
+@dataclass(frozen=True, slots=True)
+class ArmReport:
+    """An arm so far. `mean` is of those units whose window has passed; `lower` and `upper` hold at all looks at once."""
+
+    arm: str
+    policy: str
+    share: float
+    num_units: int
+    num_resolved: float
+    response_rate: float
+    mean: float
+    lower: float
+    upper: float
+    probability_best: float
+    snips: Estimate | None  # None: too few to say
+    aipw: Estimate | None
+    out_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """The sample-ratio test of one stage: units assigned, answered, or with feedback. An e-value of 1000 is an alarm."""
+
+    stage: str
+    log_evidence: float
+
+    @property
+    def is_alarm(self) -> bool:
+        """True when it would happen to fewer than one in a thousand healthy experiments, however often they are looked at."""
+        return self.log_evidence >= math.log(1 / ALARM_RISK)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An experiment so far."""
+
+    experiment: Experiment
+    revision: int
+    version: int
+    winner: str | None
+    arms: tuple[ArmReport, ...]
+    mismatches: tuple[Mismatch, ...]
+
+
+def report(change: ExperimentChanged, evidence: Evidence, versions: Sequence[WeightsPublished]) -> Report:
+    """The report of a run, by the evidence given and the weights published so far."""
+    experiment = change.definition
+    of_run = [weights for weights in versions if weights.revision == change.revision]
+    allocations = {0: first_allocation(experiment)} | {weights.version: weights.allocation for weights in of_run}
+    last = of_run[-1] if of_run else None
+    now = decided(change, states_of(experiment, evidence), last, as_of_ms=evidence.as_of_ms, watermark={})
+    in_force = last.allocation if last else allocations[0]
+    arms = sorted(experiment.arms) + ([HOLDOUT] if experiment.holdout else [])
+    best = {arm: state.probability_best for arm, state in now.states.items()}
+    rows = tuple(_arm(experiment, evidence, allocations, arm, in_force, best, now.out) for arm in arms)
+    version = last.version if last else 0
+    return Report(experiment, change.revision, version, now.winner, rows, mismatches(experiment, evidence, allocations))
+
+
+def mismatches(experiment: Experiment, evidence: Evidence, allocations: Allocations) -> tuple[Mismatch, ...]:
+    """Whether units were assigned, answered and judged in the shares that were drawn by."""
+    goal, answered = key_of(experiment.goal), key_of(ANSWERED)
+    stages: dict[str, tuple[str, Callable[[MetricCounts], int]]] = {
+        "assigned": (goal, lambda counts: counts.num_units),
+        "answered": (answered, lambda counts: counts.num_observed + counts.num_early),
+        "judged": (goal, lambda counts: counts.num_observed + counts.num_early),
+    }
+    return tuple(
+        Mismatch(stage, log_evidence_of_tilt(_dealt(evidence, allocations, key, num_of)))
+        for stage, (key, num_of) in stages.items()
+    )
+
+
+def _dealt(
+    evidence: Evidence, allocations: Allocations, key: str, num_of: Callable[[MetricCounts], int]
+) -> dict[int, Dealt]:
+    return {
+        version: Dealt(allocations.get(version, {}), {arm: num_of(counts) for arm, counts in arms.items()})
+        for version, arms in evidence.by_version(key).items()
+    }
+
+
+def _arm(
+    experiment: Experiment,
+    evidence: Evidence,
+    allocations: Allocations,
+    arm: str,
+    in_force: Mapping[str, float],
+    best: Mapping[str, float],
+    out: Mapping[str, str],
+) -> ArmReport:
+    counts = evidence.of(key_of(experiment.goal), arm)
+    outcomes = Outcomes(*resolved(experiment.goal, counts))
+    lower, upper = interval(outcomes, experiment.risk)
+    has_passed = counts.num_observed + counts.num_missing
+    served = _served(experiment, evidence, allocations, arm)
+    policy = experiment.arms[experiment.control if arm == HOLDOUT else arm].policy
+    return ArmReport(
+        arm=arm,
+        policy=policy,
+        share=in_force.get(arm, 0.0),
+        num_units=counts.num_units,
+        num_resolved=outcomes.num,
+        response_rate=counts.num_observed / has_passed if has_passed else 0.0,
+        mean=outcomes.mean,
+        lower=lower,
+        upper=upper,
+        probability_best=best.get(arm, 0.0),
+        snips=_or_none(self_normalised, served),
+        aipw=_or_none(augmented, served),
+        out_by=out.get(arm),
+    )
+
+
+def _served(experiment: Experiment, evidence: Evidence, allocations: Allocations, arm: str) -> list[Served]:
+    """By version: all units with an outcome, and those of the arm."""
+    found = []
+    for version, arms in evidence.by_version(key_of(experiment.goal)).items():
+        all_arms = {name: resolved(experiment.goal, counts) for name, counts in arms.items()}
+        num, total = all_arms.get(arm, (0.0, 0.0))
+        propensity = allocations.get(version, {}).get(arm, 0.0)
+        found.append(Served(sum(each for each, _ in all_arms.values()), propensity, num, total))
+    return found
+
+
+def _or_none(estimate: Callable[[Sequence[Served]], Estimate], served: Sequence[Served]) -> Estimate | None:
+    try:
+        return estimate(served)
+    except TooFew:
+        return None

@@ -1,0 +1,182 @@
+"""From what the record holds to an experiment's next weights: a pure function, so that anyone can compute them again.
+
+A version, in the numbers that `decided` repeats:
+    1. arms that break a guardrail are out, for the rest of the run
+    2. an arm that is better than each of the others, by an always-valid test, has won, for the rest of the run
+    3. the arms that are left get the shares of their mode; no arm wins or moves before each was observed often enough
+    4. no share is below the floor, or moves further than the cap; what an arm that is out leaves goes to the control at once
+"""
+
+import math
+from collections.abc import Mapping
+from hashlib import sha256
+
+import msgspec
+from msgspec.structs import replace
+
+from conclave.domain.experiments.assignment import salt_of
+from conclave.domain.experiments.evidence import Evidence, arms_of, key_of, known, metrics_of, resolved
+from conclave.domain.experiments.posterior import belief, probabilities_of_best
+from conclave.domain.experiments.shares import first_allocation, with_holdout
+from conclave.domain.experiments.targets import TARGETS, towards, with_floor
+from conclave.domain.statistics.betting import Outcomes, log_evidence_below, log_evidence_of_lead
+from schemas.events import ExperimentChanged, WeightsPublished
+from schemas.experiments import HOLDOUT, ArmState, Experiment, Guardrail, Metric, Mode
+
+_LEAST_CHANGE = 0.005  # of a share: what moves by less is not worth a version
+
+States = Mapping[str, ArmState]
+
+
+def states_of(experiment: Experiment, evidence: Evidence) -> dict[str, ArmState]:
+    """What is known and believed of each arm; `decided` adds how probably each is the best."""
+    metrics, states = metrics_of(experiment), {}
+    for arm in arms_of(experiment):
+        alpha, beta = belief(experiment, evidence, arm)
+        states[arm] = ArmState(alpha=alpha, beta=beta, counts={key: evidence.of(key, arm) for key in metrics})
+    return states
+
+
+def next_weights(
+    change: ExperimentChanged, evidence: Evidence, previous: WeightsPublished | None, watermark: Mapping[str, int]
+) -> WeightsPublished | None:
+    """The version that follows `previous`; None where nothing that decomposers go by would change."""
+    states = states_of(change.definition, evidence)
+    found = decided(change, states, previous, as_of_ms=evidence.as_of_ms, watermark=watermark)
+    return found if _says_more(found, _of_run(change, previous), change.definition) else None
+
+
+def decided(
+    change: ExperimentChanged,
+    states: States,
+    previous: WeightsPublished | None,
+    *,
+    as_of_ms: int,
+    watermark: Mapping[str, int],
+) -> WeightsPublished:
+    """The version that follows `previous` from what is known of the arms."""
+    experiment, before = change.definition, _of_run(change, previous)
+    out = dict(before.out) if before else {}
+    newly_out = {arm: metric for arm, metric in broken(experiment, states).items() if arm not in out}
+    out |= newly_out  # 1
+    best = probabilities_of_best({arm: (each.alpha, each.beta) for arm, each in states.items() if arm not in out})
+    left = {arm: states[arm] for arm in best}
+    won = before.winner if before and before.winner not in out else None
+    winner = won or winner_of(experiment, left)  # 2
+    given_back = _given_back(experiment, before, newly_out) if newly_out else None
+    shares = given_back or _moved(experiment, left, best, winner, before)  # 3, 4
+    weights = WeightsPublished(
+        experiment=experiment.name,
+        version=previous.version + 1 if previous else 1,
+        revision=change.revision,
+        allocation=with_holdout(experiment, shares | dict.fromkeys(out, 0.0)),
+        reason="guardrail" if newly_out else "winner" if winner and not won else "update",
+        winner=winner,
+        out=out,
+        salt=salt_of(experiment),
+        states={arm: replace(each, probability_best=best.get(arm, 0.0)) for arm, each in states.items()},
+        as_of_ms=as_of_ms,
+        watermark=dict(watermark),
+        previous_digest=previous.digest if previous else "",
+    )
+    return replace(weights, digest=digest(weights))
+
+
+def broken(experiment: Experiment, states: States) -> dict[str, str]:
+    """The arms that break a guardrail, each with the metric; never the control, whose traffic has nowhere to go.
+
+    One-sided tests that are valid at every look: an arm that keeps to a guardrail is ever out by it with probability `risk`
+    at most.
+    """
+    return {
+        arm: key_of(guardrail.metric)
+        for guardrail in reversed(experiment.guardrails)
+        for arm in states
+        if arm != experiment.control and _breaks(guardrail, arm, experiment, states)
+    }
+
+
+def winner_of(experiment: Experiment, states: States) -> str | None:
+    """The arm that is better than each of the others, but for the experiment's risk; None while none is known to be.
+
+    Each pair is tested by the likelihood ratio of Bernoulli outcomes against mixtures (conclave.domain.statistics.betting),
+    at the risk divided by the number of rivals: all of them must be beaten, and any may be the true best.
+    """
+    if len(states) < 2 or not _is_seen(experiment, states):
+        return None
+    outcomes = {arm: _outcomes(experiment.goal, each) for arm, each in states.items()}
+    wanted = math.log((len(states) - 1) / experiment.risk)
+    leader = max(sorted(outcomes), key=lambda arm: outcomes[arm].mean)
+    rivals = [arm for arm in outcomes if arm != leader]
+    has_won = all(log_evidence_of_lead(outcomes[leader], outcomes[arm]) >= wanted for arm in rivals)
+    return leader if has_won else None
+
+
+def digest(weights: WeightsPublished) -> str:
+    """sha256 of all that a version says, but its digest: keys in alphabetical order, numbers as JSON writes them."""
+    said = msgspec.json.encode(replace(weights, digest=""), order="deterministic")
+    return sha256(said).hexdigest()
+
+
+def _given_back(experiment: Experiment, before: WeightsPublished | None, out: Mapping[str, str]) -> dict[str, float]:
+    """The shares of before, those of the arms that are out at the control."""
+    shares = _arms_shares(experiment, before)
+    for arm in out:
+        shares[experiment.control] += shares.pop(arm)
+    return shares
+
+
+def _moved(
+    experiment: Experiment,
+    left: States,
+    best: Mapping[str, float],
+    winner: str | None,
+    before: WeightsPublished | None,
+) -> dict[str, float]:
+    """The shares of before, moved towards those of the mode; of the winner, if there is one and the mode looks for it."""
+    shares = {arm: share for arm, share in _arms_shares(experiment, before).items() if arm in left}
+    if not _is_seen(experiment, left):
+        return shares
+    target = TARGETS[experiment.mode](experiment, best)
+    if winner is not None and experiment.mode is Mode.BEST_ARM:
+        target = {arm: float(arm == winner) for arm in left}
+    return towards(shares, with_floor(target, experiment.floor), experiment.max_change)
+
+
+def _is_seen(experiment: Experiment, states: States) -> bool:
+    """True once each arm was observed often enough to judge by."""
+    counts = (each.counts[key_of(experiment.goal)] for each in states.values())
+    return all(known(experiment.goal, each)[0] >= experiment.min_observations for each in counts)
+
+
+def _arms_shares(experiment: Experiment, before: WeightsPublished | None) -> dict[str, float]:
+    """The shares in force, of all that is not held out."""
+    allocation = before.allocation if before else first_allocation(experiment)
+    arms = {arm: share for arm, share in allocation.items() if arm != HOLDOUT}
+    whole = sum(arms[arm] for arm in sorted(arms))
+    return {arm: share / whole for arm, share in arms.items()}
+
+
+def _breaks(guardrail: Guardrail, arm: str, experiment: Experiment, states: States) -> bool:
+    key, wanted = key_of(guardrail.metric), math.log(1 / guardrail.risk)
+    of_arm = Outcomes(*resolved(guardrail.metric, states[arm].counts[key]))
+    if guardrail.at_least is not None:
+        return log_evidence_below(of_arm, guardrail.at_least) >= wanted
+    control = Outcomes(*resolved(guardrail.metric, states[experiment.control].counts[key]))
+    return log_evidence_of_lead(control, of_arm, by=guardrail.max_drop or 0.0) >= wanted
+
+
+def _outcomes(metric: Metric, state: ArmState) -> Outcomes:
+    return Outcomes(*resolved(metric, state.counts[key_of(metric)]))
+
+
+def _of_run(change: ExperimentChanged, previous: WeightsPublished | None) -> WeightsPublished | None:
+    """The version before, if it is of the same run."""
+    return previous if previous is not None and previous.revision == change.revision else None
+
+
+def _says_more(found: WeightsPublished, before: WeightsPublished | None, experiment: Experiment) -> bool:
+    allocation = before.allocation if before else first_allocation(experiment)
+    if found.winner != (before.winner if before else None) or found.out != (before.out if before else {}):
+        return True
+    return any(abs(share - allocation.get(arm, 0.0)) >= _LEAST_CHANGE for arm, share in found.allocation.items())

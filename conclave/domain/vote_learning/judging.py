@@ -1,0 +1,98 @@
+"""Whether learned weights may be used: votes that they were not learned from are counted again with both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from conclave.domain import counting
+from conclave.domain.vote_learning.calibrating import Fit, fit_of, fit_of_table, fitted
+from conclave.domain.vote_learning.labels import JudgedVote, LabelledPath, correlation, discounted, halves, paths_of
+from conclave.domain.vote_learning.weights import vote_weights
+from schemas.values import Ask, StopReason
+
+LEAST_JUDGED = 30  # votes to learn from, and as many to judge by
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """Weights that were learned, what they rest on, and what judging them came to. `refused` says why they may not be used."""
+
+    ask: Ask
+    num_learned: int
+    num_judged: int
+    correlation: float
+    before: Fit  # of the average probability, on the votes judged by
+    after: Fit  # of the learned table
+    gained: int  # votes judged by that were wrong and are right
+    lost: int  # … that were right and are wrong
+    refused: str | None
+
+
+def learned(ask: Ask, votes: Sequence[JudgedVote]) -> Learned:
+    """The ask with learned weights of votes and confidence, and whether they do no worse on votes that they have not seen."""
+    known = [vote for vote in votes if vote.is_right is not None]
+    to_learn, to_judge = halves(known)
+    groups = paths_of(to_learn)
+    paths, unseen = discounted(groups), discounted(paths_of(to_judge))
+    table = fitted(paths)
+    weights = vote_weights(table, _num_answers(to_learn))
+    sure = fitted([LabelledPath(vote.confidence, bool(vote.is_right)) for vote in to_learn])
+    after_ask = replace(ask, weighing="learned", vote_weights=weights, calibration=sure)
+    average = _average(paths)
+    before, after = fit_of(unseen, lambda score: average), fit_of_table(unseen, table)
+    gained, lost = replayed(to_judge, ask, after_ask)
+    found = Learned(
+        ask=after_ask,
+        num_learned=len(to_learn),
+        num_judged=len(to_judge),
+        correlation=correlation(groups),
+        before=before,
+        after=after,
+        gained=gained,
+        lost=lost,
+        refused=None,
+    )
+    return _judged(found, is_flat=len(set(weights)) < 2)
+
+
+def replayed(votes: Sequence[JudgedVote], before: Ask, after: Ask) -> tuple[int, int]:
+    """How many votes were wrong and are right when counted by `after`, and how many the other way round.
+
+    The same paths are counted: that other weights would have stopped the sampling elsewhere is left out. A vote whose new
+    answer nobody judged counts as neither.
+    """
+    gained = lost = 0
+    for vote in votes:
+        old, new = (vote.says_right(_answer(vote, ask)) for ask in (before, after))
+        gained += old is False and new is True
+        lost += old is True and new is False
+    return gained, lost
+
+
+def _answer(vote: JudgedVote, ask: Ask) -> str | None:
+    return counting.count(vote.ballots, ask, reason=StopReason.EXHAUSTED).result.answer
+
+
+def _judged(found: Learned, *, is_flat: bool) -> Learned:
+    refused = None
+    if min(found.num_learned, found.num_judged) < LEAST_JUDGED:
+        refused = f"too few judged votes: {found.num_learned} to learn from and {found.num_judged} to judge by"
+    elif is_flat:
+        refused = "paths say nothing of themselves that tells right from wrong"
+    elif found.after.log_loss > found.before.log_loss:
+        refused = f"log loss {found.after.log_loss:.4f} is more than the {found.before.log_loss:.4f} of knowing nothing"
+    elif found.lost > found.gained:
+        refused = f"{found.lost} votes would be lost and {found.gained} gained"
+    return Learned(**{name: getattr(found, name) for name in found.__slots__} | {"refused": refused})
+
+
+def _num_answers(votes: Sequence[JudgedVote]) -> float:
+    """How many different answers a vote has on average."""
+    numbers = [len({ballot.answer for ballot in vote.ballots if ballot.answer}) for vote in votes]
+    return sum(numbers) / len(numbers) if numbers else 2.0
+
+
+def _average(paths: Sequence[LabelledPath]) -> float:
+    whole = sum(path.weight for path in paths)
+    return sum(path.weight * path.is_right for path in paths) / whole if whole else 0.5

@@ -1,0 +1,85 @@
+"""Erasing what people wrote from the record: texts are blanked in every table, and figures stay.
+
+Rows are kept, since a row that is gone would come back with the next redelivery of its event; so every count, cost and share
+stays what it was. A plan's unit becomes a token that nobody can trace, the same for all of one unit's requests that are erased
+together; the draw stays, by which the arm can still be checked. A test holds that every column that can hold a text is either
+in `BLANKED` or known to hold names of the system's own.
+"""
+
+import secrets
+from collections.abc import Sequence
+
+from sqlalchemy import text
+
+from conclave.store.connection import lost_when_away, make_engine
+
+ERASED = "erased:"  # what the unit of an erased plan begins with
+
+# What each column that may hold people's words becomes.
+BLANKED: dict[str, dict[str, str]] = {
+    "requests": {"traceparent": "NULL"},
+    "request_payloads": {"question": "''", "tags": "'{}'"},
+    "plans": {"unit": f"'{ERASED}' || md5(:salt || unit)"},
+    "plan_payloads": {"reasons": "'{}'"},
+    "steps": {"mark": "''"},
+    "step_payloads": {"question": "NULL", "fields": "'{}'", "why": "''"},
+    "paths": {"answer": "NULL"},
+    "path_payloads": {"text": "''", "turns": "'[]'", "reasoning": "NULL"},
+    "text_chunks": {"text": "''"},
+    "ballots": {"answer": "NULL"},
+    "verdicts": {"answer": "NULL"},
+    "verdict_payloads": {"tally": "'[]'", "fields": "NULL"},
+    "answers": {"answer": "NULL"},
+    "answer_payloads": {"message": "NULL", "steps": "'[]'", "tally": "'[]'"},
+    "fingerprints": {"key": "''", "gist": "''", "tenant": "''"},  # so that nobody is given the answer again
+    "feedback": {"source": "'erased'"},
+    "feedback_payloads": {
+        "right_answer": "NULL", "comment": "NULL", "about_answer": "NULL", "chosen": "NULL", "rejected": "NULL",
+    },
+}  # fmt: skip
+# What holds no one's words: keys, digests, and names of policies, arms, rules, models, metrics and the like.
+KEPT: dict[str, tuple[str, ...]] = {
+    "requests": ("policy", "quality"),
+    "plans": ("strategy", "arm", "policy", "policy_digest", "experiment"),
+    "steps": ("ask",),
+    "paths": ("failure", "finish_reason", "model", "engine", "policy", "arm"),
+    "path_payloads": ("form", "digest"),
+    "text_chunks": ("digest",),
+    "ballots": ("failure",),
+    "verdicts": ("outcome", "stop_reason", "policy", "arm"),
+    "answers": ("failure", "outcome", "strategy", "arm", "policy", "ended_by"),
+    "feedback": ("event_id", "event_source", "metric", "rater", "supersedes"),
+    "feedback_payloads": ("event_id", "event_source"),
+}
+_TAGGED = text("SELECT request_id FROM request_payloads WHERE tags ->> :tag = :value")
+
+
+async def tagged(dsn: str, tag: str, value: str) -> list[str]:
+    """The ids of all requests with this tag. Raises: LostDependency."""
+    engine = make_engine(dsn)
+    try:
+        async with lost_when_away(), engine.connect() as connection:
+            return [str(row) for row in (await connection.execute(_TAGGED, {"tag": tag, "value": value})).scalars()]
+    finally:
+        await engine.dispose()
+
+
+async def erase(dsn: str, request_ids: Sequence[str]) -> int:
+    """Blanks all texts of these requests, in one transaction; how many rows that were. Raises: LostDependency."""
+    if not request_ids:
+        return 0
+    values = {"ids": list(request_ids), "salt": secrets.token_hex(16)}
+    engine, num_rows = make_engine(dsn), 0
+    try:
+        async with lost_when_away(), engine.begin() as connection:
+            for table, columns in BLANKED.items():
+                blanked = ", ".join(f"{name} = {value}" for name, value in columns.items())
+                where = (
+                    "request_id = ANY(CAST(:ids AS uuid[]))"  # an index of each partition, whatever time an id claims
+                )
+                num_rows += (
+                    await connection.execute(text(f"UPDATE {table} SET {blanked} WHERE {where}"), values)
+                ).rowcount
+    finally:
+        await engine.dispose()
+    return num_rows

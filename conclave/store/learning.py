@@ -1,0 +1,135 @@
+"""What the reweighter asks of the record, and the versions of weights that it keeps there.
+
+Evidence is read as of a *watermark*: the recorder's offsets of one moment. Rows and offsets move in one transaction, so what lay
+below the offsets then is there for good, whatever came later: reading at that watermark again gives the same counts, as long as
+the rows are kept.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import msgspec
+from sqlalchemy import RowMapping, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from conclave.domain.experiments.evidence import Cell, Evidence, metrics_of
+from conclave.domain.experiments.verification import Assigned
+from conclave.store.connection import lost_when_away, make_engine
+from conclave.store.erasure import ERASED
+from conclave.store.evidence_query import query_of
+from schemas.events import ExperimentChanged, WeightsPublished
+from schemas.experiments import MetricCounts
+from schemas.flow import Topic
+
+Watermark = Mapping[str, int]  # topic/partition -> the recorder's next offset
+
+_SEEN_TOPICS = (Topic.STEPS.value, Topic.ANSWERS.value, Topic.FEEDBACK.value)
+_MAX_AGE_MS = 8 * 86_400_000  # a request's id may be older than the start of the run that assigned it
+_OFFSETS = text("""
+    SELECT topic, "partition", next_offset FROM consumer_offsets WHERE topic = ANY(:topics) ORDER BY 1, 2
+""")
+_CHANGES = text("""
+    SELECT event FROM experiment_changes WHERE :experiment = '' OR experiment = :experiment
+    ORDER BY experiment, revision, recorded_at, event_id
+""")
+_VERSIONS = text("SELECT event FROM weight_versions WHERE experiment = :experiment ORDER BY version")
+_LATEST = text("SELECT event FROM weight_versions WHERE experiment = :experiment ORDER BY version DESC LIMIT 1")
+_KEEP = text("""
+    INSERT INTO weight_versions (experiment, version, revision, computed_at, reason, winner, allocation, digest, event)
+    VALUES (:experiment, :version, :revision, :computed_at, :reason, :winner, CAST(:allocation AS jsonb), :digest, :event)
+    ON CONFLICT DO NOTHING
+""")
+_ASSIGNMENTS = text("""
+    SELECT request_id, revision, unit, draw, arm, propensity, weights_version FROM plans
+    WHERE experiment = :experiment ORDER BY asked_at, request_id
+""")
+
+
+class Learning:
+    """See the module's docstring. All methods raise LostDependency while the database is away."""
+
+    def __init__(self, dsn: str) -> None:
+        self._engine = make_engine(dsn)
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._engine.dispose()
+
+    async def changes(self, experiment: str = "") -> list[ExperimentChanged]:
+        """Everything that was done to an experiment, or to all, in the order of revisions."""
+        async with self._reading() as connection:
+            rows = (await connection.execute(_CHANGES, {"experiment": experiment})).scalars()
+            return [msgspec.convert(row, ExperimentChanged) for row in rows]
+
+    async def latest(self, experiment: str) -> WeightsPublished | None:
+        """The newest version of an experiment's weights."""
+        async with self._reading() as connection:
+            found = (await connection.execute(_LATEST, {"experiment": experiment})).scalar()
+            return None if found is None else msgspec.json.decode(found, type=WeightsPublished)
+
+    async def versions(self, experiment: str) -> list[WeightsPublished]:
+        """Every version of an experiment's weights, the first one first."""
+        async with self._reading() as connection:
+            rows = (await connection.execute(_VERSIONS, {"experiment": experiment})).scalars()
+            return [msgspec.json.decode(row, type=WeightsPublished) for row in rows]
+
+    async def keep(self, weights: WeightsPublished, now_ms: int) -> bool:
+        """True when the version was stored; False when another one of its number was there already."""
+        values = {
+            "experiment": weights.experiment,
+            "version": weights.version,
+            "revision": weights.revision,
+            "computed_at": datetime.fromtimestamp(now_ms / 1000, UTC),
+            "reason": weights.reason,
+            "winner": weights.winner,
+            "allocation": msgspec.json.encode(weights.allocation).decode(),
+            "digest": weights.digest,
+            "event": msgspec.json.encode(weights).decode(),
+        }
+        async with lost_when_away(), self._engine.begin() as connection:
+            return bool((await connection.execute(_KEEP, values)).rowcount)
+
+    async def evidence(
+        self, change: ExperimentChanged, *, since_ms: int, as_of_ms: int, watermark: Watermark | None = None
+    ) -> tuple[Evidence, Watermark]:
+        """The counts of a run that began at `since_ms`, below `watermark` or else all that is recorded now.
+
+        All of it is read in one snapshot, with the recorder's offsets.
+        """
+        async with self._reading() as connection:
+            if watermark is None:
+                rows = await connection.execute(_OFFSETS, {"topics": list(_SEEN_TOPICS)})
+                watermark = {f"{topic}/{partition}": int(offset) for topic, partition, offset in rows}
+            # Tables of a few days have no statistics yet, and a nested loop over them never ends.
+            await connection.execute(text("SET LOCAL enable_nestloop = off"))
+            await connection.execute(text("SET LOCAL work_mem = '64MB'"))  # so that a large run's joins stay in memory
+            cells: list[Cell] = []
+            for key, metric in metrics_of(change.definition).items():
+                query, values = query_of(change, metric, watermark, since_ms - _MAX_AGE_MS, as_of_ms)
+                cells += [_cell(key, row) for row in (await connection.execute(text(query), values)).mappings()]
+        return Evidence(tuple(sorted(cells)), as_of_ms), watermark
+
+    async def assignments(self, experiment: str) -> list[Assigned]:
+        """Every assignment of an experiment that is still recorded, by time of asking."""
+        async with self._reading() as connection:
+            rows = (await connection.execute(_ASSIGNMENTS, {"experiment": experiment})).mappings()
+            return [_assigned(row) for row in rows]
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncConnection]:
+        """One snapshot, that nothing is written in."""
+        async with lost_when_away(), self._engine.connect() as connection:
+            await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            async with connection.begin():
+                yield connection
+
+
+def _assigned(row: RowMapping) -> Assigned:
+    unit = None if row["unit"] is None or row["unit"].startswith(ERASED) else row["unit"]
+    return Assigned(**{**row, "request_id": str(row["request_id"]), "unit": unit})
+
+
+def _cell(key: str, row: RowMapping) -> Cell:
+    counts = MetricCounts(**{name: int(row[name] or 0) for name in MetricCounts.__struct_fields__})
+    return Cell(key, row["arm"], int(row["weights_version"]), int(row["period"]), counts)

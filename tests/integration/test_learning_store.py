@@ -1,0 +1,376 @@
+"""Evidence on a real server: feedback early, late, twice, replaced, withdrawn and for nothing known; and as of a watermark."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from sqlalchemy import text
+
+from conclave.domain.experiments.evidence import Evidence, key_of
+from conclave.domain.experiments.reweighting import next_weights
+from conclave.domain.recorded import RecordedEvent
+from conclave.store.erasure import BLANKED, KEPT, erase, tagged
+from conclave.store.judged_votes import judged_votes
+from conclave.store.learning import Learning
+from conclave.store.rows import TABLES
+from conclave.store.store import Store
+from conclave.testing import events as made
+from schemas import flow
+from schemas.events import Event, ExperimentChanged, FeedbackGiven, ReasoningRequested, RequestFailed, TextStored
+from schemas.experiments import Assignment, Guardrail, Metric, MetricCounts, Mode, Rater
+from schemas.ids import derived_request_id, new_request_id
+from schemas.values import Ballot, RequestFailure, TallyRow
+
+NOW_MS = int(time.time() * 1000)
+WINDOW_S = 100.0
+CLICKED = Metric(name="clicked", missing=0.0)
+QUICK = Metric(name="within_ms", limit=100.0, missing=0.0)
+EXPERTS = Metric(raters=(Rater.EXPERT,))
+TRIAL = made.experiment(
+    window_s=WINDOW_S,
+    guardrails=tuple(Guardrail(metric=each, at_least=0.5) for each in (CLICKED, QUICK, EXPERTS)),
+)
+CHANGE = made.started(TRIAL, changed_ms=NOW_MS - 3_600_000)
+
+
+class Recorded:
+    """A record that events are put into, and asked for evidence."""
+
+    def __init__(self, dsn: str) -> None:
+        self.store, self.learning = Store(dsn), Learning(dsn)
+        self._offsets: dict[str, int] = {}
+        self._number = 0
+
+    async def put(self, event: Event, *, at_ms: int = NOW_MS, event_id: str | None = None, source: str = "") -> None:
+        """Records an event that lies next in its topic, at that time."""
+        topic = flow.topic_of(type(event)).value
+        offset = self._offsets.get(topic, 0)
+        self._offsets[topic] = offset + 1
+        recorded = RecordedEvent(
+            event, event_id or f"{topic}/{offset}", flow.subject_of(event), topic, 0, offset, at_ms, None, source
+        )
+        await self.store.write([recorded], {(topic, 0): offset + 1})
+
+    async def assigned(self, arm: str, *, age_s: float = 10.0, unit: str | None = None, version: int = 0) -> str:
+        """The id of a request that was asked so long ago and assigned to an arm."""
+        self._number += 1
+        request_id = derived_request_id(NOW_MS - round(age_s * 1000), f"request {self._number}")
+        assignment = Assignment(experiment="trial", revision=1, unit=unit or request_id, draw=self._number)
+        plan = replace(made.plan(), request_id=request_id, arm=arm, weights_version=version, assignment=assignment)
+        await self.put(plan)
+        return request_id
+
+    async def judged(self, request_id: str, reward: float | None, *, after_s: float = 1.0, **said: Any) -> None:
+        """Feedback that came so long after its request."""
+        asked_ms = int(request_id[:8] + request_id[9:13], 16)
+        name, source = said.pop("event_id", None), said.pop("event_source", "")
+        feedback = FeedbackGiven(request_id=request_id, reward=reward, **said)
+        await self.put(feedback, at_ms=asked_ms + round(after_s * 1000), event_id=name, source=source)
+
+    async def evidence(self, **how: Any) -> Evidence:
+        found, _ = await self.learning.evidence(CHANGE, since_ms=CHANGE.changed_ms, as_of_ms=NOW_MS, **how)
+        return found
+
+
+@pytest.fixture
+async def record(fresh_database: str) -> AsyncIterator[Recorded]:
+    record = Recorded(fresh_database)
+    await record.store.maintain(NOW_MS)
+    await record.store.claim([(row.topic.value, 0) for row in flow.TOPICS])
+    yield record
+    await record.store.close()
+    await record.learning.close()
+
+
+async def counts(record: Recorded, arm: str = "a", metric: Metric = TRIAL.goal, **how: Any) -> MetricCounts:
+    return (await record.evidence(**how)).of(key_of(metric), arm)
+
+
+def observed(*rewards: float, num_units: int | None = None, **others: int) -> MetricCounts:
+    """The counts of units whose window has passed."""
+    num = len(rewards) if num_units is None else num_units
+    return MetricCounts(num_units=num, num_observed=len(rewards), sum_micro=round(sum(rewards) * 1e6), **others)
+
+
+OLD_S = 2 * WINDOW_S  # a request whose window has passed
+
+
+async def test_silence_is_pending_until_its_window_has_passed_and_missing_then(record: Recorded) -> None:
+    await record.assigned("a")
+    await record.assigned("a", age_s=OLD_S)
+    await record.judged(await record.assigned("a"), 1.0)
+    await record.judged(await record.assigned("a", age_s=OLD_S), 0.25)
+    assert await counts(record) == observed(
+        0.25, num_units=4, num_early=1, early_micro=1_000_000, num_pending=1, num_missing=1
+    )
+    assert await counts(record, "b") == MetricCounts()
+
+
+async def test_feedback_may_come_before_its_trace(record: Recorded) -> None:
+    request_id = derived_request_id(NOW_MS - round(OLD_S * 1000), "early bird")
+    await record.judged(request_id, 1.0, after_s=-1.0)
+    assert await counts(record) == MetricCounts()
+    assignment = Assignment(experiment="trial", revision=1, unit=request_id, draw=1)
+    await record.put(replace(made.plan(), request_id=request_id, arm="a", weights_version=0, assignment=assignment))
+    assert await counts(record) == observed(1.0)
+
+
+async def test_feedback_after_its_window_is_kept_and_does_not_count(record: Recorded) -> None:
+    request_id = await record.assigned("a", age_s=OLD_S)
+    await record.judged(request_id, 1.0, after_s=WINDOW_S + 1)
+    assert await counts(record) == MetricCounts(num_units=1, num_missing=1)
+    assert await _held(record, request_id) == [(1.0, True)]
+
+
+async def test_feedback_given_twice_is_one_and_of_unknown_requests_none(record: Recorded) -> None:
+    request_id = await record.assigned("a", age_s=OLD_S)
+    for _ in range(3):
+        await record.judged(request_id, 1.0, event_id="same", event_source="/shop")
+        await record.judged(request_id, 1.0, feedback_id="also the same")
+    await record.judged(derived_request_id(NOW_MS - 5000, "nobody's"), 0.0)
+    assert await counts(record) == observed(1.0)
+
+
+async def test_the_latest_word_of_a_source_holds_and_several_sources_are_averaged(record: Recorded) -> None:
+    request_id = await record.assigned("a", age_s=OLD_S)
+    await record.judged(request_id, 0.0, after_s=1)
+    await record.judged(request_id, 1.0, after_s=2)
+    await record.judged(request_id, 0.5, after_s=3, source="someone else")
+    assert await counts(record) == observed(0.75)
+
+
+@pytest.mark.parametrize("is_correction_first", [False, True])
+async def test_a_correction_replaces_what_it_names_in_whatever_order_they_come(
+    record: Recorded, is_correction_first: bool
+) -> None:
+    request_id = await record.assigned("a", age_s=OLD_S)
+    words: list[dict[str, Any]] = [
+        {"reward": 0.0, "event_id": "first", "after_s": 2},
+        {"reward": 1.0, "event_id": "second", "after_s": 1, "supersedes": "first"},
+    ]
+    for word in reversed(words) if is_correction_first else words:
+        await record.judged(request_id, **word)
+    assert await counts(record) == observed(1.0)
+    assert sorted(await _held(record, request_id)) == [(0.0, False), (1.0, True)]
+
+
+async def test_what_is_withdrawn_counts_no_more_and_brings_nothing_back(record: Recorded) -> None:
+    request_id = await record.assigned("a", age_s=OLD_S)
+    await record.judged(request_id, 0.0, event_id="first", after_s=1)
+    await record.judged(request_id, 1.0, event_id="second", after_s=2)
+    await record.judged(request_id, None, supersedes="second", is_withdrawn=True, after_s=3)
+    assert await counts(record) == MetricCounts(num_units=1, num_missing=1)
+    assert not any(is_latest for _, is_latest in await _held(record, request_id))
+
+
+async def test_metrics_raters_and_what_it_is_about_are_kept_apart(record: Recorded) -> None:
+    request_id = await record.assigned("a", age_s=OLD_S)
+    await record.judged(request_id, 1.0, metric="clicked")
+    await record.judged(request_id, 0.0, step_index=0)
+    await record.judged(request_id, 0.0, step_index=0, sample_index=3)
+    assert await counts(record) == MetricCounts(num_units=1, num_missing=1)
+    assert await counts(record, metric=CLICKED) == observed(1.0)
+    await record.judged(request_id, None, rating=4, scale=5, rater=Rater.EXPERT)
+    assert await counts(record, metric=EXPERTS) == observed(0.75)
+    assert await counts(record) == observed(0.75)
+    assert len(await _held(record, request_id)) == 4
+
+
+async def test_figures_of_answers_are_metrics_too(record: Recorded) -> None:
+    quick, slow, failed = [await record.assigned("a", age_s=OLD_S) for _ in range(3)]
+    late = NOW_MS - round(OLD_S * 1000) + 2000
+    await record.put(made.answer(request_id=quick, elapsed_ms=80.0), at_ms=late)
+    await record.put(made.answer(request_id=slow, elapsed_ms=180.0), at_ms=late)
+    await record.put(RequestFailed(request_id=failed, failure=RequestFailure.NO_ANSWER, message="no"), at_ms=late)
+    await record.assigned("a", age_s=OLD_S)  # never answered
+    evidence = await record.evidence()
+    assert evidence.of("answered", "a") == observed(1.0, 1.0, 0.0, num_units=4, num_missing=1)
+    assert evidence.of(key_of(QUICK), "a") == observed(1.0, 0.0, 0.0, num_units=4, num_missing=1)
+
+
+async def test_a_unit_counts_once_by_its_first_arm_within_its_window(record: Recorded) -> None:
+    first = await record.assigned("a", age_s=OLD_S, unit="ann", version=1)
+    second = await record.assigned("a", age_s=OLD_S - 5, unit="ann", version=2)
+    moved = await record.assigned("b", age_s=OLD_S - 10, unit="ann", version=3)
+    later = await record.assigned("a", age_s=50, unit="ann", version=4)
+    for request_id, reward in ((first, 1.0), (second, 0.0), (moved, 1.0), (later, 1.0)):
+        await record.judged(request_id, reward)
+    evidence = await record.evidence()
+    assert evidence.by_version("reward") == {1: {"a": observed(0.5)}}
+
+
+async def test_the_same_watermark_gives_the_same_counts_whatever_came_since(record: Recorded) -> None:
+    request_id = await record.assigned("a", age_s=OLD_S)
+    await record.judged(request_id, 1.0)
+    before, watermark = await record.learning.evidence(CHANGE, since_ms=CHANGE.changed_ms, as_of_ms=NOW_MS)
+    assert watermark["reasoning.feedback/0"] == 1
+    await record.judged(request_id, 0.0, after_s=5)
+    await record.judged(await record.assigned("a", age_s=OLD_S), 0.0)
+    assert await record.evidence(watermark=watermark) == before
+    assert await record.evidence() != before
+
+
+async def test_changes_versions_and_assignments_are_read_as_they_were_written(record: Recorded) -> None:
+    await record.put(CHANGE)
+    await record.put(made.started(TRIAL, revision=2))
+    assert [each.revision for each in await record.learning.changes("trial")] == [1, 2]
+    assert (await record.learning.changes())[0] == CHANGE
+    assert await record.learning.changes("other") == []
+    for arm, reward in [("a", 0.0)] * 20 + [("b", 1.0)] * 20:
+        await record.judged(await record.assigned(arm, age_s=OLD_S), reward)
+    evidence, watermark = await record.learning.evidence(CHANGE, since_ms=CHANGE.changed_ms, as_of_ms=NOW_MS)
+    weights = next_weights(_regret(CHANGE), evidence, None, watermark)
+    assert weights is not None
+    assert await record.learning.latest("trial") is None
+    assert await record.learning.keep(weights, NOW_MS)
+    assert not await record.learning.keep(weights, NOW_MS)
+    assert await record.learning.latest("trial") == weights
+    assert await record.learning.versions("trial") == [weights]
+    assert len(await record.learning.assignments("trial")) == 40
+
+
+async def test_judged_votes_come_with_their_ballots_and_the_best_that_is_known_of_what_is_right(
+    record: Recorded, fresh_database: str
+) -> None:
+    liked, corrected, silent = [str(new_request_id()) for _ in range(3)]
+    for request_id in (liked, corrected, silent):
+        path = made.decoded(made.context(request_id=request_id), 0, 16, "4")
+        ballots = tuple(Ballot(sample_index=index, answer="45"[index > 1], mean_logprob=-0.5) for index in range(3))
+        await record.put(replace(made.plan(of=made.policy()), request_id=request_id))
+        await record.put(path)
+        await record.put(made.verdict(request_id=request_id, ballots=ballots))
+        await record.put(made.answer(request_id=request_id))
+    await record.judged(liked, 1.0)
+    await record.judged(corrected, None, right_answer="4.0")
+    await record.judged(corrected, None, right_answer="5", rater=Rater.EXPERT, source="ann")
+    await record.judged(corrected, 0.0, step_index=0)
+    digest = made.policy().digest
+    votes = {vote.request_id: vote for vote in await judged_votes(fresh_database, policy_digest=digest, ask="whole")}
+    assert votes.keys() == {liked, corrected}
+    assert (votes[liked].reward, votes[liked].right_answer, votes[liked].is_right) == (1.0, None, True)
+    assert (votes[corrected].right_answer, votes[corrected].is_right) == ("5", False)
+    assert [ballot.answer for ballot in votes[liked].ballots] == ["4", "4", "5"]
+    assert await judged_votes(fresh_database, policy_digest="another", ask="whole") == []
+
+
+def _regret(change: ExperimentChanged) -> ExperimentChanged:
+    return replace(change, definition=replace(change.definition, mode=Mode.REGRET))
+
+
+async def _held(record: Recorded, request_id: str) -> list[tuple[float, bool]]:
+    """Reward of each piece of feedback, and whether it holds."""
+    await record.put(ReasoningRequested(question="q?", request_id=request_id))
+    query = text(
+        "SELECT reward, is_latest FROM given_feedback WHERE request_id = :id AND NOT is_withdrawn ORDER BY given_at"
+    )
+    async with record.learning._reading() as connection:
+        rows = (await connection.execute(query, {"id": request_id})).all()
+    return [(row[0], row[1]) for row in rows]
+
+
+_VIEWS = (
+    "experiment_exposures", "experiment_outcomes", "arms_by_day", "sample_ratio", "feedback_lag", "calibration_bins",
+    "worst_questions", "review_queue", "orphan_feedback", "experiment_history", "weights_history",
+)  # fmt: skip
+
+
+async def test_analysts_see_exposures_outcomes_and_how_well_answers_were_calibrated(record: Recorded) -> None:
+    for arm, reward in (("a", 1.0), ("b", 0.0), ("b", 1.0)):
+        request_id = await record.assigned(arm, unit=f"user {reward}")
+        await record.put(made.answer(request_id=request_id, confidence=0.95, elapsed_ms=80.0))
+        await record.judged(request_id, reward, comment="well")
+    await record.assigned("a")
+    await record.judged(str(derived_request_id(NOW_MS, "nobody's")), 1.0)
+    views: dict[str, list[dict[str, Any]]] = {}
+    async with record.learning._reading() as connection:
+        await connection.execute(text("SET LOCAL ROLE analyst"))
+        for view in _VIEWS:
+            rows = (await connection.execute(text(f"SELECT * FROM {view}"))).mappings()
+            views[view] = [dict(row) for row in rows]
+    exposed = {(row["user_id"], row["variation_id"]) for row in views["experiment_exposures"]}
+    assert {("user 1.0", "a"), ("user 0.0", "b"), ("user 1.0", "b")} < exposed
+    by_arm = {row["arm"]: row for row in views["arms_by_day"]}
+    assert (by_arm["a"]["requests"], by_arm["a"]["answered"], by_arm["a"]["judged"]) == (2, 1, 1)
+    assert (by_arm["b"]["mean_reward"], by_arm["b"]["mean_ms"]) == (0.5, 80.0)
+    assert {(row["arm"], row["assigned"], row["expected"]) for row in views["sample_ratio"]} == {
+        ("a", 2, 4.0),
+        ("b", 2, 4.0),
+    }
+    (bin_,) = views["calibration_bins"]
+    assert (bin_["bin"], bin_["judged"], round(bin_["mean_reward"], 3)) == (9, 3, 0.667)
+    assert [row["reward"] for row in views["worst_questions"]] == [0.0]
+    (disliked,) = [row for row in views["review_queue"] if "disliked" in row["reasons"]]
+    assert disliked["reward"] == 0.0
+    await record.judged(str(disliked["request_id"]), 0.0, rater=Rater.EXPERT, source="ann")
+    async with record.learning._reading() as connection:
+        left = (await connection.execute(text("SELECT request_id FROM review_queue"))).scalars().all()
+    assert disliked["request_id"] not in left
+    assert sum(row["pieces"] for row in views["feedback_lag"]) == 4
+    assert len(views["orphan_feedback"]) == 4  # no request was recorded
+
+
+async def test_every_column_that_can_hold_words_is_blanked_or_known_to_hold_none(record: Recorded) -> None:
+    query = text("""
+        SELECT table_name, column_name FROM information_schema.columns
+        WHERE table_schema = 'public' AND data_type IN ('text', 'jsonb', 'ARRAY')
+    """)
+    async with record.learning._reading() as connection:
+        found = {(row[0], row[1]) for row in await connection.execute(query)}
+    numbers = {("steps", "depends_on")}
+    for table in TABLES:
+        columns = {column for of, column in found if of == table} - {name for of, name in numbers if of == table}
+        assert columns == {*BLANKED.get(table, ()), *KEPT.get(table, ())}, table
+
+
+async def test_nothing_of_what_a_user_wrote_is_left_and_redelivery_does_not_bring_it_back(
+    record: Recorded, fresh_database: str
+) -> None:
+    secret = "S3CR3T"
+    kept = await record.assigned("a", age_s=OLD_S)
+    request_id = await record.assigned("a", age_s=OLD_S, unit=secret)
+    asked = ReasoningRequested(question=secret, request_id=request_id, tags={"user": secret})
+    context = made.context(request_id=request_id, fields={"question": secret}, why=secret, mark=secret)
+    path = replace(made.decoded(context, 0, 16, secret), text=secret, reasoning=secret)
+    ballots = (Ballot(sample_index=0, answer=secret),)
+    tally = (TallyRow(answer=secret, votes=1, weight=1.0),)
+    events: list[Event] = [
+        asked,
+        path,
+        TextStored(request_id=request_id, digest="0" * 64, chunk_index=0, text=secret),
+        made.verdict(request_id=request_id, answer=secret, ballots=ballots, tally=tally),
+        made.answer(secret, request_id=request_id, tally=tally),
+    ]
+    for event in events:
+        await record.put(event)
+    await record.judged(
+        request_id,
+        1.0,
+        event_id="opinion",
+        source=secret,
+        comment=secret,
+        right_answer=secret,
+        chosen=secret,
+        rejected=secret,
+    )
+    before = await record.evidence()
+    assert secret in await _all_that_is_stored(record)
+    assert await tagged(fresh_database, "user", secret) == [request_id]
+    assert await erase(fresh_database, [request_id]) > 10
+    for event in events:
+        await record.put(event)
+    assert secret not in await _all_that_is_stored(record)
+    assert await record.evidence() == before
+    assert {each.unit for each in await record.learning.assignments("trial")} == {kept, None}
+    assert await tagged(fresh_database, "user", secret) == []
+    assert await erase(fresh_database, []) == 0
+
+
+async def _all_that_is_stored(record: Recorded) -> str:
+    """Every row of every table of the record, as text."""
+    found = []
+    async with record.learning._reading() as connection:
+        for table in TABLES:
+            found += [str(tuple(row)) for row in await connection.execute(text(f"SELECT * FROM {table}"))]
+    return "\n".join(found)
