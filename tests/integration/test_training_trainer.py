@@ -8,8 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _TINY = """
 import sys
@@ -38,6 +36,9 @@ def _steps(output: str) -> list[tuple[int, int]]:
 
 
 def test_a_training_that_is_killed_goes_on_from_its_checkpoint_and_leaves_a_model_that_loads(tmp_path: Path) -> None:
+    # Here, as its import takes ten seconds and more, and each process that shares the tests reads this file.
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     folder = tmp_path / "model"
     with _start(folder, 60.0) as first:
         deadline = time.monotonic() + 120
