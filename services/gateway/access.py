@@ -1,7 +1,7 @@
 """Who calls, and what they may do.
 
 While no key was ever made, a gateway that listens on the loopback interface takes everyone there for the tenant `local` with
-every scope; one that listens elsewhere takes nobody. From the first key on, everyone needs one.
+every scope; one that listens elsewhere takes nobody. From the first key on, everyone needs one (decision 0032).
 """
 
 import time
