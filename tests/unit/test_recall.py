@@ -18,9 +18,15 @@ from conclave.domain.recall.front import EVICTIONS, Front
 from conclave.errors import LostDependency
 from conclave.policies.current import CurrentPolicies
 from conclave.runtime.handler import Arrival
+from conclave.runtime.record import output_of
 from conclave.testing import events as made
+from conclave.testing import laws
+from conclave.testing.cluster import Cluster
 from conclave.testing.lane import SimulatedLane
+from conclave.testing.loop import VirtualLoop
 from conclave.testing.near_questions import near_twins, paraphrases
+from conclave.testing.network import Network
+from conclave.testing.record import Database
 from conclave.testing.simulation import Simulation, quiet
 from schemas import codec, flow
 from schemas.events import AnswerReached, Event, PlanMade, ReasoningRequested, SampleRequested, StepDecided
@@ -441,6 +447,60 @@ def test_a_recalled_request_is_answered_once_whatever_its_strategy(
     assert (answer.answer, answer.confidence, answer.recalled_from) == ("7", 0.9, FIRST)
     assert (answer.num_paths, answer.tokens_out, answer.policy) == (0, 0, policy)
     assert lane.rejections == []
+
+
+# -- the laws ---------------------------------------------------------------------------------------------------------
+
+SECOND = made.REQUEST_ID
+
+
+def told_of(first: PlanMade, second: PlanMade, *, tenants: str = "aa", given_answer: str = "7") -> list[str]:
+    """What the laws say of recalling: `second` recalls what `first` came to."""
+    loop = VirtualLoop()  # type: ignore[abstract]
+    rng = random.Random(0)
+    topics = {row.topic.value: 1 for row in flow.TOPICS}
+    topics |= {flow.dead_letter_topic(topic): 1 for topic in topics}
+    cluster = Cluster(loop, rng, topics, made.NOW_MS)
+    asked = [
+        ReasoningRequested(
+            question=plan.question, request_id=plan.request_id, policy="default", tags={"tenant": tenant}
+        )
+        for plan, tenant in zip((first, second), tenants, strict=True)
+    ]
+    ends = [made.answer("7", request_id=FIRST), made.answer(given_answer, request_id=SECOND, recalled_from=FIRST)]
+    cluster.publish(
+        output_of(event, service="test", event_id=f"event-{number}", parent=None, now_ms=made.NOW_MS)
+        for number, event in enumerate([*asked, first, second, *ends])
+    )
+    database = Database(Network(loop, rng, "postgres"))
+    found = laws.violations(cluster, database, laws.Expected(requests={FIRST, SECOND}))
+    return [line for line in found if "recall" in line or "names" in line]
+
+
+def plans(**changes: object) -> tuple[PlanMade, PlanMade]:
+    first = replace(made.plan(), request_id=FIRST, question=QUESTION)
+    second = replace(made.plan(), question=f"Please: {QUESTION}", recalled_from=FIRST)
+    return first, replace(second, **changes)
+
+
+def test_a_sound_recall_breaks_no_law() -> None:
+    assert told_of(*plans()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "told", "expected"),
+    [
+        ({"question": QUESTION.replace("3", "5")}, {}, "recalls the answer to another question"),
+        ({"policy": replace(made.policy(), digest="other")}, {}, "recalls the answer to another question"),
+        ({"policy": made.policy("direct")}, {}, "names default, and was given direct"),
+        ({}, {"tenants": "ab"}, "recalls the answer of another tenant"),
+        ({}, {"given_answer": "8"}, "was answered '8', and recalls '7'"),
+        ({"recalled_from": SECOND}, {}, "which was not thought about"),
+    ],
+)
+def test_what_is_wrong_with_a_recall_is_found(changes: dict[str, object], told: dict[str, str], expected: str) -> None:
+    found = told_of(*plans(**changes), **told)
+    assert any(expected in line for line in found), found
 
 
 # -- the simulator ----------------------------------------------------------------------------------------------------
