@@ -499,7 +499,9 @@ def test_a_sound_recall_breaks_no_law() -> None:
     ],
 )
 def test_what_is_wrong_with_a_recall_is_found(changes: dict[str, object], told: dict[str, str], expected: str) -> None:
-    found = told_of(*plans(**changes), **told)
+    first, second = plans(**changes)
+    given = told.get("given_answer", "7")
+    found = told_of(first, second, tenants=told.get("tenants", "aa"), given_answer=given)
     assert any(expected in line for line in found), found
 
 
