@@ -11,9 +11,10 @@ from conclave import prompts
 from conclave.cli.output import print_rows
 from conclave.extensions import SETTING, load_extensions, named_in
 from conclave.policies import PolicySet, Problem, load
-from conclave.tools import TOOLS
+from conclave.tools import TOOLS, mcp_servers
 
 _FOLDER, _PROMPTS = "CONCLAVE_POLICIES_DIR", "CONCLAVE_PROMPTS_DIR"
+_SERVERS = "CONCLAVE_MCP_SERVERS"
 
 
 @click.group()
@@ -69,6 +70,7 @@ def check(folder: Path | None) -> int:
 def load_policies(folder: Path | None) -> tuple[PolicySet, list[Problem]]:
     """As the decomposer would. Raises: Misconfigured for prompt sets or extensions that are wrong themselves."""
     load_extensions(named_in(os.environ.get(SETTING, "")))
+    mcp_servers.declare(mcp_servers.read(_named(_SERVERS)))
     prompt_sets = prompts.available(_named(_PROMPTS), tools=TOOLS)
     folder = folder or _named(_FOLDER)
     return load(*([folder] if folder else []), prompt_sets=prompt_sets)

@@ -13,9 +13,10 @@ from conclave.domain.routing.features import FEATURES, Seen
 from conclave.extensions import SETTING, load_extensions, named_in
 from conclave.policies import load as load_policies
 from conclave.routes import Problem, Read, RouterSet
-from conclave.tools import TOOLS
+from conclave.tools import TOOLS, mcp_servers
 
 _FOLDER, _POLICIES, _PROMPTS = "CONCLAVE_ROUTES_DIR", "CONCLAVE_POLICIES_DIR", "CONCLAVE_PROMPTS_DIR"
+_SERVERS = "CONCLAVE_MCP_SERVERS"
 _ROUTER, _TENANT = "CONCLAVE_ROUTER", "CONCLAVE_TENANT_TAG"
 
 
@@ -116,6 +117,7 @@ def _tag(text: str) -> tuple[str, str]:
 def _load(folder: Path | None) -> tuple[RouterSet, list[Problem]]:
     """As the decomposer would: the policies first, as rules give them out."""
     load_extensions(named_in(os.environ.get(SETTING, "")))
+    mcp_servers.declare(mcp_servers.read(_named(_SERVERS)))
     prompt_sets = prompts.available(_named(_PROMPTS), tools=TOOLS)
     of_policies, folder = _named(_POLICIES), folder or _named(_FOLDER)
     policies, problems = load_policies(*([of_policies] if of_policies else []), prompt_sets=prompt_sets)

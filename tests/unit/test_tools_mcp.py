@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from conclave.cli.policies import load_policies
 from conclave.errors import Misconfigured
 from conclave.tools import TOOLS, mcp_client
 from conclave.tools.mcp_client import remote_tools
@@ -92,15 +93,30 @@ def test_arguments_are_one_text_or_a_json_object() -> None:
             arguments_of(many, text)
 
 
+_WEATHERED = """
+about = "With the weather."
+prompt_set = "reasoner-v3"
+[asks.whole]
+form = "chain_of_thought"
+tools = ["weather.forecast"]
+"""
+
+
 def test_a_file_names_servers_and_their_tools_can_be_granted_by_policies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "servers.toml"
+    path = tmp_path / "servers" / "servers.toml"
+    path.parent.mkdir()
     path.write_text('[servers.weather]\ncommand = ["weather"]\n[servers.weather.tools]\nforecast = "city"\n')
     servers = read(path)
     assert [each.name for each in tools_of(servers)] == ["weather.forecast"]
     for name in list(TOOLS):
         monkeypatch.setitem(TOOLS, name, TOOLS[name])
+    (tmp_path / "weathered.toml").write_text(_WEATHERED)
+    monkeypatch.setenv("CONCLAVE_MCP_SERVERS", str(path))
+    found, problems = load_policies(tmp_path)  # declares them, as the decomposer does
+    assert [str(each) for each in problems if "weathered" in str(each)] == []
+    assert found.find("weathered") is not None
     declare(servers)
     assert TOOLS.pop("weather.forecast")("Paris").startswith("error: ")
     assert read(None) == {}
