@@ -207,6 +207,7 @@ def test_a_follow_up_in_words_of_its_own_is_told_of_all_before_it() -> None:
         (["a?", "1", "A?", "9"], "the follow-up repeats #1"),
         (["a?", "1", "b?", "2", "c?", "9"], "2 follow-ups were put"),
         (["?!", "9"], "the follow-up asks nothing"),
+        (["Answer: 9", "9"], "no follow-up is left"),
         ([None, "9"], "no follow-up is left"),
         (["a?", None, "9"], "#1 came to no answer"),
     ],

@@ -17,7 +17,8 @@ from schemas.values import MAX_QUESTION_CHARS, Step
 _PARAMS = {"follow_ups": Param(8, 1, 31, is_whole=True), "ends_whole": Param(0, 0, 1, is_whole=True)}
 _FOLLOW_UP, _SUB_QUESTION, _WHOLE = "follow_up", "sub_question", "whole"
 _NONE = re.compile(
-    r"\W*(none|nothing|done|no|no (more |further )?(follow[- ]?ups?|questions?|sub-?questions?)( (are|is) (needed|left))?)\W*"
+    r"\W*(none|nothing|done|no|(final )?answer\b.*"
+    r"|no (more |further )?(follow[- ]?ups?|questions?|sub-?questions?)( (are|is) (needed|left))?)\W*"
 )
 
 
