@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from conclave.domain.experiments.evidence import Evidence
 from conclave.domain.recorded import RecordedEvent
 from conclave.store.figures import Bucket, Failure, Minute, PolicyFigures, Position, Stage
 from conclave.store.listing import Filter, Key
 from conclave.store.rows import SHARED_TABLES, TABLES, rows_of
 from conclave.store.trace import RequestLine, Story, Vote
 from conclave.store.view import Page, Pulse, story_of
+from schemas.events import ExperimentChanged, WeightsPublished
+from schemas.experiments import Arm, Change, Experiment
 
 Row = dict[str, Any]
 _JSON = ("tags", "reasons", "fields", "tally", "turns")
@@ -85,7 +88,11 @@ class MemoryView:
             "agreement": verdict.get("agreement"),
         }
         values |= {"policy": answer.get("policy") or plan.get("policy"), "arm": answer.get("arm") or plan.get("arm")}
-        values |= {"reward": next((row["reward"] for row in self._of("feedback", request_id)), None)}
+        values |= {
+            "reward": next(
+                (row["reward"] for row in self._of("feedback", request_id) if row["step_index"] is None), None
+            )
+        }
         ballots = [row for row in self._of("ballots", request_id) if row["step_index"] == answer.get("answered_by")]
         values["strip"] = "".join(_letter(row, answer.get("answer")) for row in ballots)
         return RequestLine(**{name: values[name] for name in RequestLine.__dataclass_fields__})
@@ -209,3 +216,38 @@ class MemoryFigures:
     async def positions(self) -> tuple[Position, ...]:
         """Two partitions of a topic."""
         return tuple(Position(topic="reasoning.paths", partition=each, next_offset=1200) for each in range(2))
+
+
+class MemoryTrials:
+    """One experiment that nobody has judged yet, whose second version of weights was tampered with."""
+
+    def __init__(self, text: str = "to see which is right more often") -> None:
+        arms = {"plain": Arm(policy="default"), "sure": Arm(policy="sure")}
+        definition = Experiment(name="sure-or-plain", digest="d", arms=arms, control="plain", unit="user")
+        self._changes = [
+            ExperimentChanged(
+                experiment="sure-or-plain", revision=1, change=Change.START, definition=definition, by=text[:200], why=text,
+                changed_ms=1_795_470_000_000,
+            )
+        ]  # fmt: skip
+        self._versions = [
+            WeightsPublished(
+                experiment="sure-or-plain", version=version, allocation={"plain": 1 - share, "sure": share}, revision=1,
+                as_of_ms=1_795_470_000_000 + version * 60_000,
+            )
+            for version, share in ((1, 0.5), (2, 0.6), (3, 0.7))
+        ]  # fmt: skip
+
+    async def changes(self, experiment: str = "") -> list[ExperimentChanged]:
+        """That it was started."""
+        return self._changes if experiment in ("", "sure-or-plain") else []
+
+    async def versions(self, experiment: str) -> list[WeightsPublished]:
+        """Three, none of which holds its digest."""
+        return self._versions
+
+    async def evidence(
+        self, change: ExperimentChanged, *, since_ms: int, as_of_ms: int, watermark: Mapping[str, int] | None = None
+    ) -> tuple[Evidence, Mapping[str, int]]:
+        """None yet."""
+        return Evidence((), as_of_ms), {}

@@ -189,6 +189,9 @@ class Feedback:
     right_answer: str | None
     comment: str | None
     is_latest: bool
+    metric: str = "reward"
+    step_index: int | None = None  # the step that it is about; None: the answer
+    sample_index: int | None = None  # the path of that step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

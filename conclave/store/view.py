@@ -244,9 +244,6 @@ _STORY: dict[str, str] = {
         WHERE p.asked_at = :at AND p.request_id = :id AND p.form IS NOT NULL
         ORDER BY p.step_index, p.sample_index, t.place LIMIT {4 * MAX_SHOWN_PATHS}""",
     "feedback": """
-        SELECT f.given_at, f.source, f.reward, t.right_answer, t.comment,
-               row_number() OVER (PARTITION BY f.source ORDER BY f.given_at DESC, f.event_source DESC, f.event_id DESC) = 1
-                   AS is_latest
-        FROM feedback f LEFT JOIN feedback_payloads t USING (asked_at, request_id, event_source, event_id)
-        WHERE f.asked_at = :at AND f.request_id = :id ORDER BY f.given_at DESC LIMIT 200""",
+        SELECT given_at, source, reward, right_answer, comment, metric, step_index, sample_index, is_latest
+        FROM given_feedback WHERE asked_at = :at AND request_id = :id AND NOT is_withdrawn ORDER BY given_at DESC LIMIT 200""",
 }

@@ -24,6 +24,7 @@ from conclave.runtime.settings import RuntimeSettings, load
 from conclave.store.accounts import Accounts
 from conclave.store.batches import BatchStore
 from conclave.store.happenings import Happenings
+from conclave.store.learning import Learning
 from conclave.store.ledger import Ledger
 from conclave.store.reader import Reader
 from conclave.tools import TOOLS
@@ -72,7 +73,8 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
         Requests(asking, follower), Chat(asking, follower, lambda: policies.names), BatchApi(asking, batches)
     )
     door, topics = _mcp_door(access), partial(topic_states, settings.bootstrap_servers)
-    site = Site(access, reader, asking, door.routes if door else (), topics, lambda: policies.names)
+    trials = Learning(own.postgres_dsn)
+    site = Site(access, reader, asking, door.routes if door else (), topics, lambda: policies.names, trials)
     app = make_app(own, site, table)
     server = WebServer(app, own, drain_s=settings.drain_s)
     try:
@@ -87,7 +89,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
             for task in beside:
                 task.cancel()
     finally:
-        for each in (writer, reader, ledger, accounts, batches):
+        for each in (writer, reader, ledger, accounts, batches, trials):
             await each.close()
 
 

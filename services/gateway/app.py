@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Mount, Route, Router
 from conclave.errors import LostDependency
 from conclave.policies import shipped
 from conclave.runtime.client import TopicState
+from conclave.store.learning import Learning
 from conclave.store.reader import Reader
 from schemas.events import Event
 from services.gateway import openapi
@@ -44,6 +45,7 @@ class Site:
     others: Sequence[BaseRoute] = ()
     topics: Callable[[], Awaitable[Sequence[TopicState]]] | None = None  # how the log does
     policies: Callable[[], Sequence[str]] = lambda: shipped().names
+    trials: Learning | None = None  # what experiments were started, and what they have shown
 
 
 def make_app(settings: GatewaySettings, site: Site, table: Sequence[ApiRoute]) -> Starlette:
@@ -80,7 +82,7 @@ def _pages(site: Site) -> list[BaseRoute]:
     async def publish(event: Event) -> None:
         await site.asking.publish_for_page(event)
 
-    pages = Router(package.routes(site.reader, publish, topics=site.topics, policies=site.policies))
+    pages = Router(package.routes(site.reader, publish, topics=site.topics, policies=site.policies, trials=site.trials))
     return [*files, *signing_in(site.access), Mount("/", PagesGuard(pages, site.access))]
 
 

@@ -25,7 +25,7 @@ from services.gateway.pages.rendering import STATIC
 from services.gateway.pages.view import View
 from services.gateway.server import WebServer
 from services.gateway.settings import GatewaySettings
-from tests.memory_view import MemoryFigures, MemoryView
+from tests.memory_view import MemoryFigures, MemoryTrials, MemoryView
 from tests.played import played
 
 _ARGUMENTS = [
@@ -87,7 +87,7 @@ async def site() -> AsyncIterator[Site]:
     app = Starlette(
         routes=[
             Mount("/static", KeptFiles(directory=STATIC)),
-            *routes_over(cast(View, site), MemoryFigures(site.view), site.publish),
+            *routes_over(cast(View, site), MemoryFigures(site.view), site.publish, trials=MemoryTrials()),
         ],
         middleware=[Middleware(SecureHeaders)],
     )

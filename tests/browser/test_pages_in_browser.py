@@ -38,6 +38,7 @@ def _places(site: Site) -> dict[str, str]:
         "open": "/requests/" + next(iter(_open(site))),
         "quality": "/quality",
         "experiments": "/experiments",
+        "experiment": "/experiments/sure-or-plain",
         "system": "/system",
         "nothing": "/requests/01a20a33-8bc0-7aa9-8528-3ef18067f025",
         "compare": f"/compare?id={parts}&id={sure}",

@@ -21,7 +21,7 @@ from schemas.values import FieldVerdict, Outcome, RequestFailure, Step, TallyRow
 from services.gateway.pages import KeptFiles, routes_over
 from services.gateway.pages.figures import Figures
 from services.gateway.pages.rendering import STATIC, changes
-from tests.memory_view import MemoryFigures, MemoryView
+from tests.memory_view import MemoryFigures, MemoryTrials, MemoryView
 from tests.played import played
 
 HOSTILE = """<script>alert(1)</script><img src=x onerror="alert(1)">'"&amp;</pre></textarea></title>{{7*7}}\u202e"""
@@ -47,7 +47,11 @@ async def topics() -> list[TopicState]:
 
 def client(view: MemoryView, log: Log | None) -> TestClient:
     return TestClient(
-        Starlette(routes=routes_over(view, MemoryFigures(view), log.publish if log else None, topics=topics)),
+        Starlette(
+            routes=routes_over(
+                view, MemoryFigures(view), log.publish if log else None, topics=topics, trials=MemoryTrials(HOSTILE)
+            )
+        ),
         follow_redirects=False,
     )
 
@@ -253,6 +257,26 @@ def test_feedback_is_published_and_answered_with_or_without_scripts(
     assert log.events == [FeedbackGiven(request_id=request_id, reward=reward, source="page") for reward in (1.0, 0.0)]
 
 
+def test_feedback_on_a_path_says_which_and_leaves_the_answer_alone(
+    view: MemoryView, pages: TestClient, log: Log
+) -> None:
+    (request_id, *_) = ids_of(view, "least-to-most")
+    place = {"request_id": request_id, "step_index": "1", "sample_index": "2"}
+    assert 'name="sample_index"' in pages.get(f"/requests/{request_id}").text
+    answer = pages.post("/feedback", data=place | {"reward": "0"}, headers=HERE)
+    assert answer.headers["location"] == f"/requests/{request_id}#path-1-2"
+    assert log.events == [FeedbackGiven(request_id=request_id, reward=0.0, source="page", step_index=1, sample_index=2)]
+    for wrong in (
+        {"step_index": ""},
+        {"sample_index": "x"},
+        {"step_index": "-1"},
+        {"sample_index": "999"},
+        {"reward": "2"},
+    ):
+        assert pages.post("/feedback", data=place | {"reward": "1"} | wrong, headers=HERE).status_code == 422
+    assert len(log.events) == 1
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -406,6 +430,24 @@ def test_pages_over_an_empty_record_are_there_and_say_so() -> None:
             answer = pages.get(path)
             assert answer.status_code == 200, path
             assert_is_sound(answer.text)
+
+
+def test_an_experiment_is_told_with_its_traffic_what_it_has_shown_and_whether_it_holds_together(
+    pages: TestClient,
+) -> None:
+    assert 'href="/experiments/sure-or-plain"' in pages.get("/experiments").text
+    html = pages.get("/experiments/sure-or-plain").text
+    assert html.count('data-value="70.0"') == 1  # the newest share
+    assert "not as they should be" in html  # no digest holds
+    report = pages.get("/experiments/sure-or-plain/report")
+    part = pages.get("/experiments/sure-or-plain/report", headers={"HX-Request": "true"}).text
+    for each in (html, report.text, part):
+        assert_is_sound(each)
+        assert "<script>alert" not in each
+    assert "<html" not in part
+    assert "in the ratio that was drawn" in part or "figures" in part
+    for path in ("/experiments/nobody", "/experiments/nobody/report", "/experiments/%3Cscript%3E"):
+        assert pages.get(path).status_code == 404
 
 
 def test_how_the_log_does_is_told_beside_the_page_and_on_one_of_its_own(pages: TestClient) -> None:

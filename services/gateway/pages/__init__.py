@@ -13,6 +13,7 @@ from conclave.store.reader import Reader
 from conclave.store.view import RecordView
 from services.gateway.pages.asking import AskPages
 from services.gateway.pages.compare import ComparePages
+from services.gateway.pages.experiments import ExperimentPages, Trials
 from services.gateway.pages.figures import FigurePages, Figures, Topics
 from services.gateway.pages.files import KeptFiles
 from services.gateway.pages.live import LivePages
@@ -27,10 +28,17 @@ def _shipped() -> Sequence[str]:
 
 
 def routes(
-    reader: Reader, publish: Publish | None = None, *, topics: Topics | None = None, policies: Policies = _shipped
+    reader: Reader,
+    publish: Publish | None = None,
+    *,
+    topics: Topics | None = None,
+    policies: Policies = _shipped,
+    trials: Trials | None = None,
 ) -> list[BaseRoute]:
     """All pages over the record. Without `publish` they only show; without `topics` they can't say how the log does."""
-    return routes_over(RecordView(reader), RecordFigures(reader), publish, topics=topics, policies=policies)
+    return routes_over(
+        RecordView(reader), RecordFigures(reader), publish, topics=topics, policies=policies, trials=trials
+    )
 
 
 def routes_over(
@@ -40,6 +48,7 @@ def routes_over(
     *,
     topics: Topics | None = None,
     policies: Policies = _shipped,
+    trials: Trials | None = None,
 ) -> list[BaseRoute]:
     """The same over anything that is read as the record is."""
     return [
@@ -48,4 +57,5 @@ def routes_over(
         *RequestPages(view, publish).routes,
         *ComparePages(view).routes,
         *FigurePages(figures, view, topics).routes,
+        *ExperimentPages(figures, trials).routes,
     ]

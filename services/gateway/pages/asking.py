@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
 from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -99,16 +100,18 @@ class AskPages:
         form = await _form(request)
         if isinstance(form, Response):
             return form
-        request_id, reward = form.get("request_id", ""), form.get("reward", "")
-        if not is_request_id(request_id) or reward not in ("0", "1") or self._publish is None:
-            return _problem(request, 422, "This can't be said", "Feedback names a request, and says 0 or 1.")
+        given = _given(form)
+        if given is None or self._publish is None:
+            told = "Feedback names a request, perhaps a step or a path of it, and says 0 or 1."
+            return _problem(request, 422, "This can't be said", told)
         try:
-            await self._publish(FeedbackGiven(request_id=request_id, reward=float(reward), source=_SOURCE))
+            await self._publish(given)
         except LostDependency:
             return _problem(request, 503, "Not noted", "The log is away. Say it again in a moment.")
         if request.headers.get("hx-request") == "true":
-            return render(request, "thanks.html", reward=float(reward))
-        return _to(request, f"/requests/{request_id}")
+            return render(request, "thanks.html", reward=given.reward)
+        about = "" if given.sample_index is None else f"#path-{given.step_index}-{given.sample_index}"
+        return _to(request, f"/requests/{given.request_id}{about}")
 
     async def fork(self, request: Request) -> Response:
         """Has a recorded request go on anew from one of its steps, and leads to the page of that."""
@@ -138,6 +141,16 @@ class AskPages:
             "asked": asked,
         }
         return render(request, "ask.html", status=status, may_ask=self._publish is not None, **values)
+
+
+def _given(form: Mapping[str, str]) -> FeedbackGiven | None:
+    """What a form says; None where it can't be read."""
+    places = {name: form[name] for name in ("step_index", "sample_index") if form.get(name)}
+    try:
+        found = {"request_id": form["request_id"], "reward": {"0": 0.0, "1": 1.0}[form["reward"]], "source": _SOURCE}
+        return msgspec.convert({**found, **{name: int(each) for name, each in places.items()}}, FeedbackGiven)
+    except (KeyError, ValueError, msgspec.ValidationError):
+        return None
 
 
 async def _form(request: Request) -> Mapping[str, str] | Response:

@@ -1,4 +1,4 @@
-"""Quality, experiments and system: what the record's figures say of policies, confidence, and the services themselves."""
+"""Quality and system: what the record's figures say of policies, confidence, and the services themselves."""
 
 import asyncio
 import math
@@ -80,7 +80,7 @@ class ArmRow:
 
 
 class FigurePages:
-    """`/quality`, `/experiments`, `/system`."""
+    """`/quality` and `/system`."""
 
     def __init__(self, figures: Figures, view: View, topics: Topics | None) -> None:
         self._figures, self._view, self._topics = figures, view, topics
@@ -89,7 +89,6 @@ class FigurePages:
         self._said_at = float("-inf")
         self.routes: list[BaseRoute] = [
             Route("/quality", self.quality),
-            Route("/experiments", self.experiments),
             Route("/system", self.system),
             Route("/system/log", self.log),
         ]
@@ -106,10 +105,6 @@ class FigurePages:
             buckets=await self._figures.calibration(),
             contradicted=await self._view.lines(await self._figures.contradicted()),
         )
-
-    async def experiments(self, request: Request) -> Response:
-        """Arms, as they were drawn and as they fared."""
-        return render(request, "experiments.html", groups=arms_of(await self._figures.policies()))
 
     async def system(self, request: Request) -> Response:
         """Throughput, latency and failures. How the log does takes longer to find out: that part comes when it is there."""

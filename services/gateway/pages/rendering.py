@@ -125,8 +125,13 @@ def _words(name: str | None) -> str:
     return (name or "").replace("_", " ")
 
 
+def _when(timestamp_ms: int) -> str:
+    return datetime.fromtimestamp(timestamp_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+
+
 _FILTERS: Mapping[str, Any] = {
-    "one_line": in_one_line, "ms": duration, "count": count, "percent": percent, "ago": ago, "strip": strip_of, "words": _words,
+    "one_line": in_one_line, "ms": duration, "count": count, "percent": percent, "ago": ago, "strip": strip_of,
+    "words": _words, "when": _when,
     "short_id": short_id, "exp": lambda logprob: None if logprob is None else math.exp(logprob),
 }  # fmt: skip
 _ENVIRONMENT = Environment(

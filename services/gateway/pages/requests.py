@@ -73,7 +73,7 @@ class RequestPages:
         return _unknown(request)
 
     def _page(self, story: Story) -> dict[str, Any]:
-        return page_of(story) | {"may_say": self._may_publish, "may_judge_paths": False}
+        return page_of(story) | {"may_say": self._may_publish}
 
 
 _FIELDS = ("text", "policy", "arm", "outcome", "max_confidence", "max_agreement", "has_feedback")
