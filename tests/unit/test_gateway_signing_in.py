@@ -46,4 +46,4 @@ async def test_a_text_in_the_door_is_never_html() -> None:
     world.accounts.add("ops", Scope.ADMIN)
     async with world.serving() as client:
         refused = await client.post("/sign-in", data={"key": "<script>alert(1)</script>"})
-        assert "<script" not in refused.text
+        assert "alert(1)" not in refused.text
