@@ -123,7 +123,7 @@ def _step(step: dict[str, Any]) -> str:
 
 def _fields(step: dict[str, Any]) -> str:
     """How sure each field of a structured answer is."""
-    stored = step.get("fields")
+    stored = step.get("field_votes")
     fields = json.loads(stored) if isinstance(stored, str) else stored or []
     told = (
         f"{each['name']} {each['confidence']:.3f}" if each["outcome"] == "majority" else f"{each['name']}: no consensus"

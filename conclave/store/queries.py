@@ -16,7 +16,7 @@ _TRACE = {
     "steps": """
         SELECT s.step_index, s.ask, s.mark, s.depends_on, p.question, p.fields, p.why, v.outcome, v.stop_reason,
                v.answer, v.confidence, v.margin, v.agreement,
-               v.entropy, v.launched, t.tally, t.fields
+               v.entropy, v.launched, t.tally, t.fields AS field_votes
         FROM steps s
         LEFT JOIN step_payloads p USING (asked_at, request_id, step_index)
         LEFT JOIN verdicts v USING (asked_at, request_id, step_index)
