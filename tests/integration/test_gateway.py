@@ -61,6 +61,7 @@ async def test_clients_are_answered_whatever_befalls_a_gateway(pipeline: Pipelin
         await _answers_a_batch(pipeline, openai)
         await _survives_a_kill(pipeline, client)
         await _cancels(client)
+        await _shows_pages(client)
         await _asks_for_a_key_once_there_is_one(pipeline, client)
 
 
@@ -119,6 +120,35 @@ async def _answers_a_batch(pipeline: Pipeline, openai: AsyncOpenAI) -> None:
     (wrong,) = (await openai.files.content(f"{batch.id}-errors")).text.splitlines()
     assert json.loads(wrong)["error"]["code"] == "invalid_request"
     assert [each.id async for each in openai.batches.list(limit=5)] == [batch.id]
+
+
+async def _shows_pages(client: httpx2.AsyncClient) -> None:
+    """A question is asked by the first page's form, its page comes to tell the answer, and takes feedback; no page fails."""
+    here = {"Sec-Fetch-Site": "same-origin"}
+    assert (await client.post("/ask", data={"question": QUESTION})).status_code == 403
+    asked = await client.post("/ask", data={"question": QUESTION, "policy": "fixed-8"}, headers=here)
+    assert asked.status_code == 303
+    place = asked.headers["location"]
+
+    async def is_told() -> bool:
+        return (
+            'class="growth-said"' in (await client.get(place)).text and "Thinking" not in (await client.get(place)).text
+        )
+
+    await until_async(is_told, what="the answer on its page")
+    given = await client.post("/feedback", data={"request_id": place.rpartition("/")[2], "reward": "1"}, headers=here)
+    assert given.status_code == 303
+
+    async def is_judged() -> bool:
+        return "✓ right" in (await client.get(place)).text
+
+    await until_async(is_judged, what="the feedback on the page")
+    for path in ("/", "/live", "/requests", "/quality", "/experiments", "/system", "/system/log", f"{place}.json"):
+        page = await client.get(path)
+        assert page.status_code == 200, path
+        assert page.headers["content-security-policy"].startswith("default-src 'none'")
+    assert "voter" in (await client.get("/system/log")).text
+    assert (await client.get(f"/requests/{new_request_id()}x")).status_code == 404
 
 
 async def _survives_a_kill(pipeline: Pipeline, client: httpx2.AsyncClient) -> None:
