@@ -44,10 +44,13 @@ class Ending:
 
 
 def given_up(joiner: Joiner, events: Sequence[Event], cause: Cause, now_ms: int) -> Decision:
-    """How a group ends that is given up: as its joiner says, but a carry that is itself at fault is not carried again."""
+    """How a group ends that is given up: as its joiner says, but a carry that is itself at fault is not carried again.
+
+    One that says less than before is another one: what failed once may have failed for what is no longer in it.
+    """
     decision = joiner.give_up(events, cause, now_ms)
-    is_carry_alone = len(events) == 1 and type(events[0]) is type(decision.carry)
-    return Decision() if is_carry_alone and not decision.outputs else decision
+    is_again = len(events) == 1 and events[0] == decision.carry
+    return Decision() if is_again and not decision.outputs else decision
 
 
 class Endings:

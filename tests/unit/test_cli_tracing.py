@@ -121,6 +121,8 @@ def test_the_fields_of_a_structured_answer_say_how_sure_they_are() -> None:
     ]
     for stored in (fields, json.dumps(fields)):
         (line,) = (
-            line for line in drawn([step(0, None) | {"outcome": "no_answer", "field_votes": stored}]) if "step 0" in line
+            line
+            for line in drawn([step(0, None) | {"outcome": "no_answer", "field_votes": stored}])
+            if "step 0" in line
         )
         assert "bits) fields total 0.938, note: no consensus: part 0?" in line

@@ -164,6 +164,15 @@ def test_what_a_group_leaves_behind_goes_to_its_own_partition_but_a_carry_at_fau
     assert said(ending) == []
 
 
+def test_a_carry_at_fault_is_carried_once_more_when_it_says_less_than_before() -> None:
+    ballots = made.verdict(answer="4", num_votes=2).ballots
+    carry = TallyCarried(context=made.context(), launched=4, ballots=ballots, is_decided=False)
+    bare = replace(carry, ballots=())
+    law = joined(lambda: Decision((), bare))
+    assert law.group_failed(group(carry), Cause(Reason.HANDLER, "a bug")).carry is TallyCarried
+    assert law.group_failed(group(bare), Cause(Reason.HANDLER, "a bug")).carry is None
+
+
 def test_last_words_that_fail_or_do_not_fit_cost_neither_the_dead_letter_nor_the_other_words() -> None:
     def fail() -> Sequence[Event]:
         raise ZeroDivisionError
