@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount
@@ -27,6 +27,8 @@ from services.gateway.server import WebServer
 from services.gateway.settings import GatewaySettings
 from tests.memory_view import MemoryFigures, MemoryTrials, MemoryView
 from tests.played import played
+
+expect.set_options(timeout=30_000)  # a busy machine makes no test fail
 
 _ARGUMENTS = [
     "--headless=new",
