@@ -41,7 +41,7 @@ def _finish(scene: AnyScene, lane: RealLane) -> None:
     scene.finish()
 
 
-@given(voting.asks, voting.endings, voting.moves, seeds)
+@given(voting.patient_asks, voting.endings, voting.moves, seeds)
 @PATIENT
 def test_a_vote_on_the_real_lane_has_the_effects_of_the_model(
     ask: Ask, endings: list[str | PathFailure | None], moves: list[tuple[str, int]], seed: int

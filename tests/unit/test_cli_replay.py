@@ -57,9 +57,9 @@ def test_all_combinations_are_played_and_a_quality_is_a_rule(tmp_path: Path) -> 
         "economy softmax_likelihood:weight_temperature=0.5 at_once",
     ]
     assert found["sets"] == {"mine": 1}
-    likelihood, brevity = found["weighings"]
-    assert likelihood == "likelihood: discriminates within 1 questions by 1.000 [1.000, 1.000]: recommended as weight"
-    assert brevity == "brevity: discriminates within 1 questions by 0.500 [0.500, 0.500]: not recommended as weight"
+    said = dict(line.split(": ", 1) for line in found["weighings"])
+    assert said["likelihood"] == "discriminates within 1 questions by 1.000 [1.000, 1.000]: recommended as weight"
+    assert said["brevity"] == "discriminates within 1 questions by 0.500 [0.500, 0.500]: not recommended as weight"
 
 
 def test_what_is_printed_has_every_way_with_its_letter_the_frontier_and_what_votes_are_worth(tmp_path: Path) -> None:
