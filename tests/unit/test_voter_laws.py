@@ -76,6 +76,10 @@ class Decoders:
             lane.log.append(made.failed(*of, ending) if isinstance(ending, PathFailure) else made.decoded(*of, ending))
 
 
+def _at_no_time(output: Event) -> Event:
+    return replace(output, decided_ms=0) if isinstance(output, StepDecided) else output
+
+
 class VoterScene(Scene[Decoders]):
     """A lane, and the decoders that answer it."""
 
@@ -85,8 +89,9 @@ class VoterScene(Scene[Decoders]):
 
     @property
     def effects(self) -> list[bytes]:
-        """All outputs but StepClosed, which is only sent when there is something left to cancel."""
-        return sorted(encode(output) for output in self.lane.outputs if not isinstance(output, StepClosed))
+        """All outputs but StepClosed, which is only sent when there is something left to cancel; and not when it was decided:
+        a lane that was opened again, or carried, comes to the same verdict later."""
+        return sorted(encode(_at_no_time(output)) for output in self.lane.outputs if not isinstance(output, StepClosed))
 
     def check_launches(self) -> None:
         indexes = [sample.sample_index for sample in self.others.launched]
