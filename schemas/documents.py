@@ -24,17 +24,23 @@ _HEADERS: dict[str, str] = {
     "traceparent": "W3C trace context; handed on to every event that follows",
 }
 
-# What a producer's event checks besides its fields (its __post_init__), as JSON Schema.
+
+def _given(name: str) -> dict[str, Any]:
+    return {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+
+
+_WITHDRAWN = {"required": ["is_withdrawn"], "properties": {"is_withdrawn": {"const": True}}}
+# What a producer's event checks besides its fields (its __post_init__), as JSON Schema. That a rating lies within its scale
+# can't be said there.
 _CHECKED: dict[type[Event], dict[str, Any]] = {
     ReasoningRequested: {"allOf": [{"properties": {"question": {"not": {"pattern": BLANK_PATTERN}}}}]},
     FeedbackGiven: {
         "allOf": [
-            {
-                "anyOf": [
-                    {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
-                    for name in ("reward", "right_answer")
-                ]
-            }
+            {"anyOf": [*map(_given, ("reward", "right_answer", "comment", "rating", "chosen")), _WITHDRAWN]},
+            {"if": _given("sample_index"), "then": _given("step_index")},
+            {"if": _given("scale"), "then": _given("rating")},
+            {"if": _given("chosen"), "then": _given("rejected"), "else": {"not": _given("rejected")}},
+            {"if": _WITHDRAWN, "then": _given("supersedes")},
         ]
     },
 }
