@@ -1,7 +1,7 @@
 """The policies of a running service: checked at start, followed as their files change, never replaced by wrong ones."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import structlog
@@ -13,6 +13,8 @@ from conclave.prompts import PromptSet, UnknownPrompt
 from schemas.values import Policy
 
 _LOOKED_AT_EVERY_S = 2.0
+
+FileState = tuple[str, int, int]
 
 log = structlog.get_logger(__name__)
 
@@ -91,17 +93,21 @@ class CurrentPolicies:
             problems.append(Problem("CONCLAVE_DEFAULT_POLICY", "", expected, self._default))
         return found, problems
 
-    def _signature(self) -> tuple[tuple[str, int, int], ...]:
-        """What changes whenever a file does."""
-        found = []
-        for folder in self._folders:
-            for path in sorted(folder.glob("*.toml")):
-                try:
-                    stat = path.stat()
-                except OSError:  # gone since it was listed
-                    continue
-                found.append((str(path), stat.st_mtime_ns, stat.st_size))
-        return tuple(found)
+    def _signature(self) -> tuple[FileState, ...]:
+        return states_of(self._folders, "*.toml")
+
+
+def states_of(folders: Iterable[Path], *patterns: str) -> tuple[FileState, ...]:
+    """Path, time of change and size of each file in the folders: what changes whenever one of them does."""
+    found = []
+    for folder in folders:
+        for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
+            try:
+                stat = path.stat()
+            except OSError:  # gone since it was listed
+                continue
+            found.append((str(path), stat.st_mtime_ns, stat.st_size))
+    return tuple(found)
 
 
 def _place(problem: Problem) -> str:

@@ -9,6 +9,7 @@ import structlog
 from conclave.domain.routing import Choice, Meter, Streaks, route
 from conclave.errors import Misconfigured, WrongSetting
 from conclave.policies import PolicySet, Problem
+from conclave.policies.current import FileState, states_of
 from conclave.routes import Read, load
 from schemas.values import Policy
 
@@ -94,17 +95,10 @@ class CurrentRouter:
             problems.append(Problem("CONCLAVE_ROUTER", "", f"one of {', '.join(found.names)}", self._name))
         return read, problems
 
-    def _signature(self) -> tuple[tuple[str, int, int], ...]:
+    def _signature(self) -> tuple[FileState, ...]:
         """What changes whenever a router, a classifier or a policy does."""
-        found = [(read.policy.digest, 0, 0) for read in self._policies()]
-        for folder in self._folders:
-            for path in sorted([*folder.glob("*.toml"), *folder.glob("*.json")]):
-                try:
-                    stat = path.stat()
-                except OSError:  # gone since it was listed
-                    continue
-                found.append((str(path), stat.st_mtime_ns, stat.st_size))
-        return tuple(found)
+        policies = ((read.policy.digest, 0, 0) for read in self._policies())
+        return (*policies, *states_of(self._folders, "*.toml", "*.json"))
 
 
 def _place(problem: Problem) -> str:
