@@ -27,7 +27,12 @@ class EngineOptions:
 def _vllm(options: EngineOptions) -> Engine:
     from conclave.engine.vllm_engine import VllmEngine
 
-    return VllmEngine(options.model, max_running=options.max_running, max_model_len=options.max_model_len)
+    return VllmEngine(
+        options.model,
+        max_running=options.max_running,
+        max_model_len=options.max_model_len,
+        silence_s=options.pace.silence_s,
+    )
 
 
 def _openai(options: EngineOptions) -> Engine:

@@ -32,9 +32,12 @@ from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.executor.uniproc_executor import UniProcExecutor
 from vllm.v1.metrics.loggers import StatLoggerBase
 
+from conclave.engine.cpu_threads import bound_cores, openmp_on
 from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad, EngineLost, PromptTooLong, RequestRefused
+from conclave.engine.pulse import Pulse
 from conclave.engine.trouble import Listener, Trouble, TroubleKind, ignore
 from conclave.prompts import Message
 from schemas.values import FinishReason
@@ -53,8 +56,23 @@ log = structlog.get_logger(__name__)
 class VllmEngine:
     """See the module's docstring."""
 
-    def __init__(self, model: str, *, max_running: int = 64, max_model_len: int | None = None) -> None:
+    def __init__(
+        self,
+        model: str,
+        *,
+        max_running: int = 64,
+        max_model_len: int | None = None,
+        silence_s: float = 300.0,
+        is_in_core: bool = True,
+    ) -> None:
+        """An engine core that does not step for `silence_s` while paths wait is taken for hung, and replaced.
+
+        On a CPU the model runs inside the engine core's process unless `is_in_core` is False: decision 0033.
+        """
         self._model, self._max_running, self._max_model_len = model, max_running, max_model_len
+        self._silence_s, self._is_in_core = silence_s, is_in_core
+        self._pulse = Pulse()
+        self._watch: asyncio.Task[None] | None = None
         self._llm: AsyncLLM | None = None
         self._tokenizer: Any = None
         self._limit = 0
@@ -105,11 +123,16 @@ class VllmEngine:
             disable_log_stats=False,
             seed=int.from_bytes(os.urandom(3), "big"),  # a restarted engine must not repeat the paths of the one before
         )
+        cores = bound_cores() if IS_CPU and self._is_in_core else ()
+        if cores:
+            args.distributed_executor_backend = UniProcExecutor
         # In a thread: the constructor blocks for tens of seconds, and liveness must answer meanwhile.
-        llm = await asyncio.to_thread(AsyncLLM.from_engine_args, args, stat_loggers=[self._stat_logger])
+        with openmp_on(cores):
+            llm = await asyncio.to_thread(AsyncLLM.from_engine_args, args, stat_loggers=[self._stat_logger])
         self._tokenizer = llm.get_tokenizer()
         self._limit = int(llm.model_config.max_model_len)
         self._llm = llm
+        self._watch = asyncio.create_task(self._end_when_silent(llm), name="watch engine")
         log.info(
             "engine_started", model=self.model, seconds=round(time.monotonic() - started, 1), max_model_len=self._limit
         )
@@ -143,8 +166,9 @@ class VllmEngine:
         output: RequestOutput | None = None
         try:
             # Leaving the generator early (a cancelled task) aborts the request in the engine.
-            async for latest in llm.generate(TokensPrompt(prompt_token_ids=tokens), params, uuid.uuid4().hex):
-                output = latest
+            with self._pulse.waiting(time.monotonic()):
+                async for latest in llm.generate(TokensPrompt(prompt_token_ids=tokens), params, uuid.uuid4().hex):
+                    output = latest
         except EngineDeadError as error:
             self._restart()
             raise EngineLost("the engine core died") from error
@@ -157,6 +181,15 @@ class VllmEngine:
         if output.outputs[0].finish_reason == "error":
             raise EngineLost("the engine failed while decoding it")
         return _decoded(output, total_ms=(time.perf_counter() - started) * 1000)
+
+    async def _end_when_silent(self, llm: AsyncLLM) -> None:
+        """Kills an engine core that hangs: its calls are told then, as of any that dies, and it is started again."""
+        while True:
+            await asyncio.sleep(self._silence_s / 4)
+            silent_s = self._pulse.silent_s(time.monotonic())
+            if silent_s >= self._silence_s:
+                log.error("engine_silent", model=self.model, seconds=round(silent_s, 1))
+                return _kill(core_pids(llm))
 
     async def _alive(self) -> AsyncLLM:
         """The engine core, waited for while it is being started again."""
@@ -194,15 +227,16 @@ class VllmEngine:
     async def _shut_down(self) -> None:
         llm, self._llm = self._llm, None
         self._load = EngineLoad(0, 0, 0.0)
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait({self._watch})
         if llm is None:
             return
         pids = core_pids(llm)
         with contextlib.suppress(TimeoutError, Exception):
             async with asyncio.timeout(_STOP_LIMIT_S):
                 await asyncio.to_thread(llm.shutdown)
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _kill(pids)
 
     def _tokens(self, messages: tuple[Message, ...]) -> list[int]:
         """The prompt's token ids. A step's samples share their prompt, so it is tokenised once.
@@ -233,6 +267,7 @@ class VllmEngine:
 
     def _heard(self, load: EngineLoad) -> None:
         self._load = load
+        self._pulse.heard(time.monotonic())
 
 
 class _LoadReporter(StatLoggerBase):  # type: ignore[misc]
@@ -256,6 +291,12 @@ def core_pids(llm: AsyncLLM) -> list[int]:
     manager = getattr(llm.engine_core.resources, "engine_manager", None)
     processes: Sequence[Any] = getattr(manager, "processes", ())
     return [process.pid for process in processes if process.pid]
+
+
+def _kill(pids: Sequence[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _decoded(output: RequestOutput, *, total_ms: float) -> Decoded:

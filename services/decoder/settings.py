@@ -47,7 +47,11 @@ class DecoderSettings(BaseSettings):
     ] = 300.0
     server_silence_s: Annotated[
         float,
-        Field(gt=0, le=86_400, description="a call of the model server that hears nothing for so long comes again"),
+        Field(
+            gt=0,
+            le=86_400,
+            description="a call that hears nothing from a model server for so long comes again; vLLM in process is replaced",
+        ),
     ] = 300.0
     scripted_latency_ms: Annotated[float, Field(ge=0)] = 5.0
     scripted_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.7

@@ -1,4 +1,4 @@
-"""vLLM itself, on the pinned version and the shipped model: figures, cancelling, a prompt too long, a dead engine core."""
+"""vLLM itself, on the pinned version and the shipped model: figures, cancelling, long prompts, a dead and a hung core."""
 
 import asyncio
 import gc
@@ -19,6 +19,7 @@ import pytest_asyncio
 
 from conclave import policies
 from conclave.engine import ENGINES, EngineOptions
+from conclave.engine.breaker import Pace
 from conclave.engine.protocol import DecodeRequest, Engine, EngineLost, PromptTooLong
 from conclave.prompts import Message
 from conclave.runtime.handler import Arrival
@@ -43,7 +44,7 @@ async def engine() -> AsyncIterator[Engine]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("VLLM_CPU_OMP_THREADS_BIND", str((os.cpu_count() or 1) - 1))
         environment.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-        engine = ENGINES["vllm"](EngineOptions(model=str(MODEL), max_running=16))
+        engine = ENGINES["vllm"](EngineOptions(model=str(MODEL), max_running=16, pace=Pace(silence_s=10.0)))
         await engine.start()
         yield engine
         await engine.stop()
@@ -172,18 +173,35 @@ async def test_conversations_leave_the_remembered_prompts_alone(engine: Engine) 
     assert list(engine._prompts) == remembered  # type: ignore[attr-defined]
 
 
-async def test_a_dead_engine_core_is_replaced_and_decodes_again(engine: Engine) -> None:
-    # By name: nothing but the decoder and this test may import the module.
-    module = importlib.import_module("conclave.engine.vllm_engine")
-    (pid,) = module.core_pids(engine._llm)  # type: ignore[attr-defined]
+async def test_an_engine_core_that_dies_is_replaced_and_decodes_again(engine: Engine) -> None:
+    pid = await _lost_over_its_samples(engine, signal.SIGKILL)
+    assert await _decodes_again(engine)
+    assert _core_pid(engine) != pid
+
+
+async def test_an_engine_core_that_hangs_is_taken_for_dead(engine: Engine) -> None:
+    assert await _decodes_again(engine)
+    pid = await _lost_over_its_samples(engine, signal.SIGSTOP)
+    await _until(lambda: not Path(f"/proc/{pid}").exists(), "an end of the process that hung")
+
+
+async def _lost_over_its_samples(engine: Engine, fault: signal.Signals) -> int:
+    """The process id of the engine core that a signal befell; every sample that it decoded ended, or was lost."""
+    pid = _core_pid(engine)
     tasks = [asyncio.create_task(engine.decode(_request(i, max_tokens=900))) for i in range(100)]
     await _until(lambda: engine.load().running > 0, "running samples")
-    os.kill(pid, signal.SIGKILL)
+    os.kill(pid, fault)
     ends = await asyncio.gather(*tasks, return_exceptions=True)
     assert any(isinstance(end, EngineLost) for end in ends)
     assert not [end for end in ends if isinstance(end, Exception) and not isinstance(end, EngineLost)]
-    assert await _decodes_again(engine)
-    assert module.core_pids(engine._llm) != [pid]  # type: ignore[attr-defined]
+    return pid
+
+
+def _core_pid(engine: Engine) -> int:
+    # By name: nothing but the decoder and this test may import the module.
+    module = importlib.import_module("conclave.engine.vllm_engine")
+    (pid,) = module.core_pids(engine._llm)  # type: ignore[attr-defined]
+    return int(pid)
 
 
 async def _decodes_again(engine: Engine) -> bool:
