@@ -56,7 +56,7 @@ async def stack(settings: dict[str, str]) -> AsyncIterator[tuple[Pipeline, Postg
         broker, server.dsn(), folder, {"CONCLAVE_LOG_LEVEL": "warning", "CONCLAVE_SCRIPTED_JOURNAL": "", **settings}
     )
     try:
-        async with pipeline.running():
+        async with pipeline.running(limit_s=300):
             yield pipeline, server
     finally:
         await server.stop()
