@@ -1,6 +1,6 @@
 """`make bench-reasoner`: what each skill of the shipped model is worth on the 500 held-out problems, through vLLM.
 
-The targets are issue 4's. The model and vLLM run on one core. The engine's start is benchmarks/engine_start.py's.
+The targets are the issues'. The model and vLLM run on one core. The engine's start is benchmarks/engine_start.py's.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,8 +12,10 @@ from benchmarks.measuring import record
 from training.batch_engine import VllmBatchEngine
 from training.evaluation import evaluate
 from training.generator import held_out
+from training.non_problems import written
 
 _MODEL = Path(__file__).resolve().parents[1] / "models" / "reasoner"
+_NON_PROBLEMS = Path(__file__).resolve().parents[1] / "data" / "problems" / "non_problems.jsonl"
 Figures = Mapping[str, object]
 
 
@@ -47,6 +49,8 @@ _TARGETS: tuple[tuple[str, Callable[[Figures], float], float, float], ...] = (
     ("critic blames a right path (%)", _plain("critic_blames_right_pct"), 0, 15),
     ("one retry, points more than one path", _more("one_retry_pct", "before_retry_pct"), 5, 100),
     ("AUROC of mean token probability within a question", _plain("auroc_within_question"), 0.75, 1),
+    ("of what is no word problem, declined (%)", _plain("declined_of_non_problems_pct"), 95, 100),
+    ("of the problems, declined (%)", _plain("declined_of_problems_pct"), 0, 1),
     ("paths/s on one core", _plain("paths_per_s"), 50, float("inf")),
 )
 
@@ -56,7 +60,7 @@ _TARGETS: tuple[tuple[str, Callable[[Figures], float], float, float], ...] = (
 @click.option("--problems", default=500, show_default=True)
 def main(model: Path, problems: int) -> None:
     """Measure the shipped model; the result goes to benchmarks/results/reasoner.json."""
-    figures = evaluate(VllmBatchEngine(model), held_out(problems))
+    figures = evaluate(VllmBatchEngine(model), held_out(problems), written(_NON_PROBLEMS))
     for name, value in figures.items():
         print(f"{name:<34} {round(value, 2) if isinstance(value, float) else value}")
     print()

@@ -142,6 +142,7 @@ class PlanMade(Event, frozen=True, kw_only=True):
     assignment: Assignment | None = None  # by which experiment, if any
     fingerprint: Fingerprint | None = None  # by which its answer is found again; None: it is not
     recalled_from: Uuid7 | None = None  # the request whose answer this one is given, its only step: no path is decoded
+    purpose: Annotated[str, Meta(max_length=1024)] = ""  # what the policy's model is for: said where it declines
 
     @property
     def ends_ms(self) -> int:
@@ -207,6 +208,7 @@ class PathDecoded(Event, frozen=True, kw_only=True):
         None  # how full the engine was when the path ended: sequences running, of those that it runs
     )
     long_text: LongText | None = None  # set where `text` is only the end of what the model said
+    is_declined: bool = False  # the model says that this is no question for it; then there is no answer
 
     @property
     def step_id(self) -> StepId:

@@ -80,6 +80,7 @@ class StopReason(StrEnum):
     DEADLINE = "deadline"  # time was up before any of these
     BUDGET = "budget"  # another wave could cost more than the step was allowed
     NO_CONSENSUS = "no_consensus"  # sampling ended, and no answer has the share that its voting rule asks for
+    DECLINED = "declined"  # sampling ended, and most paths say that it is no question for their model
 
 
 RECALLED = "recalled"  # the stop reason of a step whose answer was remembered: no path was decoded
@@ -296,6 +297,7 @@ class Turn(Struct, frozen=True, kw_only=True):
     tool: Name | None = None
     tokens_in: Count = 0
     tokens_out: Count = 0
+    is_declined: bool = False  # the model says that what it is asked is not what it is for
 
 
 class LongText(Struct, frozen=True, kw_only=True):
@@ -325,6 +327,9 @@ class Ballot(Struct, frozen=True, kw_only=True):
     lowest_group_logprob: LogProbability | None = None
     tail_logprob: LogProbability | None = None
     load: Probability | None = None  # how full the engine was when the path ended
+    is_declined: bool = (
+        False  # the path says that this is no question for its model: it counts as that, and has no answer
+    )
 
 
 class TallyRow(Struct, frozen=True, kw_only=True):

@@ -8,6 +8,8 @@ import click
 from training.generator import development, held_out
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
+_SHIPPED = _CHECKOUT / "models" / "reasoner"
+_PROBLEMS = _CHECKOUT / "data" / "problems"
 
 
 @click.group()
@@ -16,7 +18,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--folder", type=click.Path(path_type=Path), default=_CHECKOUT / "models" / "reasoner", show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), default=_SHIPPED, show_default=True)
 @click.option("--minutes", default=90.0, show_default=True, help="Training time in all, resumed runs counted together.")
 @click.option("--seed", default=1, show_default=True)
 def train(folder: Path, minutes: float, seed: int) -> None:
@@ -27,21 +29,42 @@ def train(folder: Path, minutes: float, seed: int) -> None:
     run(folder, Recipe(seed=seed, minutes=minutes))
 
 
+@main.command()
+@click.option("--from", "start", type=click.Path(exists=True, path_type=Path), default=_SHIPPED, show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), required=True, help="Where the result goes.")
+@click.option("--minutes", default=25.0, show_default=True)
+@click.option("--tokens", default=2048, show_default=True, help="Of a batch.")
+@click.option("--lr", default=1e-3, show_default=True, help="After the warm-up; it ends at a tenth of it.")
+@click.option("--seed", default=1, show_default=True)
+def refine(start: Path, folder: Path, minutes: float, tokens: int, lr: float, seed: int) -> None:
+    """Go on from a trained model, which learns better to decline what is no word problem and forgets little."""
+    from training.trainee import Recipe
+    from training.trainer import refine as run
+
+    run(
+        start,
+        folder,
+        Recipe(seed=seed, minutes=minutes, tokens_per_batch=tokens, peak_lr=lr, end_lr=lr / 10, warmup_steps=30),
+    )
+
+
 @main.command("eval")
-@click.option("--folder", type=click.Path(path_type=Path), default=_CHECKOUT / "models" / "reasoner", show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), default=_SHIPPED, show_default=True)
 @click.option("--problems", "num_problems", default=200, show_default=True)
 @click.option("--held-out", "is_held_out", is_flag=True, help="The test split: to report, never to decide by.")
 def evaluate(folder: Path, num_problems: int, is_held_out: bool) -> None:
     """What each skill is worth, through vLLM, on development problems or the held-out ones."""
     from training.batch_engine import VllmBatchEngine
     from training.evaluation import evaluate as run
+    from training.non_problems import written
 
     chosen = held_out(num_problems) if is_held_out else development(num_problems)
-    click.echo(json.dumps(run(VllmBatchEngine(folder), chosen), indent=2))
+    others = written(_PROBLEMS / ("non_problems.jsonl" if is_held_out else "non_problems_development.jsonl"))
+    click.echo(json.dumps(run(VllmBatchEngine(folder), chosen, others), indent=2))
 
 
 @main.command()
-@click.option("--folder", type=click.Path(path_type=Path), default=_CHECKOUT / "data" / "problems", show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), default=_PROBLEMS, show_default=True)
 def problems(folder: Path) -> None:
     """Write the fixed held-out sets: 500 problems for tests of the model, and 100 others for the demo."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 """From lessons to token ids: the tokenizer, its chat template, and batches with their loss masks."""
 
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from conclave import prompts
 from training.generator import Split, generate
-from training.skills import STAGES, Lesson, Skill, Stage, lesson
+from training.skills import STAGES, Lesson, Skill, Stage, lesson, stage_at
 
 PROMPT_SET = "reasoner-v3"
 PAD, USER, ASSISTANT, SYSTEM, END = "<|pad|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"
@@ -23,7 +23,13 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 MAX_PATH_TOKENS = 448  # no lesson has more to say
-_BROADEST = STAGES[1]  # the stage with the most even shares of all skills, for the tokenizer to see
+# What the tokenizer sees: the stage with the most even shares of all skills, without what is no word problem. Our own phrases are
+# its words; a text of any other kind falls into letters, which tells the two apart from the first token on.
+_BROADEST = replace(
+    STAGES[1],
+    shares={skill: share for skill, share in STAGES[1].shares.items() if skill is not Skill.DECLINE},
+    retold_share=0.0,
+)
 IGNORED = -100  # label of a token that is not learnt
 
 
@@ -104,18 +110,20 @@ def batches(
     seed: int,
     *,
     tokens_per_batch: int,
-    stage: Callable[[], Stage] = lambda: STAGES[-1],
+    stages: Sequence[Stage] = STAGES[-1:],
+    used: Callable[[], float] = lambda: 0.0,
     max_length: int = 768,
 ) -> Iterator[Batch]:
     """Endless batches of about `tokens_per_batch` tokens, padded little because each holds lessons of like length.
 
-    `stage` is asked now and then which stage of the curriculum the training is in; it scales the batches.
+    `used` is asked now and then which share of the training's time is over, and so in which of the `stages` it is, which
+    scales the batches.
     """
-    sources = {each.until: lessons(seed, each) for each in STAGES}
+    sources = {each.until: lessons(seed, each) for each in stages}
     rng = random.Random(f"batches-{seed}")
     pad = tokenizer.pad_token_id
     while True:
-        current = stage()
+        current = stage_at(used(), stages)
         size = tokens_per_batch * current.batch_scale
         pool = sorted(
             (encode(tokenizer, each) for each in islice(sources[current.until], 512)), key=lambda pair: len(pair[0])

@@ -34,6 +34,11 @@ class Path:
     num_tokens: int
     mean_logprob: float
 
+    @property
+    def is_declined(self) -> bool:
+        """True where the model says that what it is asked is no question for it."""
+        return self.answer is None and bool(self.turns) and self.turns[-1].is_declined
+
 
 @dataclass
 class _Open:
@@ -73,7 +78,7 @@ class BatchDecoder:
             for index, path in enumerate(paths):
                 if index in ended:
                     continue
-                match move := program.next_turn(path.fields, path.turns, ask):
+                match move := program.go_on(path.fields, path.turns, ask):
                     case Speak():
                         speaking.append((path, move))
                     case Call():
@@ -111,6 +116,7 @@ class BatchDecoder:
                     call=None if is_cut else reading.call,
                     tokens_in=decoded.tokens_in or 0,
                     tokens_out=decoded.tokens_out or 0,
+                    is_declined=reading.is_declined,
                 )
             )
             path.mean_logprobs.append(decoded.mean_logprob or 0.0)

@@ -31,7 +31,7 @@ def _ask(policy: str) -> Ask:
     return _shipped(policy).asks["whole"]
 
 
-def evaluate(engine: BatchEngine, problems: Sequence[Problem]) -> dict[str, object]:
+def evaluate(engine: BatchEngine, problems: Sequence[Problem], non_problems: Sequence[str]) -> dict[str, object]:
     """Every figure, in percent where the name says so. Takes a few minutes for 500 problems on one core."""
     decoder = BatchDecoder(engine, prompts.load(PROMPT_SET))
     questions: list[Fields] = [{"question": each.question} for each in problems]
@@ -46,12 +46,39 @@ def evaluate(engine: BatchEngine, problems: Sequence[Problem]) -> dict[str, obje
         "vote_of_16_pct": share([voted(paths) == answer for paths, answer in zip(votes, answers, strict=True)]),
         "direct_pct": _right(decoder.decode(Ask(form="direct"), questions), answers),
         "tool_pct": _right(decoder.decode(_ask("tool"), questions), answers),
+        **declining(decoder, votes, non_problems),
         **splitting(decoder, problems, votes),
         **criticism(decoder, problems, [paths[:_CHECKED] for paths in votes]),
         "auroc_within_question": auroc_within(votes, answers),
         "paths_per_s": paths_per_s,
         "one_path_by_steps_pct": _by_steps(problems, votes),
     }
+
+
+def declining(decoder: BatchDecoder, votes: Sequence[Sequence[Path]], non_problems: Sequence[str]) -> dict[str, object]:
+    """How many requests under the default policy are declined, of problems with these paths and of what is no problem; and how many
+    paths of the latter in other forms."""
+    texts: list[Fields] = [{"question": each} for each in non_problems]
+    others = decoder.decode(_ask("default"), texts, num_samples=NUM_VOTES)
+    forms = {
+        form: share([path.is_declined for (path,) in decoder.decode(Ask(form=form), texts)])
+        for form in ("direct", "tool", "decompose", "sub_question")
+    }
+    return {
+        "declined_of_non_problems_pct": share([is_declined(paths) for paths in others]),
+        "declined_of_problems_pct": share([is_declined(paths) for paths in votes]),
+        "declined_paths_of_non_problems_pct": share([path.is_declined for paths in others for path in paths]),
+        "declined_in_other_forms_pct": forms,
+    }
+
+
+def is_declined(paths: Sequence[Path]) -> bool:
+    """Whether the default policy would have come to declining, these being its paths."""
+    ask = _ask("default")
+    ballots = [ballot_of(path, index) for index, path in enumerate(paths)]
+    stop = counting.stop(ballots, ask)
+    decisive = ballots if stop is None else ballots[: stop.length]
+    return counting.count(decisive, ask, reason=StopReason.EXHAUSTED if stop is None else stop.reason).is_declined
 
 
 def split_policy() -> Policy:

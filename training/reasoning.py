@@ -29,6 +29,7 @@ class Answered:
     tokens_in: int
     num_paths: int
     num_steps: int
+    is_declined: bool = False  # it has no answer because its paths declined
 
 
 @dataclass
@@ -100,6 +101,7 @@ def ballot_of(path: Path, sample_index: int) -> Ballot:
     return Ballot(
         sample_index=sample_index,
         answer=path.answer,
+        is_declined=path.is_declined,
         probability=path.probability,
         tokens_in=sum(turn.tokens_in for turn in path.turns),
         tokens_out=path.num_tokens,
@@ -116,6 +118,7 @@ def _decide(request: _Request, step: Step, ask: Ask) -> None:
     decisive = ballots if stop is None else ballots[: stop.length]
     reason = StopReason.EXHAUSTED if stop is None else stop.reason
     counted = counting.count(decisive, ask, reason=reason)
+    reason = StopReason.DECLINED if counted.is_declined else reason
     verdict = Verdict(
         step_index=step.index,
         outcome=counted.result.outcome,
@@ -149,4 +152,5 @@ def _answer(request: _Request) -> Answered:
         tokens_in=sum(verdict.tokens_in for verdict in verdicts.values()),
         num_paths=sum(verdict.num_paths for verdict in verdicts.values()),
         num_steps=len(request.thought.steps),
+        is_declined=step is None and any(each.stop_reason == StopReason.DECLINED for each in verdicts.values()),
     )

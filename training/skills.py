@@ -5,12 +5,13 @@ A completion is a list of pieces; a piece that the model is not to learn (a tool
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from training.criticism import check, criticism, verdict
 from training.generator import draw_calculation
-from training.parts import answers_of, needed_answers, plan_text, split
+from training.non_problems import non_problem, retelling
+from training.parts import NOTHING, answers_of, needed_answers, plan_text, split
 from training.paths import LABELS, Line, Style, careful_text, gold_lines, part_lines, path_text
 from training.problems import MAX_STEPS, Problem
 from training.slips import corrupt, near
@@ -18,10 +19,11 @@ from training.slips import corrupt, near
 # Of the paths of a chain of thought: a vote gains from paths that err differently.
 _STYLE_SHARES = {Style.IN_THE_HEAD: 0.42, Style.FROM_THE_LEFT: 0.33, Style.ON_PAPER: 0.25}
 _WRONG_SHARE = 0.72  # of the paths that the critic learns on
+DECLINE = "This is no word problem."  # what the prompt set's `declines` is
 
 
 class Skill(StrEnum):
-    """What the reasoner is taught; each but the last names a prompt form of the set reasoner-v3."""
+    """What the reasoner is taught; each but the last two names a prompt form of the set reasoner-v3."""
 
     CHAIN_OF_THOUGHT = "chain_of_thought"
     DIRECT = "direct"
@@ -32,6 +34,7 @@ class Skill(StrEnum):
     RETRY = "retry"
     CONFIDENCE = "confidence"
     CALCULATE = "calculate"  # bare arithmetic: taught, never asked for, so no prompt set has it
+    DECLINE = "decline"  # what is no word problem, in the forms of others
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,18 @@ class Lesson:
     completion: tuple[Piece, ...]
 
 
+# Where what is asked may be no word problem, and how often each is taught with it: who thinks step by step is asked most.
+_DECLINING: dict[Skill, float] = {
+    Skill.CHAIN_OF_THOUGHT: 0.45,
+    Skill.DIRECT: 0.15,
+    Skill.TOOL: 0.15,
+    Skill.DECOMPOSE: 0.15,
+    Skill.SUB_QUESTION: 0.10,
+}
+# Which lessons say nothing in the words of their question, so that it may be told in any.
+_RETOLD = frozenset({Skill.CHAIN_OF_THOUGHT, Skill.DIRECT, Skill.TOOL})
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """A stage of the curriculum: until which share of the training's time, on which problems, and the share of each skill."""
@@ -58,39 +73,46 @@ class Stage:
     until: float
     max_steps: int
     batch_scale: float  # steps count for more than a smooth gradient while copying is learnt
-    shares: dict[Skill, float]
+    shares: dict[Skill, float]  # of all lessons, by weight
+    retold_share: float = 0.0  # of the lessons that may be told in other names and things
 
 
 # Copying comes first, on short problems: of numbers, and of claims, which can't be guessed where they are wrong. Then all skills;
 # the critic learns early and well, so what is left of the time is mostly for thinking step by step.
 _SHARES: dict[Skill, tuple[float, float, float]] = {
-    Skill.CHAIN_OF_THOUGHT: (0.38, 0.30, 0.42),
+    Skill.CHAIN_OF_THOUGHT: (0.38, 0.26, 0.36),
     Skill.DIRECT: (0.00, 0.02, 0.02),
     Skill.TOOL: (0.05, 0.05, 0.05),
-    Skill.DECOMPOSE: (0.00, 0.13, 0.14),
-    Skill.SUB_QUESTION: (0.12, 0.09, 0.11),
-    Skill.CRITICISE: (0.15, 0.20, 0.10),
+    Skill.DECOMPOSE: (0.00, 0.11, 0.12),
+    Skill.SUB_QUESTION: (0.12, 0.09, 0.10),
+    Skill.CRITICISE: (0.15, 0.18, 0.10),
     Skill.RETRY: (0.00, 0.09, 0.05),
     Skill.CONFIDENCE: (0.00, 0.02, 0.02),
-    Skill.CALCULATE: (0.30, 0.10, 0.09),
+    Skill.CALCULATE: (0.30, 0.08, 0.08),
+    Skill.DECLINE: (0.00, 0.10, 0.10),
 }
 _FIRST, _SECOND, _THIRD = ({skill: row[column] for skill, row in _SHARES.items()} for column in range(3))
 STAGES: tuple[Stage, ...] = (
     Stage(until=0.13, max_steps=3, batch_scale=0.5, shares=_FIRST),
-    Stage(until=0.27, max_steps=MAX_STEPS, batch_scale=1.0, shares=_SECOND),
-    Stage(until=1.0, max_steps=MAX_STEPS, batch_scale=1.0, shares=_THIRD),
+    Stage(until=0.27, max_steps=MAX_STEPS, batch_scale=1.0, shares=_SECOND, retold_share=0.1),
+    Stage(until=1.0, max_steps=MAX_STEPS, batch_scale=1.0, shares=_THIRD, retold_share=0.1),
 )
+# Of a model that has learnt the rest: half of the lessons, short ones, are of what is no word problem; the others keep the rest.
+REFINING = replace(STAGES[-1], shares={**_THIRD, Skill.DECLINE: 0.9}, retold_share=0.2)
 
 
-def stage_at(share: float) -> Stage:
-    """The stage after this share, 0 to 1, of the training's time."""
-    return next((stage for stage in STAGES if share < stage.until), STAGES[-1])
+def stage_at(share: float, stages: Sequence[Stage] = STAGES) -> Stage:
+    """The one of the stages that the training is in after this share, 0 to 1, of its time."""
+    return next((stage for stage in stages if share < stage.until), stages[-1])
 
 
 def lesson(problem: Problem, rng: random.Random, stage: Stage = STAGES[-1]) -> Lesson:
     """A lesson on `problem` in a skill drawn by its share in the stage."""
     skill = rng.choices(tuple(stage.shares), weights=tuple(stage.shares.values()))[0]
-    return teach(skill, problem, rng)
+    taught = teach(skill, problem, rng)
+    if skill in _RETOLD and stage.retold_share and rng.random() < stage.retold_share:
+        return replace(taught, fields={"question": retelling(problem, rng)})
+    return taught
 
 
 def teach(skill: Skill, problem: Problem, rng: random.Random) -> Lesson:
@@ -184,6 +206,14 @@ def _confidence(problem: Problem, rng: random.Random) -> Lesson:
     return Lesson(Skill.CONFIDENCE, fields, (Piece("95" if is_right else "5"),))
 
 
+def _decline(problem: Problem, rng: random.Random) -> Lesson:
+    asked_as = rng.choices(tuple(_DECLINING), weights=tuple(_DECLINING.values()))[0]
+    fields = {"question": non_problem(problem, rng)}
+    if asked_as is Skill.SUB_QUESTION:
+        fields["earlier"] = NOTHING if rng.random() < 0.7 else needed_answers((1,), {1: str(problem.answer)})
+    return Lesson(asked_as, fields, (Piece(DECLINE),))
+
+
 _LESSONS: dict[Skill, Callable[[Problem, random.Random], Lesson]] = {
     Skill.DIRECT: _direct,
     Skill.CHAIN_OF_THOUGHT: _chain_of_thought,
@@ -194,4 +224,5 @@ _LESSONS: dict[Skill, Callable[[Problem, random.Random], Lesson]] = {
     Skill.RETRY: _retry,
     Skill.CONFIDENCE: _confidence,
     Skill.CALCULATE: _calculate,
+    Skill.DECLINE: _decline,
 }

@@ -47,6 +47,15 @@ class Trainee:
         model.set_attn_implementation(attention.NAME)
         return cls(model, _optimizers(model), device, _precision(device))
 
+    @classmethod
+    def going_on(cls, folder: Path) -> Self:
+        """The model in `folder`, with optimizers that have seen nothing yet."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        attention.register()
+        model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device)
+        model.set_attn_implementation(attention.NAME)
+        return cls(model, _optimizers(model), device, _precision(device))
+
     def learn(self, batch: Batch, lr: float) -> float:
         """Takes one step of the optimizers with this learning rate; returns the loss before it."""
         with torch.autocast(self.device, self.precision, enabled=self.precision is not torch.float32):

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -11,9 +11,9 @@ from transformers import PreTrainedTokenizerFast
 
 from conclave import prompts
 from training import attention
-from training.corpus import ASSISTANT, END, MAX_PATH_TOKENS, PROMPT_SET, USER, batches, train_tokenizer
+from training.corpus import ASSISTANT, END, MAX_PATH_TOKENS, PROMPT_SET, USER, Batch, batches, train_tokenizer
 from training.generator import development
-from training.skills import stage_at
+from training.skills import REFINING, STAGES, Stage
 from training.trainee import Recipe, Trainee
 
 
@@ -26,15 +26,49 @@ def train(folder: Path, recipe: Recipe, *, checkpoint_every_s: float = 300.0) ->
     torch.manual_seed(recipe.seed)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(folder)
-    trainee = Trainee.new(recipe, tokenizer)
-    checkpoint = folder / "checkpoint.pt"
-    trainee.resume(checkpoint)
-    with _progress() as progress:
-        _learn(trainee, tokenizer, recipe, progress, lambda: trainee.save(folder, checkpoint), checkpoint_every_s)
-    checkpoint.unlink(missing_ok=True)
+    _learn(Trainee.new(recipe, tokenizer), tokenizer, recipe, folder, STAGES, checkpoint_every_s)
+
+
+def refine(start: Path, folder: Path, recipe: Recipe, *, checkpoint_every_s: float = 300.0) -> None:
+    """Goes on from the model in `start`, with new optimizers, for `recipe.minutes`; leaves what it comes to in `folder`.
+
+    It learns by the lessons of `REFINING` all the time, at the recipe's learning rates: a warm-up, then cosine.
+    """
+    torch.manual_seed(recipe.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(start)
+    tokenizer.save_pretrained(folder)
+    _learn(Trainee.going_on(start), tokenizer, recipe, folder, (REFINING,), checkpoint_every_s)
 
 
 def _learn(
+    trainee: Trainee,
+    tokenizer: PreTrainedTokenizerFast,
+    recipe: Recipe,
+    folder: Path,
+    stages: Sequence[Stage],
+    save_every_s: float,
+) -> None:
+    """Learns until the time is used up, from the checkpoint in `folder` if there is one; saves now and then and at the end."""
+    checkpoint = folder / "checkpoint.pt"
+    trainee.resume(checkpoint)
+    budget_s = recipe.minutes * 60
+    source = batches(
+        tokenizer,
+        recipe.seed + trainee.step,
+        tokens_per_batch=recipe.tokens_per_batch,
+        stages=stages,
+        used=lambda: trainee.used_s / budget_s,
+    )
+    with _progress() as progress:
+        _learn_from(
+            source, trainee, tokenizer, recipe, progress, lambda: trainee.save(folder, checkpoint), save_every_s
+        )
+    checkpoint.unlink(missing_ok=True)
+
+
+def _learn_from(
+    source: Iterator[Batch],
     trainee: Trainee,
     tokenizer: PreTrainedTokenizerFast,
     recipe: Recipe,
@@ -42,14 +76,7 @@ def _learn(
     save: Callable[[], None],
     save_every_s: float,
 ) -> None:
-    """Learns until the time is used up; saves now and then and at the end."""
     budget_s = recipe.minutes * 60
-    source = batches(
-        tokenizer,
-        recipe.seed + trainee.step,
-        tokens_per_batch=recipe.tokens_per_batch,
-        stage=lambda: stage_at(trainee.used_s / budget_s),
-    )
     bar = progress.add_task(
         "train", total=budget_s, completed=int(trainee.used_s), loss="-", accuracy="-", steps=trainee.step
     )

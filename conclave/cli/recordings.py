@@ -94,6 +94,7 @@ def of_stored(rows: Sequence[Mapping[str, Any]]) -> list[Recording]:
                     sample_index=row["sample_index"],
                     answer=row["answer"] or None,
                     tokens_out=row["tokens_out"] or 0,
+                    is_declined=row["is_declined"],
                     **{name: row[name] for name in _STORED_FIGURES},
                 )
                 for row in in_order

@@ -157,7 +157,8 @@ def _path(path: dict[str, Any], turns: Sequence[dict[str, Any]], *, is_flip: boo
     tokens = "unknown" if path["tokens_out"] is None else path["tokens_out"]
     cost = f"{_told(turns)}{tokens} tokens{mean}{sure}{marks}"
     said = _in_full(path, turns) if full else _end(str(path["text"]))
-    return f"path {path['sample_index']}: {path['vote']} ({cost}): {said}"
+    vote = "declined" if path.get("is_declined") else path["vote"]
+    return f"path {path['sample_index']}: {vote} ({cost}): {said}"
 
 
 def _told(turns: Sequence[dict[str, Any]]) -> str:

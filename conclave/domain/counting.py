@@ -1,11 +1,13 @@
 """A step's vote by the rules that its ask names: answers into clusters, ballots weighed, a winner, and how sure it is."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from msgspec.structs import replace
 
+from conclave.domain import declining
 from conclave.domain.budget import num_affordable
 from conclave.domain.calibration import calibrated
 from conclave.domain.confidence import CONFIDENCES
@@ -31,6 +33,7 @@ class Counted:
     confidence: float
     ballots: tuple[Ballot, ...]
     fields: tuple[FieldVerdict, ...] = ()  # of structured answers
+    is_declined: bool = False  # most of what was counted says that this is no question for its model
 
 
 def unknown_rule(ask: Ask) -> str | None:
@@ -111,12 +114,14 @@ def count(ballots: Sequence[Ballot], ask: Ask, *, reason: StopReason) -> Counted
     weighed = [replace(each, weight=weight(each, ask) if at >= first else 0.0) for at, each in enumerate(ballots)]
     if ask.answer_schema:
         return _count_fields(weighed, ask)
-    labels = EQUIVALENCES[ask.equivalence](_answers(weighed))
-    result = VOTING_RULES[ask.voting].decide(weighed, labels, ask)
+    cast = [declining.stand_in(each) for each in weighed]
+    (labels,) = _votes(_answers(cast), ask=ask)
+    voted = VOTING_RULES[ask.voting].decide(cast, labels, ask)
+    result, is_declined = declining.without_declines(voted)
     counted = tuple(replace(each, tally_row=row) for each, row in zip(weighed, result.rows, strict=True))
     if result.outcome is Outcome.NO_ANSWER:
-        return Counted(result, 0.0, counted)
-    sure = CONFIDENCES[ask.confidence](result, counted, ask)
+        return Counted(result, 0.0, counted, is_declined=is_declined)
+    sure = CONFIDENCES[ask.confidence](voted, cast, ask)
     return Counted(result, min(max(calibrated(sure, ask.calibration), 0.0), 1.0), counted)
 
 
@@ -126,18 +131,24 @@ def uncounted(ballots: Sequence[Ballot]) -> Counted:
 
 
 def _count_fields(weighed: Sequence[Ballot], ask: Ask) -> Counted:
-    """The vote on structured answers; as sure as its least sure field."""
+    """The vote on structured answers; as sure as its least sure field. It is declined where more paths decline than answer."""
     result, fields = structured.decided(weighed, ask)
+    is_declined = declining.leads(weighed)
+    if is_declined:
+        result = dataclasses.replace(result, outcome=Outcome.NO_ANSWER, answer=None)
     counted = tuple(replace(each, tally_row=row) for each, row in zip(weighed, result.rows, strict=True))
     sure = 0.0 if result.outcome is Outcome.NO_ANSWER else min(each.confidence for each in fields)
-    return Counted(result, sure, counted, fields)
+    return Counted(result, sure, counted, fields, is_declined)
 
 
 def _votes(answers: Sequence[str], *, ask: Ask) -> Sequence[Labels]:
     """The labels of the answers, of each vote that is taken on them: one, or one for each field of a structured answer."""
+    said = ["" if answer == declining.LABEL else answer for answer in answers]
     if ask.answer_schema:
-        return tuple(labels_by_field(answers, ask).values())
-    return (EQUIVALENCES[ask.equivalence](answers) if answers else (),)
+        votes: Sequence[Labels] = tuple(labels_by_field(said, ask).values())
+    else:
+        votes = (EQUIVALENCES[ask.equivalence](said) if said else (),)
+    return tuple(declining.labelled(answers, labels) for labels in votes)
 
 
 def _weights(ballots: Sequence[Ballot], ask: Ask) -> list[float] | None:
@@ -146,4 +157,4 @@ def _weights(ballots: Sequence[Ballot], ask: Ask) -> list[float] | None:
 
 
 def _answers(ballots: Sequence[Ballot]) -> list[str]:
-    return [ballot.answer or "" for ballot in ballots]
+    return [declining.stand_in(ballot).answer or "" for ballot in ballots]

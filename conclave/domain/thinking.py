@@ -109,11 +109,12 @@ def salvaged(parts: Sequence[Part]) -> ThoughtCarried | None:
 def verdict_of(decided: StepDecided) -> Verdict:
     """A verdict as it is carried: without ballots, its words within bounds."""
     ballots = decided.ballots
+    is_declined = decided.stop_reason == StopReason.DECLINED
     is_late = decided.answer is None and any(ballot.failure is PathFailure.DEADLINE for ballot in ballots)
     verdict = Verdict(
         step_index=decided.step_index,
         outcome=decided.outcome,
-        stop_reason=StopReason.DEADLINE if is_late else decided.stop_reason,
+        stop_reason=StopReason.DEADLINE if is_late and not is_declined else decided.stop_reason,
         answer=None if decided.answer is None else bounds.cut(decided.answer, bounds.MAX_ANSWER_BYTES),
         confidence=decided.confidence,
         margin=decided.margin,

@@ -53,6 +53,13 @@ class CurrentPolicies:
         except UnknownPrompt:
             return False
 
+    def purpose(self, policy: Policy) -> str:
+        """What the model is for that a policy's prompt set was made for; "" where that says nothing."""
+        try:
+            return prompts.load(policy.prompt_set, self._prompt_sets).purpose
+        except UnknownPrompt:
+            return ""
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names that a request may use."""

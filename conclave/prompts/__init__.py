@@ -1,6 +1,9 @@
 """Prompt forms as data, in versioned sets: one for the model that ships, one for instruction-tuned models, and an operator's own.
 
-A set is a TOML file, named after it, with a table `[forms.<name>]` each:
+A set is a TOML file, named after it. What is said of all of it stands first:
+    declines    all that the model says to what it is not for: such a path has no answer, and counts as one that declines
+    purpose     what the model is for, told to who asked what it declines
+Then a table `[forms.<name>]` each:
     user        the user's message, with {fields}; `system` may stand before it
     begun       what the model has said already, with {fields}, so that it goes on from it; nothing while one is not given
     stop        strings at which generation stops

@@ -8,6 +8,7 @@ from enum import StrEnum
 from conclave.domain import choices
 from conclave.domain.extraction import Extractor
 from conclave.domain.extraction.patterns import Pattern
+from conclave.domain.extraction.replies import whole_text
 from conclave.errors import ConclaveError
 from schemas.values import Call
 
@@ -61,6 +62,7 @@ class Reading:
 
     answer: str | None
     call: Call | None
+    is_declined: bool = False  # the model says that what it is asked is not what it is for
 
 
 class Produces(StrEnum):
@@ -115,6 +117,7 @@ class Form:
     satisfied: str = ""  # the answer of a critic that finds nothing wrong
     out_of: float = 1.0  # what a certainty is written as
     tool_use: ToolUse | None = None
+    declines: str = ""  # all that the model says to what it is not for; "": nothing says so
 
     def render(self, fields: Mapping[str, str], so_far: str = "") -> Rendered:
         """The prompt with its fields filled in, to be gone on with from `so_far`. Raises: UnknownPrompt when one is missing."""
@@ -150,6 +153,8 @@ class Form:
 
         A choice is read as that one of the `candidates` among `fields` that it means.
         """
+        if self.declines and whole_text(text, is_cut) == self.declines:
+            return Reading(None, None, is_declined=True)
         call = None if self.tool_use is None else self.tool_use.called_in(text)
         return Reading(self._meant(self.extract(so_far + text, is_cut=is_cut), fields or {}), call)
 
@@ -173,6 +178,7 @@ class PromptSet:
 
     name: str
     forms: Mapping[str, Form]
+    purpose: str = ""  # what its model is for, and what to do with anything else
 
     def form(self, name: str) -> Form:
         """A form by name. Raises: UnknownPrompt."""

@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from string import Formatter
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from conclave.prompts.forms import FIELDS, Form, Produces, PromptSet, ToolUse
 from schemas.values import Name
 
 _Text = Annotated[str, Meta(min_length=1, max_length=16_384)]
+_OF_THE_SET = {"declines": 200, "purpose": 1_000}  # what stands before its forms, and how long it may be
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -46,15 +48,33 @@ def read_set(name: str, file: str, text: str, tools: Collection[str]) -> tuple[P
         data: dict[str, Any] = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         return PromptSet(name, {}), [WrongSetting(file, f"TOML ({error})", text[:60])]
-    rows = data.get("forms")
-    if set(data) != {"forms"} or not isinstance(rows, dict) or not rows:
-        return PromptSet(name, {}), [WrongSetting(file, "tables [forms.<name>] and nothing else", ", ".join(data))]
+    rows = data.pop("forms", None)
+    if data.keys() - _OF_THE_SET or not isinstance(rows, dict) or not rows:
+        expected = f"tables [forms.<name>], {' and '.join(_OF_THE_SET)}, and nothing else"
+        return PromptSet(name, {}), [WrongSetting(file, expected, ", ".join(data))]
     forms: dict[str, Form] = {}
     faults: list[WrongSetting] = []
     for form, row in rows.items():
         for key, expected, got in _read_form(form, row, tools, forms):
             faults.append(WrongSetting(f"{file} [forms.{form}] {key}".rstrip(), expected, got))
-    return PromptSet(name, forms), faults
+    said = {}
+    for key, max_chars in _OF_THE_SET.items():
+        said[key] = data.get(key, "")
+        if not isinstance(said[key], str) or len(said[key]) > max_chars:
+            faults.append(
+                WrongSetting(f"{file} {key}", f"a text of at most {max_chars} characters", str(said[key])[:100])
+            )
+            said[key] = ""
+    return _declining(PromptSet(name, forms, said["purpose"]), said["declines"].strip()), faults
+
+
+def _declining(read: PromptSet, declines: str) -> PromptSet:
+    """The set with what its model declines by, in every form that asks for an answer or a plan."""
+    asking = {Produces.ANSWER, Produces.PLAN}
+    forms = {
+        name: replace(form, declines=declines) if form.produces in asking else form for name, form in read.forms.items()
+    }
+    return replace(read, forms=forms)
 
 
 _Fault = tuple[str, str, str | None]

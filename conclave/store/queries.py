@@ -23,7 +23,8 @@ _TRACE = {
         LEFT JOIN verdict_payloads t USING (asked_at, request_id, step_index)
         WHERE s.request_id = :id ORDER BY s.step_index""",
     "paths": """
-        SELECT v.*, p.probability FROM path_votes v JOIN paths p USING (asked_at, request_id, step_index, sample_index)
+        SELECT v.*, p.probability, p.is_declined FROM path_votes v
+        JOIN paths p USING (asked_at, request_id, step_index, sample_index)
         WHERE v.request_id = :id ORDER BY v.step_index, v.sample_index""",
     "turns": "SELECT * FROM path_turns WHERE request_id = :id ORDER BY step_index, sample_index, turn_index",
     "flips": "SELECT * FROM flipped_votes WHERE request_id = :id ORDER BY step_index, sample_index",
@@ -54,7 +55,7 @@ _STORED = """
         ORDER BY asked_at DESC LIMIT :num_requests
     )
     SELECT a.request_id, a.asked_at, p.sample_index, p.failure, p.answer, p.tokens_out, p.probability, p.mean_logprob,
-           p.answer_logprob, p.lowest_group_logprob, p.tail_logprob,
+           p.answer_logprob, p.lowest_group_logprob, p.tail_logprob, p.is_declined,
            coalesce(f.right_answer, CASE WHEN f.reward = 1 THEN a.answer END) AS gold
     FROM latest a
     JOIN paths p ON (p.asked_at, p.request_id, p.step_index) = (a.asked_at, a.request_id, a.answered_by)

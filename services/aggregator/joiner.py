@@ -188,8 +188,8 @@ def _step_answer(state: ThoughtCarried, verdict: Verdict) -> StepAnswer:
 
 
 def _unanswered(state: ThoughtCarried, end: End, now_ms: int) -> RequestFailed:
-    """The end without an answer: deadline when time kept a step from its own, no_answer when its paths ended without one, or
-    the budget was used up before any did."""
+    """The end without an answer: deadline when time kept a step from its own, no_answer when its paths ended without one,
+    declined it, or the budget was used up before any did."""
     num_open = len(open_steps(state))
     if end.reason is EndReason.BUDGET:
         message = f"the budget of policy {state.plan.policy.name} was used up before the request had an answer"
@@ -199,6 +199,8 @@ def _unanswered(state: ThoughtCarried, end: End, now_ms: int) -> RequestFailed:
     failure = RequestFailure.DEADLINE if is_late else RequestFailure.NO_ANSWER
     decided = f"{len(state.verdicts)} of {len(state.steps)} steps were decided in time"
     message = decided if num_open else "no step came to an answer that the request could have"
+    if failure is RequestFailure.NO_ANSWER and any(each.stop_reason == StopReason.DECLINED for each in state.verdicts):
+        message = f"its model declined it{f': {state.plan.purpose}' if state.plan.purpose else ''}"
     contested = [
         each.name for verdict in state.verdicts for each in verdict.fields if each.outcome is not Outcome.MAJORITY
     ]

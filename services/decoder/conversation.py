@@ -81,7 +81,7 @@ class Conversation:
                     assert_never(move)
 
     def _next(self) -> Speak | Call | End:
-        move = self._program.next_turn(self._context.step.fields, self.turns, self._ask)
+        move = self._program.go_on(self._context.step.fields, self.turns, self._ask)
         may_go_on = num_spoken(self.turns) < self._ask.max_turns and len(self.turns) < 2 * self._ask.max_turns
         if isinstance(move, End) or may_go_on:
             return move
@@ -121,6 +121,7 @@ class Conversation:
                 call=reading.call,
                 tokens_in=decoded.tokens_in or 0,
                 tokens_out=decoded.tokens_out or 0,
+                is_declined=reading.is_declined,
             ),
             is_whole=is_whole,
         )
@@ -189,4 +190,6 @@ async def reading_of(
     answer, call = reading.answer, None if is_cut or reading.call is None else reading.call
     if call is not None:
         call = replace(call, argument=storable(call.argument))
-    return Reading(storable(answer) if answer is not None and len(answer) <= MAX_ANSWER_CHARS else None, call)
+    if answer is not None:
+        answer = storable(answer) if len(answer) <= MAX_ANSWER_CHARS else None
+    return Reading(answer, call, is_declined=reading.is_declined)

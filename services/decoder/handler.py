@@ -208,6 +208,7 @@ def _decoded(event: SampleRequested, path: Conversation, end: End, engine: Engin
         lowest_group_logprob=sure.lowest_group,
         tail_logprob=sure.tail,
         load=load,
+        is_declined=end.answer is None and path.turns[end.turn].is_declined,
         reasoning=_thought(spoken, room=MAX_TEXT_CHARS - sum(len(turn.text) for turn in path.turns)),
     )
 

@@ -136,7 +136,7 @@ class Decomposer:
         policy = policy or (assigned.policy if assigned is not None else self._policies.default)
         self._check_structure(event, policy)
         plan = planning.plan(event, request_id, policy, arrival.recorded_ms, reasons={**choice.reasons, **gone})
-        plan = replace(plan, fingerprint=self._fingerprint(event, policy))
+        plan = replace(plan, fingerprint=self._fingerprint(event, policy), purpose=self._policies.purpose(policy))
         return plan if assigned is None else replace(plan, **assigned.noted_in(plan))
 
     def _check_structure(self, event: ReasoningRequested, policy: Policy) -> None:

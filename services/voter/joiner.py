@@ -199,6 +199,7 @@ def _ballots(vote: Vote) -> Sequence[Ballot]:
                 lowest_group_logprob=vote.lowest_group_logprob,
                 tail_logprob=vote.tail_logprob,
                 load=vote.load,
+                is_declined=vote.is_declined and vote.answer is None,
             )
             return (_within_bounds(cast, vote.context.ask),)
         case PathFailed():
@@ -229,7 +230,9 @@ def _uncounted(tally: TallyCarried, now_ms: int) -> Decision:
 
 def _decided(tally: TallyCarried, counted: Counted, reason: StopReason, now_ms: int) -> Decision:
     context, result = tally.context, counted.result
-    if result.outcome is Outcome.NO_ANSWER and result.tally and reason is not StopReason.DEADLINE:
+    if counted.is_declined:
+        reason = StopReason.DECLINED
+    elif result.outcome is Outcome.NO_ANSWER and result.tally and reason is not StopReason.DEADLINE:
         reason = StopReason.NO_CONSENSUS
     decided = StepDecided(
         request_id=context.request_id,

@@ -123,7 +123,7 @@ def stored(request: str, index: int, answer: str | None, failure: str | None = N
     figures = {"probability": None, "mean_logprob": -0.5, "answer_logprob": None, "lowest_group_logprob": None}
     return {
         "request_id": request, "sample_index": index, "answer": answer, "failure": failure, "tokens_out": 7, "gold": "4",
-        "tail_logprob": -0.25, **figures,
+        "tail_logprob": -0.25, "is_declined": False, **figures,
     }  # fmt: skip
 
 

@@ -172,6 +172,14 @@ async def test_a_path_of_one_turn_stays_as_it_was() -> None:
     assert (path.answer, path.turns, path.form, path.probability) == ("3", (), None, None)
 
 
+@pytest.mark.parametrize("ask", [CRITICISED, STATED, TOOL, Ask(form="chain_of_thought")])
+async def test_a_path_whose_model_declines_ends_there_and_says_so(ask: Ask) -> None:
+    engine = Speaker(lambda _: "This is no word problem.")
+    path = await ended(Decoder(engine), sample(ask))
+    assert isinstance(path, PathDecoded)
+    assert (path.is_declined, path.answer, path.turns, len(engine.asked)) == (True, None, (), 1)
+
+
 @pytest.mark.parametrize("character", ["\x01", "a", "ü", "𝒙"])
 async def test_a_thought_as_long_as_may_be_fits_into_its_event_beside_a_text_as_long(character: str) -> None:
     def say(request: DecodeRequest) -> Decoded:

@@ -18,9 +18,11 @@ from training.generator import held_out
 from training.parts import answers_of, needed_answers, plan_text, split
 from training.paths import Line, Style, gold_lines, path_text
 from training.problems import Calculation, Problem
+from training.skills import DECLINE
 from training.slips import corrupt
 
 PROBLEMS = held_out(60)
+OTHERS = ["What is the capital of France?", "Tom has 12 apples. Are they red?"]
 FORMS = prompts.load(PROMPT_SET).forms
 
 
@@ -63,6 +65,8 @@ class KnowsAll:
         return [self._say(*asked(each), each.messages[1].content if each.messages[1:] else "") for each in requests]
 
     def _say(self, form: str, fields: Fields, said: str) -> Decoded:
+        if fields["question"] in OTHERS:
+            return decoded(DECLINE)
         if form == "sub_question":
             return decoded(f"Answer: {self._parts[fields['question'], fields['earlier']]}")
         problem = self._problems[fields["question"]]
@@ -108,7 +112,7 @@ def _claim(line: str) -> Line:
 
 
 def test_a_model_that_knows_all_but_slips_half_the_time_is_measured_so() -> None:
-    figures = evaluate(KnowsAll(), PROBLEMS)
+    figures = evaluate(KnowsAll(), PROBLEMS, OTHERS)
     assert figures["one_path_pct"] == 50.0
     assert figures["vote_of_16_pct"] == 100.0
     assert figures["direct_pct"] == 0.0
@@ -118,6 +122,10 @@ def test_a_model_that_knows_all_but_slips_half_the_time_is_measured_so() -> None
     assert figures["critic_blames_right_pct"] == 0.0
     assert (figures["before_retry_pct"], figures["one_retry_pct"]) == (50.0, 100.0)
     assert figures["auroc_within_question"] == 1.0
+    assert (figures["declined_of_non_problems_pct"], figures["declined_of_problems_pct"]) == (100.0, 0.0)
+    assert figures["declined_in_other_forms_pct"] == dict.fromkeys(
+        ("direct", "tool", "decompose", "sub_question"), 100.0
+    )
 
 
 class SaysNothing:
@@ -128,8 +136,8 @@ class SaysNothing:
 
 
 def test_a_model_that_says_nothing_is_worth_nothing() -> None:
-    figures = evaluate(SaysNothing(), PROBLEMS)
-    percents = {name: value for name, value in figures.items() if name.endswith("_pct") and "by_steps" not in name}
+    figures = evaluate(SaysNothing(), PROBLEMS, OTHERS)
+    percents = {name: value for name, value in figures.items() if name.endswith("_pct") and not isinstance(value, dict)}
     assert set(percents.values()) == {0.0}
     assert math.isnan(float(str(figures["auroc_within_question"])))
 

@@ -36,9 +36,18 @@ def test_the_stages_cover_the_whole_training_in_order() -> None:
 def test_the_prompt_set_has_a_form_for_every_skill_but_bare_arithmetic() -> None:
     forms = prompts.load(PROMPT_SET).forms
     going_on = {"follow_up": "decompose", "next_line": "chain_of_thought", "finish": "chain_of_thought"}
-    assert set(forms) == ({skill.value for skill in Skill} - {"calculate"}) | set(going_on)
+    assert set(forms) == ({skill.value for skill in Skill} - {"calculate", "decline"}) | set(going_on)
     for form, of in going_on.items():  # the same words, gone on from what is there already
         assert (forms[form].user, forms[form].begun != "") == (forms[of].user, True)
+
+
+@given(problem=problems, rng=randoms)
+def test_what_is_taught_to_what_is_no_word_problem_is_read_as_declining(problem: Problem, rng: random.Random) -> None:
+    each = teach(Skill.DECLINE, problem, rng)
+    form = prompts.load(PROMPT_SET).form(each.skill.value)
+    assert form.render(each.fields).messages
+    (said,) = each.completion
+    assert form.read(said.text).is_declined
 
 
 @given(problem=problems, rng=randoms)

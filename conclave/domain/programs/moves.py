@@ -56,6 +56,12 @@ class Program:
     forms: tuple[str, ...] = ()
     min_turns: int = 1
 
+    def go_on(self, fields: Mapping[str, str], turns: Sequence[Turn], ask: Asked) -> Speak | Call | End:
+        """What comes next. A path whose model declines ends there, whatever the program: there is nothing to go on from."""
+        if turns and turns[-1].is_declined:
+            return End(None, turn=len(turns) - 1)
+        return self.next_turn(fields, turns, ask)
+
 
 def num_spoken(turns: Sequence[Turn]) -> int:
     """The turns that are the model's."""
