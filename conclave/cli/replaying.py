@@ -6,16 +6,18 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 from msgspec.structs import replace
 
-from conclave.cli import recordings
+from conclave.cli import counterfactual, recordings
 from conclave.cli.endpoints import postgres_dsn
 from conclave.cli.frontier import Point, mark, plot, svg
 from conclave.cli.output import print_rows
+from conclave.cli.since import since as since_of
 from conclave.domain import counting
 from conclave.domain.comparison import Interval, Summary, outcomes, summary
 from conclave.domain.correlation import correlation, effective_votes
@@ -46,15 +48,28 @@ class Way:
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="[FILE]...")
 @click.option("--stored", is_flag=True, help="The record's latest answers, with what feedback says is right.")
-@click.option("--policy", help="With --stored: answers of this policy only.")
+@click.option("--served-by", metavar="POLICY", help="With --stored: answers of this policy only.")
 @click.option(
     "--latest", default=1000, show_default=True, type=click.IntRange(1, 100_000), help="With --stored: so many."
 )
 @click.option(
+    "--since",
+    callback=since_of,
+    metavar="TIME",
+    help="With --stored: think requests since then through again: 7d, 12h, 2026-11-01.",
+)
+@click.option(
+    "--policy", metavar="NAME[@VERSION]", help="With --since: as this policy would.  [default: each as its own]"
+)
+@click.option(
+    "--weights", metavar="NAME@VERSION", help="With --since: votes weighed as this policy's version has learned."
+)
+@click.option("--list", "num_listed", default=20, show_default=True, help="With --since: so many changed answers.")
+@click.option(
     "--rule", "rules", multiple=True, metavar="RULE", help="A stopping rule or quality: ahead_by_k:lead=3,bound=0."
 )
 @click.option(
-    "--weights", multiple=True, metavar="NAME", help="A weighing, as softmax_likelihood:weight_temperature=0.5."
+    "--weighing", "weighings", multiple=True, metavar="NAME", help="As softmax_likelihood:weight_temperature=0.5."
 )
 @click.option("--schedule", "schedules", multiple=True, metavar="NAME", help="A schedule, as in_flight:in_flight=8.")
 @click.option(
@@ -77,10 +92,14 @@ def replay(
     files: tuple[Path, ...],
     *,
     stored: bool,
-    policy: str | None,
+    served_by: str | None,
     latest: int,
+    since: datetime | None,
+    policy: str | None,
+    weights: str | None,
+    num_listed: int,
     rules: tuple[str, ...],
-    weights: tuple[str, ...],
+    weighings: tuple[str, ...],
     schedules: tuple[str, ...],
     max_samples: int | None,
     equivalence: str,
@@ -92,13 +111,23 @@ def replay(
 
     FILE has a question a line: {"id", "gold", "answers": [...], "tokens": [...]}, in launch order, null for a sample without an
     answer; gzipped if its name ends in .gz. Several files count alike. All combinations of what is given are played.
+
+    With --stored and --since, whole requests of the record are thought through again, as --policy would, or with the votes weighed
+    as --weights has it: which answers would have been others, what it would have cost, and what it would be worth.
     """
     if bool(files) == stored:
         raise click.UsageError("give one or more FILEs, or --stored")
+    if (since is None) != (policy is None and weights is None) or (since is not None and not stored):
+        raise click.UsageError("with --stored, give --since and --policy or --weights together")
+    if since is not None:
+        counterfactual.run(
+            counterfactual.Asked(since, latest, policy, weights, served_by), num_listed=num_listed, as_json=as_json
+        )
+        return
     load_extensions(named_in(os.environ.get(SETTING, "")))
-    sets = {"stored": _stored(policy, latest)} if stored else {_name(path): recordings.read(path) for path in files}
+    sets = {"stored": _stored(served_by, latest)} if stored else {_name(path): recordings.read(path) for path in files}
     most = max_samples or max(len(each.ballots) for found in sets.values() for each in found)
-    ways = _ways(rules or _DEFAULT_RULES, weights or ("alike",), schedules or ("waves",), equivalence, most)
+    ways = _ways(rules or _DEFAULT_RULES, weighings or ("alike",), schedules or ("waves",), equivalence, most)
     results = [(way, summary([outcomes(found, way.ask, orders) for found in sets.values()])) for way in ways]
     points = [_point(way, found) for way, found in results if found.change is not None]
     if svg_path is not None:
@@ -123,15 +152,15 @@ def _name(path: Path) -> str:
 
 
 def _ways(
-    rules: Sequence[str], weights: Sequence[str], schedules: Sequence[str], equivalence: str, most: int
+    rules: Sequence[str], weighings: Sequence[str], schedules: Sequence[str], equivalence: str, most: int
 ) -> list[Way]:
     """All combinations. Raises: click.UsageError for a name or a parameter that is not there."""
     if equivalence not in EQUIVALENCES:
         raise click.UsageError(f"--equivalence: expected one of {', '.join(EQUIVALENCES)}, got {equivalence}")
     ways = []
-    for rule, weighing, schedule in itertools.product(rules, weights, schedules):
+    for rule, weighing, schedule in itertools.product(rules, weighings, schedules):
         stopping, params = _spec(rule, "--rule", {**STOPPING_RULES, **QUALITIES})
-        by, of_weighing = _spec(weighing, "--weights", WEIGHINGS)
+        by, of_weighing = _spec(weighing, "--weighing", WEIGHINGS)
         when, of_schedule = _spec(schedule, "--schedule", SCHEDULES)
         ask = Ask(form="any", equivalence=equivalence, max_samples=most, weighing=by, schedule=when, stopping="fixed")
         ask = of_quality(ask, stopping) if stopping in QUALITIES else replace(ask, stopping=stopping)

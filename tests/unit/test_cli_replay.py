@@ -46,7 +46,7 @@ def test_all_combinations_are_played_and_a_quality_is_a_rule(tmp_path: Path) -> 
     file.write_text(json.dumps(LINE | {"mean_logprobs": [-0.1, -2.0, -0.2, None]}) + "\n\n")
     found = figures(
         file, "--rule", "economy", "--rule", "fixed",
-        "--weights", "alike", "--weights", "softmax_likelihood:weight_temperature=0.5",
+        "--weighing", "alike", "--weighing", "softmax_likelihood:weight_temperature=0.5",
         "--schedule", "waves", "--schedule", "at_once",
     )  # fmt: skip
     assert len(found["ways"]) == 8
@@ -80,13 +80,16 @@ def test_what_is_printed_has_every_way_with_its_letter_the_frontier_and_what_vot
     ("arguments", "said"),
     [
         (["--rule", "best"], "--rule: expected one of fixed, adaptive_consistency"),
-        (["--weights", "heavy"], "--weights: expected one of alike, likelihood"),
+        (["--weighing", "heavy"], "--weighing: expected one of alike, likelihood"),
         (["--schedule", "never"], "--schedule: expected one of waves"),
         (["--equivalence", "x"], "--equivalence: expected one of short_answer, verbatim"),
         (["--rule", "ahead_by_k:width=3"], "ahead_by_k:width=3: width: expected one of lead, contested_lead, bound"),
         (["--rule", "ahead_by_k:lead=0"], "lead: expected a whole number from 1 to 256, got 0"),
         (["--rule", "ahead_by_k:lead"], "--rule ahead_by_k: expected lead=NUMBER, got lead"),
         (["--stored"], "give one or more FILEs, or --stored"),
+        (["--since", "7d", "--policy", "default"], "with --stored, give --since"),
+        (["--policy", "default"], "with --stored, give --since"),
+        (["--since", "long ago"], "expected 30m, 12h, 7d or a date"),
     ],
 )
 def test_what_is_wrong_is_said_with_what_was_expected(tmp_path: Path, arguments: list[str], said: str) -> None:

@@ -9,6 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LEAST_EFFECTIVE = 30.0  # below it, a weighted mean is a few units' word
+_NORMAL = 1.959964  # quantile of the standard normal distribution at 97.5 %
+# What is added to figures so that an interval does not close where all are alike, of the mean weight together: for a mean two
+# successes and two failures (Agresti and Coull, 1998), for a difference of paired ones half of each kind of pair (Agresti and Min,
+# 2005).
+_OF_MEAN = ((0.0, 2.0), (1.0, 2.0))
+_OF_DIFFERENCE = ((-1.0, 0.5), (0.0, 1.0), (1.0, 0.5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,11 @@ class Estimate:
     value: float
     error: float
     effective: float  # the size of a sample of equal weights that would be as sure
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where the value lies at a level of 95 %, by the normal distribution."""
+        return self.value - _NORMAL * self.error, self.value + _NORMAL * self.error
 
 
 class TooFew(ValueError):
@@ -54,6 +65,36 @@ def self_normalised(served: Sequence[Served], *, least: float = LEAST_EFFECTIVE)
     value = sum(each.total / each.propensity for each in used) / weight
     squares = sum((each.total * (1 - 2 * value) + each.num * value**2) / each.propensity**2 for each in used)
     return Estimate(value, math.sqrt(max(0.0, squares)) / weight, effective)
+
+
+def mean_of(figures: Sequence[float], propensities: Sequence[float], *, least: float = LEAST_EFFECTIVE) -> Estimate:
+    """SNIPS of figures from 0 to 1, one by one, each seen with its propensity. Raises: TooFew."""
+    return _weighted_mean(figures, propensities, _OF_MEAN, least)
+
+
+def difference_of(
+    figures: Sequence[float], propensities: Sequence[float], *, least: float = LEAST_EFFECTIVE
+) -> Estimate:
+    """The same of differences between paired figures, from -1 to 1. Raises: TooFew."""
+    return _weighted_mean(figures, propensities, _OF_DIFFERENCE, least)
+
+
+def _weighted_mean(
+    figures: Sequence[float], propensities: Sequence[float], added: Sequence[tuple[float, float]], least: float
+) -> Estimate:
+    """The value is of the figures alone; its interval holds the one with those added, which lies around their common mean."""
+    weights = [1.0 / propensity for propensity in propensities]
+    whole, squares = sum(weights), sum(weight**2 for weight in weights)
+    effective = whole**2 / squares if squares > 0 else 0.0
+    if effective < least:
+        raise TooFew(effective, least)
+    value = sum(weight * figure for weight, figure in zip(weights, figures, strict=True)) / whole
+    mean_weight = squares / whole  # of the figures that an effective sample of equal weights would have
+    total = whole + sum(num for _, num in added) * mean_weight
+    centre = (value * whole + sum(figure * num for figure, num in added) * mean_weight) / total
+    spread = sum(weight**2 * (figure - centre) ** 2 for weight, figure in zip(weights, figures, strict=True))
+    spread += sum(num * mean_weight**2 * (figure - centre) ** 2 for figure, num in added)
+    return Estimate(value, math.sqrt(spread) / total + abs(value - centre) / _NORMAL, effective)
 
 
 def augmented(served: Sequence[Served], *, least: float = LEAST_EFFECTIVE) -> Estimate:
