@@ -5,8 +5,10 @@ the first of its paths in launch order wrote it.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+
+from msgspec import Struct
 
 from conclave.domain.params import Param, Params, number
 from schemas.values import Ask, Ballot, Outcome, TallyRow
@@ -61,6 +63,29 @@ def tally_of(ballots: Sequence[Ballot], labels: Sequence[str]) -> tuple[tuple[Ta
     tally = tuple(TallyRow(answer=answers[label], votes=votes[label], weight=weights[label]) for label in order)
     row_of = {label: row for row, label in enumerate(order)}
     return tally, tuple(row_of.get(label) for label in labels)
+
+
+class Flip(Struct, frozen=True):
+    """A vote that put another answer in the lead, with how many it had by then."""
+
+    sample_index: int
+    from_answer: str
+    to_answer: str
+    votes: int
+
+
+def flips(votes: Iterable[tuple[int, str]]) -> list[Flip]:
+    """Where the lead changed, of votes that are counted one by one in launch order; equal texts are one answer."""
+    counts: dict[str, int] = {}
+    found: list[Flip] = []
+    leader, most = "", 0
+    for sample_index, answer in votes:
+        counts[answer] = counts.get(answer, 0) + 1
+        if counts[answer] > most:
+            if most and answer != leader:
+                found.append(Flip(sample_index, leader, answer, counts[answer]))
+            leader, most = answer, counts[answer]
+    return found
 
 
 def quorum(ballots: Sequence[Ballot], labels: Sequence[str], ask: Ask) -> Result:

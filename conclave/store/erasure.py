@@ -28,7 +28,7 @@ BLANKED: dict[str, dict[str, str]] = {
     "text_chunks": {"text": "''"},
     "ballots": {"answer": "NULL"},
     "verdicts": {"answer": "NULL"},
-    "verdict_payloads": {"tally": "'[]'", "fields": "NULL"},
+    "verdict_payloads": {"tally": "'[]'", "fields": "NULL", "flips": "NULL"},
     "answers": {"answer": "NULL"},
     "answer_payloads": {"message": "NULL", "steps": "'[]'", "tally": "'[]'"},
     "fingerprints": {"key": "''", "gist": "''", "tenant": "''"},  # so that nobody is given the answer again

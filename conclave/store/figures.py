@@ -128,9 +128,9 @@ _LATEST = f"""
         SELECT asked_at, request_id, policy, arm, failure, confidence, num_paths, tokens_out, elapsed_ms
         FROM answers ORDER BY asked_at DESC, request_id DESC LIMIT {NUM_LATEST}),
     opinions AS (
-        SELECT DISTINCT ON (asked_at, request_id, source) asked_at, request_id, reward FROM feedback
-        WHERE asked_at >= (SELECT min(asked_at) FROM latest) AND reward IS NOT NULL AND step_index IS NULL AND metric = 'reward'
-        ORDER BY asked_at, request_id, source, given_at DESC),
+        SELECT asked_at, request_id, reward FROM given_feedback
+        WHERE asked_at >= (SELECT min(asked_at) FROM latest) AND is_latest AND reward IS NOT NULL AND step_index IS NULL
+              AND metric = 'reward'),
     said AS (SELECT asked_at, request_id, avg(reward) AS reward FROM opinions GROUP BY asked_at, request_id)"""
 _POLICIES = f"""
     WITH {_LATEST},

@@ -59,6 +59,10 @@ def keys_query(wanted: Filter, before: Key | None) -> tuple[str, dict[str, Any]]
 
 
 _SAME = "{0}.asked_at = k.asked_at AND {0}.request_id = k.request_id"
+# Of feedback `f`: it neither takes something back nor was taken back.
+_HOLDS = """NOT f.is_withdrawn AND NOT EXISTS (
+    SELECT FROM feedback e WHERE e.asked_at = f.asked_at AND e.request_id = f.request_id AND e.event_source = f.event_source
+        AND e.supersedes = f.event_id AND e.is_withdrawn)"""
 # As the index of migration 0011 has it.
 _HAS_WORDS = "to_tsvector('simple', left({0}.question, 4096)) @@ websearch_to_tsquery('simple', :text)"
 _OPEN = "open"
@@ -90,7 +94,7 @@ def _of_others(wanted: Filter) -> list[str]:
             if getattr(wanted, name):
                 found.append(f"EXISTS (SELECT FROM plans l WHERE {_SAME.format('l')} AND l.{name} = :{name})")
     if wanted.has_feedback:
-        found.append(f"EXISTS (SELECT FROM feedback f WHERE {_SAME.format('f')})")
+        found.append(f"EXISTS (SELECT FROM feedback f WHERE {_SAME.format('f')} AND {_HOLDS})")
     return found
 
 

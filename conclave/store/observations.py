@@ -10,15 +10,12 @@ from conclave.store.connection import lost_when_away, make_engine
 # Steps that put the question in the direct form, and votes of requests of one step: feedback is of the request's answer.
 _OBSERVATIONS = text("""
     WITH opinions AS (
-        SELECT asked_at, request_id, avg(reward) AS reward FROM (
-            SELECT DISTINCT ON (asked_at, request_id, source) asked_at, request_id, source, reward FROM feedback
-            WHERE asked_at >= :since AND reward IS NOT NULL AND step_index IS NULL AND metric = 'reward'
-            ORDER BY asked_at, request_id, source, given_at DESC, event_id) latest
-        GROUP BY asked_at, request_id),
+        SELECT asked_at, request_id, avg(reward) AS reward FROM given_feedback
+        WHERE asked_at >= :since AND is_latest AND step_index IS NULL AND metric = 'reward' GROUP BY asked_at, request_id),
     knowledge AS (
-        SELECT DISTINCT ON (f.asked_at, f.request_id) f.asked_at, f.request_id, t.right_answer
-        FROM feedback f JOIN feedback_payloads t USING (asked_at, request_id, event_source, event_id)
-        WHERE f.asked_at >= :since AND t.right_answer IS NOT NULL AND f.step_index IS NULL
+        SELECT DISTINCT ON (f.asked_at, f.request_id) f.asked_at, f.request_id, f.right_answer
+        FROM given_feedback f
+        WHERE f.asked_at >= :since AND f.is_latest AND f.right_answer IS NOT NULL AND f.step_index IS NULL
         ORDER BY f.asked_at, f.request_id, f.given_at DESC, f.event_id)
     SELECT q.question, o.form = :form AS is_direct, v.answer, v.confidence, v.agreement,
            coalesce(a.answered_by = s.step_index, false) AS is_final, a.answer AS final_answer, r.reward, k.right_answer

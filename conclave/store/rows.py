@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from conclave.domain.recorded import RecordedEvent
+from conclave.domain.voting import flips
 from schemas.events import (
     AnswerReached,
     ExperimentChanged,
@@ -57,9 +58,9 @@ TABLES: dict[str, tuple[str, ...]] = {
     ),
     "verdicts": (
         "request_id", "asked_at", "step_index", "decided_at", "outcome", "stop_reason", "answer", "confidence", "margin",
-        "agreement", "entropy", "launched", "policy", "arm",
+        "agreement", "entropy", "launched", "policy", "arm", "num_votes", "num_for_winner", "num_flips",
     ),
-    "verdict_payloads": ("request_id", "asked_at", "step_index", "tally", "fields"),
+    "verdict_payloads": ("request_id", "asked_at", "step_index", "tally", "fields", "flips"),
     "answers": (
         "request_id", "asked_at", "answered_at", "failure", "outcome", "answer", "confidence", "margin", "strategy", "arm",
         "policy", "num_paths", "tokens_in", "tokens_out", "elapsed_ms", "answered_by", "log_partition", "log_offset",
@@ -227,10 +228,15 @@ def _verdict(rows: Rows, event: StepDecided) -> None:
     key = (event.request_id, asked_at(event.request_id), event.step_index)
     reached = (event.outcome.value, event.stop_reason, _clean(event.answer))
     clarity = (event.confidence, event.margin, event.agreement, event.entropy)
+    votes = [(each.sample_index, _counted_for(event, each)) for each in event.ballots if each.failure is None]
+    said = [(index, answer) for index, answer in votes if answer is not None]
+    flipped = flips(said)
+    counts = (len(said), sum(answer == event.answer for _, answer in said), len(flipped))
     rows["verdicts"].append(
-        (*key, moment(event.decided_ms), *reached, *clarity, event.launched, event.policy, event.arm)
+        (*key, moment(event.decided_ms), *reached, *clarity, event.launched, event.policy, event.arm, *counts)
     )
-    rows["verdict_payloads"].append((*key, _json(event.tally), _json(event.fields) if event.fields else None))
+    fields, changes = (_json(each) if each else None for each in (event.fields, flipped))
+    rows["verdict_payloads"].append((*key, _json(event.tally), fields, changes))
     for ballot in event.ballots:
         failure = ballot.failure.value if ballot.failure else None
         tokens = (min(ballot.tokens_in, _MAX_INT), min(ballot.tokens_out, _MAX_INT))

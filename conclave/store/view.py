@@ -181,8 +181,8 @@ _STRIPS = f"""
                                      AND b.{_WITHIN}
     WHERE a.{_WITHIN} AND a.request_id = ANY(:ids) GROUP BY b.request_id"""
 _REWARDS = f"""
-    SELECT request_id, avg(reward) AS reward FROM feedback
-    WHERE {_WITHIN} AND request_id = ANY(:ids) AND step_index IS NULL AND metric = 'reward' GROUP BY request_id"""
+    SELECT request_id, avg(reward) AS reward FROM given_feedback
+    WHERE {_WITHIN} AND request_id = ANY(:ids) AND is_latest AND step_index IS NULL AND metric = 'reward' GROUP BY request_id"""
 _ASKED_THEN = """
     SELECT asked_at FROM requests WHERE asked_at = :at AND request_id = :id
     UNION ALL SELECT asked_at FROM plans WHERE asked_at = :at AND request_id = :id

@@ -85,3 +85,13 @@ def test_without_a_quorum_there_is_no_answer_and_the_tally_says_who_said_what() 
         result = voting.VOTING_RULES["quorum"].decide(cast, labels, ask)
         assert (result.outcome, result.answer) == (outcome, answer)
         assert [(row.answer, row.votes) for row in result.tally] == [("a", 2), ("b", 1), ("c", 1)]
+
+
+@pytest.mark.parametrize(
+    ("answers", "flips"),
+    [("", 0), ("aaa", 0), ("ab", 0), ("abb", 1), ("abbaa", 2), ("abbab", 1), ("abcc", 1), ("abbaab", 2)],
+)
+def test_the_lead_changes_where_another_answer_has_more_votes_than_any_before(answers: str, flips: int) -> None:
+    found = voting.flips(enumerate(answers))
+    assert len(found) == flips
+    assert all(each.to_answer == answers[each.sample_index] != each.from_answer for each in found)
