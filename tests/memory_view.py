@@ -11,6 +11,7 @@ from conclave.domain.experiments.evidence import Evidence
 from conclave.domain.recorded import RecordedEvent
 from conclave.store.figures import Bucket, Failure, Minute, PolicyFigures, Position, Stage
 from conclave.store.listing import Filter, Key
+from conclave.store.reviews import Item
 from conclave.store.rows import SHARED_TABLES, TABLES, rows_of
 from conclave.store.trace import RequestLine, Story, Vote
 from conclave.store.view import Page, Pulse, story_of
@@ -251,3 +252,64 @@ class MemoryTrials:
     ) -> tuple[Evidence, Mapping[str, int]]:
         """None yet."""
         return Evidence((), as_of_ms), {}
+
+
+@dataclass
+class MemoryDesk:
+    """A queue of every answer in a view, for any number of reviewers, each of whom judges each answer once."""
+
+    items: list[Item]
+    in_hand: dict[str, Item] = field(default_factory=dict)
+    done: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    @classmethod
+    def of(cls, view: MemoryView) -> "MemoryDesk":
+        """All answers, as if they were contested."""
+        rows = [row for row in view.tables["answers"] if row["answer"] is not None]
+        questions = {row["request_id"]: row["question"] for row in view.tables["request_payloads"]}
+        reasons, tally = ("disliked", "low margin"), (("42", 3), ("41", 2))
+        return cls(
+            [
+                Item(
+                    row["request_id"],
+                    row["asked_at"],
+                    questions[row["request_id"]],
+                    row["answer"],
+                    reasons,
+                    1,
+                    "p",
+                    0.1,
+                    tally,
+                )
+                for row in rows
+            ]
+        )
+
+    async def open(self, *, since: datetime, num_reviewers: int, limit: int) -> list[Item]:
+        """All of it."""
+        return self.items[:limit]
+
+    async def claimed(self, reviewer: str) -> Item | None:
+        """What was claimed."""
+        return self.in_hand.get(reviewer)
+
+    async def claim(self, reviewer: str, *, since: datetime, num_reviewers: int, lease_s: float) -> Item | None:
+        """The first that this reviewer has not done."""
+        left = (each for each in self.items if each.request_id not in self.done[reviewer])
+        item = self.in_hand.get(reviewer) or next(left, None)
+        if item is not None:
+            self.in_hand[reviewer] = item
+        return item
+
+    async def judged(self, reviewer: str, request_id: str) -> None:
+        """It is out of hand."""
+        self.done[reviewer].append(request_id)
+        self.in_hand.pop(reviewer, None)
+
+    async def skipped(self, reviewer: str, request_id: str) -> None:
+        """The same."""
+        await self.judged(reviewer, request_id)
+
+    async def judgements(self, since: datetime) -> list[list[bool]]:
+        """Two of three pairs agree."""
+        return [[True, True], [True, False], [False, False]]

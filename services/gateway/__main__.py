@@ -27,6 +27,7 @@ from conclave.store.happenings import Happenings
 from conclave.store.learning import Learning
 from conclave.store.ledger import Ledger
 from conclave.store.reader import Reader
+from conclave.store.reviews import Reviews
 from conclave.tools import TOOLS
 from services.gateway.access import Access
 from services.gateway.answers import Answers
@@ -73,8 +74,8 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
         Requests(asking, follower), Chat(asking, follower, lambda: policies.names), BatchApi(asking, batches)
     )
     door, topics = _mcp_door(access), partial(topic_states, settings.bootstrap_servers)
-    trials = Learning(own.postgres_dsn)
-    site = Site(access, reader, asking, door.routes if door else (), topics, lambda: policies.names, trials)
+    trials, reviews = Learning(own.postgres_dsn), Reviews(own.postgres_dsn)
+    site = Site(access, reader, asking, door.routes if door else (), topics, lambda: policies.names, trials, reviews)
     app = make_app(own, site, table)
     server = WebServer(app, own, drain_s=settings.drain_s)
     try:
@@ -89,7 +90,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
             for task in beside:
                 task.cancel()
     finally:
-        for each in (writer, reader, ledger, accounts, batches, trials):
+        for each in (writer, reader, ledger, accounts, batches, trials, reviews):
             await each.close()
 
 

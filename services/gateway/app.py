@@ -20,6 +20,7 @@ from conclave.policies import shipped
 from conclave.runtime.client import TopicState
 from conclave.store.learning import Learning
 from conclave.store.reader import Reader
+from conclave.store.reviews import Reviews
 from schemas.events import Event
 from services.gateway import openapi
 from services.gateway.access import Access
@@ -46,6 +47,7 @@ class Site:
     topics: Callable[[], Awaitable[Sequence[TopicState]]] | None = None  # how the log does
     policies: Callable[[], Sequence[str]] = lambda: shipped().names
     trials: Learning | None = None  # what experiments were started, and what they have shown
+    reviews: Reviews | None = None  # the queue that experts work at
 
 
 def make_app(settings: GatewaySettings, site: Site, table: Sequence[ApiRoute]) -> Starlette:
@@ -82,7 +84,8 @@ def _pages(site: Site) -> list[BaseRoute]:
     async def publish(event: Event) -> None:
         await site.asking.publish_for_page(event)
 
-    pages = Router(package.routes(site.reader, publish, topics=site.topics, policies=site.policies, trials=site.trials))
+    read = {"topics": site.topics, "policies": site.policies, "trials": site.trials, "desk": site.reviews}
+    pages = Router(package.routes(site.reader, publish, **read))
     return [*files, *signing_in(site.access), Mount("/", PagesGuard(pages, site.access))]
 
 

@@ -25,7 +25,7 @@ from services.gateway.pages.rendering import STATIC
 from services.gateway.pages.view import View
 from services.gateway.server import WebServer
 from services.gateway.settings import GatewaySettings
-from tests.memory_view import MemoryFigures, MemoryTrials, MemoryView
+from tests.memory_view import MemoryDesk, MemoryFigures, MemoryTrials, MemoryView
 from tests.played import played
 
 expect.set_options(timeout=30_000)  # a busy machine makes no test fail
@@ -49,6 +49,7 @@ class Site:
 
     address: str
     view: MemoryView
+    desk: MemoryDesk
     published: list[Event] = field(default_factory=list)
 
     async def publish(self, event: Event) -> None:
@@ -82,14 +83,17 @@ def _played() -> list[RecordedEvent]:
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
     """Pages that are served on a port of their own."""
-    site = Site("", MemoryView(await asyncio.to_thread(_played)))
+    view = MemoryView(await asyncio.to_thread(_played))
+    site = Site("", view, MemoryDesk.of(view))
     settings = GatewaySettings.model_validate(
         {"postgres_dsn": "postgresql://nobody@127.0.0.1:1/none", "gateway_port": 0}
     )
     app = Starlette(
         routes=[
             Mount("/static", KeptFiles(directory=STATIC)),
-            *routes_over(cast(View, site), MemoryFigures(site.view), site.publish, trials=MemoryTrials()),
+            *routes_over(
+                cast(View, site), MemoryFigures(site.view), site.publish, trials=MemoryTrials(), desk=site.desk
+            ),
         ],
         middleware=[Middleware(SecureHeaders)],
     )

@@ -7,7 +7,9 @@ from typing import Literal
 
 from playwright.async_api import Browser, Page, expect
 
+from conclave.testing.waiting import until
 from schemas.events import FeedbackGiven, ReasoningRequested
+from schemas.experiments import Rater
 from schemas.ids import asked_at_ms, new_request_id
 from tests.browser.conftest import Site, Visit
 from tests.played import Played
@@ -39,6 +41,8 @@ def _places(site: Site) -> dict[str, str]:
         "quality": "/quality",
         "experiments": "/experiments",
         "experiment": "/experiments/sure-or-plain",
+        "review": "/review?reviewer=ann",
+        "review_queue": "/review",
         "system": "/system",
         "nothing": "/requests/01a20a33-8bc0-7aa9-8528-3ef18067f025",
         "compare": f"/compare?id={parts}&id={sure}",
@@ -62,6 +66,7 @@ async def test_every_page_fits_its_window_runs_clean_and_has_nothing_serious_for
     )
     visit = Visit(await context.new_page())
     page, problems = visit.page, list[str]()
+    site.desk.in_hand["ann"] = site.desk.items[0]
     for name, place in _places(site).items():
         await page.set_viewport_size({"width": 1280, "height": 900})
         await page.emulate_media(color_scheme="light")
@@ -128,6 +133,31 @@ async def test_an_answer_is_judged_by_a_click_and_by_a_key(site: Site, browser: 
         assert (given.request_id, given.reward) == (request_id, 1.0)
         await page.reload()
         await expect(page.locator(".said li").first).to_contain_text("right")
+
+
+async def test_answers_are_taken_judged_and_skipped_by_keys(site: Site, browser: Browser) -> None:
+    page = await browser.new_page()
+    await page.goto(site.address + "/live")
+    await page.keyboard.press("g")
+    await page.keyboard.press("v")
+    await page.wait_for_url("**/review")
+    await page.get_by_label("Who reviews").fill("ann")
+    await page.keyboard.press("Enter")
+    first, second, third = site.desk.items[:3]
+    await expect(page.locator(".review .question")).to_have_text(first.question or "")
+    await page.keyboard.press("y")
+    await expect(page.locator(".review .question")).to_have_text(second.question or "")
+    await page.keyboard.press("s")
+    await expect(page.locator(".review .question")).to_have_text(third.question or "")
+    await page.get_by_label("What is right").fill("42")
+    await page.get_by_role("button", name="Wrong").click()
+    await until(lambda: len(site.published) == 2, what="the second verdict")
+    given = [each for each in site.published if isinstance(each, FeedbackGiven)]
+    assert [(each.request_id, each.reward, each.right_answer) for each in given] == [
+        (first.request_id, 1.0, None),
+        (third.request_id, 0.0, "42"),
+    ]
+    assert {(each.rater, each.source) for each in given} == {(Rater.EXPERT, "ann")}
 
 
 async def test_live_requests_appear_without_a_reload(site: Site, browser: Browser) -> None:

@@ -1,27 +1,41 @@
 """Evidence on a real server: feedback early, late, twice, replaced, withdrawn and for nothing known; and as of a watermark."""
 
+import asyncio
+import importlib
+import itertools
+import random
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from hashlib import md5
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 from sqlalchemy import text
 
+from conclave.domain.counterfactual.again import replayed
 from conclave.domain.experiments.evidence import Evidence, key_of
 from conclave.domain.experiments.reweighting import next_weights
 from conclave.domain.recorded import RecordedEvent
 from conclave.store.erasure import BLANKED, KEPT, erase, tagged
+from conclave.store.figures import RecordFigures
 from conclave.store.judged_votes import judged_votes
 from conclave.store.learning import Learning
+from conclave.store.listing import Filter
+from conclave.store.reader import Reader
+from conclave.store.reviews import Reviews
 from conclave.store.rows import TABLES
 from conclave.store.store import Store
+from conclave.store.stored_requests import stored_requests
+from conclave.store.view import RecordView
 from conclave.testing import events as made
 from schemas import flow
 from schemas.events import Event, ExperimentChanged, FeedbackGiven, ReasoningRequested, RequestFailed, TextStored
 from schemas.experiments import Assignment, Guardrail, Metric, MetricCounts, Mode, Rater
 from schemas.ids import derived_request_id, new_request_id
-from schemas.values import Ballot, RequestFailure, TallyRow
+from schemas.values import Ballot, PathFailure, RequestFailure, TallyRow
+from tests.played import Played
 
 NOW_MS = int(time.time() * 1000)
 WINDOW_S = 100.0
@@ -165,6 +179,61 @@ async def test_what_is_withdrawn_counts_no_more_and_brings_nothing_back(record: 
     assert not any(is_latest for _, is_latest in await _held(record, request_id))
 
 
+async def test_what_is_withdrawn_is_no_feedback_in_lists_and_figures_either(
+    record: Recorded, fresh_database: str
+) -> None:
+    request_id = await record.assigned("a", age_s=OLD_S)
+    await record.put(ReasoningRequested(question="q?", request_id=request_id))
+    await record.put(made.answer(request_id=request_id))
+    await record.judged(request_id, 0.0, event_id="first")
+    reader = Reader(fresh_database)
+    view, figures = RecordView(reader), RecordFigures(reader)
+    (line,) = (await view.requests(Filter(has_feedback=True))).lines
+    (of_policy,) = await figures.policies()
+    assert (line.reward, of_policy.num_said, of_policy.reward) == (0.0, 1, 0.0)
+    await record.judged(request_id, None, supersedes="first", is_withdrawn=True, after_s=2)
+    assert (await view.requests(Filter(has_feedback=True))).lines == ()
+    (line,), (of_policy,) = (await view.requests(Filter())).lines, await figures.policies()
+    assert (line.reward, of_policy.num_said, of_policy.reward) == (None, 0, None)
+    assert await figures.contradicted() == ()
+    await reader.close()
+
+
+async def test_what_verdicts_count_is_what_their_ballots_say(record: Recorded) -> None:
+    rng = random.Random(4)
+    for number in range(40):
+        request_id = derived_request_id(NOW_MS - number, f"counted {number}")
+        answers = [rng.choice(("a", "b", "c", None)) for _ in range(rng.randint(1, 12))]
+        ballots = tuple(
+            Ballot(sample_index=at, answer=answer, failure=PathFailure.ENGINE if rng.random() < 0.1 else None)
+            for at, answer in enumerate(answers)
+        )
+        winner = next((answer for answer in answers if answer), None)
+        await record.put(made.verdict(request_id=request_id, answer=winner, ballots=ballots))
+    counts_hold = text("""
+        SELECT v.num_votes = count(b.answer) FILTER (WHERE b.failure IS NULL)
+               AND v.num_for_winner = count(*) FILTER (WHERE b.failure IS NULL AND b.answer = v.answer)
+        FROM verdicts v JOIN ballots b USING (asked_at, request_id, step_index)
+        GROUP BY v.request_id, v.num_votes, v.num_for_winner, v.answer
+    """)
+    of_ballots = text(_flips_of_ballots())
+    async with record.learning._reading() as connection:
+        assert list((await connection.execute(counts_hold)).scalars()) == [True] * 40
+        (arm,) = (await connection.execute(text("SELECT * FROM arm_votes"))).mappings()
+        flips = (await connection.execute(text("SELECT * FROM flipped_votes ORDER BY 1, 2, 3, 4"))).all()
+        assert flips == (await connection.execute(of_ballots)).all()
+        known = text("SELECT sum(num_flips), count(*) FILTER (WHERE num_flips > 0) FROM verdicts")
+        assert tuple((await connection.execute(known)).one()) == (arm["flips"], arm["flipped_steps"])
+    assert arm["steps"] == 40
+    assert arm["flips"] == len(flips) > 0
+
+
+def _flips_of_ballots() -> str:
+    """The query that the record was asked before verdicts knew it: all ballots, in windows."""
+    migration = importlib.import_module("migrations.versions.0018_verdict_counts")
+    return f"{migration._OF_BALLOTS} ORDER BY 1, 2, 3, 4"
+
+
 async def test_metrics_raters_and_what_it_is_about_are_kept_apart(record: Recorded) -> None:
     request_id = await record.assigned("a", age_s=OLD_S)
     await record.judged(request_id, 1.0, metric="clicked")
@@ -255,6 +324,36 @@ async def test_judged_votes_come_with_their_ballots_and_the_best_that_is_known_o
     assert await judged_votes(fresh_database, policy_digest="another", ask="whole") == []
 
 
+async def test_stored_requests_come_to_the_same_again_with_what_was_said_of_them(
+    record: Recorded, fresh_database: str
+) -> None:
+    policies, ids = ("default", "least-to-most", "escalate"), []
+    for number, policy in enumerate(policies):
+        ids.append(str(derived_request_id(NOW_MS - 1000 + number, f"again {number}")))
+        played = Played(ids[-1], "How many has Tom?", policy, 432, NOW_MS - 1000 + number, random.Random(number))
+        for recorded in await played.play():
+            await record.put(recorded.event)
+    await record.judged(ids[0], 0.25)
+    await record.judged(ids[1], 1.0, right_answer="7", source="ann")
+    await record.judged(ids[1], None, right_answer="432", source="key", rater=Rater.PROGRAM)
+    since = datetime.fromtimestamp(NOW_MS / 1000 - 60, UTC)
+    found = await stored_requests(fresh_database, since=since, limit=10)
+    assert [each.request_id for each in found] == ids
+    for each, policy in zip(found, policies, strict=True):
+        assert each.policy == made.policy(policy)
+        again = replayed(each, each.policy)
+        assert (again.unknown, again.answer, again.num_samples) == (None, each.answer, each.num_samples)
+        assert again.tokens_out == each.tokens_out > 0
+    assert [(each.reward, each.right_answer) for each in found] == [(0.25, None), (1.0, "432"), (None, None)]
+    assert [each.policy.name for each in await stored_requests(fresh_database, since=since, limit=1)] == ["escalate"]
+    (only,) = await stored_requests(fresh_database, since=since, limit=9, served_by="default")
+    assert only.request_id == ids[0]
+    await erase(fresh_database, [ids[0]])
+    assert await stored_requests(fresh_database, since=since, limit=9, served_by="default") == []
+    later = datetime.fromtimestamp(NOW_MS / 1000 + 60, UTC)
+    assert await stored_requests(fresh_database, since=later, limit=9) == []
+
+
 def _regret(change: ExperimentChanged) -> ExperimentChanged:
     return replace(change, definition=replace(change.definition, mode=Mode.REGRET))
 
@@ -305,10 +404,81 @@ async def test_analysts_see_exposures_outcomes_and_how_well_answers_were_calibra
     assert disliked["reward"] == 0.0
     await record.judged(str(disliked["request_id"]), 0.0, rater=Rater.EXPERT, source="ann")
     async with record.learning._reading() as connection:
-        left = (await connection.execute(text("SELECT request_id FROM review_queue"))).scalars().all()
-    assert disliked["request_id"] not in left
+        reviews = (await connection.execute(text("SELECT request_id, num_reviews FROM review_queue"))).all()
+    assert (disliked["request_id"], 1) in reviews
     assert sum(row["pieces"] for row in views["feedback_lag"]) == 4
     assert len(views["orphan_feedback"]) == 4  # no request was recorded
+
+
+async def _answered(record: Recorded, number: int, *, margin: float = 1.0) -> str:
+    """The id of a recorded request with its answer; the later its number, the later it was asked."""
+    ids = (str(derived_request_id(NOW_MS - 60_000 + number, f"to review {place}")) for place in itertools.count())
+    request_id = next(
+        each for each in ids if int(md5(each.encode()).hexdigest()[:4], 16) >= 65536 // 50
+    )  # not at random
+    await record.put(ReasoningRequested(question=f"question {number}?", request_id=request_id))
+    await record.put(made.answer(request_id=request_id, margin=margin))
+    return request_id
+
+
+async def test_an_answer_is_leased_to_as_many_reviewers_as_are_wanted_and_judged_once_by_each(
+    record: Recorded, fresh_database: str
+) -> None:
+    first, second = [await _answered(record, number, margin=0.05) for number in (1, 2)]
+    reviews = Reviews(fresh_database)
+    since = datetime.fromtimestamp(NOW_MS / 1000 - 3600, UTC)
+
+    async def take(reviewer: str, lease_s: float = 60.0) -> str | None:
+        item = await reviews.claim(reviewer, since=since, num_reviewers=2, lease_s=lease_s)
+        return None if item is None else item.request_id
+
+    assert await reviews.claimed("ann") is None
+    assert [await take(each) for each in ("ann", "ann", "bob")] == [second, second, second]  # the newest first
+    assert await take("cid") == first  # two have the other one in hand
+    item = await reviews.claimed("ann")
+    assert item is not None
+    assert (item.question, item.answer, item.reasons) == ("question 2?", "4", ("low margin",))
+    assert item.tally == (("4", 4),)
+    await reviews.skipped("bob", second)
+    assert [await take("dan"), await take("bob")] == [second, first]
+    await reviews.judged("ann", second)  # published, and not recorded yet: ann is not asked again, and it counts
+    assert [await take("ann"), await take("eve")] == [None, None]
+    await record.judged(second, 1.0, rater=Rater.EXPERT, source="ann")
+    assert [
+        (each.request_id, each.num_reviews) for each in await reviews.open(since=since, num_reviewers=2, limit=9)
+    ] == [
+        (second, 1),
+        (first, 0),
+    ]
+    await record.judged(second, 0.0, rater=Rater.EXPERT, source="dan")
+    assert [each.request_id for each in await reviews.open(since=since, num_reviewers=2, limit=9)] == [first]
+    assert await reviews.judgements(since) == [[True, False]]
+    await reviews.close()
+
+
+async def test_a_lease_that_has_ended_is_another_s(record: Recorded, fresh_database: str) -> None:
+    request_id = await _answered(record, 1, margin=0.05)
+    reviews, since = Reviews(fresh_database), datetime.fromtimestamp(NOW_MS / 1000 - 3600, UTC)
+    for reviewer, lease_s in (("ann", -1.0), ("bob", 60.0)):
+        item = await reviews.claim(reviewer, since=since, num_reviewers=1, lease_s=lease_s)
+        assert item is not None
+        assert item.request_id == request_id
+    assert await reviews.claimed("ann") is None
+    assert await reviews.claim("ann", since=since, num_reviewers=1, lease_s=60.0) is None
+    await erase(fresh_database, [request_id])
+    assert await reviews.open(since=since, num_reviewers=1, limit=9) == []
+    await reviews.close()
+
+
+async def test_several_reviewers_who_ask_at_once_get_no_answer_more_often_than_wanted(
+    record: Recorded, fresh_database: str
+) -> None:
+    asked = [await _answered(record, number, margin=0.05) for number in range(3)]
+    reviews, since = Reviews(fresh_database), datetime.fromtimestamp(NOW_MS / 1000 - 3600, UTC)
+    claims = (reviews.claim(f"r{number}", since=since, num_reviewers=1, lease_s=60.0) for number in range(5))
+    found = [item.request_id for item in await asyncio.gather(*claims) if item is not None]
+    assert sorted(found) == sorted(asked)
+    await reviews.close()
 
 
 async def test_every_column_that_can_hold_words_is_blanked_or_known_to_hold_none(record: Recorded) -> None:

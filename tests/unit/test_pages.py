@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any, cast
 
@@ -17,11 +18,12 @@ from conclave.runtime.client import TopicState
 from conclave.testing import events as made
 from schemas import codec, flow
 from schemas.events import Event, FeedbackGiven, PlanMade, ReasoningRequested, RequestFailed
+from schemas.experiments import Rater
 from schemas.values import FieldVerdict, Outcome, RequestFailure, Step, TallyRow
 from services.gateway.pages import KeptFiles, routes_over
 from services.gateway.pages.figures import Figures
 from services.gateway.pages.rendering import STATIC, changes
-from tests.memory_view import MemoryFigures, MemoryTrials, MemoryView
+from tests.memory_view import MemoryDesk, MemoryFigures, MemoryTrials, MemoryView
 from tests.played import played
 
 HOSTILE = """<script>alert(1)</script><img src=x onerror="alert(1)">'"&amp;</pre></textarea></title>{{7*7}}\u202e"""
@@ -45,11 +47,16 @@ async def topics() -> list[TopicState]:
     return [TopicState("reasoning.paths", 4, 1200, {"voter": 3}), TopicState("reasoning.paths.dead-letters", 4, 2, {})]
 
 
-def client(view: MemoryView, log: Log | None) -> TestClient:
+def client(view: MemoryView, log: Log | None, desk: MemoryDesk | None = None) -> TestClient:
     return TestClient(
         Starlette(
             routes=routes_over(
-                view, MemoryFigures(view), log.publish if log else None, topics=topics, trials=MemoryTrials(HOSTILE)
+                view,
+                MemoryFigures(view),
+                log.publish if log else None,
+                topics=topics,
+                trials=MemoryTrials(HOSTILE),
+                desk=desk,
             )
         ),
         follow_redirects=False,
@@ -121,12 +128,61 @@ def test_every_page_of_the_record_is_sound_markup(view: MemoryView, pages: TestC
         "/live",
         "/quality",
         "/experiments",
+        "/review",
         "/system",
         *(f"/requests/{each}" for each in asked),
     ):
         answer = pages.get(path)
         assert answer.status_code == 200, path
         assert_is_sound(answer.text)
+
+
+def test_answers_are_reviewed_one_after_the_other(view: MemoryView, log: Log) -> None:
+    desk = MemoryDesk.of(view)
+    hostile = replace(desk.items[0], question=HOSTILE, answer=HOSTILE)
+    desk.items[0] = hostile
+    with client(view, log, desk) as pages:
+        taken = pages.post("/review/claim", data={"reviewer": "ann & co"}, headers=HERE)
+        assert (taken.status_code, taken.headers["location"]) == (303, "/review?reviewer=ann+%26+co")
+        html = pages.get(taken.headers["location"]).text
+        assert_is_sound(html)
+        assert "<script>alert" not in html
+        said = {"reviewer": "ann & co", "request_id": hostile.request_id, "reward": "0", "right_answer": " 7 "}
+        assert pages.post("/review/verdict", data=said, headers=HERE).status_code == 303
+        (given,) = log.events
+        assert isinstance(given, FeedbackGiven)
+        assert (given.source, given.rater, given.reward, given.right_answer) == ("ann & co", Rater.EXPERT, 0.0, "7")
+        last = taken
+        for item in desk.items[1:]:
+            skipped = {"reviewer": "ann & co", "request_id": item.request_id, "reward": "skip"}
+            last = pages.post("/review/verdict", data=skipped, headers=HERE)
+        assert "Nothing is left for ann &amp; co" in pages.get(last.headers["location"]).text
+        assert len(log.events) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "changes", "status"),
+    [
+        ("/review/claim", {"reviewer": " "}, 422),
+        ("/review/claim", {"reviewer": "a" * 65}, 422),
+        ("/review/verdict", {"reward": "0.5"}, 422),
+        ("/review/verdict", {"request_id": "7"}, 422),
+        ("/review/verdict", {"right_answer": "9" * 5000}, 422),
+        ("/review/verdict", {"reviewer": ""}, 422),
+    ],
+)
+def test_a_verdict_that_can_not_be_is_refused(
+    view: MemoryView, log: Log, path: str, changes: dict[str, str], status: int
+) -> None:
+    desk = MemoryDesk.of(view)
+    said = {"reviewer": "ann", "request_id": desk.items[0].request_id, "reward": "1"} | changes
+    with client(view, log, desk) as pages:
+        assert pages.post(path, data=said, headers=HERE).status_code == status
+        assert pages.post(path, data=said | {"reviewer": "ann"}, headers={}).status_code == 403
+        log.is_away = True
+        sound = said | {"reviewer": "ann", "request_id": desk.items[0].request_id, "reward": "1", "right_answer": ""}
+        assert pages.post("/review/verdict", data=sound, headers=HERE).status_code == 503
+    assert (log.events, desk.done["ann"]) == ([], [])
 
 
 def test_a_request_is_told_with_route_votes_verdict_and_cost(view: MemoryView, pages: TestClient) -> None:

@@ -18,6 +18,7 @@ from services.gateway.pages.figures import FigurePages, Figures, Topics
 from services.gateway.pages.files import KeptFiles
 from services.gateway.pages.live import LivePages
 from services.gateway.pages.requests import RequestPages
+from services.gateway.pages.review import Desk, ReviewPages
 from services.gateway.pages.view import Policies, Publish, View
 
 __all__ = ["KeptFiles", "routes", "routes_over"]
@@ -34,11 +35,11 @@ def routes(
     topics: Topics | None = None,
     policies: Policies = _shipped,
     trials: Trials | None = None,
+    desk: Desk | None = None,
 ) -> list[BaseRoute]:
     """All pages over the record. Without `publish` they only show; without `topics` they can't say how the log does."""
-    return routes_over(
-        RecordView(reader), RecordFigures(reader), publish, topics=topics, policies=policies, trials=trials
-    )
+    view, figures = RecordView(reader), RecordFigures(reader)
+    return routes_over(view, figures, publish, topics=topics, policies=policies, trials=trials, desk=desk)
 
 
 def routes_over(
@@ -49,6 +50,7 @@ def routes_over(
     topics: Topics | None = None,
     policies: Policies = _shipped,
     trials: Trials | None = None,
+    desk: Desk | None = None,
 ) -> list[BaseRoute]:
     """The same over anything that is read as the record is."""
     return [
@@ -58,4 +60,5 @@ def routes_over(
         *ComparePages(view).routes,
         *FigurePages(figures, view, topics).routes,
         *ExperimentPages(figures, trials).routes,
+        *ReviewPages(desk, publish).routes,
     ]

@@ -76,7 +76,7 @@ class AskPages:
 
     async def ask(self, request: Request) -> Response:
         """Publishes a question, and leads to the page on which its answer appears."""
-        form = await _form(request)
+        form = await form_of(request)
         if isinstance(form, Response):
             return form
         question, policy = form.get("question", "").strip(), form.get("policy", "")
@@ -93,29 +93,29 @@ class AskPages:
         except LostDependency:
             wrong = "The log is away, so nothing was asked. Try again in a moment."
             return await self._first(request, status=503, wrong=wrong, asked=question)
-        return _to(request, f"/requests/{request_id}")
+        return leads_to(request, f"/requests/{request_id}")
 
     async def feedback(self, request: Request) -> Response:
         """Publishes what a visitor says that an answer, step or path was worth."""
-        form = await _form(request)
+        form = await form_of(request)
         if isinstance(form, Response):
             return form
         given = _given(form)
         if given is None or self._publish is None:
             told = "Feedback names a request, perhaps a step or a path of it, and says 0 or 1."
-            return _problem(request, 422, "This can't be said", told)
+            return problem(request, 422, "This can't be said", told)
         try:
             await self._publish(given)
         except LostDependency:
-            return _problem(request, 503, "Not noted", "The log is away. Say it again in a moment.")
+            return problem(request, 503, "Not noted", "The log is away. Say it again in a moment.")
         if request.headers.get("hx-request") == "true":
             return render(request, "thanks.html", reward=given.reward)
         about = "" if given.sample_index is None else f"#path-{given.step_index}-{given.sample_index}"
-        return _to(request, f"/requests/{given.request_id}{about}")
+        return leads_to(request, f"/requests/{given.request_id}{about}")
 
     async def fork(self, request: Request) -> Response:
         """Has a recorded request go on anew from one of its steps, and leads to the page of that."""
-        form = await _form(request)
+        form = await form_of(request)
         if isinstance(form, Response):
             return form
         request_id, from_step = form.get("request_id", ""), form.get("from_step", "")
@@ -124,12 +124,12 @@ class AskPages:
         event = None if story is None else forked(story, int(from_step), new_request_id())
         if event is None or self._publish is None:
             told = "A fork names a recorded request and one of its steps; all steps before it must have been decided."
-            return _problem(request, 422, "This can't be forked", told)
+            return problem(request, 422, "This can't be forked", told)
         try:
             await self._publish(event)
         except LostDependency:
-            return _problem(request, 503, "Not asked", "The log is away. Try again in a moment.")
-        return _to(request, f"/requests/{event.request_id}")
+            return problem(request, 503, "Not asked", "The log is away. Try again in a moment.")
+        return leads_to(request, f"/requests/{event.request_id}")
 
     async def _first(self, request: Request, *, status: int = 200, wrong: str = "", asked: str = "") -> Response:
         page = await self._view.requests(Filter(), limit=_NUM_LATEST)
@@ -153,10 +153,10 @@ def _given(form: Mapping[str, str]) -> FeedbackGiven | None:
         return None
 
 
-async def _form(request: Request) -> Mapping[str, str] | Response:
+async def form_of(request: Request) -> Mapping[str, str] | Response:
     """The fields of a form that this site's own page has sent, or why it is refused."""
     if not is_from_here(request):
-        return _problem(request, 403, "Not from here", "Forms are taken from this site's own pages only.")
+        return problem(request, 403, "Not from here", "Forms are taken from this site's own pages only.")
     form: FormData = await request.form(max_files=0, max_fields=_MAX_FIELDS)
     return {name: value for name, value in form.items() if isinstance(value, str)}
 
@@ -173,9 +173,11 @@ def is_from_here(request: Request) -> bool:
     return bool(host) and request.headers.get("origin", "").partition("://")[2] == host
 
 
-def _to(request: Request, path: str) -> Response:
+def leads_to(request: Request, path: str) -> Response:
+    """What sends a browser on to another page."""
     return RedirectResponse(request.scope.get("root_path", "").rstrip("/") + path, status_code=303)
 
 
-def _problem(request: Request, status: int, title: str, message: str) -> Response:
+def problem(request: Request, status: int, title: str, message: str) -> Response:
+    """A page that says what is wrong."""
     return render(request, "problem.html", status=status, title=title, message=message)

@@ -1,7 +1,7 @@
 // Keys, the theme, and plots over tables. Every page says all it has to say without this file.
 "use strict";
 
-const PLACES = { a: "/", l: "/live", r: "/requests", q: "/quality", e: "/experiments", s: "/system" };
+const PLACES = { a: "/", l: "/live", r: "/requests", q: "/quality", e: "/experiments", v: "/review", s: "/system" };
 const root = document.querySelector(".brand").getAttribute("href").replace(/\/$/, "");
 
 const isDark = () => {
@@ -56,6 +56,7 @@ document.addEventListener("keydown", (event) => {
     case "k": step(-1); break;
     case "y": judge(true); break;
     case "n": judge(false); break;
+    case "s": document.querySelector("[data-skip]")?.click(); break;
     case "t": switchTheme(); break;
     case "?": document.getElementById("keys").showModal(); break;
     case "/": {
