@@ -330,6 +330,10 @@ class Ballot(Struct, frozen=True, kw_only=True):
     is_declined: bool = (
         False  # the path says that this is no question for its model: it counts as that, and has no answer
     )
+    same_as: Annotated[
+        SampleIndex | None,
+        Meta(description="the earlier sample whose formula a judge found to be the same, or its own: it is like none"),
+    ] = None
 
 
 class TallyRow(Struct, frozen=True, kw_only=True):

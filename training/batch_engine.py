@@ -22,8 +22,8 @@ class VllmBatchEngine:
         )
         self._tokenizer: Any = self._llm.get_tokenizer()
 
-    def decode(self, requests: Sequence[DecodeRequest]) -> list[Decoded]:
-        """What each request came to, in their order. Times are not measured: 0."""
+    def decode(self, requests: Sequence[DecodeRequest], *, logprobs: int | None = 0) -> list[Decoded]:
+        """What each request came to, in their order. Times are not measured: 0. `logprobs`: so many beside the drawn token's."""
         from vllm import SamplingParams
 
         prompts = {messages: self._prompt(messages) for messages in {each.messages for each in requests}}
@@ -32,7 +32,7 @@ class VllmBatchEngine:
                 temperature=each.temperature,
                 top_p=each.top_p,
                 max_tokens=each.max_tokens,
-                logprobs=0,
+                logprobs=logprobs,
                 stop=list(each.stop) or None,
             )
             for each in requests

@@ -18,6 +18,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "publish": ("conclave.cli.publishing", "publish"),
     "trace": ("conclave.cli.tracing", "trace"),
     "replay": ("conclave.cli.replaying", "replay"),
+    "sample": ("conclave.cli.sampling", "sample"),
     "compare": ("conclave.cli.comparing", "compare"),
     "fork": ("conclave.cli.forking", "fork"),
     "policies": ("conclave.cli.policies", "policies"),

@@ -23,12 +23,14 @@ from conclave.domain.comparison import Interval, Summary, outcomes, summary
 from conclave.domain.correlation import correlation, effective_votes
 from conclave.domain.discrimination import discrimination
 from conclave.domain.equivalence import EQUIVALENCES
+from conclave.domain.equivalence.judged import JUDGED
 from conclave.domain.quality import QUALITIES, of_quality
-from conclave.domain.replay import Recording, same
+from conclave.domain.replay import Recording, judged_recording, same
 from conclave.domain.schedules import SCHEDULES
 from conclave.domain.stopping import STOPPING_RULES
 from conclave.domain.weighing import WEIGHINGS
 from conclave.extensions import SETTING, load_extensions, named_in
+from conclave.judges.pool import JudgePool
 from schemas.values import MAX_SAMPLES, Ask
 
 _DEFAULT_RULES = ("fixed", *QUALITIES, "early_stopping", "doubling", "sprt", "mixture_sprt", "bayes_factor")
@@ -126,6 +128,7 @@ def replay(
         return
     load_extensions(named_in(os.environ.get(SETTING, "")))
     sets = {"stored": _stored(served_by, latest)} if stored else {_name(path): recordings.read(path) for path in files}
+    sets = _judged(sets, equivalence)
     most = max_samples or max(len(each.ballots) for found in sets.values() for each in found)
     ways = _ways(rules or _DEFAULT_RULES, weighings or ("alike",), schedules or ("waves",), equivalence, most)
     results = [(way, summary([outcomes(found, way.ask, orders) for found in sets.values()])) for way in ways]
@@ -136,6 +139,19 @@ def replay(
         click.echo(json.dumps(_document(sets, results, equivalence), ensure_ascii=False))
         return
     _print(sets, results, points, equivalence)
+
+
+def _judged(sets: dict[str, list[Recording]], equivalence: str) -> dict[str, list[Recording]]:
+    """The sets with what a judge finds to be the same in the same words, for an equivalence that has a judge."""
+    if equivalence not in JUDGED:
+        return sets
+    pool, ask = JudgePool(num_processes=max(1, (os.cpu_count() or 1) - 1)), Ask(form="any", equivalence=equivalence)
+    if not pool.is_there:
+        raise click.ClickException(f"--equivalence {equivalence} needs a judge: install conclave[math]")
+    try:
+        return {name: [judged_recording(each, ask, pool.decided) for each in found] for name, found in sets.items()}
+    finally:
+        pool.close()
 
 
 def _stored(policy: str | None, latest: int) -> list[Recording]:

@@ -7,11 +7,11 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from conclave.domain import declining
+from conclave.domain import declining, path_watch
 from conclave.domain.budget import num_affordable
 from conclave.domain.calibration import calibrated
 from conclave.domain.confidence import CONFIDENCES
-from conclave.domain.equivalence import EQUIVALENCES
+from conclave.domain.equivalence import EQUIVALENCES, judged
 from conclave.domain.params import Params
 from conclave.domain.schedules import SCHEDULES, Standing, num_to_launch
 from conclave.domain.stopping import STOPPING_RULES, Labels, Stop, bound, needed_of_all, shortest_stop_of_all
@@ -51,7 +51,8 @@ def unknown_rule(ask: Ask) -> str | None:
 
 
 def params_of(ask: Ask) -> Params:
-    """What the rules that an ask names read, all of them in one; of those that no table has nothing is known."""
+    """What the rules that an ask names read, all of them in one, and what holds whatever they are; of those that no table has
+    nothing is known."""
     named = (
         STOPPING_RULES.get(ask.stopping),
         SCHEDULES.get(ask.schedule),
@@ -59,17 +60,20 @@ def params_of(ask: Ask) -> Params:
         WEIGHINGS.get(ask.weighing),
     )
     declared = {name: param for rule in named if rule for name, param in rule.params.items()}
-    return {**declared, **{name: param for name, param in bound.PARAMS.items() if name not in declared}}
+    always = {**bound.PARAMS, **path_watch.PARAMS}
+    return {**declared, **{name: param for name, param in always.items() if name not in declared}}
 
 
 def stop(ballots: Sequence[Ballot], ask: Ask) -> Stop | None:
     """Where sampling ends, with the fewest ballots in launch order that end it; None when these do not."""
-    return shortest_stop_of_all(_answers(ballots), ask, partial(_votes, ask=ask), _weights(ballots, ask))
+    votes = partial(_votes, ask=ask, same_as=_same_as(ballots))
+    return shortest_stop_of_all(_answers(ballots), ask, votes, _weights(ballots, ask))
 
 
 def deficit(ballots: Sequence[Ballot], ask: Ask) -> int:
     """How many samples it takes at least beyond `ballots`; 0 when sampling has ended or no more are allowed."""
-    needed, _ = needed_of_all(_votes(_answers(ballots), ask=ask), ask, _weights(ballots, ask))
+    votes = _votes(_answers(ballots), ask=ask, same_as=_same_as(ballots))
+    needed, _ = needed_of_all(votes, ask, _weights(ballots, ask))
     return max(0, min(needed, ask.max_samples - len(ballots)))
 
 
@@ -115,7 +119,7 @@ def count(ballots: Sequence[Ballot], ask: Ask, *, reason: StopReason) -> Counted
     if ask.answer_schema:
         return _count_fields(weighed, ask)
     cast = [declining.stand_in(each) for each in weighed]
-    (labels,) = _votes(_answers(cast), ask=ask)
+    (labels,) = _votes(_answers(cast), ask=ask, same_as=_same_as(cast))
     voted = VOTING_RULES[ask.voting].decide(cast, labels, ask)
     result, is_declined = declining.without_declines(voted)
     counted = tuple(replace(each, tally_row=row) for each, row in zip(weighed, result.rows, strict=True))
@@ -141,14 +145,39 @@ def _count_fields(weighed: Sequence[Ballot], ask: Ask) -> Counted:
     return Counted(result, sure, counted, fields, is_declined)
 
 
-def _votes(answers: Sequence[str], *, ask: Ask) -> Sequence[Labels]:
+def judged_ballots(ballots: Sequence[Ballot], ask: Ask, same: judged.Same) -> tuple[Sequence[Ballot], bool]:
+    """The ballots with what a judge says of their formulas, as far as it is known; and whether all of it is.
+
+    `ballots` are in launch order. What was said before stays; of an equivalence without a judge there is nothing to be said.
+    """
+    if ask.equivalence not in judged.JUDGED or ask.answer_schema:
+        return ballots, True
+    answers = [ballot.answer or "" for ballot in ballots]
+    found, is_all = judged.represented(answers, EQUIVALENCES[ask.equivalence](answers), _same_as(ballots), same)
+    return [
+        each if each.same_as == place else replace(each, same_as=place)
+        for each, place in zip(ballots, found, strict=True)
+    ], is_all
+
+
+def _votes(answers: Sequence[str], *, ask: Ask, same_as: Sequence[int | None]) -> Sequence[Labels]:
     """The labels of the answers, of each vote that is taken on them: one, or one for each field of a structured answer."""
     said = ["" if answer == declining.LABEL else answer for answer in answers]
     if ask.answer_schema:
         votes: Sequence[Labels] = tuple(labels_by_field(said, ask).values())
     else:
-        votes = (EQUIVALENCES[ask.equivalence](said) if said else (),)
+        votes = (_labels(said, ask, same_as) if said else (),)
     return tuple(declining.labelled(answers, labels) for labels in votes)
+
+
+def _labels(answers: Sequence[str], ask: Ask, same_as: Sequence[int | None]) -> Labels:
+    """The cluster of each answer; those that a judge found to be the same are one."""
+    labels = EQUIVALENCES[ask.equivalence](answers)
+    return judged.joined(labels, same_as) if ask.equivalence in judged.JUDGED else labels
+
+
+def _same_as(ballots: Sequence[Ballot]) -> list[int | None]:
+    return [ballot.same_as for ballot in ballots]
 
 
 def _weights(ballots: Sequence[Ballot], ask: Ask) -> list[float] | None:

@@ -7,8 +7,10 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from conclave.domain import counting
-from conclave.domain.equivalence import EQUIVALENCES
+from conclave.domain.equivalence import EQUIVALENCES, judged
 from schemas.values import Ask, Ballot, StopReason
 
 
@@ -44,6 +46,24 @@ def same(one: str, other: str, ask: Ask) -> bool:
     """True for two answers that are the same vote where only they are cast."""
     label, of_other = EQUIVALENCES[ask.equivalence]([one, other])
     return label == of_other != ""
+
+
+def judged_recording(recording: Recording, ask: Ask, same: judged.Same) -> Recording:
+    """The recording with every answer, and the right one, in the words of the first that a judge finds to be the same.
+
+    In whatever order its samples are put then, they need no judge any more. `same` waits: it never says that nothing is known.
+    """
+    texts = [*(ballot.answer or "" for ballot in recording.ballots), recording.gold or ""]
+    labels = EQUIVALENCES[ask.equivalence](texts)
+    found, _ = judged.represented(texts, labels, [None] * len(texts), same)
+    first: dict[str, str] = {}
+    words = []
+    for text, label, alike in zip(texts, labels, judged.joined(labels, found), strict=True):
+        words.append(first.setdefault(alike, text) if alike != label else text)
+        first.setdefault(alike, text)
+    *answers, gold = (each or None for each in words)
+    ballots = (replace(each, answer=answer) for each, answer in zip(recording.ballots, answers, strict=True))
+    return Recording(recording.id, gold, tuple(ballots))
 
 
 def play(recording: Recording, ask: Ask, durations: Sequence[int] | None = None) -> Played:

@@ -33,7 +33,7 @@ def token_confidence(
     """
     if not len(logprobs):
         return TokenConfidence(None, None, None)
-    size = min(max(MIN_GROUP_TOKENS, min(MAX_GROUP_TOKENS, len(logprobs) // _GROUP_SHARE)), len(logprobs))
+    size = min(group_size(len(logprobs)), len(logprobs))
     sums = np.concatenate([[0.0], np.cumsum(np.asarray(logprobs, dtype=np.float64))])
     groups = (sums[size:] - sums[:-size]) / size
     of_answer = _span(pieces, text, answer) if len(pieces) == len(logprobs) else None
@@ -44,6 +44,11 @@ def token_confidence(
         if of_answer is None
         else _logprob((sums[of_answer[1]] - sums[of_answer[0]]) / (of_answer[1] - of_answer[0])),
     )
+
+
+def group_size(num_tokens: int) -> int:
+    """The tokens in a group of a path of so many: an eighth, within bounds."""
+    return max(MIN_GROUP_TOKENS, min(MAX_GROUP_TOKENS, num_tokens // _GROUP_SHARE))
 
 
 def _span(pieces: Sequence[str], text: str, answer: str | None) -> tuple[int, int] | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from conclave.domain.path_watch import BrokenOff, Watch
 from conclave.engine.server_errors import Seen, ServerError
 from schemas.values import MAX_TEXT_CHARS
 
@@ -67,6 +68,7 @@ class Chat:
     """What has been said so far. Only the first choice counts."""
 
     stops: tuple[str, ...] = ()  # looked for here, since the server was not told of them
+    watch: Watch | None = None
     texts: list[str] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
@@ -75,8 +77,11 @@ class Chat:
     finish_reason: str | None = None
     is_ended: bool = False  # by [DONE], or a body that is complete in itself
     is_alive: bool = False  # it has said something that only a model server says
+    aborted: BrokenOff | None = None  # by its watch
     tokens_in: int | None = None
     tokens_out: int | None = None
+    _unwatched: list[str] = field(default_factory=list)
+    _num_watched: int = 0  # log probabilities
     _length: int = 0
     _tail: str = ""  # the end of the text in which a stop string may just have become whole
 
@@ -144,6 +149,7 @@ class Chat:
                 error_in(choice, is_error=False) or ServerError(Seen.IN_STREAM, f"finish_reason {reason}")
             )
         self._stop()
+        self._look()
 
     def _said(self, said: Mapping[str, Any]) -> None:
         content = said.get("content")
@@ -166,11 +172,22 @@ class Chat:
         elif self._length > 2 * MAX_TEXT_CHARS:
             self.finish_reason = "length"
 
+    def _look(self) -> None:
+        """Has what is new watched, a number of pieces at a time."""
+        if self.watch is None or self.is_whole or len(self._unwatched) < self.watch.tokens_at_a_time:
+            return
+        self.aborted = self.watch.feed("".join(self._unwatched), self.logprobs[self._num_watched :])
+        self._unwatched, self._num_watched = [], len(self.logprobs)
+        if self.aborted is not None:
+            self.finish_reason = "abort"
+
     def _add(self, texts: list[str], text: Any) -> None:
         if not isinstance(text, str) or not text:
             return
         texts.append(text)
         self._length += len(text)
+        if self.watch is not None:
+            self._unwatched.append(text)
         if self.stops and texts is self.texts:
             overlap = max(map(len, self.stops)) - 1
             self._tail = self._tail[-overlap:] + text if overlap else text

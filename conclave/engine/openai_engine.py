@@ -263,7 +263,7 @@ class OpenAIEngine:
         """One call, read to its end or to an error."""
         queued_ms = (time.perf_counter() - started) * 1000
         arguments = dialect.arguments(self._model, request) | continuation.words(self._server or "", request)
-        reading = _Reading(Chat(dialect.untold_stops(request)), started)
+        reading = _Reading(Chat(dialect.untold_stops(request), request.watch), started)
         error: ServerError | None = None
         try:
             await self._read(arguments, reading, call)
@@ -319,7 +319,8 @@ class _Reading:
     @property
     def is_over(self) -> bool:
         """True once nothing that may still come counts. After a finish reason the usage may."""
-        return self.chat.is_ended or (self.chat.finish_reason == "stop" and bool(self.chat.stops))
+        is_at_a_stop = self.chat.finish_reason == "stop" and bool(self.chat.stops)
+        return self.chat.is_ended or is_at_a_stop or self.chat.aborted is not None
 
     def feed(self, data: bytes) -> None:
         """Takes bytes of the stream in. Raises: StreamFailed."""
@@ -365,7 +366,8 @@ def _decoded(attempt: Attempt, started: float) -> Decoded:
         reasoning=chat.thought,
         finish_reason=finish_reason_of(chat),
         tokens_in=chat.tokens_in,
-        tokens_out=chat.tokens_out,
+        # Of a path that was broken off the server does not say what it cost.
+        tokens_out=chat.tokens_out if chat.aborted is None else len(chat.logprobs) or None,
         mean_logprob=math.fsum(chat.logprobs) / len(chat.logprobs) if chat.logprobs else None,
         min_logprob=min(chat.logprobs, default=None),
         queued_ms=attempt.queued_ms,
@@ -373,6 +375,7 @@ def _decoded(attempt: Attempt, started: float) -> Decoded:
         total_ms=total_ms,
         token_logprobs=tuple(chat.logprobs),
         token_texts=tuple(chat.pieces),
+        aborted=chat.aborted,
     )
 
 

@@ -1,8 +1,9 @@
 """What an engine is asked, what it answers, and how it fails."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from conclave.domain.path_watch import BrokenOff, Watch
 from conclave.engine.trouble import Listener, Trouble, ignore
 from conclave.errors import ConclaveError, LostDependency
 from conclave.prompts import Message
@@ -23,6 +24,7 @@ class DecodeRequest:
     top_p: float = 1.0
     max_tokens: int = 256
     json_schema: str = ""  # that what is said has to fit, as far as the engine can see to it; "": none
+    watch: Watch | None = field(default=None, compare=False)  # fed while it is decoded; ends it where it says so
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Decoded:
     reasoning: str = ""
     token_logprobs: tuple[float, ...] = ()  # of every generated token, where the engine says them
     token_texts: tuple[str, ...] = ()  # of the same tokens: what is said, and maybe more around it
+    aborted: BrokenOff | None = None  # why its watch has ended it; then this is as much as there was by then
 
 
 @dataclass(frozen=True, slots=True)

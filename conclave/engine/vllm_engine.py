@@ -2,7 +2,7 @@
 
 A dead engine core is replaced: whoever notices first closes the old one and starts another with backoff, everyone whose path
 it took with it gets EngineLost, and everyone else waits. Only final outputs are fetched, so a path costs this process one
-wake-up, not one a token.
+wake-up, not one a token; of a path that is watched, one for every few dozen.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import distributions
 from typing import Any
 
@@ -26,6 +27,7 @@ if IS_CPU:
     os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 from vllm import SamplingParams
+from vllm.config import StructuredOutputsConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.inputs import TokensPrompt
 from vllm.outputs import RequestOutput
@@ -35,8 +37,9 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
 from vllm.v1.metrics.loggers import StatLoggerBase
 
+from conclave.domain.path_watch import BrokenOff, Watch
 from conclave.engine.cpu_threads import bound_cores, openmp_on
-from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad, EngineLost, PromptTooLong, RequestRefused
+from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad, EngineLost, PromptTooLong
 from conclave.engine.pulse import Pulse
 from conclave.engine.trouble import Listener, Trouble, TroubleKind, ignore
 from conclave.prompts import Message
@@ -49,6 +52,8 @@ _FINISH_REASONS = {
     "abort": FinishReason.ABORT,
 }  # "repetition", which vLLM knows too, ends no path with an answer
 _CACHED_PROMPTS = 1024
+_REMEMBERED_SCHEMAS = 256
+_GRAMMARS = "guidance"
 
 log = structlog.get_logger(__name__)
 
@@ -79,6 +84,7 @@ class VllmEngine:
         self._load = EngineLoad(0, 0, 0.0)
         self._restarting: asyncio.Task[None] | None = None
         self._hear: Listener = ignore
+        self._unheld: OrderedDict[str, None] = OrderedDict()  # schemas that it could not hold an answer to
         self._prompts: OrderedDict[tuple[Message, ...], list[int]] = OrderedDict()
 
     @property
@@ -118,6 +124,8 @@ class VllmEngine:
             max_num_seqs=self._max_running,
             max_model_len=self._max_model_len,
             enable_prefix_caching=True,
+            # One for all schemas, as an engine core has only one. Between tokens of JSON models write white space for ever.
+            structured_outputs_config=StructuredOutputsConfig(backend=_GRAMMARS, disable_any_whitespace=True),
             dtype="float32" if IS_CPU else "auto",  # CPUs without AMX or AVX512-BF16 emulate bfloat16, slowly
             enforce_eager=IS_CPU,  # compiling takes longer than a small model on a CPU gains from it
             disable_log_stats=False,
@@ -145,42 +153,44 @@ class VllmEngine:
         await self._shut_down()
 
     async def decode(self, request: DecodeRequest) -> Decoded:
-        """One path, once the engine runs. Raises: PromptTooLong; RequestRefused for a JSON Schema that it can't hold an
-        answer to; EngineLost when the engine died over it."""
+        """One path, once the engine runs. Raises: PromptTooLong; EngineLost when the engine died over it.
+
+        A JSON Schema that it can't hold an answer to is said once, and left to whoever reads the answer.
+        """
         llm = await self._alive()
         tokens = self._tokens(request.messages)
         if len(tokens) >= self._limit:
             raise PromptTooLong(len(tokens), self._limit - 1)
-        is_held = bool(request.json_schema) and not IS_CPU
-        params = SamplingParams(
-            temperature=request.temperature,
-            top_p=request.top_p,
-            max_tokens=min(request.max_tokens, self._limit - len(tokens)),
-            stop=list(request.stop) or None,
-            # On CPUs the one try of it failed and the engine did not stop in time after it: there the text is checked only.
-            structured_outputs=StructuredOutputsParams(json=request.json_schema) if is_held else None,
-            logprobs=0,  # of the sampled tokens; no per-request seed: with logprobs it can kill the CPU engine
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+        schema = "" if request.json_schema in self._unheld else request.json_schema
+        params = _params(request, schema, room=self._limit - len(tokens))
         started = time.perf_counter()
-        output: RequestOutput | None = None
         try:
-            # Leaving the generator early (a cancelled task) aborts the request in the engine.
             with self._pulse.waiting(time.monotonic()):
-                async for latest in llm.generate(TokensPrompt(prompt_token_ids=tokens), params, uuid.uuid4().hex):
-                    output = latest
+                output, aborted = await _generated(llm, tokens, params, request.watch)
         except EngineDeadError as error:
             self._restart()
             raise EngineLost("the engine core died") from error
         except ValueError as error:
-            if not request.json_schema:
+            if not schema:
                 raise
-            raise RequestRefused(f"it can't hold an answer to this JSON Schema: {error}"[:1000]) from error
+            return await self._unheld_from_now_on(request, str(error))
         if output is None or not output.outputs:
             raise EngineLost("the engine ended a request without output")
         if output.outputs[0].finish_reason == "error":
+            if schema:
+                return await self._unheld_from_now_on(request, "its grammar could not be compiled")
             raise EngineLost("the engine failed while decoding it")
-        return _decoded(output, total_ms=(time.perf_counter() - started) * 1000)
+        decoded = _decoded(output, total_ms=(time.perf_counter() - started) * 1000)
+        return decoded if aborted is None else replace(decoded, finish_reason=FinishReason.ABORT, aborted=aborted)
+
+    async def _unheld_from_now_on(self, request: DecodeRequest, why: str) -> Decoded:
+        if request.json_schema not in self._unheld:
+            remedy = "answers are checked against it, and those that do not fit have no vote"
+            log.warning("schema_not_held", schema=request.json_schema[:1000], why=why[:1000], remedy=remedy)
+            self._unheld[request.json_schema] = None
+            while len(self._unheld) > _REMEMBERED_SCHEMAS:
+                self._unheld.popitem(last=False)
+        return await self.decode(request)
 
     async def _end_when_silent(self, llm: AsyncLLM) -> None:
         """Kills an engine core that hangs: its calls are told then, as of any that dies, and it is started again."""
@@ -299,11 +309,55 @@ def _kill(pids: Sequence[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def _params(request: DecodeRequest, schema: str, *, room: int) -> SamplingParams:
+    watch = request.watch
+    return SamplingParams(
+        temperature=request.temperature,
+        top_p=request.top_p,
+        max_tokens=min(request.max_tokens, room),
+        stop=list(request.stop) or None,
+        structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
+        logprobs=0,  # of the sampled tokens; no per-request seed: with logprobs it can kill the CPU engine
+        output_kind=RequestOutputKind.FINAL_ONLY if watch is None else RequestOutputKind.CUMULATIVE,
+        stream_interval=None if watch is None else watch.tokens_at_a_time,
+    )
+
+
+async def _generated(
+    llm: AsyncLLM, tokens: list[int], params: SamplingParams, watch: Watch | None
+) -> tuple[RequestOutput | None, BrokenOff | None]:
+    """The latest output of a request, and why it was broken off before its end."""
+    output: RequestOutput | None = None
+    # Leaving the generator early (a cancelled task, a path that its watch breaks off) aborts the request in the engine.
+    async with contextlib.aclosing(
+        llm.generate(TokensPrompt(prompt_token_ids=tokens), params, uuid.uuid4().hex)
+    ) as outputs:
+        async for latest in outputs:
+            before, output = output, latest
+            if watch is not None and (why := _watched(watch, before, latest)) is not None:
+                return output, why
+    return output, None
+
+
+def _watched(watch: Watch, before: RequestOutput | None, output: RequestOutput) -> BrokenOff | None:
+    """What the watch says of what is new in a path that has not ended by itself."""
+    if not output.outputs or output.outputs[0].finish_reason is not None:
+        return None
+    path, known = output.outputs[0], before.outputs[0] if before is not None and before.outputs else None
+    num_chars, num_tokens = (len(known.text), len(known.token_ids)) if known is not None else (0, 0)
+    return watch.feed(path.text[num_chars:], _logprobs(path, num_tokens))
+
+
+def _logprobs(path: Any, first: int = 0) -> list[float]:
+    """Of the drawn tokens from one on. One that was drawn against all odds has -inf; the record holds finite numbers."""
+    entries = zip(path.token_ids[first:], (path.logprobs or ())[first:], strict=False)
+    return [min(0.0, max(-100.0, entry[token].logprob)) for token, entry in entries]
+
+
 def _decoded(output: RequestOutput, *, total_ms: float) -> Decoded:
     path, stats = output.outputs[0], output.metrics
     drawn = [entry[token] for token, entry in zip(path.token_ids, path.logprobs or (), strict=False)]
-    # A token that was drawn against all odds has -inf; the record holds finite numbers.
-    logprobs = [min(0.0, max(-100.0, each.logprob)) for each in drawn]
+    logprobs = _logprobs(path)
     return Decoded(
         text=path.text,
         finish_reason=_FINISH_REASONS.get(path.finish_reason, FinishReason.NONE),

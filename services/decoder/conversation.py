@@ -4,18 +4,22 @@
     2. Speak: the form is filled in, waits for its turn on the engine, is decoded and read
        Call:  the tool answers, and the form says how that is put in
        End:   the path has ended
-A path whose next prompt the model has no room for, or whose texts together outgrow an event, has no turns left: its program ends
-it with what there is.
+A turn that its watch breaks off (conclave.domain.path_watch) is the last and gives no answer; what was said by then stays. A path
+whose next prompt the model has no room for, or whose texts together outgrow an event, has no turns left: its program ends it with
+what there is.
 """
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import assert_never
 
+import structlog
 from msgspec.structs import replace
+from prometheus_client import Counter
 
 from conclave.domain import bounds
+from conclave.domain.path_watch import Sibling, watch
 from conclave.domain.programs import PROGRAMS, End, Program, Speak
 from conclave.domain.programs.moves import num_spoken
 from conclave.engine.admission import Admission
@@ -24,10 +28,14 @@ from conclave.prompts import Form, PromptSet, Reading, UnknownPrompt
 from conclave.tools.toolbox import Toolbox
 from schemas.ids import path_id
 from schemas.values import MAX_TEXT_CHARS, Ask, Call, FinishReason, StepContext, Turn
+from services.decoder.siblings import Siblings
 
+ABORTED = Counter("conclave_paths_aborted", "Paths broken off while they were decoded, by why", ("why",))
 MAX_ANSWER_CHARS = 4096
 _MAX_CHARS_AT_ONCE = 4_096  # read within a few milliseconds, whatever they are
 MAX_TURNS_BYTES = 1_000_000  # of all turns of a path in its event, beside its step
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,7 @@ class Room:
     engine: Engine
     admission: Admission
     toolbox: Toolbox
+    siblings: Siblings = field(default_factory=Siblings)
 
 
 class Conversation:
@@ -98,6 +107,7 @@ class Conversation:
             top_p=self._ask.top_p,
             max_tokens=self._ask.max_tokens,
             json_schema=speak.json_schema,
+            watch=watch(self._siblings(), self._ask),
         )
         try:
             async with self._room.admission.turn(self._context.step_id):
@@ -126,6 +136,14 @@ class Conversation:
             is_whole=is_whole,
         )
         self.decoded[len(self.turns) - 1] = decoded
+        if decoded.aborted is not None:
+            ABORTED.labels(decoded.aborted.value).inc()
+            log.info("path_aborted", path=self.sample_id, why=decoded.aborted.value, tokens=decoded.tokens_out)
+            self._leave_no_turns()
+
+    def _siblings(self) -> Sequence[Sibling]:
+        """Those that set a bar: their figures are of the turn that gave the answer, so only where it is the only one."""
+        return self._room.siblings.of(self._context.step_id) if self._ask.max_turns == 1 else ()
 
     async def _call(self, call: Call) -> None:
         form = self._set.form(self.turns[-1].form if self.turns else self._ask.form)

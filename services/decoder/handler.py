@@ -147,7 +147,9 @@ class Decoder:
         spoken = tuple(path.decoded.values())
         if _is_wordless(spoken):
             return _without_a_word(event, spoken[-1], started, path)
-        return _decoded(event, path, end, self._engine, load=self._load())
+        ended = _decoded(event, path, end, self._engine, load=self._load())
+        self._room.siblings.note(ended)
+        return ended
 
     def _load(self) -> float:
         """How full the engine is, 0 to 1: full while any path waits for its turn."""

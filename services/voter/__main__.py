@@ -4,6 +4,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from conclave.judges.pool import JudgePool
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.kafka import Kafka
 from conclave.runtime.process import Parts, main
@@ -16,9 +17,14 @@ from services.voter.settings import VoterSettings
 
 @asynccontextmanager
 async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> AsyncIterator[Parts]:
-    """The voter."""
-    work = Joins(Voter(load(VoterSettings)))
-    yield Parts(Service("voter", settings, work, dependencies, Kafka(settings.bootstrap_servers)))
+    """The voter, with judges that start once a vote asks for them."""
+    own = load(VoterSettings)
+    judge = JudgePool(limit_s=own.voter_judge_limit_s, num_processes=own.voter_judges)
+    try:
+        work = Joins(Voter(own, judge.known))
+        yield Parts(Service("voter", settings, work, dependencies, Kafka(settings.bootstrap_servers)))
+    finally:
+        judge.close()
 
 
 if __name__ == "__main__":

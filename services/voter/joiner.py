@@ -5,6 +5,7 @@ head start. The group that holds sample 0, as its path or inside a carry, is the
 only that one decides. This is what makes joining order-free and a verdict unique. After the deadline a group that has lost
 it is given up, and decided on what is there, once nothing can bring it any more.
 
+    a judge has not spoken yet      patience, until the deadline: then formulas that it has not joined are told apart
     rule satisfied on a prefix      StepDecided, and StepClosed + a closing carry if samples have not reported
     the schedule wants more         the next samples + carry, as far as they can be paid for
     all in, none more               StepDecided (exhausted, budget, deadline)
@@ -23,6 +24,7 @@ from msgspec.structs import replace
 
 from conclave.domain import bounds, counting, planning
 from conclave.domain.counting import Counted
+from conclave.domain.equivalence.judged import Same
 from conclave.domain.joining import Decision, Wait
 from conclave.errors import Rejected, Unbegun
 from conclave.runtime.dead_letters import Cause, Reason
@@ -37,6 +39,8 @@ _FUTILE = frozenset(
     {PathFailure.PROMPT_TOO_LONG, PathFailure.BAD_PROMPT, PathFailure.BAD_REQUEST, PathFailure.CANCELLED}
 )
 
+_JUDGED_AGAIN_MS = 20  # a judge that has not said its word yet is asked again
+
 # What makes contexts of one step differ when nobody forges them.
 _OLDER_RELAY = "a service older than the others may have dropped a field: is the decomposer deployed last?"
 
@@ -44,7 +48,9 @@ _OLDER_RELAY = "a service older than the others may have dropped a field: is the
 class Voter:
     """Joiner of `reasoning.paths`: a group is a step."""
 
-    def __init__(self, settings: VoterSettings) -> None:
+    def __init__(self, settings: VoterSettings, judge: Same = lambda one, other: False) -> None:
+        """`judge` says whether two formulas are the same without waiting, for the equivalences that have one."""
+        self._judge_of_formulas = judge
         self._grace_ms = round(settings.voter_grace_s * 1000)
         self._orphan_ms = round(settings.voter_orphan_s * 1000)
 
@@ -81,7 +87,7 @@ class Voter:
         for ballot in (ballot for vote in votes for ballot in _ballots(vote)):
             known = ballots.setdefault(ballot.sample_index, ballot)
             if known != ballot:
-                ballots[ballot.sample_index] = min(known, ballot, key=msgspec.json.encode)
+                ballots[ballot.sample_index] = min(known, ballot, key=_first_said)
         return TallyCarried(
             context=context,
             launched=max(vote.launched for vote in votes),
@@ -138,7 +144,10 @@ class Voter:
         late_ms = deadline_ms + self._grace_ms
         if counting.unknown_rule(ask):
             return _uncounted(tally, now_ms) if now_ms >= late_ms else Wait(late_ms)
-        in_order = counting.in_order(tally.ballots)
+        in_order, is_judged = counting.judged_ballots(counting.in_order(tally.ballots), ask, self._judge_of_formulas)
+        if not is_judged and now_ms < deadline_ms:
+            return Wait(min(now_ms + _JUDGED_AGAIN_MS, late_ms))
+        tally = replace(tally, ballots=(*in_order, *tally.ballots[len(in_order) :]))
         stop = counting.stop(in_order, ask)
         if stop is not None:
             return _verdict(tally, in_order[: stop.length], stop.reason, now_ms)
@@ -211,6 +220,11 @@ def _ballots(vote: Vote) -> Sequence[Ballot]:
                     tokens_out=vote.tokens_out,
                 ),
             )
+
+
+def _first_said(ballot: Ballot) -> tuple[bool, bytes]:
+    """Of a ballot that is there twice, the one on which a judge has spoken counts: by it something may be decided."""
+    return ballot.same_as is None, msgspec.json.encode(ballot)
 
 
 def _within_bounds(ballot: Ballot, ask: Ask) -> Ballot:

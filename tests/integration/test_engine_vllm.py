@@ -18,6 +18,8 @@ import pytest
 import pytest_asyncio
 
 from conclave import policies
+from conclave.domain.path_watch import Bar, BrokenOff, Watch
+from conclave.domain.structured.answer_schema import accepted, read
 from conclave.engine import ENGINES, EngineOptions
 from conclave.engine.breaker import Pace
 from conclave.engine.protocol import DecodeRequest, Engine, EngineLost, PromptTooLong
@@ -25,7 +27,7 @@ from conclave.prompts import Message
 from conclave.runtime.handler import Arrival
 from schemas.events import Event, PathDecoded, SampleRequested
 from schemas.ids import new_request_id
-from schemas.values import Step, StepContext
+from schemas.values import FinishReason, Step, StepContext
 from services.decoder.handler import Decoder
 
 NUM_PROBLEMS = 40
@@ -95,6 +97,67 @@ async def test_cancelling_frees_the_engine(engine: Engine) -> None:
     started = time.monotonic()
     await engine.decode(_request(2, max_tokens=2))
     assert time.monotonic() - started < 30, "cancelled samples were still decoded"
+
+
+async def test_what_is_cancelled_leaves_the_engine_idle_within_a_second(engine: Engine) -> None:
+    request = replace(_request(4, max_tokens=900), temperature=5.0)  # so hot that hardly any path ends by itself
+    tasks = [asyncio.create_task(engine.decode(request)) for _ in range(16)]
+    await _until(lambda: engine.load().running == 16, "a full engine")
+    cancelled = time.monotonic()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await engine.decode(_request(1, max_tokens=1))  # its own count comes with its steps
+    await _until(lambda: engine.load().running + engine.load().waiting == 0, "an idle engine")
+    assert time.monotonic() - cancelled < 1.0
+    assert engine.load().kv_cache_use < 0.05
+
+
+async def test_a_path_below_its_siblings_bar_is_broken_off_in_the_engine(engine: Engine) -> None:
+    watch = Watch(Bar(16, -0.5))
+    request = replace(_request(4, max_tokens=900), temperature=5.0, watch=watch)
+    decoded = await engine.decode(request)
+    assert (decoded.aborted, decoded.finish_reason) == (BrokenOff.UNSURE, FinishReason.ABORT)
+    assert 16 <= (decoded.tokens_out or 0) < 200
+    assert len(decoded.token_logprobs) == decoded.tokens_out
+    assert decoded.text
+    await engine.decode(_request(1, max_tokens=1))
+    await _until(lambda: engine.load().running + engine.load().waiting == 0, "an idle engine")
+
+
+async def test_a_watched_path_that_is_sure_ends_as_any_other(engine: Engine) -> None:
+    request = replace(_request(5), temperature=0.0)
+    watched = await engine.decode(replace(request, watch=Watch(Bar(16, -50.0))))
+    plain = await engine.decode(request)
+    assert (watched.text, watched.finish_reason, watched.aborted) == (plain.text, plain.finish_reason, None)
+    assert watched.token_logprobs == pytest.approx(plain.token_logprobs, abs=1e-3)
+
+
+async def test_a_path_that_is_held_to_a_schema_says_what_fits_it(engine: Engine) -> None:
+    schema = accepted(
+        {
+            "type": "object",
+            "properties": {
+                "apples": {"type": "integer", "minimum": 0, "maximum": 9999},
+                "who": {"enum": ["Tom", "Ann"]},
+            },
+            "required": ["apples", "who"],
+            "additionalProperties": False,
+        }
+    )
+    request = replace(_request(3), json_schema=schema, max_tokens=200)
+    paths = await asyncio.gather(*(engine.decode(request) for _ in range(12)))
+    ended = [path for path in paths if path.finish_reason is FinishReason.STOP]
+    assert len(ended) >= 9, [path.text for path in paths]
+    assert all(read(path.text, schema) is not None for path in ended), [path.text for path in ended]
+    assert all(path.mean_logprob is not None for path in paths)
+
+
+async def test_a_schema_that_can_not_be_held_to_is_left_to_whoever_reads_the_answer(engine: Engine) -> None:
+    schema = '{"type": "object", "properties": {"n": {"type": "nothing"}}}'
+    for _ in range(2):
+        assert (await engine.decode(replace(_request(5), json_schema=schema))).text
+    assert list(engine._unheld) == [schema]  # type: ignore[attr-defined]
 
 
 async def test_a_prompt_too_long_is_refused_with_both_lengths(engine: Engine) -> None:

@@ -82,7 +82,7 @@ def test_what_is_printed_has_every_way_with_its_letter_the_frontier_and_what_vot
         (["--rule", "best"], "--rule: expected one of fixed, adaptive_consistency"),
         (["--weighing", "heavy"], "--weighing: expected one of alike, likelihood"),
         (["--schedule", "never"], "--schedule: expected one of waves"),
-        (["--equivalence", "x"], "--equivalence: expected one of short_answer, verbatim"),
+        (["--equivalence", "x"], "--equivalence: expected one of short_answer, math, verbatim"),
         (["--rule", "ahead_by_k:width=3"], "ahead_by_k:width=3: width: expected one of lead, contested_lead, bound"),
         (["--rule", "ahead_by_k:lead=0"], "lead: expected a whole number from 1 to 256, got 0"),
         (["--rule", "ahead_by_k:lead"], "--rule ahead_by_k: expected lead=NUMBER, got lead"),

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from conclave import prompts
 from conclave.domain.long_texts import MAX_LONG_TEXT_CHARS
+from conclave.domain.path_watch import BrokenOff
 from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad, EngineLost, PromptTooLong
 from conclave.engine.trouble import Listener, Trouble, ignore
 from conclave.prompts import PromptSet
@@ -396,3 +397,26 @@ async def test_a_tool_that_hangs_is_left_behind_and_one_that_waits_is_cut_with_i
     assert isinstance(cut, PathFailed)
     assert cut.failure is PathFailure.CANCELLED
     ends.set()
+
+
+async def test_a_path_that_its_watch_breaks_off_has_no_vote_and_keeps_what_it_said() -> None:
+    broken = dataclasses.replace(decoded("I am sure. Answer: 4", FinishReason.ABORT), aborted=BrokenOff.LOOPS)
+    engine = Speaker(lambda request: broken)
+    end = await ended(Decoder(engine), sample(CRITICISED))
+    assert isinstance(end, PathDecoded)
+    assert (end.answer, end.finish_reason, end.tokens_out) == (None, FinishReason.ABORT, 5)
+    assert end.text == "I am sure. Answer: 4"
+    assert len(engine.asked) == 1, "nothing is said after it"
+
+
+async def test_siblings_set_the_bar_once_enough_of_them_have_ended() -> None:
+    ask = Ask(form="chain_of_thought", params={"confidence_keep": 0.5, "confidence_warmup": 2.0})
+    sure = dataclasses.replace(decoded("Answer: 4"), token_logprobs=(-0.5,) * 5)
+    engine = Speaker(lambda request: sure)
+    decoder, first = Decoder(engine), sample(ask)
+    for index in range(3):
+        await ended(decoder, replace(first, sample_index=index, launched=3))
+    assert [request.watch is not None for request in engine.asked] == [False, False, True]
+    watch = engine.asked[-1].watch
+    assert watch is not None
+    assert watch.feed("", [-0.6] * 16) is BrokenOff.UNSURE

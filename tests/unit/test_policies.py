@@ -102,7 +102,8 @@ def test_a_digest_changes_with_whatever_a_policy_says_and_with_nothing_else(tmp_
         (GOOD + "temperature = nan", "mine.toml: asks.whole.temperature: expected a finite number, got nan"),
         (GOOD + 'temperature = "hot"', "mine.toml: asks.whole.temperature: expected `float`, got 'hot'"),
         (GOOD + "calibration = [0.5]", "mine.toml: asks.whole: expected `calibration` must have no points or at least two"),
-        (GOOD + "params = { widow = 3 }", "mine.toml: asks.whole.params.widow: expected one of stop_confidence, bound, got 3"),
+        (GOOD + "params = { widow = 3 }",
+         "mine.toml: asks.whole.params.widow: expected one of stop_confidence, bound, confidence_keep, confidence_warmup, got 3"),
         (
             GOOD + "params = { stop_confidence = 2 }",
             "mine.toml: asks.whole.params.stop_confidence: expected a number from 0 to 1, got 2",

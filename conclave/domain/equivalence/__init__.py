@@ -20,6 +20,7 @@ def verbatim(answers: Sequence[str]) -> list[str]:
 
 EQUIVALENCES: dict[str, Equivalence] = {
     "short_answer": short_answer,  # numbers, quantities, formulas and words, however they are written
+    "math": short_answer,  # and formulas that a judge finds to be the same: see judged.py
     "verbatim": verbatim,
     "line_result": line_result,  # lines of a calculation: what they come to, however it was worked out
     "plan": plan,  # splits into parts: their lines, but for case, spacing and what is said around them

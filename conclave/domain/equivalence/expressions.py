@@ -96,7 +96,8 @@ class _Parser:
         self._depth -= 1
         return value
 
-    def _product(self) -> Polynomial:
+    def _product(self, *, of_function: bool = False) -> Polynomial:
+        """Factors, one after the other. What a function without brackets is of ends where the next function begins."""
         value = self._power()
         while True:
             token, kind = self._peek(), self._kind()
@@ -105,6 +106,8 @@ class _Parser:
                 sign = Fraction(-1 if self._peek() == "-" and self._take() else 1)
                 factor = scaled(self._power(), sign)
                 value = times(value, factor if token == "*" else raised(factor, Fraction(-1)))
+            elif of_function and kind == "function":
+                return value
             elif kind in ("name", "greek", "command", "function") or token in ("(", "{"):
                 value = times(value, self._power())
             else:
@@ -176,7 +179,7 @@ class _Parser:
             self._take()
             power = f"^{text_of(self._base())}"
         name += self._subscript()
-        argument = self._sum_in_brackets() if self._peek() == "(" else self._product()
+        argument = self._sum_in_brackets() if self._peek() == "(" else self._product(of_function=True)
         return atom(f"{name}{power}({text_of(argument)})")
 
     def _sum_in_brackets(self) -> Polynomial:

@@ -2,7 +2,8 @@
 
 A rule reads the labels of samples 0..n-1 in launch order, that is, the clusters of their answers ("": a sample without
 an answer, which costs and never votes). It says how many more samples it needs *at least*, that is, if all of them agreed
-with the leader; 0 means satisfied. So it can't be satisfied any earlier, and a wave of exactly that size wastes nothing.
+with the leader; 0 means satisfied. So it can't be satisfied any earlier, and a wave of exactly that size wastes nothing. A rule may
+heed what votes weigh, 1 at most.
 
 Whatever the rule, sampling also ends once no sample that is left can change who wins: the bound.
 """
@@ -18,6 +19,7 @@ from conclave.domain.stopping import (
     bound,
     doubling,
     early_stopping,
+    evidence,
     fixed,
     likelihood_ratio,
 )
@@ -38,6 +40,7 @@ STOPPING_RULES: dict[str, StoppingRule] = {
     "sprt": StoppingRule(likelihood_ratio.sprt, likelihood_ratio.SPRT_PARAMS),
     "mixture_sprt": StoppingRule(likelihood_ratio.mixture_sprt, likelihood_ratio.MIXTURE_PARAMS),
     "bayes_factor": StoppingRule(bayes_factor.num_needed, bayes_factor.PARAMS),
+    "evidence": StoppingRule(evidence.num_needed, evidence.PARAMS, num_needed_by_weight=evidence.num_needed_by_weight),
 }
 
 
@@ -98,7 +101,10 @@ def needed_of_all(votes: Sequence[Labels], ask: Ask, weights: Sequence[float] | 
 
 def _needed(labels: Labels, ask: Ask, weights: Sequence[float] | None) -> tuple[int, StopReason]:
     rule = STOPPING_RULES[ask.stopping]
-    needed = rule.num_needed(labels, ask)
+    if weights is not None and rule.num_needed_by_weight is not None:
+        needed = rule.num_needed_by_weight(labels, weights, ask)
+    else:
+        needed = rule.num_needed(labels, ask)
     if needed == 0 or not bound.is_on(ask, rule.params):
         return needed, StopReason.CONFIDENT
     if rule.num_deciding is not None and needed <= ask.max_samples - len(labels):

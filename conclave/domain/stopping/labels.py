@@ -13,11 +13,12 @@ Labels = Sequence[str]
 @dataclass(frozen=True, slots=True)
 class StoppingRule:
     """A row of `STOPPING_RULES`. `num_deciding` says how many of the last votes decide once the rule is satisfied: all, or
-    those that satisfied it."""
+    those that satisfied it. `num_needed_by_weight` is asked instead of `num_needed` where a vote is weighed."""
 
     num_needed: Callable[[Labels, Ask], int]
     params: Params = field(default_factory=dict)
     num_deciding: Callable[[Ask], int] | None = None
+    num_needed_by_weight: Callable[[Labels, Sequence[float], Ask], int] | None = None
 
 
 def votes_of(labels: Labels) -> list[int]:
