@@ -21,7 +21,7 @@ class Quality:
 
 
 QUALITIES: dict[str, Quality] = {
-    "economy": Quality("ahead_by_k", {"lead": 3}),
+    "economy": Quality("adaptive_consistency", {"stop_confidence": 0.88}),
     "standard": Quality("adaptive_consistency", {"stop_confidence": 0.95}),
     "strict": Quality("adaptive_consistency", {"stop_confidence": 0.99}),
 }

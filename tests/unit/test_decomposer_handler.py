@@ -71,7 +71,9 @@ async def test_a_quality_replaces_the_stopping_rule_of_every_vote_and_an_unknown
     assert isinstance(plan, PlanMade)
     assert (plan.policy, plan.quality) == (made.policy(), "economy")
     asks = [sample.context.ask for sample in samples if isinstance(sample, SampleRequested)]
-    assert [(ask.stopping, dict(ask.params)) for ask in asks] == [("ahead_by_k", {"lead": 3})] * 3
+    assert [(ask.stopping, dict(ask.params)) for ask in asks] == [
+        ("adaptive_consistency", {"stop_confidence": 0.88})
+    ] * 3
     assert decomposer.request_key(replace(REQUEST, quality="best"), arrival()) is None
     with pytest.raises(Rejected, match=r"\$\.quality: expected one of economy, standard, strict, got 'best'"):
         await decomposer.handle(replace(REQUEST, quality="best"), arrival())

@@ -26,4 +26,4 @@ def test_what_is_asked_once_is_no_vote_and_stays_as_it_is() -> None:
 
 def test_parameters_of_other_rules_are_kept_and_those_of_the_replaced_one_are_not() -> None:
     ask = Ask(form="any", stopping="early_stopping", voting="quorum", params={"window": 3, "quorum": 0.6})
-    assert of_quality(ask, "economy").params == {"quorum": 0.6, "lead": 3}
+    assert of_quality(ask, "economy").params == {"quorum": 0.6, "stop_confidence": 0.88}

@@ -224,6 +224,30 @@ def test_a_lead_of_weights_is_safe_once_what_is_left_weighs_less() -> None:
     assert bound.num_needed(["a", "a", "a", "a"], [0.5] * 4, settled) == 1
 
 
+@given(st.lists(st.sampled_from("abc"), max_size=12), st.floats(0.5, 0.99))
+def test_evidence_of_which_a_vote_is_one_is_adaptive_consistency(answers: list[str], confidence: float) -> None:
+    counted = ask("adaptive_consistency", max_samples=40, stop_confidence=confidence, bound=0.0)
+    weighed = ask("evidence", max_samples=40, stop_confidence=confidence, votes_of_evidence=1.0, bound=0.0)
+    leader, runner_up = stopping.top_two(answers)
+    if abs(leader_confidence(leader, runner_up) - confidence) > 1e-9:
+        assert (num_needed(answers, weighed, [1.0] * len(answers)) == 0) is (num_needed(answers, counted) == 0)
+
+
+@pytest.mark.parametrize(
+    ("weights", "needed"), [([1.0, 1.0], 0), ([0.8, 0.8], 0), ([0.5, 0.5], 1), ([0.9, 0.1], 1), ([0.0, 0.0], 2)]
+)
+def test_surer_samples_are_more_evidence(weights: list[float], needed: int) -> None:
+    rule = ask("evidence", max_samples=40, stop_confidence=0.9, votes_of_evidence=2.0, bound=0.0)
+    assert num_needed(["a", "a"], rule, weights) == needed
+
+
+def test_evidence_against_the_leader_counts_by_its_weight() -> None:
+    rule = ask("evidence", max_samples=40, stop_confidence=0.9, votes_of_evidence=2.0, bound=0.0)
+    assert num_needed(["a", "a", "b"], rule, [1.0, 1.0, 0.1]) == 0
+    assert num_needed(["a", "a", "b"], rule, [1.0, 1.0, 1.0]) > 0
+    assert num_needed(["a", "b", "b"], rule, [1.0, 0.25, 0.25]) == num_needed(["a", "b"], rule, [1.0, 0.5])
+
+
 def test_the_window_that_would_decide_is_waited_for_whatever_the_lead() -> None:
     rule = ask("early_stopping", max_samples=10, window=4)
     assert num_needed(["a", "a", "a", "b"], rule) == 4  # bbbb would make it b
