@@ -24,6 +24,7 @@ class Topic(StrEnum):
     EXPERIMENTS = "reasoning.experiments"
     WEIGHTS = "reasoning.weights"
     TEXTS = "reasoning.texts"
+    TOOLS = "reasoning.tools"
 
 
 class Key(StrEnum):
@@ -50,9 +51,11 @@ class TopicRow(Struct, frozen=True):
 # fmt: off
 TOPICS: tuple[TopicRow, ...] = (
     TopicRow(Topic.REQUESTS, Key.REQUEST, (e.ReasoningRequested,), "decomposer", is_stamped_by_broker=True),
-    TopicRow(Topic.STEPS,    Key.REQUEST, (e.PlanMade, e.StepDecided, e.ThoughtCarried, e.RequestCancelled), "aggregator"),
+    TopicRow(Topic.STEPS,    Key.REQUEST, (e.PlanMade, e.StepDecided, e.ThoughtCarried, e.RequestCancelled, e.ApprovalGiven),
+             "aggregator"),
     TopicRow(Topic.SAMPLES,  Key.STEP,    (e.SampleRequested,), "decoder"),
     TopicRow(Topic.PATHS,    Key.STEP,    (e.PathDecoded, e.PathFailed, e.TallyCarried), "voter"),
+    TopicRow(Topic.TOOLS,    Key.STEP,    (e.ToolRequested, e.ApprovalRequested), "tools"),
     TopicRow(Topic.TEXTS,    Key.REQUEST, (e.TextStored,), "recorder"),
     TopicRow(Topic.ANSWERS,  Key.REQUEST, (e.AnswerReached, e.RequestFailed), "recorder"),
     TopicRow(Topic.CONTROL,  Key.STEP,    (e.StepClosed,), "decoder",
@@ -75,6 +78,7 @@ class ServiceRow(Struct, frozen=True):
     emits: tuple[type[e.Event], ...]
     broadcasts: tuple[Topic, ...] = ()
     needs_postgres: bool = False
+    keeps_offsets: bool = False  # of its own, in PostgreSQL with its rows, and commits none to Kafka
     asks_postgres: bool = False  # where it is there; without it the service does its work all the same
     needs_model: bool = False
     serves_web: bool = False  # for people and their programs, on a port besides that of /live and /ready
@@ -89,16 +93,19 @@ class ServiceRow(Struct, frozen=True):
 # fmt: off
 SERVICES: dict[str, ServiceRow] = {row.name: row for row in (
     ServiceRow("decomposer", (Topic.REQUESTS,),
-               (e.PlanMade, e.StepDecided, e.SampleRequested, e.RequestFailed, e.ReasoningRequested),
+               (e.PlanMade, e.StepDecided, e.SampleRequested, e.ToolRequested, e.ApprovalRequested, e.RequestFailed,
+                e.ReasoningRequested),
                broadcasts=(Topic.EXPERIMENTS, Topic.WEIGHTS), asks_postgres=True),
     ServiceRow("decoder",    (Topic.SAMPLES,),  (e.PathDecoded, e.PathFailed, e.TextStored),
                broadcasts=(Topic.CONTROL,), asks_postgres=True, needs_model=True),
     ServiceRow("voter",      (Topic.PATHS,),    (e.StepDecided, e.SampleRequested, e.StepClosed, e.TallyCarried)),
     ServiceRow("aggregator", (Topic.STEPS,),
-               (e.AnswerReached, e.RequestFailed, e.SampleRequested, e.StepClosed, e.ThoughtCarried)),
+               (e.AnswerReached, e.RequestFailed, e.SampleRequested, e.ToolRequested, e.ApprovalRequested, e.StepDecided,
+                e.StepClosed, e.ThoughtCarried)),
+    ServiceRow("tools",      (Topic.TOOLS,),    (e.StepDecided,), needs_postgres=True),
     ServiceRow("recorder",
-               (Topic.REQUESTS, Topic.STEPS, Topic.PATHS, Topic.TEXTS, Topic.ANSWERS, Topic.FEEDBACK, Topic.EXPERIMENTS), (),
-               needs_postgres=True),
+               (Topic.REQUESTS, Topic.STEPS, Topic.TOOLS, Topic.PATHS, Topic.TEXTS, Topic.ANSWERS, Topic.FEEDBACK,
+                Topic.EXPERIMENTS), (), needs_postgres=True, keeps_offsets=True),
     ServiceRow("reweighter", (), (e.WeightsPublished,), needs_postgres=True),
     ServiceRow("gateway",    (), (e.ReasoningRequested, e.RequestCancelled, e.FeedbackGiven), broadcasts=(Topic.ANSWERS,),
                needs_postgres=True, serves_web=True),

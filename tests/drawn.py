@@ -7,6 +7,8 @@ from schemas import experiments as x
 from schemas import values as v
 from schemas.events import (
     AnswerReached,
+    ApprovalGiven,
+    ApprovalRequested,
     Event,
     ExperimentChanged,
     FeedbackGiven,
@@ -22,6 +24,7 @@ from schemas.events import (
     TallyCarried,
     TextStored,
     ThoughtCarried,
+    ToolRequested,
     WeightsPublished,
 )
 from schemas.ids import derived_request_id
@@ -215,6 +218,7 @@ turns = st.builds(
     tokens_out=counts,
 )
 
+calls = st.builds(v.Call, names, texts)
 EVENTS: dict[type, st.SearchStrategy[Event]] = {
     ReasoningRequested: st.builds(
         ReasoningRequested,
@@ -268,6 +272,17 @@ EVENTS: dict[type, st.SearchStrategy[Event]] = {
         TallyCarried, context=contexts, launched=st.integers(16, 256), ballots=unique_ballots, is_decided=st.booleans()
     ),
     RequestCancelled: st.builds(RequestCancelled, request_id=request_ids, until_ms=st.integers(0, 2**48 - 1)),
+    ToolRequested: st.builds(ToolRequested, context=contexts, call=calls, is_approved=st.booleans()),
+    ApprovalRequested: st.builds(ApprovalRequested, context=contexts, call=calls, until_ms=st.integers(0, 2**48 - 1)),
+    ApprovalGiven: st.builds(
+        ApprovalGiven,
+        request_id=request_ids,
+        step_index=st.integers(0, 63),
+        is_approved=st.booleans(),
+        given_by=texts,
+        why=texts,
+        until_ms=st.integers(0, 2**48 - 1),
+    ),
     StepClosed: st.builds(StepClosed, request_id=request_ids, step_index=st.integers(0, 63)),
     StepDecided: verdicts,
     ThoughtCarried: plans.flatmap(

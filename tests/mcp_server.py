@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 _MODE = sys.argv[1] if len(sys.argv) > 1 else "well"
 
@@ -20,6 +21,16 @@ def _result(text: str, *, is_error: bool = False) -> dict[str, object]:
     return {"content": [{"type": "text", "text": text}], "isError": is_error}
 
 
+def _send(letter: str, key: str) -> None:
+    """Has an effect, once for each key: a line in the file that the mode names; slowly if the letter says so."""
+    letters = Path(_MODE)
+    if not letters.exists() or key not in letters.read_text():
+        with letters.open("a") as file:
+            file.write(f"{key} {letter}\n")
+    if letter.startswith("slowly"):
+        time.sleep(3)
+
+
 def _called(request_id: object, tool: str, arguments: dict[str, str]) -> None:
     said = arguments.get("words", "")
     match tool:
@@ -31,6 +42,9 @@ def _called(request_id: object, tool: str, arguments: dict[str, str]) -> None:
                     "result": _result(f"{said} {os.environ.get('SECRET', '')}".strip()),
                 }
             )
+        case "send":
+            _send(said, arguments.get("key", ""))
+            _say({"jsonrpc": "2.0", "id": request_id, "result": _result("sent")})
         case "fail":
             _say({"jsonrpc": "2.0", "id": request_id, "result": _result("it rained", is_error=True)})
         case "hang":

@@ -58,6 +58,9 @@ def _tree(found: dict[str, list[dict[str, Any]]], *, full: bool) -> Tree:
         style = "" if step["step_index"] in leant_on else "dim"
         worth = _worth(step, found["paths"], found.get("correlation", []))
         branch = branches[step["step_index"]] = parent.add(Text(printable(_step(step) + worth), style=style))
+        for call in found.get("calls", []):
+            if call["step_index"] == step["step_index"]:
+                branch.add(Text(in_one_line(_call(call)), style=style))
         for path in found["paths"]:
             if path["step_index"] == step["step_index"]:
                 is_flip = (path["step_index"], path["sample_index"]) in flips
@@ -146,6 +149,17 @@ def _worth(step: dict[str, Any], paths: Sequence[dict[str, Any]], known: Sequenc
 
 def _is_of(turn: dict[str, Any], path: dict[str, Any]) -> bool:
     return (turn["step_index"], turn["sample_index"]) == (path["step_index"], path["sample_index"])
+
+
+def _call(call: dict[str, Any]) -> str:
+    """A call of a tool with an effect, and by whose leave."""
+    told = f"call {call['tool']}({_end(call['argument'] or '')})"
+    if call["is_waiting"]:
+        return f"{told}: waits for a yes until {call['approval_until']:%H:%M:%S} UTC"
+    if call["is_approved"] is not None:
+        told += f", {'approved' if call['is_approved'] else 'denied'} by {call['given_by']}"
+        told += f" ({call['why']})" if call["why"] else ""
+    return f"{told}: {call['ended_by'] or 'under way'}"
 
 
 def _path(path: dict[str, Any], turns: Sequence[dict[str, Any]], *, is_flip: bool, full: bool) -> str:

@@ -5,11 +5,11 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from conclave.domain import budget, complexity, counting, thinking
+from conclave.domain import budget, complexity, counting, external, thinking
 from conclave.domain.quality import of_quality
 from conclave.domain.structured import answer_schema
 from conclave.domain.structured.asking import of_schema
-from schemas.events import PlanMade, ReasoningRequested, SampleRequested
+from schemas.events import ApprovalRequested, PlanMade, ReasoningRequested, SampleRequested, ToolRequested
 from schemas.values import Allowance, Ask, Policy, Step, StepContext, Verdict
 
 # No request may wait longer than a day (ReasoningRequested.deadline_s); another day covers clocks that disagree.
@@ -83,6 +83,11 @@ def wave(context: StepContext, num_launched: int, num_samples: int) -> tuple[Sam
 def first_wave(context: StepContext) -> tuple[SampleRequested, ...]:
     """The samples that a step starts with, by its schedule: as many as its stopping rule needs, at least."""
     return wave(context, 0, counting.launch((), 0, context.ask))
+
+
+def begun(context: StepContext) -> tuple[SampleRequested | ToolRequested | ApprovalRequested, ...]:
+    """What a step starts with: its first samples, or the call that it is instead."""
+    return (external.begun(context),) if external.is_external(context.ask) else first_wave(context)
 
 
 def _limited(ask: Ask, plan: PlanMade) -> Ask:

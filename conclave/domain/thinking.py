@@ -10,7 +10,7 @@ from conclave.domain import bounds, budget
 from conclave.domain.strategies import STRATEGIES
 from conclave.domain.thought import Conclude, Grow, Strategy, Thought
 from conclave.errors import Rejected
-from schemas.events import PlanMade, RequestCancelled, StepDecided, ThoughtCarried
+from schemas.events import ApprovalGiven, PlanMade, RequestCancelled, StepDecided, ThoughtCarried
 from schemas.values import (
     RECALLED,
     EndReason,
@@ -24,7 +24,7 @@ from schemas.values import (
     Verdict,
 )
 
-Part = PlanMade | StepDecided | ThoughtCarried | RequestCancelled
+Part = PlanMade | StepDecided | ThoughtCarried | RequestCancelled | ApprovalGiven
 
 _MAX_COUNT = 2**53  # what an event can hold: forged ballots must not make a sum that nobody can read
 
@@ -89,7 +89,9 @@ def folded(parts: Sequence[Part]) -> ThoughtCarried | None:
     verdicts = _verdicts(states, parts)
     if verdicts and max(verdicts) >= len(state.steps):
         raise Rejected("$.step_index", f"one of the {len(state.steps)} steps that were asked", str(max(verdicts)))
-    return replace(_with_verdicts(state, verdicts, states), is_cancelled=_is_cancelled(states, parts))
+    released = tuple(sorted({index for each in states for index in each.released}))
+    state = _with_verdicts(state, verdicts, states)
+    return replace(state, is_cancelled=_is_cancelled(states, parts), released=released)
 
 
 def salvaged(parts: Sequence[Part]) -> ThoughtCarried | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 
-from conclave.domain import counting, thinking
+from conclave.domain import counting, external, thinking
 from conclave.domain.complexity import ESTIMATORS
 from conclave.domain.confidence import CONFIDENCES
 from conclave.domain.equivalence import EQUIVALENCES
@@ -17,7 +17,7 @@ from conclave.domain.weighing import WEIGHINGS
 from conclave.errors import Rejected
 from conclave.policies.reading import Problem, Read
 from conclave.prompts import PromptSet
-from conclave.tools import TOOLS
+from conclave.tools import TOOLS, WITH_EFFECTS
 from schemas.values import Ask, Policy
 
 _Found = tuple[str, str, str]  # field, expected, got
@@ -58,6 +58,9 @@ def _effort(policy: Policy, strategy: Strategy | None) -> Iterator[_Found]:
 
 
 def _ask(ask: Ask, at: str, prompt_set: PromptSet | None) -> Iterator[_Found]:
+    if external.is_external(ask):
+        yield from _call(ask, at)
+        return
     yield from _named(ask.program, PROGRAMS, f"{at}.program")
     yield from _named(ask.stopping, STOPPING_RULES, f"{at}.stopping")
     yield from _named(ask.schedule, SCHEDULES, f"{at}.schedule")
@@ -67,6 +70,12 @@ def _ask(ask: Ask, at: str, prompt_set: PromptSet | None) -> Iterator[_Found]:
     yield from _named(ask.confidence, CONFIDENCES, f"{at}.confidence")
     for tool in ask.tools:
         yield from _named(tool, TOOLS, f"{at}.tools")
+        if tool in WITH_EFFECTS:
+            yield (
+                f"{at}.tools",
+                f"tools without an effect, or program {external.PROGRAM} for a step that calls one",
+                tool,
+            )
     if prompt_set is not None:
         yield from _named(ask.form, prompt_set.forms, f"{at}.form")
         for form in PROGRAMS[ask.program].forms if ask.program in PROGRAMS else ():
@@ -79,6 +88,25 @@ def _ask(ask: Ask, at: str, prompt_set: PromptSet | None) -> Iterator[_Found]:
         yield from _turns(ask, at, prompt_set)
     if ask.stopping in STOPPING_RULES:
         yield from _params(ask.params, counting.params_of(ask), f"{at}.params")
+
+
+def _call(ask: Ask, at: str) -> Iterator[_Found]:
+    """Whether a step may call the tool that it calls instead of sampling paths."""
+    if len(ask.tools) != 1:
+        yield (
+            f"{at}.tools",
+            f"one tool with an effect: {', '.join(WITH_EFFECTS) or 'there is none'}",
+            ", ".join(ask.tools),
+        )
+    for tool in ask.tools:
+        yield from _named(tool, WITH_EFFECTS, f"{at}.tools")
+        if WITH_EFFECTS.get(tool) and not external.needs_approval(ask):
+            yield (
+                f"{at}.params.approval_s",
+                f"how many seconds somebody's yes is waited for: {tool} needs one",
+                "nothing",
+            )
+    yield from _params(ask.params, external.PARAMS, f"{at}.params")
 
 
 def _turns(ask: Ask, at: str, prompt_set: PromptSet) -> Iterator[_Found]:
@@ -101,7 +129,8 @@ def _fit(policy: Policy, strategy: Strategy, prompt_set: PromptSet | None) -> It
     for name in policy.asks.keys() - strategy.asks.keys():
         yield f"asks.{name}", f"an ask that strategy {policy.strategy} puts: {', '.join(strategy.asks)}", name
     for name, filled in strategy.asks.items():
-        form = prompt_set.forms.get(policy.asks[name].form) if prompt_set and name in policy.asks else None
+        is_asked = prompt_set is not None and name in policy.asks and not external.is_external(policy.asks[name])
+        form = prompt_set.forms.get(policy.asks[name].form) if prompt_set and is_asked else None
         for field in form.fields if form else ():
             if form and field not in filled and field not in form.otherwise:
                 expected = f"a form that is filled with {', '.join(filled)}; {policy.asks[name].form} wants {field}"

@@ -112,7 +112,7 @@ async def topic_states(bootstrap_servers: str) -> list[TopicState]:
     try:
         async with Admin(bootstrap_servers) as admin:
             committed = {
-                row.name: await admin.committed(row.name) for row in flow.SERVICES.values() if not row.needs_postgres
+                row.name: await admin.committed(row.name) for row in flow.SERVICES.values() if not row.keeps_offsets
             }
         names = [name for row in flow.TOPICS for name in (row.topic.value, flow.dead_letter_topic(row.topic.value))]
         return [state for name in names if (state := await _state(reader, name, committed)) is not None]

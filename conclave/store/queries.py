@@ -27,6 +27,7 @@ _TRACE = {
         JOIN paths p USING (asked_at, request_id, step_index, sample_index)
         WHERE v.request_id = :id ORDER BY v.step_index, v.sample_index""",
     "turns": "SELECT * FROM path_turns WHERE request_id = :id ORDER BY step_index, sample_index, turn_index",
+    "calls": "SELECT * FROM tool_requests WHERE request_id = :id ORDER BY step_index",
     "flips": "SELECT * FROM flipped_votes WHERE request_id = :id ORDER BY step_index, sample_index",
     "correlation": """
         SELECT c.* FROM vote_correlation c WHERE c.policy = (SELECT policy FROM plans WHERE request_id = :id LIMIT 1)""",
@@ -74,6 +75,19 @@ async def stored_paths(dsn: str, policy: str | None, num_requests: int) -> list[
     A right answer that was given comes before a reward of 1, which says that the answer is. Raises: LostDependency.
     """
     return await _query(dsn, _STORED, {"policy": policy, "num_requests": num_requests})
+
+
+_WAITING = """
+    SELECT request_id, step_index, tool, argument, approval_until FROM tool_requests
+    WHERE is_waiting AND asked_at > now() - make_interval(days => :days)
+      AND (cast(:id AS text) IS NULL OR request_id = cast(cast(:id AS text) AS uuid))
+    ORDER BY approval_until, request_id, step_index
+"""
+
+
+async def waiting_calls(dsn: str, request_id: str | None, *, max_age_days: int) -> list[Record]:
+    """The calls, of one request or of all, that wait for somebody's yes, the most urgent first. Raises: LostDependency."""
+    return await _query(dsn, _WAITING, {"id": request_id, "days": max_age_days})
 
 
 async def _query(dsn: str, query: str, values: Record) -> list[Record]:

@@ -13,6 +13,8 @@ from conclave.domain.recorded import RecordedEvent
 from conclave.domain.voting import flips
 from schemas.events import (
     AnswerReached,
+    ApprovalGiven,
+    ApprovalRequested,
     ExperimentChanged,
     FeedbackGiven,
     PathDecoded,
@@ -22,6 +24,7 @@ from schemas.events import (
     RequestFailed,
     StepDecided,
     TextStored,
+    ToolRequested,
 )
 from schemas.ids import asked_at_ms
 from schemas.values import Ballot, Step
@@ -50,6 +53,11 @@ TABLES: dict[str, tuple[str, ...]] = {
     ),
     "path_payloads": (
         "request_id", "asked_at", "step_index", "sample_index", "text", "form", "turns", "reasoning", "digest", "num_chunks",
+    ),
+    "tool_calls": ("request_id", "asked_at", "step_index", "requested_at", "tool", "needs_approval", "approval_until"),
+    "tool_call_payloads": ("request_id", "asked_at", "step_index", "argument"),
+    "approvals": (
+        "request_id", "asked_at", "step_index", "event_id", "event_source", "given_at", "is_approved", "given_by", "why",
     ),
     "text_chunks": ("request_id", "asked_at", "digest", "chunk_index", "text"),
     "ballots": (
@@ -108,6 +116,10 @@ def rows_of(batch: Iterable[RecordedEvent], days: Days = ALL_DAYS) -> Rows:
                 _plan(rows, each, each.event)
             case PathDecoded() | PathFailed():
                 _path(rows, each, each.event)
+            case ToolRequested() | ApprovalRequested():
+                _call(rows, each, each.event)
+            case ApprovalGiven():
+                _approval(rows, each, each.event)
             case TextStored():
                 _chunk(rows, each.event)
             case StepDecided():
@@ -212,6 +224,28 @@ def _path(rows: Rows, each: RecordedEvent, event: PathDecoded | PathFailed) -> N
             whole = (event.long_text.digest, event.long_text.num_chunks)
     rows["paths"].append((*key, moment(each.recorded_ms), event.launched, *figures, *by, *sure, is_declined))
     rows["path_payloads"].append((*key, _clean(text), *before, reasoning, *whole))
+
+
+def _call(rows: Rows, each: RecordedEvent, event: ToolRequested | ApprovalRequested) -> None:
+    """A call, as it was first asked for: one that needs a yes is asked for again once it has it."""
+    context = event.context
+    key = (context.request_id, asked_at(context.request_id), context.step_index)
+    _step(rows, context.request_id, context.step)
+    until = moment(event.until_ms) if isinstance(event, ApprovalRequested) else None
+    rows["tool_calls"].append((*key, moment(each.recorded_ms), event.call.tool, until is not None, until))
+    rows["tool_call_payloads"].append((*key, _clean(event.call.argument)))
+
+
+def _approval(rows: Rows, each: RecordedEvent, event: ApprovalGiven) -> None:
+    key = (
+        event.request_id,
+        asked_at(event.request_id),
+        event.step_index,
+        _key_text(each.event_id),
+        _key_text(each.event_source),
+    )
+    said = (event.is_approved, _clean(event.given_by), _clean(event.why))
+    rows["approvals"].append((*key, moment(each.recorded_ms), *said))
 
 
 def _chunk(rows: Rows, event: TextStored) -> None:

@@ -67,7 +67,7 @@ def unfinished(cluster: Cluster, database: Database) -> Iterator[str]:
         for topic in service.consumes:
             for tp in cluster.topic(topic.value):
                 partition = cluster.partitions[tp]
-                if service.needs_postgres:
+                if service.keeps_offsets:
                     left = partition.read(database.next_offset(tp), 1)[0]
                 else:
                     commit = committed(cluster, service.name, tp)

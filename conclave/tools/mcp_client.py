@@ -12,7 +12,8 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import anyio
@@ -45,10 +46,13 @@ class McpClient:
         self._num_unasked = 0
         self._may_start_at = 0.0
 
-    async def call(self, tool: McpTool, text: str) -> str:
-        """What a tool says; `error: …` where it says that it failed, or is away. May take as long as its caller waits."""
+    async def call(self, tool: McpTool, text: str, more: Mapping[str, str] = MappingProxyType({})) -> str:
+        """What a tool says; `error: …` where it says that it failed, or is away. May take as long as its caller waits.
+
+        `more` are arguments besides those that `text` writes.
+        """
         try:
-            arguments = arguments_of(tool, text)
+            arguments = arguments_of(tool, text) | dict(more)
         except ValueError as error:
             return f"error: {error}"
         async with self._calls:

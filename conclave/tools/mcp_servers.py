@@ -9,8 +9,15 @@
     [servers.weather.tools]
     forecast = "city"                     # the tool's one argument; "": a path writes all arguments as a JSON object
 
-A path calls it as `weather.forecast`, and a policy grants it by that name. A path may be decoded again, and then calls again: list
-only servers whose calls have no effect. A server is started at its first call, and again at a later one if it has died.
+    [servers.mail]
+    command = ["mail-server"]
+    effects = true                        # no path calls it: the service `tools` does, each call once
+    needs_approval = true                 # and not without somebody's yes
+    key_argument = "idempotency_key"      # where it takes the key of a call, and has a second call with it do nothing
+
+A path calls a tool as `weather.forecast`, and a policy grants it by that name. A path may be decoded again, and then calls again: a
+server whose calls have an effect, run code or reach a network is listed with `effects`, and a strategy's step calls it. A server is
+started at its first call, and again at a later one if it has died.
 """
 
 import tomllib
@@ -22,7 +29,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from conclave.errors import Misconfigured, WrongSetting
-from conclave.tools import TOOLS
+from conclave.tools import TOOLS, WITH_EFFECTS
 from conclave.tools.remote import elsewhere
 from schemas.values import Name
 
@@ -38,6 +45,13 @@ class McpServer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     env: dict[str, str] = {}
     limit_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 5.0
     max_answer_chars: Annotated[int, Meta(ge=1, le=4_000)] = 2_000
+    effects: bool = False
+    needs_approval: bool = False
+    key_argument: Annotated[str, Meta(max_length=64)] = ""
+
+    def __post_init__(self) -> None:
+        if not self.effects and (self.needs_approval or self.key_argument):
+            raise ValueError("`needs_approval` and `key_argument` are of a server with `effects = true`")
 
 
 class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,9 +97,17 @@ def tools_of(servers: dict[str, McpServer]) -> list[McpTool]:
 
 
 def declare(servers: dict[str, McpServer]) -> None:
-    """Adds their names to `TOOLS`, so that policies and prompt sets may grant them; who answers them is the decoder's affair."""
+    """Adds their names to `TOOLS`, and of those with an effect to `WITH_EFFECTS`, so that policies and prompt sets may grant them;
+    who answers them is the affair of the decoder, or of the service `tools`."""
     for each in tools_of(servers):
         TOOLS.setdefault(each.name, elsewhere)
+        if servers[each.server].effects:
+            WITH_EFFECTS[each.name] = servers[each.server].needs_approval
+
+
+def with_effects(servers: dict[str, McpServer]) -> dict[str, McpServer]:
+    """The servers whose tools no path may call."""
+    return {name: server for name, server in servers.items() if server.effects}
 
 
 def arguments_of(tool: McpTool, text: str) -> dict[str, Any]:

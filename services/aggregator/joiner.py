@@ -4,7 +4,8 @@ The group that holds the plan, as it was made or inside a carry, knows all earli
 strategy is asked at standstill, when no step is open; the steps that it adds exist from then on, and are launched.
 
     a step is open, and it is in time           patience, until deadline + grace
-    the strategy grows the thought              the first samples of its new steps + carry
+    the strategy grows the thought              the first samples of its new steps, or the calls that they are + carry
+    somebody says yes or no to a call, or too late   the call, or the verdict that there is none + carry
     beyond its budget or its bytes, or late     the strategy is asked again, and must end
     the strategy concludes                      AnswerReached or RequestFailed, StepClosed for open steps + closing carry
     a strategy or rule that is not known here   patience: a newer aggregator may come
@@ -16,26 +17,28 @@ strategy is asked at standstill, when no step is open; the steps that it adds ex
 
 from collections.abc import Sequence
 
+import msgspec
 from msgspec.structs import replace
 
-from conclave.domain import counting, planning, thinking
+from conclave.domain import counting, external, planning, thinking
+from conclave.domain.external import CallEnd
 from conclave.domain.joining import Decision, Wait
 from conclave.domain.thinking import End, Part, open_steps
 from conclave.errors import Rejected, Unbegun
 from conclave.runtime.dead_letters import Cause, Reason
 from schemas.events import (
     AnswerReached,
+    ApprovalGiven,
     Event,
     PlanMade,
     RequestCancelled,
     RequestFailed,
-    SampleRequested,
     StepClosed,
     StepDecided,
     ThoughtCarried,
 )
 from schemas.ids import asked_at_ms
-from schemas.values import EndReason, Outcome, RequestFailure, StepAnswer, StopReason, Verdict
+from schemas.values import EndReason, Outcome, RequestFailure, StepAnswer, StepContext, StopReason, Verdict
 from services.aggregator.settings import AggregatorSettings
 
 _MAX_COUNT = 2**53  # what an event can hold: forged figures must not make an answer that nobody can read
@@ -69,11 +72,11 @@ class Aggregator:
             return Decision() if not open_steps(state) or now_ms >= end_ms else Wait(end_ms)
         if state.is_cancelled:
             return _ended(state, _failed(state, RequestFailure.CANCELLED, "it was cancelled", now_ms))
-        return self._think(state, now_ms)
+        return self._released(state, parts, now_ms) or self._think(state, now_ms)
 
-    def carry(self, events: Sequence[Event]) -> ThoughtCarried | StepDecided | RequestCancelled:
-        """All events of the group in one. A lone verdict whose plan is not there yet stands for itself, and so does a
-        cancellation; of both the verdict is kept, as a request may end without a cancellation and not without a verdict.
+    def carry(self, events: Sequence[Event]) -> ThoughtCarried | StepDecided | RequestCancelled | ApprovalGiven:
+        """All events of the group in one. A lone verdict whose plan is not there yet stands for itself, and so do a
+        cancellation and an approval; of several the verdict is kept, as a request may end without these and not without it.
 
         Raises: Rejected for several verdicts without a plan: no event can hold them.
         """
@@ -85,7 +88,7 @@ class Aggregator:
         if len({verdict.step_index for verdict in verdicts}) > 1:
             raise _orphans(verdicts)
         if not verdicts:
-            return max((part for part in parts if isinstance(part, RequestCancelled)), key=lambda part: part.until_ms)
+            return max(_forgettable(parts), key=lambda part: (isinstance(part, RequestCancelled), part.until_ms))
         return min(verdicts, key=thinking.precedence)
 
     def give_up(self, events: Sequence[Event], cause: Cause, now_ms: int) -> Decision:
@@ -102,7 +105,7 @@ class Aggregator:
         """Patience: the plan may be in a carry that is still under way, or yet to be made."""
         verdicts = [part for part in parts if isinstance(part, StepDecided)]
         if not verdicts:
-            until_ms = max(part.until_ms for part in parts if isinstance(part, RequestCancelled))
+            until_ms = max(part.until_ms for part in _forgettable(parts))
             until_ms = min(until_ms, now_ms + planning.MAX_DEADLINE_AHEAD_MS)
             return Decision() if now_ms >= until_ms else Wait(until_ms)
         oldest_ms = min(verdict.decided_ms for verdict in verdicts)
@@ -112,12 +115,38 @@ class Aggregator:
             raise _orphans(verdicts)
         return Wait(oldest_ms + self._orphan_ms)
 
+    def _released(self, state: ThoughtCarried, parts: Sequence[Part], now_ms: int) -> Decision | None:
+        """What becomes of calls that wait for a yes, now that it was said, refused, or is too late; None while nothing does."""
+        answers = [part for part in parts if isinstance(part, ApprovalGiven)]
+        outputs: list[Event] = []
+        released = set(state.released)
+        for context in _waiting(state):
+            given = min(
+                (each for each in answers if each.step_index == context.step_index), key=_noes_first, default=None
+            )
+            until_ms = external.approval_until_ms(context.ask, state.request_id, state.plan.deadline_ms)
+            if now_ms >= until_ms:
+                outputs.append(external.decided(context, CallEnd.UNAPPROVED, "nobody said yes in time", now_ms))
+            elif given is None:
+                continue
+            elif given.is_approved:
+                outputs.append(external.released(context))
+            else:
+                said = f"{given.given_by} said no{f': {given.why}' if given.why else ''}"
+                outputs.append(external.decided(context, CallEnd.DENIED, said, now_ms))
+            released.add(context.step_index)
+        return Decision(tuple(outputs), replace(state, released=tuple(sorted(released)))) if outputs else None
+
     def _think(self, state: ThoughtCarried, now_ms: int) -> Decision | Wait:
         late_ms = state.plan.ends_ms + self._grace_ms
         strategy = thinking.strategy_of(state)
         is_known = strategy is not None and not any(map(counting.unknown_rule, state.plan.policy.asks.values()))
         if now_ms < late_ms and (open_steps(state) or not is_known):
-            return Wait(late_ms)
+            expiries = (
+                external.approval_until_ms(each.ask, state.request_id, state.plan.deadline_ms)
+                for each in _waiting(state)
+            )
+            return Wait(min((late_ms, *expiries)))
         if strategy is None:
             return _ended(state, _unanswered(state, End(None), now_ms))
         # At standstill a deadline needs no grace: what would be asked now could not be answered in time.
@@ -132,13 +161,34 @@ class Aggregator:
 def _part(event: Event) -> Part:
     if isinstance(event, Part):
         return event
-    raise Rejected("ce_type", "PlanMade, StepDecided, ThoughtCarried or RequestCancelled", type(event).__name__)
+    raise Rejected("ce_type", "an event of a request's thought", type(event).__name__)
 
 
-def _launched(state: ThoughtCarried, *, first: int) -> tuple[SampleRequested, ...]:
-    """The first samples of the steps from `first` on."""
+def _launched(state: ThoughtCarried, *, first: int) -> tuple[Event, ...]:
+    """What the steps from `first` on begin with: samples, or the calls that they are."""
     contexts = planning.step_contexts(state.plan, state.steps[first:], state.verdicts)
-    return tuple(sample for context in contexts for sample in planning.first_wave(context))
+    return tuple(begin for context in contexts for begin in planning.begun(context))
+
+
+def _waiting(state: ThoughtCarried) -> list[StepContext]:
+    """The open steps whose call waits for somebody's yes."""
+    steps = [state.steps[index] for index in open_steps(state) if index not in state.released]
+    asks = state.plan.policy.asks
+    return [
+        planning.step_context(state.plan, step)
+        for step in steps
+        if step.ask in asks and external.needs_approval(asks[step.ask])
+    ]
+
+
+def _noes_first(given: ApprovalGiven) -> tuple[bool, bytes]:
+    """Of answers that are read together a no counts, and always the same one."""
+    return given.is_approved, msgspec.json.encode(given)
+
+
+def _forgettable(parts: Sequence[Part]) -> list[RequestCancelled | ApprovalGiven]:
+    """What is forgotten after a while where there is no plan for it."""
+    return [part for part in parts if isinstance(part, RequestCancelled | ApprovalGiven)]
 
 
 def _ended(state: ThoughtCarried, end: AnswerReached | RequestFailed) -> Decision:

@@ -64,10 +64,11 @@ async def _toolbox(dsn: str | None, servers: dict[str, McpServer]) -> AsyncItera
             documents = Documents(dsn)
             stack.push_async_callback(documents.close)
             remote["documents"] = RemoteTool(documents.look_up)
-        if servers:
+        own = {name: server for name, server in servers.items() if not server.effects}
+        if own:
             from conclave.tools.mcp_client import remote_tools
 
-            tools, clients = remote_tools(servers)
+            tools, clients = remote_tools(own)
             remote |= tools
             for client in clients:
                 stack.push_async_callback(client.stop)

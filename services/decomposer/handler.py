@@ -72,7 +72,7 @@ class Decomposer:
             self._router.note(plan.policy, arrival.now_ms)
         contexts = planning.step_contexts(plan, plan.steps[len(kept) :])
         verdicts = thinking.recalled(plan, kept, arrival.recorded_ms)
-        return [plan, *verdicts, *(sample for context in contexts for sample in planning.first_wave(context))]
+        return [plan, *verdicts, *(first for context in contexts for first in planning.begun(context))]
 
     def give_up(self, event: Event, arrival: Arrival, cause: Cause) -> Sequence[Event]:
         """The failure of the request."""

@@ -14,6 +14,7 @@ from services.decomposer.settings import DecomposerSettings
 from services.gateway.settings import GatewaySettings
 from services.recorder.settings import RecorderSettings
 from services.reweighter.settings import ReweighterSettings
+from services.tools.settings import ToolsSettings
 from services.voter.settings import VoterSettings
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -25,6 +26,7 @@ _SETTINGS: dict[str, type[BaseSettings]] = {
     "aggregator": AggregatorSettings,
     "recorder": RecorderSettings,
     "reweighter": ReweighterSettings,
+    "tools": ToolsSettings,
     "gateway": GatewaySettings,
     "conclave prepare": PrepareSettings,
 }

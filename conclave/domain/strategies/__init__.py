@@ -1,6 +1,7 @@
 """Reasoning strategies: `STRATEGIES`, a file and a row each. What each may see and do: conclave.domain.thought."""
 
 from conclave.domain.strategies import (
+    act,
     contemplation,
     escalate,
     least_to_most,
@@ -23,4 +24,5 @@ STRATEGIES: dict[str, Strategy] = {
     "select": select.STRATEGY,
     "synthesise": synthesise.STRATEGY,
     "contemplation": contemplation.STRATEGY,
+    "act": act.STRATEGY,
 }

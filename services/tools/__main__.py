@@ -1,0 +1,49 @@
+"""`python -m services.tools`."""
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from conclave.errors import LostDependency
+from conclave.runtime.attempts import Dependencies
+from conclave.runtime.kafka import Kafka
+from conclave.runtime.process import Parts, main
+from conclave.runtime.service import Service
+from conclave.runtime.settings import RuntimeSettings, load
+from conclave.runtime.work import Handles
+from conclave.store.tool_ledger import ToolLedger
+from conclave.tools import mcp_servers
+from conclave.tools.mcp_servers import McpServer
+from services.tools.effects import McpEffect, effects_of
+from services.tools.handler import ToolCaller
+from services.tools.settings import ToolsSettings
+
+
+@asynccontextmanager
+async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> AsyncIterator[Parts]:
+    """The caller with its ledger; a server is started at its first call."""
+    own = load(ToolsSettings)
+    servers = mcp_servers.with_effects(mcp_servers.read(own.mcp_servers))
+    ledger = ToolLedger(own.postgres_dsn)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(ledger.close)
+        with contextlib.suppress(LostDependency):  # the next start does as well
+            await ledger.forget()
+        caller = ToolCaller(_tools(servers, stack), ledger)
+        yield Parts(Service("tools", settings, Handles(caller), dependencies, Kafka(settings.bootstrap_servers)))
+
+
+def _tools(servers: dict[str, McpServer], stack: AsyncExitStack) -> dict[str, McpEffect]:
+    if not servers:
+        return {}
+    from conclave.tools.mcp_client import McpClient
+
+    clients = {name: McpClient(name, server) for name, server in servers.items()}
+    for client in clients.values():
+        stack.push_async_callback(client.stop)
+    return effects_of(servers, {name: client.call for name, client in clients.items()})
+
+
+if __name__ == "__main__":
+    sys.exit(main("tools", compose, ToolsSettings))
