@@ -19,7 +19,7 @@ from training.slips import corrupt, near
 # Of the paths of a chain of thought: a vote gains from paths that err differently.
 _STYLE_SHARES = {Style.IN_THE_HEAD: 0.42, Style.FROM_THE_LEFT: 0.33, Style.ON_PAPER: 0.25}
 _WRONG_SHARE = 0.72  # of the paths that the critic learns on
-DECLINE = "This is no word problem."  # what the prompt set's `declines` is
+DECLINE = "Answer: no"  # what the prompt set's `declines` is
 
 
 class Skill(StrEnum):

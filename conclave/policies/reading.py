@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import fields, replace
 
 from schemas.values import Ask, Budget, Policy
-
-S = TypeVar("S", bound=Struct)
 
 _MAX_FILE_BYTES = 1_000_000
 _SHOWN_CHARS = 80
@@ -124,7 +122,7 @@ class TableReader:
         """A field's value as its type has it, None for what can't be converted; the reader of a kind of file knows its structs."""
         return self.converted(kind, value, at)
 
-    def made(self, kind: type[S], table: Mapping[str, Any], at: str) -> S | None:
+    def made(self, kind: type[Struct], table: Mapping[str, Any], at: str) -> Struct | None:
         """A struct of a table; None, with the problems noted, when it can't be made."""
         num_before = len(self.problems)
         values = self.struct(kind, table, at)
@@ -133,8 +131,7 @@ class TableReader:
         try:
             return kind(**values)
         except ValueError as error:
-            text, _, place = str(error).partition(" - at `$.")
-            self.add(_under(at, place.rstrip("`")) or "the file", text, dict(table))
+            self.add(at, str(error), dict(table))
             return None
 
     def converted(self, kind: Any, value: Any, at: str) -> Any:
@@ -165,4 +162,4 @@ class _PolicyReader(TableReader):
 
 
 def _under(at: str, name: str) -> str:
-    return f"{at}.{name}" if at and name else at or name
+    return f"{at}.{name}" if at else name

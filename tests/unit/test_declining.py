@@ -20,7 +20,7 @@ from services.aggregator.settings import AggregatorSettings
 from services.voter.joiner import Voter
 from services.voter.settings import VoterSettings
 
-NO = "This is no word problem."
+NO = "Answer: no"
 SET = prompts.load("reasoner-v3")
 FIXED = Ask(form="whole", stopping="fixed", max_samples=8)
 

@@ -175,7 +175,7 @@ async def test_a_path_of_one_turn_stays_as_it_was() -> None:
 
 @pytest.mark.parametrize("ask", [CRITICISED, STATED, TOOL, Ask(form="chain_of_thought")])
 async def test_a_path_whose_model_declines_ends_there_and_says_so(ask: Ask) -> None:
-    engine = Speaker(lambda _: "This is no word problem.")
+    engine = Speaker(lambda _: "Answer: no")
     path = await ended(Decoder(engine), sample(ask))
     assert isinstance(path, PathDecoded)
     assert (path.is_declined, path.answer, path.turns, len(engine.asked)) == (True, None, (), 1)
