@@ -35,10 +35,11 @@ _REFUSED = '{"error": {"message": "Rate limit reached", "code": "rate_limit_exce
 
 @dataclass
 class RateLimited:
-    """Takes `limit` calls in the first half of each second, and refuses all others with 429 and, if told, the time left."""
+    """Takes `limit` calls in the first `open_s` of each second, and refuses all others with 429 and, if told, the time left."""
 
     limit: int
     tells_when: bool = True
+    open_s: float = _OPEN_S
     began: float = field(default_factory=time.monotonic)
     taken: list[float] = field(default_factory=list)
     num_refused: int = 0
@@ -50,7 +51,7 @@ class RateLimited:
         second, within_s = divmod(time.monotonic() - self.began, 1.0)
         if second != self._second:
             self._second, self._num_taken = int(second), 0
-        if within_s >= _OPEN_S or self._num_taken >= self.limit:
+        if within_s >= self.open_s or self._num_taken >= self.limit:
             self.num_refused += 1
             when = {"retry_after_ms": f"{1000 * (1.0 - within_s):.0f}"} if self.tells_when else {}
             await http(429, _REFUSED, **when)(call)
@@ -86,13 +87,19 @@ class Run:
 
 
 async def run(
-    brokers: Callable[[str], Broker], *, num_requests: int, limit: int, outage_s: float, tells_when: bool = True
+    brokers: Callable[[str], Broker],
+    *,
+    num_requests: int,
+    limit: int,
+    outage_s: float,
+    tells_when: bool = True,
+    open_s: float = _OPEN_S,
 ) -> Run:
     """Publishes requests of one sample each, and stops the server for a while once a third of them is answered.
 
     `brokers` makes each process's way to the broker, by the process's name.
     """
-    limited = RateLimited(limit, tells_when)
+    limited = RateLimited(limit, tells_when, open_s)
     server = MisbehavingServer([limited])
     await server.start()
     try:

@@ -5,10 +5,10 @@ the whole of it hides the place. There a token's confidence is taken over its tw
 probability of the token itself, which every engine gives at little cost.
 """
 
+import itertools
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 MIN_GROUP_TOKENS, MAX_GROUP_TOKENS = 16, 2048
 _GROUP_SHARE = 8
@@ -34,11 +34,11 @@ def token_confidence(
     if not len(logprobs):
         return TokenConfidence(None, None, None)
     size = min(group_size(len(logprobs)), len(logprobs))
-    sums = np.concatenate([[0.0], np.cumsum(np.asarray(logprobs, dtype=np.float64))])
-    groups = (sums[size:] - sums[:-size]) / size
+    sums = list(itertools.accumulate(logprobs, initial=0.0))
+    groups = [(sums[end] - sums[end - size]) / size for end in range(size, len(sums))]
     of_answer = _span(pieces, text, answer) if len(pieces) == len(logprobs) else None
     return TokenConfidence(
-        lowest_group=_logprob(groups.min()),
+        lowest_group=_logprob(min(groups)),
         tail=_logprob(groups[-1]),
         answer=None
         if of_answer is None
@@ -58,10 +58,10 @@ def _span(pieces: Sequence[str], text: str, answer: str | None) -> tuple[int, in
     if begin < 0 or place < 0 or not answer:
         return None
     first, last = begin + place, begin + place + len(answer)
-    ends = np.cumsum([len(piece) for piece in pieces])
-    return int(np.searchsorted(ends, first, side="right")), int(np.searchsorted(ends, last, side="left")) + 1
+    ends = list(itertools.accumulate(len(piece) for piece in pieces))
+    return bisect_right(ends, first), bisect_left(ends, last) + 1
 
 
 def _logprob(figure: float) -> float:
     """A figure as events hold it: never above 0, and no longer than it is exact."""
-    return min(0.0, round(float(figure), 4))
+    return min(0.0, round(figure, 4))

@@ -28,17 +28,14 @@ def read(path: Path) -> tuple[Read | None, list[Problem]]:
         table = toml(path)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
         return None, [Problem(str(path), "", "an experiment in TOML", f"{error}"[:300])]
-    reader = StructReader()
-    about = table.pop("about", "")
-    if not isinstance(about, str):
-        reader.add("about", "a text", about)
+    reader = StructReader(str(path))
+    about = reader.text(table.pop("about", ""), "about")
     for forbidden in ("name", "digest"):
         if forbidden in table:
             expected = "no such field: the file's name is the experiment's, its digest is computed"
             reader.add(forbidden, expected, table.pop(forbidden))
-    experiment = reader.read(Experiment, {**table, "name": path.stem})
-    problems = [Problem(str(path), *found) for found in reader.found]
-    return (None if experiment is None else Read(experiment, str(about), path)), problems
+    experiment = reader.made(Experiment, {**table, "name": path.stem}, "")
+    return (None if experiment is None else Read(experiment, about, path)), reader.problems
 
 
 def digest(experiment: Experiment) -> str:

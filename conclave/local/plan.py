@@ -103,6 +103,8 @@ def environment_of(
     if web_port is not None:
         settings["CONCLAVE_GATEWAY_PORT"] = str(web_port)
     defaults = {"PYTHONUNBUFFERED": "1"}
+    if plan.has(KAFKA):  # nobody else's replicas are in its groups
+        defaults["CONCLAVE_INSTANCE_ID"] = replica.name
     if replica.row.needs_model:
         settings |= {"CONCLAVE_ENGINE": plan.engine, "CONCLAVE_MODEL": plan.model}
         defaults |= _vllm_environment(replica, is_local=Path(plan.model).is_dir())

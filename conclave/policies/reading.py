@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import fields, replace
 
 from schemas.values import Ask, Budget, Policy
+
+S = TypeVar("S", bound=Struct)
 
 _MAX_FILE_BYTES = 1_000_000
 _SHOWN_CHARS = 80
@@ -122,7 +124,7 @@ class TableReader:
         """A field's value as its type has it, None for what can't be converted; the reader of a kind of file knows its structs."""
         return self.converted(kind, value, at)
 
-    def made(self, kind: type[Struct], table: Mapping[str, Any], at: str) -> Struct | None:
+    def made(self, kind: type[S], table: Mapping[str, Any], at: str) -> S | None:
         """A struct of a table; None, with the problems noted, when it can't be made."""
         num_before = len(self.problems)
         values = self.struct(kind, table, at)
@@ -131,7 +133,8 @@ class TableReader:
         try:
             return kind(**values)
         except ValueError as error:
-            self.add(at, str(error), dict(table))
+            text, _, place = str(error).partition(" - at `$.")
+            self.add(_under(at, place.rstrip("`")) or "the file", text, dict(table))
             return None
 
     def converted(self, kind: Any, value: Any, at: str) -> Any:
@@ -162,4 +165,4 @@ class _PolicyReader(TableReader):
 
 
 def _under(at: str, name: str) -> str:
-    return f"{at}.{name}" if at else name
+    return f"{at}.{name}" if at and name else at or name

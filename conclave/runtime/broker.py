@@ -18,6 +18,10 @@ class Membership:
     member_id: str
     generation: int
 
+    def follows(self, before: "Membership") -> bool:
+        """Whether it is the same member's, one generation on."""
+        return self.member_id == before.member_id and self.generation == before.generation + 1
+
 
 @dataclass(frozen=True, slots=True)
 class Rebalance:
@@ -158,9 +162,19 @@ class Broker(Protocol):
     """A broker's address, and what can be made to talk to it. Making one of these connects nothing yet."""
 
     def group_consumer(
-        self, consumer_group: str, client_id: str, *, session_timeout_ms: int, max_poll_interval_ms: int
+        self,
+        consumer_group: str,
+        client_id: str,
+        *,
+        session_timeout_ms: int,
+        max_poll_interval_ms: int,
+        instance_id: str | None = None,
     ) -> GroupConsumer:
-        """A member-to-be of a consumer group."""
+        """A member-to-be of a consumer group.
+
+        One with an `instance_id` takes over the place, partitions and all, of the member that had it before, without a rebalance,
+        and keeps its place for the session's time after it has stopped.
+        """
         ...
 
     def transactional_producer(self, transactional_id: str) -> TransactionalProducer:

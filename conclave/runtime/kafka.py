@@ -65,12 +65,20 @@ class GroupConsumer:
     """A member of a consumer group. It never commits: offsets travel in the lanes' transactions."""
 
     def __init__(
-        self, bootstrap_servers: str, group: str, client_id: str, *, session_timeout_ms: int, max_poll_interval_ms: int
+        self,
+        bootstrap_servers: str,
+        group: str,
+        client_id: str,
+        *,
+        session_timeout_ms: int,
+        max_poll_interval_ms: int,
+        instance_id: str | None,
     ) -> None:
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap_servers,
             group_id=group,
             client_id=client_id,
+            group_instance_id=instance_id,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
@@ -130,7 +138,7 @@ class GroupConsumer:
         return None if offset is None or offset < 0 else int(offset)
 
     async def stop(self) -> None:
-        """Leaves the group and closes the connections, in 10 s at most."""
+        """Leaves the group, unless it has an instance id, and closes the connections, in 10 s at most."""
         with contextlib.suppress(LostDependency):
             await _limited(self._consumer.stop(), _LEAVE_S)
 
@@ -347,7 +355,13 @@ class Kafka:
     bootstrap_servers: str
 
     def group_consumer(
-        self, consumer_group: str, client_id: str, *, session_timeout_ms: int, max_poll_interval_ms: int
+        self,
+        consumer_group: str,
+        client_id: str,
+        *,
+        session_timeout_ms: int,
+        max_poll_interval_ms: int,
+        instance_id: str | None = None,
     ) -> broker.GroupConsumer:
         """A member-to-be of a consumer group."""
         return GroupConsumer(
@@ -356,6 +370,7 @@ class Kafka:
             client_id,
             session_timeout_ms=session_timeout_ms,
             max_poll_interval_ms=max_poll_interval_ms,
+            instance_id=instance_id,
         )
 
     def transactional_producer(self, transactional_id: str) -> broker.TransactionalProducer:

@@ -20,7 +20,7 @@ import structlog
 
 from conclave.errors import Fenced, LostDependency
 from conclave.runtime import commit_metadata, metrics
-from conclave.runtime.broker import Broker, GroupConsumer
+from conclave.runtime.broker import Broker, GroupConsumer, Membership
 from conclave.runtime.groups import Groups
 from conclave.runtime.record import Completion, Tp
 from conclave.runtime.tracker import Commit, Tracker
@@ -61,7 +61,7 @@ class Lane:
         self.tasks: dict[int, asyncio.Task[None]] = {}  # of running handlers, by offset
         self.is_ready = False  # admitting: fenced, restored and sought
         self.is_held = False  # between a revocation and the next assignment
-        self.generation = -1
+        self.membership: Membership | None = None  # by which it was assigned
         self.opened_at = 0.0  # on the event loop's clock
         self.log_end: int | None = None  # the log's end as it was then, once it is known
         self._consumer_group = consumer_group

@@ -84,22 +84,22 @@ class Lanes:
 
     def assign(self, assigned: Collection[Tp]) -> None:
         """Takes on what is new, goes on with what is kept, opens anew what may have been another's, lets go of the rest."""
-        generation = self._consumer().membership().generation
+        membership = self._consumer().membership()
         for tp in [tp for tp in self._lanes if tp not in assigned]:
             self._let_go(tp)
         for tp in assigned:
             lane = self._lanes.get(tp)
             if lane is None:
                 lane = self._take_on(tp)
-            elif lane.is_ready and generation == lane.generation + 1:
+            elif lane.is_ready and lane.membership is not None and membership.follows(lane.membership):
                 # Member of both generations, so nobody else held the partition in between: go on where polling stopped.
                 self._consumer().seek(tp, lane.tracker.next_offset)
                 lane.is_held = False
             else:
                 lane.is_held = False
                 lane.reopen()
-            lane.generation = generation
-        log.info("assigned", generation=generation, partitions=sorted(str(tp) for tp in assigned))
+            lane.membership = membership
+        log.info("assigned", generation=membership.generation, partitions=sorted(str(tp) for tp in assigned))
 
     async def note_read_back(self, lane: Lane) -> None:
         """Notes once all that the log had when the lane was opened is read: what a group lacks then, it lacks for good."""

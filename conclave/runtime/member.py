@@ -72,7 +72,7 @@ class Member:
             return
 
     async def leave(self) -> None:
-        """Leaves the group, within a limit."""
+        """Leaves the group, unless it has an instance id that is to come back, within a limit."""
         await self.consumer.stop()
 
     async def _assigned(self, assigned: Collection[Tp]) -> None:
@@ -85,4 +85,5 @@ class Member:
             f"conclave-{self.name}",
             session_timeout_ms=self._settings.session_timeout_ms,
             max_poll_interval_ms=self._settings.max_poll_interval_ms,
+            instance_id=self._settings.instance_id or None,
         )

@@ -19,6 +19,13 @@ class RuntimeSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     bootstrap_servers: Annotated[str, Field(min_length=3, description="Kafka brokers, host:port,…")]
+    instance_id: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9._-]{0,200}$",
+            description="of this replica, and of no other that lives: whoever starts with it next takes its partitions over",
+        ),
+    ] = ""
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535, description="of /live, /ready and /metrics; 0: any free one")] = 0
     max_in_flight: Annotated[int, Field(ge=1, le=10_000, description="messages being handled at once")] = 256

@@ -37,10 +37,16 @@ class MemoryBroker:
         return self.cluster.network.request(self.endpoint, kind, effect)
 
     def group_consumer(
-        self, consumer_group: str, client_id: str, *, session_timeout_ms: int, max_poll_interval_ms: int
+        self,
+        consumer_group: str,
+        client_id: str,
+        *,
+        session_timeout_ms: int,
+        max_poll_interval_ms: int,
+        instance_id: str | None = None,
     ) -> broker.GroupConsumer:
         """A member-to-be of a consumer group."""
-        return MemoryConsumer(self, consumer_group, session_timeout_ms / 1000, max_poll_interval_ms / 1000)
+        return MemoryConsumer(self, consumer_group, session_timeout_ms / 1000, max_poll_interval_ms / 1000, instance_id)
 
     def transactional_producer(self, transactional_id: str) -> broker.TransactionalProducer:
         """A holder-to-be of a transactional id."""
@@ -67,8 +73,10 @@ class MemoryBroker:
 class MemoryConsumer:
     """conclave.runtime.broker.GroupConsumer. A task keeps its place in the group, another sends its heartbeats."""
 
-    def __init__(self, way: MemoryBroker, group: str, session_s: float, max_poll_interval_s: float) -> None:
-        self._way, self._cluster, self._group = way, way.cluster, group
+    def __init__(
+        self, way: MemoryBroker, group: str, session_s: float, max_poll_interval_s: float, instance_id: str | None
+    ) -> None:
+        self._way, self._cluster, self._group, self._instance_id = way, way.cluster, group, instance_id
         self._session_s, self._max_poll_interval_s = session_s, max_poll_interval_s
         self._topics: tuple[str, ...] = ()
         self._member_id, self._generation = "", -1
@@ -166,7 +174,7 @@ class MemoryConsumer:
         return self._fetched_end.get(tp)
 
     async def stop(self) -> None:
-        """Leaves the group."""
+        """Leaves the group, unless it has an instance id that is to come back."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -175,7 +183,7 @@ class MemoryConsumer:
 
     async def _leave(self) -> None:
         member_id, self._member_id, self._generation = self._member_id, "", -1
-        if member_id:
+        if member_id and self._instance_id is None:
             try:
                 await self._way.request(Request.LEAVE, lambda: self._cluster.group(self._group).remove(member_id))
             except LostDependency:
@@ -202,6 +210,7 @@ class MemoryConsumer:
                 self._member_id,
                 self._topics,
                 self._session_s,
+                self._instance_id,
             )
             try:
                 joined: Joined = await self._way.request(Request.JOIN, ask)
@@ -218,7 +227,8 @@ class MemoryConsumer:
             if not self._member_id:
                 continue
             await self.is_member()
-            if self._cluster.loop.time() - self._polled_at > self._max_poll_interval_s:
+            is_late = self._cluster.loop.time() - self._polled_at > self._max_poll_interval_s
+            if is_late and self._instance_id is None:
                 await self._leave()
                 self._must_join.set()
 

@@ -44,6 +44,7 @@ class Member:
     topics: tuple[str, ...]
     session_s: float
     deadline: float
+    instance_id: str | None = None
     assignment: tuple[Tp, ...] = ()
     joining: "asyncio.Future[Joined] | None" = None
 
@@ -62,17 +63,28 @@ class ConsumerGroup:
     last_id_of: dict[str, str] = field(default_factory=dict)  # by process: the latest that it was known under
     _limit: asyncio.TimerHandle | None = None
 
-    def join(self, name: str, member_id: str, topics: Sequence[str], session_s: float) -> "asyncio.Future[Joined]":
-        """The member's place, once all have joined. Raises: UnknownMember for an id that is out."""
+    def join(
+        self, name: str, member_id: str, topics: Sequence[str], session_s: float, instance_id: str | None = None
+    ) -> "asyncio.Future[Joined]":
+        """The member's place, once all have joined, or at once that of the member that had the instance id before (KIP-345).
+
+        Raises: UnknownMember for an id that is out.
+        """
         if member_id and member_id not in self.members:
             raise UnknownMember(member_id)
+        before = None
         if not member_id:
+            before = next(
+                (each for each in self.members.values() if instance_id and each.instance_id == instance_id), None
+            )
             member_id = f"{self.rng.getrandbits(32):08x}-{name}"
-            self.members[member_id] = Member(member_id, name, tuple(topics), session_s, 0.0)
+            self.members[member_id] = Member(member_id, name, tuple(topics), session_s, 0.0, instance_id)
             self._watch(self.members[member_id])
         self.last_id_of[name] = member_id
         member = self.members[member_id]
         self._heard_of(member)
+        if before is not None and self._has_replaced(before, member):
+            return self._placed(member)
         if member.joining is not None:
             member.joining.cancel()
         member.joining = self.loop.create_future()
@@ -80,6 +92,21 @@ class ConsumerGroup:
         self.rebalance()
         self._complete_if_all()
         return joining
+
+    def _has_replaced(self, before: Member, member: Member) -> bool:
+        """Puts the older holder of an instance id out. True where the younger has its partitions, False where all join anew."""
+        del self.members[before.member_id]
+        if before.joining is not None:
+            before.joining.cancel()
+        if self.is_rebalancing or before.topics != member.topics:
+            return False
+        member.assignment = before.assignment
+        return True
+
+    def _placed(self, member: Member) -> "asyncio.Future[Joined]":
+        placed: asyncio.Future[Joined] = self.loop.create_future()
+        placed.set_result(Joined(member.member_id, self.generation, member.assignment))
+        return placed
 
     def heartbeat(self, member_id: str, generation: int) -> Heartbeat:
         """Takes note that the member lives."""

@@ -54,6 +54,7 @@ class Pipeline:
             "CONCLAVE_SCRIPTED_JOURNAL": str(self.journal),
             "CONCLAVE_DRAIN_S": "3",
             "CONCLAVE_GATEWAY_PORT": "0",
+            "CONCLAVE_INSTANCE_ID": label or name,
             **self.settings,
         }
         port = free_port(avoid=frozenset(each.port for each in self.services.values()))

@@ -1,6 +1,7 @@
 """Simulated service processes: the real services, put together as their composition roots do, on a broker in memory."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
@@ -61,6 +62,7 @@ class Process:
     service: str
     endpoint: Endpoint
     consumer: Service | Sink
+    instance_id: str = ""
     reader: BroadcastReader | None = None
     beside: Callable[[], Coroutine[None, None, None]] | None = None  # what else runs in it
     task: "asyncio.Task[None] | None" = None
@@ -84,6 +86,7 @@ class Processes:
     failing: float = 0.0  # how often a handler or joiner fails
     recall: Literal["off", "exact", "gist"] = "off"  # which questions are given remembered answers
     num_behind: int = 0  # rows of the database that a memory does not see yet
+    has_instances: bool = False  # a process that is started takes over the membership of one that is gone
     is_routed: bool = False  # requests that name no policy go through the router that ships
     alive: dict[str, Process] = field(default_factory=dict)
     _number: int = 0
@@ -96,13 +99,20 @@ class Processes:
         """One more process of a service."""
         self._number += 1
         endpoint = Endpoint(f"{service}-{self._number}")
-        process = self._compose(service, endpoint)
+        instance_id = self._free_instance(service) if self.has_instances else ""
+        process = self._compose(service, endpoint, self.settings.model_copy(update={"instance_id": instance_id}))
+        process.instance_id = instance_id
         endpoint.kill = lambda: self.kill(process)
         self.alive[endpoint.name] = process
         token = PROCESS.set(endpoint.name)
         process.task = self.loop.create_task(self._live(process), name=endpoint.name)
         PROCESS.reset(token)
         return process
+
+    def _free_instance(self, service: str) -> str:
+        """The first id of a replica that no living process of the service has."""
+        taken = {process.instance_id for process in self.of(service)}
+        return next(each for number in itertools.count() if (each := f"{service}-{number}") not in taken)
 
     def kill(self, process: Process) -> None:
         """Ends a process as kill -9 does: nothing that it still does has an effect."""
@@ -144,7 +154,7 @@ class Processes:
             process.endpoint.cut()
             self.alive.pop(process.endpoint.name, None)
 
-    def _compose(self, service: str, endpoint: Endpoint) -> Process:
+    def _compose(self, service: str, endpoint: Endpoint, settings: RuntimeSettings) -> Process:
         broker: Broker = MemoryBroker(self.cluster, endpoint)
         dependencies = Dependencies()
         process: Process
@@ -157,7 +167,7 @@ class Processes:
             process = Process(
                 service,
                 endpoint,
-                Sink(service, self.settings, store, dependencies, broker, clock_ms=clock_ms, batch=50),
+                Sink(service, settings, store, dependencies, broker, clock_ms=clock_ms, batch=50),
             )
             return process
         work, listener = self._work(service)
@@ -171,7 +181,7 @@ class Processes:
             work = self._unsteady(work)
         rng = random.Random(self.rng.getrandbits(32))
         process = Process(
-            service, endpoint, Service(service, self.settings, work, dependencies, broker, clock_ms=clock_ms, rng=rng)
+            service, endpoint, Service(service, settings, work, dependencies, broker, clock_ms=clock_ms, rng=rng)
         )
         process.beside = memory.follow if memory is not None else None
         broadcasts = [topic.value for topic in flow.service_row(service).broadcasts]

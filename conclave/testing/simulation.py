@@ -125,6 +125,7 @@ class Simulation:
             self.processes.recall = self._recalls.choice(("exact", "gist"))
             self.processes.num_behind = self._recalls.choice((0, 0, 3))
             self.processes.is_routed = self.expected.is_routed = self._recalls.random() < 0.5
+        self.processes.has_instances = random.Random(f"instances {seed}").random() < 0.5
         self._num_moves = self.rng.randint(0, 8) if num_moves is None else num_moves
         self._moves = [row for row in MOVES if not only or row[0].__name__ in only]
 

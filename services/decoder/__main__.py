@@ -13,7 +13,6 @@ from conclave.runtime.process import Parts, main
 from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings, load
 from conclave.runtime.work import Handles
-from conclave.store.documents import Documents
 from conclave.tools import TOOLS, mcp_servers
 from conclave.tools.mcp_servers import McpServer
 from conclave.tools.remote import RemoteTool
@@ -61,6 +60,8 @@ async def _toolbox(dsn: str | None, servers: dict[str, McpServer]) -> AsyncItera
     remote: dict[str, RemoteTool] = {}
     async with AsyncExitStack() as stack:
         if dsn is not None:
+            from conclave.store.documents import Documents
+
             documents = Documents(dsn)
             stack.push_async_callback(documents.close)
             remote["documents"] = RemoteTool(documents.look_up)

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from conclave import prompts
 from conclave.errors import Misconfigured, WrongSetting
@@ -15,12 +16,14 @@ from conclave.runtime.process import Parts, main
 from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings, load
 from conclave.runtime.work import Handles
-from conclave.store.recollection import Recollection
-from conclave.store.spending import Spending
 from conclave.tools import TOOLS, mcp_servers
 from services.decomposer.handler import Decomposer
 from services.decomposer.memory import Limits, RecordedMemory
 from services.decomposer.settings import DecomposerSettings
+
+if TYPE_CHECKING:  # they import SQLAlchemy, for seconds: only a decomposer that asks the record waits for it
+    from conclave.store.recollection import Recollection
+    from conclave.store.spending import Spending
 
 
 @asynccontextmanager
@@ -31,7 +34,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     prompt_sets = prompts.available(own.prompts_dir, tools=TOOLS)
     folders = [own.policies_dir] if own.policies_dir else []
     policies = CurrentPolicies(own.default_policy, *folders, prompt_sets=prompt_sets)
-    spending = Spending(own.postgres_dsn) if own.router is not None and own.postgres_dsn is not None else None
+    spending = _spending(own)
     router = _router(own, policies, spending)
     source = _source(own)
     memory = RecordedMemory(source, _limits(own)) if source is not None else None
@@ -43,7 +46,6 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
         following.add(asyncio.create_task(router.follow(), name="router"))
     if spending is not None:
         following.add(asyncio.create_task(spending.follow(), name="spending"))
-
     if memory is not None:
         following.add(asyncio.create_task(memory.follow(), name="memory"))
     try:
@@ -56,13 +58,24 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
             await source.close()
 
 
-def _source(settings: DecomposerSettings) -> Recollection | None:
+def _spending(settings: DecomposerSettings) -> "Spending | None":
+    """What tells a router how much is spent; None where there is no router, or no record."""
+    if settings.router is None or settings.postgres_dsn is None:
+        return None
+    from conclave.store.spending import Spending
+
+    return Spending(settings.postgres_dsn)
+
+
+def _source(settings: DecomposerSettings) -> "Recollection | None":
     """Where answers are remembered; None where none are. Raises: Misconfigured without the record's address."""
     if settings.recall == "off":
         return None
     if settings.postgres_dsn is None:
         expected = "the record's address, which CONCLAVE_RECALL needs"
         raise Misconfigured([WrongSetting("CONCLAVE_POSTGRES_DSN", expected, None)])
+    from conclave.store.recollection import Recollection
+
     return Recollection(settings.postgres_dsn)
 
 
@@ -76,7 +89,9 @@ def _limits(settings: DecomposerSettings) -> Limits:
     )
 
 
-def _router(settings: DecomposerSettings, policies: CurrentPolicies, spending: Spending | None) -> CurrentRouter | None:
+def _router(
+    settings: DecomposerSettings, policies: CurrentPolicies, spending: "Spending | None"
+) -> CurrentRouter | None:
     """The router that the settings name; None when they name none."""
     if settings.router is None:
         return None

@@ -16,8 +16,9 @@ from aiokafka.producer import sender
 from aiokafka.record import default_records
 
 from conclave.local.servers.kafka import KafkaBroker
-from conclave.runtime.broker import Rebalance
-from conclave.runtime.kafka import Admin, GroupConsumer, LogReader, PlainProducer
+from conclave.runtime import broker
+from conclave.runtime.broker import GroupConsumer, Rebalance
+from conclave.runtime.kafka import Admin, Kafka, LogReader, PlainProducer
 from conclave.runtime.record import Output, Tp
 from conclave.testing.waiting import until, until_async
 
@@ -34,8 +35,8 @@ async def topic(kafka: KafkaBroker) -> str:
 @pytest.fixture
 async def consumer(kafka: KafkaBroker, topic: str) -> AsyncIterator[GroupConsumer]:
     """The only member of a group, with its partition. It must poll, or be touched, every two seconds."""
-    consumer = GroupConsumer(
-        str(kafka.endpoint), f"group-{topic}", "test", session_timeout_ms=6_000, max_poll_interval_ms=2_000
+    consumer = Kafka(str(kafka.endpoint)).group_consumer(
+        f"group-{topic}", "test", session_timeout_ms=6_000, max_poll_interval_ms=2_000
     )
     assigned: list[Tp] = []
 
@@ -119,3 +120,38 @@ async def test_a_reader_finds_a_topic_that_was_made_after_it_had_started(kafka: 
         await until_async(has_both, what="both partitions")
     finally:
         await reader.stop()
+
+
+async def test_who_comes_back_under_an_instance_id_has_its_place_at_once_and_nobody_is_disturbed(
+    kafka: KafkaBroker,
+) -> None:
+    topic = f"adapter-{uuid.uuid4().hex[:8]}"
+    async with Admin(str(kafka.endpoint)) as admin:
+        await admin.create_topic(topic, 2, 1, {})
+    dealt: dict[str, list[list[Tp]]] = {"a": [], "b": [], "a again": []}
+
+    async def join(name: str) -> broker.GroupConsumer:
+        async def on_assigned(partitions: Collection[Tp]) -> None:
+            dealt[name].append(sorted(partitions))
+
+        async def on_revoked(partitions: Collection[Tp]) -> None:
+            return None
+
+        consumer = Kafka(str(kafka.endpoint)).group_consumer(
+            f"group-{topic}", name, session_timeout_ms=60_000, max_poll_interval_ms=60_000, instance_id=name[0]
+        )
+        await consumer.start([topic], Rebalance(on_revoked, on_assigned))
+        return consumer
+
+    first, other = await join("a"), await join("b")
+    await until(lambda: [len(each[-1]) if each else 0 for each in dealt.values()] == [1, 1, 0], what="a partition each")
+    num_dealt = len(dealt["b"])
+    await first.stop()  # which says nothing to the group: as if it had been killed
+    async with asyncio.timeout(30):  # half of its session
+        again = await join("a again")
+        await until(lambda: bool(dealt["a again"]), what="a place")
+    assert dealt["a again"][-1] == dealt["a"][-1]
+    assert len(dealt["b"]) == num_dealt
+    assert again.membership().generation == other.membership().generation
+    await again.stop()
+    await other.stop()

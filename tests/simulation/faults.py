@@ -51,7 +51,8 @@ class Opening:
         if self.asks_membership and not await lane._consumer.is_member():
             raise Fenced(str(lane.tp))
         lane.is_ready = self.admits_early
-        if self.fences == "first" or (self.fences == "once" and lane.generation < 2):
+        is_early = lane.membership is None or lane.membership.generation < 2
+        if self.fences == "first" or (self.fences == "once" and is_early):
             await lane._producer.open()
         commit = await lane._committed() if self.reads else Commit(0)
         if self.fences == "last":

@@ -101,7 +101,7 @@ def test_a_digest_changes_with_whatever_a_policy_says_and_with_nothing_else(tmp_
         (GOOD + "max_samples = 0", "mine.toml: asks.whole.max_samples: expected `int` >= 1, got 0"),
         (GOOD + "temperature = nan", "mine.toml: asks.whole.temperature: expected a finite number, got nan"),
         (GOOD + 'temperature = "hot"', "mine.toml: asks.whole.temperature: expected `float`, got 'hot'"),
-        (GOOD + "calibration = [0.5]", "mine.toml: asks.whole: expected `calibration` must have no points or at least two"),
+        (GOOD + "calibration = [0.5]", "mine.toml: asks.whole.calibration: expected `calibration` must have no points or at least"),
         (GOOD + "params = { widow = 3 }",
          "mine.toml: asks.whole.params.widow: expected one of stop_confidence, bound, confidence_keep, confidence_warmup, got 3"),
         (

@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping
 from functools import cache
-
-import numpy as np
-from numpy.typing import NDArray
-from scipy.special import betainc, betaincinv, betaln
+from typing import TYPE_CHECKING
 
 from conclave.domain.experiments.evidence import Evidence, key_of, known
 from schemas.experiments import Experiment
 
 Belief = tuple[float, float]  # alpha, beta
-Floats = NDArray[np.float64]
+if (
+    TYPE_CHECKING
+):  # numpy and scipy take seconds to import: whoever needs no quadrature, such as a page, need not wait for them
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 _PRIOR = 1.0
 _LEAST = 2.0**-53  # the ends themselves, where a logarithm is infinite, are rounded to
@@ -57,6 +60,9 @@ def probabilities_of_best(beliefs: Mapping[str, Belief]) -> dict[str, float]:
 
     They add up to 1. No random numbers: who computes it again gets the same.
     """
+    import numpy as np
+    from scipy.special import betainc
+
     names = sorted(beliefs)
     if len(names) == 1:
         return {names[0]: 1.0}
@@ -72,8 +78,11 @@ def probabilities_of_best(beliefs: Mapping[str, Belief]) -> dict[str, float]:
     return {name: value / whole for name, value in found.items()}
 
 
-def _quadrature(alphas: Floats, betas: Floats) -> tuple[Floats, Floats]:
+def _quadrature(alphas: "Floats", betas: "Floats") -> "tuple[Floats, Floats]":
     """Points and weights over 0 … 1, shape (num_pieces · 16,) each."""
+    import numpy as np
+    from scipy.special import betaincinv
+
     quantiles = betaincinv(alphas[:, None], betas[:, None], np.array(_LEVELS))
     edges = np.unique(np.concatenate([[0.0], quantiles.ravel(), [1.0]]))
     half, middle = np.diff(edges) / 2, (edges[1:] + edges[:-1]) / 2
@@ -83,12 +92,17 @@ def _quadrature(alphas: Floats, betas: Floats) -> tuple[Floats, Floats]:
 
 
 @cache
-def _gauss_legendre() -> tuple[Floats, Floats]:
+def _gauss_legendre() -> "tuple[Floats, Floats]":
+    import numpy as np
+
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
     return nodes, weights
 
 
-def _log_density(alphas: Floats, betas: Floats, points: Floats) -> Floats:
+def _log_density(alphas: "Floats", betas: "Floats", points: "Floats") -> "Floats":
+    import numpy as np
+    from scipy.special import betaln
+
     a, b = alphas[:, None] - 1, betas[:, None] - 1
     density: Floats = a * np.log(points) + b * np.log1p(-points) - betaln(a + 1, b + 1)
     return density

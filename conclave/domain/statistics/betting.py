@@ -11,8 +11,6 @@ Koolen, arXiv 1906.07801, section 5; Kaufmann and Koolen, arXiv 1811.11419).
 import math
 from dataclasses import dataclass
 
-from scipy.special import betaln
-
 _PRIOR = 0.5
 _STEPS = 60  # halvings: more than a float can tell apart
 
@@ -87,6 +85,8 @@ def _edge(outcomes: Outcomes, wanted: float, end: float) -> float:
 
 
 def _log_mixture(outcomes: Outcomes) -> float:
+    from scipy.special import betaln  # seconds to import, and wanted by few of those who import this
+
     failures = max(0.0, outcomes.num - outcomes.total)
     return float(betaln(outcomes.total + _PRIOR, failures + _PRIOR) - betaln(_PRIOR, _PRIOR))
 
