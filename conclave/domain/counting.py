@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 from msgspec.structs import replace
 
@@ -11,7 +11,7 @@ from conclave.domain import declining, path_watch
 from conclave.domain.budget import num_affordable
 from conclave.domain.calibration import calibrated
 from conclave.domain.confidence import CONFIDENCES
-from conclave.domain.equivalence import EQUIVALENCES, judged
+from conclave.domain.equivalence import EQUIVALENCES, Equivalence, judged
 from conclave.domain.params import Params
 from conclave.domain.schedules import SCHEDULES, Standing, num_to_launch
 from conclave.domain.stopping import STOPPING_RULES, Labels, Stop, bound, needed_of_all, shortest_stop_of_all
@@ -172,8 +172,14 @@ def _votes(answers: Sequence[str], *, ask: Ask, same_as: Sequence[int | None]) -
 
 def _labels(answers: Sequence[str], ask: Ask, same_as: Sequence[int | None]) -> Labels:
     """The cluster of each answer; those that a judge found to be the same are one."""
-    labels = EQUIVALENCES[ask.equivalence](answers)
+    labels = _clusters(EQUIVALENCES[ask.equivalence], tuple(answers))
     return judged.joined(labels, same_as) if ask.equivalence in judged.JUDGED else labels
+
+
+@lru_cache(maxsize=64)
+def _clusters(equivalence: Equivalence, answers: tuple[str, ...]) -> Labels:
+    """What an equivalence makes of answers; the same ones are asked for whether they end a step, what is needed and who has won."""
+    return tuple(equivalence(answers))
 
 
 def _same_as(ballots: Sequence[Ballot]) -> list[int | None]:
