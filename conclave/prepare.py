@@ -5,18 +5,15 @@ from typing import Annotated
 
 import click
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from conclave.errors import ConclaveError
-from conclave.runtime.settings import PREFIX, load
+from conclave.runtime.brokers import Brokers, BrokerSettings
+from conclave.runtime.settings import load
 
 
-class PrepareSettings(BaseSettings):
+class PrepareSettings(BrokerSettings):
     """Where the broker and the database are, and how topics are made."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
-
-    bootstrap_servers: Annotated[str, Field(min_length=3, description="Kafka brokers, host:port,…")]
     postgres_dsn: Annotated[
         str, Field(pattern="^postgres(ql)?://", repr=False, description="postgresql://user@host/db")
     ]
@@ -47,11 +44,11 @@ async def migrate(dsn: str) -> None:
     await asyncio.to_thread(upgrade, dsn)
 
 
-async def make_topics(bootstrap_servers: str, *, partitions: int, replication: int = 1) -> list[str]:
+async def make_topics(brokers: Brokers | str, *, partitions: int, replication: int = 1) -> list[str]:
     """Makes the pipeline's topics that are missing, and says which. Raises: LostDependency."""
     from conclave.runtime.topics import ensure_topics
 
-    return await ensure_topics(bootstrap_servers, partitions=partitions, replication=replication)
+    return await ensure_topics(brokers, partitions=partitions, replication=replication)
 
 
 async def _prepare(settings: PrepareSettings) -> str:
@@ -60,7 +57,7 @@ async def _prepare(settings: PrepareSettings) -> str:
         tasks.create_task(migrate(settings.postgres_dsn), name="migrations")
         topics = tasks.create_task(
             make_topics(
-                settings.bootstrap_servers,
+                settings.brokers,
                 partitions=settings.topic_partitions,
                 replication=settings.topic_replication,
             ),

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from conclave.cli.endpoints import bootstrap_servers, postgres_dsn
+from conclave.cli.endpoints import brokers, postgres_dsn
 from conclave.cli.output import in_one_line
 from conclave.runtime.client import Client
 from schemas.events import ApprovalGiven
@@ -84,5 +84,5 @@ async def _waiting(request_id: str | None) -> list[dict[str, Any]]:
 
 
 async def _publish(event: ApprovalGiven) -> None:
-    async with Client(bootstrap_servers()) as client:
+    async with Client(brokers()) as client:
         await client.publish(event)

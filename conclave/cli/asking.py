@@ -13,13 +13,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from conclave.cli.endpoints import bootstrap_servers, find
+from conclave.cli.endpoints import brokers, find
 from conclave.cli.output import console, in_one_line, printable
 from conclave.cli.progress import Progress, StepProgress, tally_text
 from conclave.cli.readiness import showing_trouble
 from conclave.domain.quality import QUALITIES
 from conclave.domain.structured.answer_schema import accepted
 from conclave.errors import Rejected
+from conclave.runtime.brokers import Brokers
 from conclave.runtime.client import Client
 from schemas.events import AnswerReached, ReasoningRequested, RequestFailed
 from schemas.flow import Topic
@@ -80,7 +81,7 @@ def ask(
         fields["answer_schema"] = _schema(schema)
     request = _request(question, fields)
     shown = console()
-    progress = asyncio.run(_ask(bootstrap_servers(), request, live_on=None if as_json else shown))
+    progress = asyncio.run(_ask(brokers(), request, live_on=None if as_json else shown))
     result = progress.result
     if result is None:
         waited = f"{deadline_s + _GRACE_S:.0f} s"
@@ -111,7 +112,7 @@ def _request(question: str, fields: Mapping[str, object]) -> ReasoningRequested:
         raise click.UsageError(str(error)) from None
 
 
-async def _ask(servers: str, request: ReasoningRequested, *, live_on: Console | None) -> Progress:
+async def _ask(servers: Brokers, request: ReasoningRequested, *, live_on: Console | None) -> Progress:
     """What came of the request; without a result when nothing ended it in time."""
     progress = Progress(str(request.request_id))
     # On a terminal only: what is piped gets the answer and nothing else.

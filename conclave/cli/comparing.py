@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 import click
 import msgspec
 
-from conclave.cli.endpoints import bootstrap_servers, postgres_dsn
+from conclave.cli.endpoints import brokers, postgres_dsn
 from conclave.cli.output import in_one_line, print_rows
 from conclave.domain import budget
 from conclave.domain.equivalence import are_same
+from conclave.runtime.brokers import Brokers
 from conclave.runtime.client import Client
 from schemas.events import AnswerReached, PlanMade, ReasoningRequested, RequestFailed
 from schemas.flow import Topic
@@ -56,7 +57,7 @@ def compare(asked: str, policies: str, deadline_s: float, as_json: bool) -> int:
     question = question_of(asked) if is_request_id(asked) else asked
     # What is compared is thought about, and not remembered.
     requests = [request_for(question, policy=name, deadline_s=deadline_s, max_age_s=0.0) for name in names]
-    found = asyncio.run(ended(bootstrap_servers(), requests))
+    found = asyncio.run(ended(brokers(), requests))
     ways = ways_of(requests, found.ends, found.policies)
     if as_json:
         click.echo(json.dumps([asdict(way) for way in ways], ensure_ascii=False))
@@ -91,7 +92,7 @@ def request_for(question: str, **fields: object) -> ReasoningRequested:
         raise click.UsageError(str(error)) from None
 
 
-async def ended(servers: str, requests: Sequence[ReasoningRequested]) -> Found:
+async def ended(servers: Brokers, requests: Sequence[ReasoningRequested]) -> Found:
     """Publishes requests and waits for their ends; those that do not come within the deadline are not there."""
     wanted = {str(each.request_id) for each in requests}
     ends: dict[str, End] = {}

@@ -5,7 +5,7 @@ import json
 
 import click
 
-from conclave.cli.endpoints import bootstrap_servers
+from conclave.cli.endpoints import brokers
 from conclave.cli.output import print_rows, printable
 from conclave.runtime.client import Client
 from conclave.runtime.dead_letters import DeadLetter
@@ -76,14 +76,14 @@ async def _replay(letter_id: str | None, topic: str | None) -> int:
     if letter_id is None and (partial := [letter.id for letter in letters if letter.left_out]):
         click.echo(f"{len(partial)} lack a part of their record: {', '.join(partial[:10])}", err=True)
         letters = [letter for letter in letters if not letter.left_out]
-    async with Client(bootstrap_servers()) as client:
+    async with Client(brokers()) as client:
         for letter in letters:
             await client.replay(letter)
     return len(letters)
 
 
 async def _letters(topic: str | None, limit: int) -> list[DeadLetter]:
-    async with Client(bootstrap_servers()) as client:
+    async with Client(brokers()) as client:
         return await client.dead_letters(flow.Topic(topic) if topic else None, limit)
 
 

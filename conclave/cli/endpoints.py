@@ -2,8 +2,12 @@
 
 import os
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from conclave.runtime.brokers import Brokers
 
 BOOTSTRAP, DSN = "CONCLAVE_BOOTSTRAP_SERVERS", "CONCLAVE_POSTGRES_DSN"
 
@@ -29,12 +33,17 @@ def find() -> Endpoints:
     )
 
 
-def bootstrap_servers() -> str:
-    """The brokers. Raises: click.ClickException that says how to name them."""
+def brokers() -> "Brokers":
+    """The brokers. Raises: click.ClickException that says how to name them, Misconfigured."""
+    from conclave.runtime.brokers import Brokers, BrokerSettings
+    from conclave.runtime.settings import load
+
+    if os.environ.get(BOOTSTRAP):
+        return load(BrokerSettings).brokers
     found = find().bootstrap_servers
     if found is None:
         raise click.ClickException(f"no broker is known here: start the stack with `conclave up`, or set {BOOTSTRAP}")
-    return found
+    return Brokers(found)
 
 
 def postgres_dsn() -> str:

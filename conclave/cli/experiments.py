@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from conclave.cli.endpoints import bootstrap_servers, postgres_dsn
+from conclave.cli.endpoints import brokers, postgres_dsn
 from conclave.cli.output import print_rows
 from conclave.cli.policies import load_policies
 from conclave.domain.experiments.reporting import ArmReport, Report
@@ -237,14 +237,14 @@ def _publish(change: Callable[[dict[str, ExperimentChanged]], ExperimentChanged]
 
 
 async def _published(change: Callable[[dict[str, ExperimentChanged]], ExperimentChanged]) -> ExperimentChanged:
-    async with Client(bootstrap_servers()) as client:
+    async with Client(brokers()) as client:
         event = change(newest(await client.whole(Topic.EXPERIMENTS)))
         await client.publish(event)
         return event
 
 
 async def _known() -> dict[str, ExperimentChanged]:
-    async with Client(bootstrap_servers()) as client:
+    async with Client(brokers()) as client:
         return newest(await client.whole(Topic.EXPERIMENTS))
 
 

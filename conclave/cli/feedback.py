@@ -6,7 +6,7 @@ import uuid
 
 import click
 
-from conclave.cli.endpoints import bootstrap_servers
+from conclave.cli.endpoints import brokers
 from conclave.runtime.client import Client
 from schemas import producers
 from schemas.events import FeedbackGiven
@@ -52,5 +52,5 @@ def feedback(request_id: str, rater: str, feedback_id: str | None, withdrawn: st
 
 
 async def _publish(event: FeedbackGiven, event_id: str) -> None:
-    async with Client(bootstrap_servers()) as client:
+    async with Client(brokers()) as client:
         await client.publish(event, event_id=event_id)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from conclave.cli.comparing import Way, ended, print_ways, request_for, ways_of
-from conclave.cli.endpoints import bootstrap_servers, postgres_dsn
+from conclave.cli.endpoints import brokers, postgres_dsn
 from conclave.cli.output import in_one_line
 from conclave.domain.equivalence import are_same
 from schemas.events import AnswerReached
@@ -48,7 +48,7 @@ def fork(request_id: str, from_step: int, policy: str, deadline_s: float, as_jso
     question = str(found["request"][0]["question"])
     forked = {"request_id": request_id, "kept": kept}
     request = request_for(question, policy=policy, deadline_s=deadline_s, fork=forked)
-    outcome = asyncio.run(ended(bootstrap_servers(), [request]))
+    outcome = asyncio.run(ended(brokers(), [request]))
     (new,) = ways_of([request], outcome.ends, outcome.policies)
     old = recorded_way(found["request"][0], found["steps"])
     if as_json:

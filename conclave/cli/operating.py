@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from conclave.cli.endpoints import BOOTSTRAP, DSN, Endpoints, bootstrap_servers, find
+from conclave.cli.endpoints import BOOTSTRAP, DSN, Endpoints, brokers, find
 from conclave.cli.output import print_rows
 from conclave.cli.readiness import not_ready
 from conclave.errors import ConclaveError
@@ -32,7 +32,7 @@ def topics(as_json: bool) -> None:
 
 
 async def _states() -> list[TopicState]:
-    async with Client(bootstrap_servers()) as client:
+    async with Client(brokers()) as client:
         return await client.topics()
 
 
@@ -63,7 +63,7 @@ async def _check_kafka(found: Endpoints) -> list[Finding]:
     if found.bootstrap_servers is None:
         return [Finding("kafka", False, f"not known: start the stack with `conclave up`, or set {BOOTSTRAP}")]
     try:
-        wrong = await wrong_topics(found.bootstrap_servers)
+        wrong = await wrong_topics(brokers())
     except ConclaveError as error:
         return [Finding("kafka", False, f"{found.bootstrap_servers}: {error}")]
     return [

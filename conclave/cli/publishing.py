@@ -14,11 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from conclave.cli.endpoints import bootstrap_servers, find
+from conclave.cli.endpoints import brokers, find
 from conclave.cli.output import in_one_line
 from conclave.cli.progress import tally_text
 from conclave.cli.readiness import Shown, showing_trouble
 from conclave.domain.equivalence import are_same
+from conclave.runtime.brokers import Brokers
 from conclave.runtime.client import Client
 from schemas import producers
 from schemas.events import AnswerReached, Event, ReasoningRequested, RequestFailed
@@ -63,7 +64,7 @@ def publish(file: IO[bytes], policy: str | None, wait: bool, tally: bool, as_jso
     A line's `id`, `answer`, `difficulty` and `family` are not published; answers are compared with `answer`.
     """
     lines = _read(file, policy)
-    results, elapsed_s = asyncio.run(_publish(bootstrap_servers(), lines, wait=wait))
+    results, elapsed_s = asyncio.run(_publish(brokers(), lines, wait=wait))
     if not wait:
         click.echo(json.dumps({"published": len(lines)}) if as_json else f"published {len(lines)} requests")
         return 0
@@ -113,7 +114,7 @@ def _line(number: int, raw: bytes, policy: str | None) -> Line:
     return Line(number, request, str(extra.get("id", number)), None if gold is None else str(gold))
 
 
-async def _publish(servers: str, lines: Sequence[Line], *, wait: bool) -> tuple[Results, float]:
+async def _publish(servers: Brokers, lines: Sequence[Line], *, wait: bool) -> tuple[Results, float]:
     """What ended each request, and the seconds that it took. Raises: click.ClickException when all has gone silent."""
     clock = asyncio.get_running_loop()
     started = clock.time()

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import click
 
-from conclave.cli.endpoints import bootstrap_servers, postgres_dsn
+from conclave.cli.endpoints import brokers, postgres_dsn
 from conclave.cli.output import in_one_line, print_rows, printable
 from conclave.cli.since import since as since_of
 from conclave.domain.statistics.agreement import Agreement, agreement
@@ -151,7 +151,7 @@ def _asked(question: Callable[[Reviews], Awaitable[T]]) -> T:
 
 
 async def _publish(event: FeedbackGiven, event_id: str) -> None:
-    async with Client(bootstrap_servers()) as client:
+    async with Client(brokers()) as client:
         await client.publish(event, event_id=event_id)
 
 

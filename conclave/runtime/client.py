@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from conclave.runtime import dead_letters
+from conclave.runtime.brokers import Brokers
 from conclave.runtime.dead_letters import DeadLetter
 from conclave.runtime.kafka import Admin, LogReader, PlainProducer
 from conclave.runtime.record import Output, Record, Tp, output_of
@@ -29,9 +30,9 @@ class TopicState:
 class Client:
     """An async context manager over one broker address. Raises LostDependency from every method while it is away."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
-        self.bootstrap_servers = bootstrap_servers
-        self._producer = PlainProducer(bootstrap_servers)
+    def __init__(self, brokers: Brokers | str) -> None:
+        self.brokers = brokers
+        self._producer = PlainProducer(brokers)
 
     async def __aenter__(self) -> "Client":
         await self._producer.start()
@@ -55,7 +56,7 @@ class Client:
     @asynccontextmanager
     async def follow(self, *topics: Topic, from_end: bool = True) -> AsyncIterator[AsyncIterator[tuple[str, Event]]]:
         """All events of `topics` as (topic, event), from the ends as of entering; what can't be read is left out."""
-        reader = LogReader(self.bootstrap_servers)
+        reader = LogReader(self.brokers)
         await reader.start()
         try:
             partitions = [tp for topic in topics for tp in await reader.partitions(topic.value)]
@@ -67,7 +68,7 @@ class Client:
 
     async def whole(self, topic: Topic) -> list[Event]:
         """Every event that the log has of a topic up to now, in the order of each partition."""
-        reader = LogReader(self.bootstrap_servers)
+        reader = LogReader(self.brokers)
         await reader.start()
         try:
             partitions = await reader.partitions(topic.value)
@@ -82,12 +83,12 @@ class Client:
 
     async def topics(self) -> list[TopicState]:
         """Every topic of the pipeline that the broker has."""
-        return await topic_states(self.bootstrap_servers)
+        return await topic_states(self.brokers)
 
     async def dead_letters(self, topic: Topic | None = None, limit: int = 1000) -> list[DeadLetter]:
         """The dead letters of one topic, or of all: the latest `limit`, oldest first."""
         rows = [row.topic for row in flow.TOPICS if not row.is_broadcast and topic in (None, row.topic)]
-        reader = LogReader(self.bootstrap_servers)
+        reader = LogReader(self.brokers)
         await reader.start()
         try:
             partitions = [tp for name in rows for tp in await reader.partitions(flow.dead_letter_topic(name.value))]
@@ -105,12 +106,12 @@ class Client:
         await self._producer.publish([dead_letters.replay(letter, uuid.uuid4().hex)])
 
 
-async def topic_states(bootstrap_servers: str) -> list[TopicState]:
+async def topic_states(brokers: Brokers | str) -> list[TopicState]:
     """Every topic of the pipeline that the broker has. Raises: LostDependency."""
-    reader = LogReader(bootstrap_servers)
+    reader = LogReader(brokers)
     await reader.start()
     try:
-        async with Admin(bootstrap_servers) as admin:
+        async with Admin(brokers) as admin:
             committed = {
                 row.name: await admin.committed(row.name) for row in flow.SERVICES.values() if not row.keeps_offsets
             }

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiokafka.producer.sender as _sender
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
@@ -32,6 +32,7 @@ from aiokafka.structs import OffsetAndMetadata
 from conclave.errors import Fenced, LostDependency, Rejected
 from conclave.runtime import broker, kafka_headers  # noqa: F401  (header names of any bytes: at import)
 from conclave.runtime.broker import Membership, Rebalance
+from conclave.runtime.brokers import Brokers
 from conclave.runtime.limits import MAX_BATCH_BYTES, MAX_RECORD_BYTES, PRODUCER_BATCH_BYTES
 from conclave.runtime.record import Output, Record, Tp
 
@@ -50,6 +51,23 @@ _CLOSE_S = 5.0  # of connections that are given up anyway
 _LOST = (KafkaError, OSError, TimeoutError, AssertionError)
 
 
+def _connection(brokers: Brokers | str) -> dict[str, Any]:
+    """What every client of aiokafka is told of where it connects, and how."""
+    found = Brokers.of(brokers)
+    told: dict[str, Any] = {
+        "bootstrap_servers": found.servers,
+        "security_protocol": found.security.value.upper(),
+        "ssl_context": found.tls(),
+    }
+    if found.security.has_sasl:
+        told |= {
+            "sasl_mechanism": found.mechanism.value,
+            "sasl_plain_username": found.username,
+            "sasl_plain_password": found.password,
+        }
+    return told
+
+
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(self, rebalance: Rebalance) -> None:
         self._rebalance = rebalance
@@ -66,7 +84,7 @@ class GroupConsumer:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        brokers: Brokers | str,
         group: str,
         client_id: str,
         *,
@@ -75,7 +93,7 @@ class GroupConsumer:
         instance_id: str | None,
     ) -> None:
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap_servers,
+            **_connection(brokers),
             group_id=group,
             client_id=client_id,
             group_instance_id=instance_id,
@@ -146,8 +164,8 @@ class GroupConsumer:
 class TransactionalProducer:
     """One transactional id. Opening it fences whoever held the id before, and ends their open transaction."""
 
-    def __init__(self, bootstrap_servers: str, transactional_id: str) -> None:
-        self._bootstrap_servers = bootstrap_servers
+    def __init__(self, brokers: Brokers | str, transactional_id: str) -> None:
+        self._brokers = brokers
         self._transactional_id = transactional_id
         self._producer: AIOKafkaProducer | None = None
         self._sent: list[asyncio.Future[object]] = []
@@ -156,7 +174,7 @@ class TransactionalProducer:
         """A new incarnation of the id. Raises: LostDependency."""
         await self.close()
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap_servers,
+            **_connection(self._brokers),
             transactional_id=self._transactional_id,
             acks="all",
             transaction_timeout_ms=30_000,
@@ -222,9 +240,9 @@ class TransactionalProducer:
 class PlainProducer:
     """An idempotent producer outside any transaction: for clients, and for what a redo may repeat."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
+    def __init__(self, brokers: Brokers | str) -> None:
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap_servers,
+            **_connection(brokers),
             enable_idempotence=True,
             acks="all",
             max_batch_size=1 << 18,
@@ -254,9 +272,9 @@ class PlainProducer:
 class LogReader:
     """Reads partitions without a group: the log as a log."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
+    def __init__(self, brokers: Brokers | str) -> None:
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap_servers,
+            **_connection(brokers),
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -310,8 +328,8 @@ class LogReader:
 class Admin:
     """Topics and committed offsets."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
-        self._client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=20_000)
+    def __init__(self, brokers: Brokers | str) -> None:
+        self._client = AIOKafkaAdminClient(**_connection(brokers), request_timeout_ms=20_000)
 
     async def __aenter__(self) -> "Admin":
         await _limited(self._client.start())
@@ -352,7 +370,7 @@ class Admin:
 class Kafka:
     """An Apache Kafka cluster: conclave.runtime.broker.Broker."""
 
-    bootstrap_servers: str
+    brokers: Brokers | str
 
     def group_consumer(
         self,
@@ -365,7 +383,7 @@ class Kafka:
     ) -> broker.GroupConsumer:
         """A member-to-be of a consumer group."""
         return GroupConsumer(
-            self.bootstrap_servers,
+            self.brokers,
             consumer_group,
             client_id,
             session_timeout_ms=session_timeout_ms,
@@ -375,21 +393,21 @@ class Kafka:
 
     def transactional_producer(self, transactional_id: str) -> broker.TransactionalProducer:
         """A holder-to-be of a transactional id."""
-        return TransactionalProducer(self.bootstrap_servers, transactional_id)
+        return TransactionalProducer(self.brokers, transactional_id)
 
     def plain_producer(self) -> broker.PlainProducer:
         """A producer without transactions."""
-        return PlainProducer(self.bootstrap_servers)
+        return PlainProducer(self.brokers)
 
     def log_reader(self) -> broker.LogReader:
         """A reader without a group."""
-        return LogReader(self.bootstrap_servers)
+        return LogReader(self.brokers)
 
     async def committed(
         self, consumer_group: str, partitions: Collection[Tp] | None = None
     ) -> dict[Tp, tuple[int, str]]:
         """Committed offset and metadata of each partition that has one. Raises: LostDependency."""
-        async with Admin(self.bootstrap_servers) as admin:
+        async with Admin(self.brokers) as admin:
             return await admin.committed(consumer_group, partitions)
 
 

@@ -175,7 +175,7 @@ class Process:
             raise TypeError(f"the row of {self._name} in schemas.flow {has}, and it was composed with {given}")
         if parts.listener is None:
             return None
-        broker = Kafka(self._settings.bootstrap_servers)
+        broker = Kafka(self._settings.brokers)
         return BroadcastReader(broker, topics, parts.listener, self._dependencies, from_end=parts.hears_from_end)
 
 

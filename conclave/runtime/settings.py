@@ -3,22 +3,23 @@
 from typing import Annotated, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from conclave.errors import Misconfigured, WrongSetting
 from conclave.extensions import named_in
+from conclave.runtime.brokers import BrokerSettings
 from conclave.runtime.tracker import MAX_SPAN
 
 S = TypeVar("S", bound=BaseSettings)
 PREFIX = "CONCLAVE_"
 
 
-class RuntimeSettings(BaseSettings):
+class RuntimeSettings(BrokerSettings):
     """How a service runs; what it does has settings of its own, in its folder."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
-    bootstrap_servers: Annotated[str, Field(min_length=3, description="Kafka brokers, host:port,…")]
     instance_id: Annotated[
         str,
         Field(
@@ -64,8 +65,16 @@ def load(settings: type[S]) -> S:
             WrongSetting(
                 name=PREFIX + ".".join(str(part) for part in row["loc"]).upper(),
                 expected=row["msg"],
-                got=None if row["type"] == "missing" else str(row["input"])[:100],
+                got=_shown(settings, row),
             )
             for row in error.errors(include_context=False)
         ]
         raise Misconfigured(wrong) from None
+
+
+def _shown(settings: type[BaseSettings], row: ErrorDetails) -> str | None:
+    """What a setting was; nothing of one that is not to be seen."""
+    if row["type"] == "missing":
+        return None
+    field = settings.model_fields.get(str(row["loc"][0])) if row["loc"] else None
+    return str(row["input"])[:100] if field is None or field.repr else "(not shown)"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from conclave.runtime.brokers import Brokers
 from conclave.runtime.kafka import Admin
 from conclave.runtime.limits import MAX_BATCH_BYTES
 from schemas import flow
@@ -38,12 +39,12 @@ def topic_specs(partitions: int) -> list[TopicSpec]:
     return specs
 
 
-async def ensure_topics(bootstrap_servers: str, *, partitions: int = 24, replication: int = 1) -> list[str]:
+async def ensure_topics(brokers: Brokers | str, *, partitions: int = 24, replication: int = 1) -> list[str]:
     """The names of the topics that were missing and are there now. Existing ones are left as they are.
 
     Raises: LostDependency.
     """
-    async with Admin(bootstrap_servers) as admin:
+    async with Admin(brokers) as admin:
         existing = await admin.topics()
         missing = [spec for spec in topic_specs(partitions) if spec.name not in existing]
         for spec in missing:
@@ -51,10 +52,10 @@ async def ensure_topics(bootstrap_servers: str, *, partitions: int = 24, replica
     return [spec.name for spec in missing]
 
 
-async def wrong_topics(bootstrap_servers: str) -> list[str]:
+async def wrong_topics(brokers: Brokers | str) -> list[str]:
     """What is wrong with the pipeline's topics on a broker, a line each. Raises: LostDependency."""
     wrong = []
-    async with Admin(bootstrap_servers) as admin:
+    async with Admin(brokers) as admin:
         existing = await admin.topics()
         for spec in topic_specs(partitions=1):
             if spec.name not in existing:

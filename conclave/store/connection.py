@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from conclave.errors import LostDependency
+from conclave.store.addresses import address_of
 
 _AWAY = (
     OSError,
@@ -22,14 +24,11 @@ _AWAY = (
 def make_engine(
     dsn: str, *, connections: int = 2, statement_timeout_s: float = 0.0, is_read_only: bool = False
 ) -> AsyncEngine:
-    """A pool of connections to `postgresql://…`; nothing is connected yet. It may grow to twice its size."""
-    for scheme in ("postgresql+asyncpg://", "postgresql://", "postgres://"):
-        if dsn.startswith(scheme):
-            dsn = "postgresql+asyncpg://" + dsn.removeprefix(scheme)
-            break
+    """A pool of connections to `postgresql://…`; nothing is connected yet. It may grow to twice its size. Raises: Misconfigured."""
+    address = address_of(dsn)
     # Prepared statements survive in a connection; JIT costs more than these queries gain. The limits of the database are for
     # analysts: what Conclave itself asks is bounded here.
-    arguments = {
+    arguments: dict[str, Any] = {
         "timeout": 10,
         "command_timeout": 60,
         "server_settings": {
@@ -40,8 +39,10 @@ def make_engine(
             "default_transaction_read_only": "on" if is_read_only else "off",
         },
     }
+    if address.tls is not None:
+        arguments["ssl"] = address.tls
     return create_async_engine(
-        dsn,
+        address.url,
         pool_size=connections,
         max_overflow=connections,
         pool_pre_ping=True,

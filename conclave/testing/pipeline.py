@@ -13,6 +13,7 @@ from typing import Self
 from conclave.local.machine.ports import free_port
 from conclave.local.servers.kafka import KafkaBroker
 from conclave.local.service import ServiceProcess
+from conclave.runtime.brokers import Brokers
 from conclave.runtime.kafka import LogReader
 from conclave.testing.waiting import until_async
 from schemas import codec, flow
@@ -98,7 +99,9 @@ class Pipeline:
         return Counter(self.journal.read_text().split()) if self.journal.exists() else Counter()
 
 
-async def read_log(address: str, topics: Iterable[Topic | str]) -> list[tuple[str, Event | None, bytes | None]]:
+async def read_log(
+    address: Brokers | str, topics: Iterable[Topic | str]
+) -> list[tuple[str, Event | None, bytes | None]]:
     """Everything committed in these topics up to now: (topic, event or None, value)."""
     reader = LogReader(address)
     await reader.start()

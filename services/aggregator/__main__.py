@@ -18,7 +18,7 @@ from services.aggregator.settings import AggregatorSettings
 async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> AsyncIterator[Parts]:
     """The aggregator."""
     work = Joins(Aggregator(load(AggregatorSettings)))
-    yield Parts(Service("aggregator", settings, work, dependencies, Kafka(settings.bootstrap_servers)))
+    yield Parts(Service("aggregator", settings, work, dependencies, Kafka(settings.brokers)))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
                 settings,
                 Handles(decoder, may_take=decoder.may_take),
                 dependencies,
-                Kafka(settings.bootstrap_servers),
+                Kafka(settings.brokers),
             )
             yield Parts(service, listener=decoder, status=decoder.status)
     finally:

@@ -40,7 +40,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     memory = RecordedMemory(source, _limits(own)) if source is not None else None
     decomposer = Decomposer(own, policies, router, memory)
     work = Handles(decomposer, request_key=decomposer.request_key)
-    service = Service("decomposer", settings, work, dependencies, Kafka(settings.bootstrap_servers))
+    service = Service("decomposer", settings, work, dependencies, Kafka(settings.brokers))
     following = {asyncio.create_task(policies.follow(), name="policies")}
     if router is not None:
         following.add(asyncio.create_task(router.follow(), name="router"))

@@ -19,7 +19,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     own = load(RecorderSettings)
     store = Store(own.postgres_dsn, ahead_days=own.partitions_ahead_days, retention_days=own.retention_days)
     try:
-        yield Parts(Sink("recorder", settings, store, dependencies, Kafka(settings.bootstrap_servers)))
+        yield Parts(Sink("recorder", settings, store, dependencies, Kafka(settings.brokers)))
     finally:
         await store.close()
 

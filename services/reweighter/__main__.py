@@ -18,9 +18,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     """The reweighter over the record."""
     own = load(ReweighterSettings)
     learning = Learning(own.postgres_dsn)
-    reweighter = Reweighter(
-        learning, Kafka(settings.bootstrap_servers), dependencies, interval_s=own.reweighter_interval_s
-    )
+    reweighter = Reweighter(learning, Kafka(settings.brokers), dependencies, interval_s=own.reweighter_interval_s)
     try:
         yield Parts(reweighter, status=reweighter.status)
     finally:

@@ -31,7 +31,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
         with contextlib.suppress(LostDependency):  # the next start does as well
             await ledger.forget()
         caller = ToolCaller(_tools(servers, stack), ledger)
-        yield Parts(Service("tools", settings, Handles(caller), dependencies, Kafka(settings.bootstrap_servers)))
+        yield Parts(Service("tools", settings, Handles(caller), dependencies, Kafka(settings.brokers)))
 
 
 def _tools(servers: dict[str, McpServer], stack: AsyncExitStack) -> dict[str, McpEffect]:

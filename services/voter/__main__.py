@@ -22,7 +22,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     judge = JudgePool(limit_s=own.voter_judge_limit_s, num_processes=own.voter_judges)
     try:
         work = Joins(Voter(own, judge.known))
-        yield Parts(Service("voter", settings, work, dependencies, Kafka(settings.bootstrap_servers)))
+        yield Parts(Service("voter", settings, work, dependencies, Kafka(settings.brokers)))
     finally:
         judge.close()
 

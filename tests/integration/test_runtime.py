@@ -96,7 +96,7 @@ async def _answers(client: Client, request_ids: set[str]) -> Counter[str]:
 
     async def are_all_answered() -> bool:
         counts.clear()
-        for _, event, _ in await read_log(client.bootstrap_servers, [Topic.ANSWERS]):
+        for _, event, _ in await read_log(client.brokers, [Topic.ANSWERS]):
             if isinstance(event, AnswerReached | RequestFailed) and event.request_id in request_ids:
                 counts[event.request_id] += 1
         return set(counts) == request_ids

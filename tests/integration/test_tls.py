@@ -1,0 +1,130 @@
+"""Kafka over TLS and SASL on a real broker: with a password, or with a certificate."""
+
+import asyncio
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conclave.local.machine.ports import LOOPBACK, free_port
+from conclave.local.machine.process import Process
+from conclave.local.servers.kafka import KafkaBroker
+from conclave.runtime.brokers import Brokers, Mechanism, Security
+from conclave.runtime.kafka import Admin, LogReader, TransactionalProducer
+from conclave.runtime.record import Output, Tp
+from tests.certificates import Authority, Issued
+from tests.integration.conftest import finish
+
+USER, PASSWORD = "ann", "s3cr3t-of-ann"
+
+
+class GuardedBroker(KafkaBroker):
+    """A broker with two guarded listeners besides its own: SECURE asks for a password, MUTUAL for a certificate."""
+
+    def __init__(self, folder: Path, jars_dir: Path, authority: Authority, server: Issued) -> None:
+        super().__init__(folder, jars_dir=jars_dir)
+        self._authority, self._server = authority, server
+        self.secure_port, self.mutual_port = free_port(), free_port()
+
+    def _write_settings(self, *, port: int, controller_port: int) -> Path:
+        path = super()._write_settings(port=port, controller_port=controller_port)
+        settings = dict(line.split("=", 1) for line in path.read_text().splitlines())
+        more = f",SECURE://{LOOPBACK}:{self.secure_port},MUTUAL://{LOOPBACK}:{self.mutual_port}"
+        module = "org.apache.kafka.common.security"
+        settings |= {
+            "listeners": settings["listeners"] + more,
+            "advertised.listeners": settings["advertised.listeners"] + more,
+            "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL,MUTUAL:SSL",
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(self._server.both),
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": str(self._authority.certificate),
+            "listener.name.mutual.ssl.client.auth": "required",
+            "listener.name.secure.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
+            "listener.name.secure.plain.sasl.jaas.config": f'{module}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";',
+            "listener.name.secure.scram-sha-512.sasl.jaas.config": f"{module}.scram.ScramLoginModule required;",
+        }
+        path.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+        return path
+
+    async def let_in(self) -> None:
+        """Has the broker know the user by SCRAM, as an operator would with Kafka's own tool."""
+        credentials = f"SCRAM-SHA-512=[password={PASSWORD}]"  # one a call
+        arguments = ["--bootstrap-server", self.endpoint, "--alter", "--add-config", credentials]
+        tool = Process(
+            self._command("kafka.admin.ConfigCommand", *arguments, "--entity-type", "users", "--entity-name", USER)
+        )
+        assert await tool.wait(60)
+        assert tool.exit_status == 0
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Whom both servers' certificates are of."""
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def broker(session_dir: Path, jars_dir: Path, authority: Authority) -> Iterator[GuardedBroker]:
+    """A broker that asks who connects, and encrypts."""
+    broker = GuardedBroker(session_dir / "kafka-tls", jars_dir, authority, authority.issue("broker"))
+    finish(broker.start())
+    try:
+        finish(broker.let_in())
+        yield broker
+    finally:
+        finish(broker.stop())
+
+
+def _secure(broker: GuardedBroker, authority: Authority, **changes: object) -> Brokers:
+    values: dict[str, object] = {
+        "security": Security.SASL_SSL,
+        "username": USER,
+        "password": PASSWORD,
+        "ca_file": authority.certificate,
+    }
+    return Brokers(f"{LOOPBACK}:{broker.secure_port}", **(values | changes))  # type: ignore[arg-type]
+
+
+async def _round_trip(brokers: Brokers) -> bytes | None:
+    """What is read back of a record that was published in a transaction, by every kind of client."""
+    topic = f"guarded-{uuid.uuid4().hex[:8]}"
+    async with Admin(brokers) as admin:
+        await admin.create_topic(topic, 1, 1, {})
+    producer = TransactionalProducer(brokers, f"conclave.tests.{topic}")
+    await producer.open()
+    await producer.begin()
+    await producer.send([Output(topic, None, b"in a transaction", ())])
+    await producer.acknowledged()
+    await producer.commit()
+    await producer.close()
+    reader = LogReader(brokers)
+    await reader.start()
+    try:
+        reader.assign({Tp(topic, 0): 0})
+        async with asyncio.timeout(20):
+            while not (found := await reader.poll(timeout_ms=500)):
+                pass
+        return found[0].value
+    finally:
+        await reader.stop()
+
+
+@pytest.mark.parametrize("mechanism", [Mechanism.PLAIN, Mechanism.SCRAM_SHA_512])
+async def test_every_client_speaks_to_a_broker_that_encrypts_and_asks_for_a_password(
+    broker: GuardedBroker, authority: Authority, mechanism: Mechanism
+) -> None:
+    assert await _round_trip(_secure(broker, authority, mechanism=mechanism)) == b"in a transaction"
+
+
+async def test_a_client_may_show_a_certificate_instead(broker: GuardedBroker, authority: Authority) -> None:
+    client = authority.issue("client")
+    brokers = Brokers(
+        f"{LOOPBACK}:{broker.mutual_port}",
+        Security.SSL,
+        ca_file=authority.certificate,
+        certificate_file=client.certificate,
+        key_file=client.key,
+    )
+    assert await _round_trip(brokers) == b"in a transaction"
