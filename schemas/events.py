@@ -437,6 +437,7 @@ class RequestFailed(Event, frozen=True, kw_only=True):
     tokens_out: Count = 0
     elapsed_ms: DurationMs = 0.0
     ended_by: Name = "decided"  # see EndReason
+    fields: Annotated[tuple[FieldVerdict, ...], Meta(max_length=64)] = ()  # of a structured answer that was not reached
 
 
 class FeedbackGiven(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):

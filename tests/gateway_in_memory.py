@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
+from starlette.applications import Starlette
 
 from conclave.domain.api_keys import ID_BYTES, SECRET_BYTES, ApiKey, Scope
 from conclave.domain.redaction import masker
@@ -49,6 +50,7 @@ class MemoryRecord:
     asked: dict[str, ReasoningRequested] = field(default_factory=dict)
     ended: dict[str, End] = field(default_factory=dict)
     happened: dict[str, list[Happening]] = field(default_factory=dict)
+    blanked: dict[str, dict[str, Any]] = field(default_factory=dict)
     is_away: bool = False
 
     def _check(self) -> None:
@@ -61,7 +63,11 @@ class MemoryRecord:
 
     async def ends(self, request_ids: Collection[str]) -> dict[str, dict[str, Any]]:
         self._check()
-        return {each: _row(self.ended[each]) for each in request_ids if each in self.ended}
+        return {each: _row(self.ended[each]) | self.blanked.get(each, {}) for each in request_ids if each in self.ended}
+
+    def blank(self, request_id: str) -> None:
+        """Erases what was answered."""
+        self.blanked[request_id] = {"answer": None, "tally": (), "steps": (), "content": "erased"}
 
     async def request(self, request_id: str) -> dict[str, Any] | None:
         self._check()
@@ -221,10 +227,13 @@ class MemoryAccounts:
         *scopes: Scope,
         limits: Limits = NO_LIMITS,
         is_redacted: bool = True,
+        is_kept: bool = True,
     ) -> ApiKey:
         """A key in force."""
         key = ApiKey.of(len(self.accounts).to_bytes(1, "big") * (ID_BYTES + SECRET_BYTES))
-        self.accounts[key.key_id] = Account(key.key_id, tenant, frozenset(scopes), limits, is_redacted, key.digest)
+        self.accounts[key.key_id] = Account(
+            key.key_id, tenant, frozenset(scopes), limits, is_redacted, is_kept, key.digest
+        )
         return key
 
     async def find(self, key_id: str) -> Account | None:
@@ -250,6 +259,7 @@ class World:
     max_waiting: int = 1000
     host: str = "127.0.0.1"
     url: str = ""
+    app: Starlette | None = None  # while it serves
 
     async def publish(self, event: Event, *, event_id: str | None = None, traceparent: str | None = None) -> None:
         """The log: what is published is recorded at once, and answered as `answer` says."""
@@ -302,7 +312,7 @@ class World:
         settings = GatewaySettings.model_validate({"postgres_dsn": DSN, "gateway_port": 0})
         access = Access(self.accounts, host=self.host)
         door = McpDoor(access, "0")
-        app = make_app(settings, Site(access, Reader(DSN), asking, door.routes), self.routes(parts))
+        self.app = app = make_app(settings, Site(access, Reader(DSN), asking, door.routes), self.routes(parts))
         server = WebServer(app, settings, drain_s=1.0)
         runner = BatchRunner(asking, self.batches, self.batch_open)
         async with door.serving(app), self._running(server, follower, runner) as client:

@@ -9,7 +9,8 @@ from typing import Any
 
 from conclave.domain.experiments.evidence import Evidence
 from conclave.domain.recorded import RecordedEvent
-from conclave.store.figures import Bucket, Failure, Minute, PolicyFigures, Position, Stage
+from conclave.store.bare import bared, request_ids
+from conclave.store.figures import Bucket, Changed, Failure, Minute, PolicyFigures, Position, Stage
 from conclave.store.listing import Filter, Key
 from conclave.store.reviews import Item
 from conclave.store.rows import SHARED_TABLES, TABLES, rows_of
@@ -27,10 +28,12 @@ class MemoryView:
     """What `events` tell. Lists are not filtered: that is the database's business, and tested there."""
 
     events: Sequence[RecordedEvent]
+    is_bare: bool = False  # of no request any word is kept
     tables: dict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
-        for table, rows in rows_of(self.events).items():
+        recorded = rows_of(self.events)
+        for table, rows in (bared(recorded, request_ids(recorded)) if self.is_bare else recorded).items():
             for row in rows:
                 named = dict(zip((TABLES | SHARED_TABLES)[table], row, strict=True))
                 key = {
@@ -217,6 +220,15 @@ class MemoryFigures:
     async def positions(self) -> tuple[Position, ...]:
         """Two partitions of a topic."""
         return tuple(Position(topic="reasoning.paths", partition=each, next_offset=1200) for each in range(2))
+
+    async def audit(self) -> tuple[Changed, ...]:
+        """A key that was made, and a policy that was used."""
+        at = datetime(2026, 11, 26, 12, tzinfo=UTC)
+        made = Changed(
+            at=at, kind="key", what="k of shop", action="create", actor="<b>ann</b>", why='{"scopes": ["ask"]}'
+        )
+        used = Changed(at=at, kind="policy", what="default@1", action="first used", actor=None, why="digest 0123")
+        return made, used
 
 
 class MemoryTrials:

@@ -93,11 +93,35 @@ def revoke(key_id: str) -> None:
 @click.option(
     "--redact/--no-redact", "is_redacted", default=None, help="Mask what looks like a secret.  [default: redact]"
 )
-def tenant(name: str, rate: int | None, max_open: int | None, is_redacted: bool | None) -> None:
-    """Make a tenant, or change it. With --rate or --open, both limits are set anew."""
+@click.option(
+    "--content",
+    type=click.Choice(["kept", "off"]),
+    help="off: the record keeps the figures of its requests, and none of their words.  [default: kept]",
+)
+def tenant(name: str, rate: int | None, max_open: int | None, is_redacted: bool | None, content: str | None) -> None:
+    """Make a tenant, or change it. With --rate or --open, both limits are set anew. --content holds for what is asked from now."""
     limits = None if rate is None and max_open is None else Limits(rate or None, max_open or None)
-    _with(lambda accounts: accounts.change_tenant(name, actor=_actor(), limits=limits, is_redacted=is_redacted))
+    is_kept = None if content is None else content == "kept"
+    _with(
+        lambda accounts: accounts.change_tenant(
+            name, actor=_actor(), limits=limits, is_redacted=is_redacted, is_kept=is_kept
+        )
+    )
     click.echo(f"Tenant {name} is as you said.")
+
+
+@keys.command()
+@click.argument("name", callback=_tenant)
+@click.option("--drop", is_flag=True, help="Drop the role: its members see nothing more.")
+def role(name: str, drop: bool) -> None:
+    """Make the database role of tenant NAME, whose members read the tenant's own rows in SQL, and nobody else's."""
+    if drop:
+        _with(lambda accounts: accounts.drop_role(name, actor=_actor()))
+        click.echo(f"The role of {name} is gone.")
+        return
+    made = _with(lambda accounts: accounts.make_role(name, actor=_actor()))
+    click.echo(f"Role {made} sees what {name} asked, in the schema `tenant`. Let a person in with")
+    click.echo(f"CREATE ROLE ann LOGIN PASSWORD '…' CONNECTION LIMIT 10 IN ROLE \"{made}\";")
 
 
 @keys.command()

@@ -19,6 +19,7 @@ from schemas.values import Ask
 
 MAX_STEP_BYTES = 131_072
 MAX_BALLOTS_BYTES = 524_288  # of all answers of one vote
+MAX_ANSWER_CHARS = 4_096  # of schemas.values.ShortText
 MAX_ANSWER_BYTES = 14_336  # 4,096 characters of up to three bytes are within it
 MAX_VERDICT_BYTES = 16_384
 MAX_THOUGHT_BYTES = 1_200_000

@@ -1,5 +1,6 @@
 """Tenants and their API keys, and who changed them: for the gateway, which looks keys up, and for `conclave keys`."""
 
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from conclave.domain.api_keys import ID_BYTES, SECRET_BYTES, ApiKey, Scope
@@ -17,7 +19,7 @@ from conclave.store.ledger import Limits
 
 _COLUMNS = "key_id, tenant, label, scopes, created_at, expires_at, revoked_at"
 _FIND = text("""
-    SELECT k.key_id, k.tenant, k.digest, k.scopes, t.rate_per_minute, t.max_open, t.is_redacted
+    SELECT k.key_id, k.tenant, k.digest, k.scopes, t.rate_per_minute, t.max_open, t.is_redacted, t.content
     FROM api_keys k JOIN tenants t USING (tenant)
     WHERE k.key_id = :key_id AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
 """)
@@ -27,13 +29,18 @@ _CREATE = text("""
     VALUES (:key_id, :tenant, :digest, :scopes, :label, now() + CAST(:lifetime AS interval))
 """)
 _TENANT = text("""
-    INSERT INTO tenants (tenant, rate_per_minute, max_open, is_redacted)
-    VALUES (:tenant, :rate_per_minute, :max_open, coalesce(:is_redacted, true))
+    INSERT INTO tenants (tenant, rate_per_minute, max_open, is_redacted, content)
+    VALUES (:tenant, :rate_per_minute, :max_open, coalesce(:is_redacted, true), coalesce(:content, 'kept'))
     ON CONFLICT (tenant) DO UPDATE SET
         rate_per_minute = CASE WHEN :is_set THEN :rate_per_minute ELSE tenants.rate_per_minute END,
         max_open = CASE WHEN :is_set THEN :max_open ELSE tenants.max_open END,
-        is_redacted = coalesce(:is_redacted, tenants.is_redacted)
+        is_redacted = coalesce(:is_redacted, tenants.is_redacted),
+        content = coalesce(:content, tenants.content)
 """)
+_ROLE = text("SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = :role)")
+_TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_MAX_ROLE_CHARS = 63
+_NO_PRIVILEGE = "42501"
 _NOTE = text("""
     INSERT INTO key_changes (actor, action, tenant, key_id, detail) VALUES (:actor, :action, :tenant, :key_id, :detail)
 """)
@@ -48,6 +55,7 @@ class Account:
     scopes: frozenset[Scope]
     limits: Limits
     is_redacted: bool
+    is_kept: bool  # the words of its requests, in the record
     digest: bytes = field(repr=False)
 
 
@@ -82,7 +90,9 @@ class Accounts:
             return None
         scopes = frozenset(scope for scope in Scope if scope.value in row.scopes)
         limits = Limits(row.rate_per_minute, row.max_open)
-        return Account(row.key_id, row.tenant, scopes, limits, row.is_redacted, bytes(row.digest))
+        return Account(
+            row.key_id, row.tenant, scopes, limits, row.is_redacted, row.content == "kept", bytes(row.digest)
+        )
 
     async def has_keys(self) -> bool:
         """True once a key was made, whether or not it is in force still."""
@@ -94,7 +104,7 @@ class Accounts:
     ) -> ApiKey:
         """A new key. Its secret is told here and kept nowhere."""
         async with lost_when_away(), self._engine.begin() as connection:
-            nothing = {"rate_per_minute": None, "max_open": None, "is_redacted": None, "is_set": False}
+            nothing = {"rate_per_minute": None, "max_open": None, "is_redacted": None, "content": None, "is_set": False}
             await connection.execute(_TENANT, {"tenant": tenant, **nothing})
             key = await _created(connection, tenant, [scope.value for scope in scopes], label, lifetime)
             await _note(connection, actor, "create", tenant, key.key_id, {"scopes": [scope.value for scope in scopes]})
@@ -122,14 +132,46 @@ class Accounts:
             await _note(connection, actor, "revoke", row.tenant, key_id, {})
 
     async def change_tenant(
-        self, tenant: str, *, actor: str, limits: Limits | None = None, is_redacted: bool | None = None
+        self,
+        tenant: str,
+        *,
+        actor: str,
+        limits: Limits | None = None,
+        is_redacted: bool | None = None,
+        is_kept: bool | None = None,
     ) -> None:
         """Makes a tenant, or changes it: what is None stays."""
         new = limits or Limits()
-        values = {"rate_per_minute": new.rate_per_minute, "max_open": new.max_open, "is_redacted": is_redacted}
+        content = None if is_kept is None else "kept" if is_kept else "off"
+        values = {
+            "rate_per_minute": new.rate_per_minute,
+            "max_open": new.max_open,
+            "is_redacted": is_redacted,
+            "content": content,
+        }
         async with lost_when_away(), self._engine.begin() as connection:
             await connection.execute(_TENANT, {"tenant": tenant, **values, "is_set": limits is not None})
             await _note(connection, actor, "tenant", tenant, None, values)
+
+    async def make_role(self, tenant: str, *, actor: str) -> str:
+        """The database's role that sees the tenant's own rows, made unless there is one. Raises: Rejected."""
+        role = _role_of(tenant)
+        async with lost_when_away(), self._engine.begin() as connection:
+            nothing = {"rate_per_minute": None, "max_open": None, "is_redacted": None, "content": None, "is_set": False}
+            await connection.execute(_TENANT, {"tenant": tenant, **nothing})
+            is_there = (await connection.execute(_ROLE, {"role": role})).scalar_one()
+            await _may(
+                connection, f'GRANT tenant TO "{role}"' if is_there else f'CREATE ROLE "{role}" NOLOGIN IN ROLE tenant'
+            )
+            await _note(connection, actor, "make role", tenant, None, {"role": role})
+        return role
+
+    async def drop_role(self, tenant: str, *, actor: str) -> None:
+        """Drops that role: whoever is a member of it sees nothing more. Raises: Rejected."""
+        role = _role_of(tenant)
+        async with lost_when_away(), self._engine.begin() as connection:
+            await _may(connection, f'DROP ROLE IF EXISTS "{role}"')
+            await _note(connection, actor, "drop role", tenant, None, {"role": role})
 
     async def keys(self) -> list[KeyRow]:
         """Every key, the newest first."""
@@ -155,6 +197,25 @@ class Accounts:
         )
         async with lost_when_away(), self._engine.connect() as connection:
             return [dict(row) for row in (await connection.execute(query)).mappings().all()]
+
+
+def _role_of(tenant: str) -> str:
+    """As the function `own_tenants` of the database knows it. Raises: Rejected for a name that no role can have."""
+    role = f"tenant_{tenant}"
+    if not _TENANT_NAME.fullmatch(tenant) or len(role) > _MAX_ROLE_CHARS:
+        expected = f"a tenant of up to {_MAX_ROLE_CHARS - len('tenant_')} characters: a role's name can be no longer"
+        raise Rejected("tenant", expected, tenant)
+    return role
+
+
+async def _may(connection: AsyncConnection, statement: str) -> None:
+    """Executes what needs the right to create roles. Raises: Rejected without it."""
+    try:
+        await connection.execute(text(statement))
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _NO_PRIVILEGE:
+            raise
+        raise Rejected("postgres_dsn", "a login that may create roles", str(error.orig)[:200]) from error
 
 
 async def _created(

@@ -65,10 +65,13 @@ _ASKED = text("""
 _REFUSED = text("UPDATE gateway_batch_lines SET error = :error WHERE batch_id = :batch_id AND line = :line")
 _ENDED = text("""
     SELECT l.line, l.custom_id, l.error, l.request_id, l.body, a.failure, a.outcome, a.answer, a.confidence, a.margin, a.strategy,
-           a.policy, a.arm, a.answered_by, a.num_paths, a.tokens_in, a.tokens_out, a.elapsed_ms, p.message, p.steps, p.tally
+           a.policy, a.arm, a.answered_by, a.num_paths, a.tokens_in, a.tokens_out, a.elapsed_ms, p.message, p.steps, p.tally,
+           v.fields
     FROM gateway_batch_lines l
     LEFT JOIN answers a ON a.request_id = l.request_id AND a.asked_at = l.asked_at
     LEFT JOIN answer_payloads p ON p.request_id = a.request_id AND p.asked_at = a.asked_at
+    LEFT JOIN verdict_payloads v
+        ON v.request_id = a.request_id AND v.asked_at = a.asked_at AND v.step_index = coalesce(a.answered_by, 0)
     WHERE l.batch_id = :batch_id AND l.line >= :first AND (l.error IS NOT NULL OR a.request_id IS NOT NULL)
     ORDER BY l.line LIMIT :limit
 """)
@@ -227,7 +230,7 @@ class BatchStore:
         values = {"batch_id": batch_id, "first": first, "limit": limit}
         async with lost_when_away(), self._engine.connect() as connection:
             rows = (await connection.execute(_ENDED, values)).mappings().all()
-        return [{**row, **{name: _json(row[name]) for name in ("steps", "tally", "body")}} for row in rows]
+        return [{**row, **{name: _json(row[name]) for name in ("steps", "tally", "fields", "body")}} for row in rows]
 
     async def forget(self, older_than_days: int) -> int:
         """How many files and batches were dropped, those of before so many days."""

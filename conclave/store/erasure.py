@@ -57,6 +57,8 @@ KEPT: dict[str, tuple[str, ...]] = {
     "feedback": ("event_id", "event_source", "metric", "rater", "supersedes"),
     "feedback_payloads": ("event_id", "event_source"),
 }
+# What comes later of them is blanked as it is recorded, and gateways no longer read it from the log.
+_NOTED = text("UPDATE gateway_requests SET content = 'erased' WHERE request_id = ANY(CAST(:ids AS uuid[]))")
 _TAGGED = text("SELECT request_id FROM request_payloads WHERE tags ->> :tag = :value")
 
 
@@ -78,6 +80,7 @@ async def erase(dsn: str, request_ids: Sequence[str]) -> int:
     engine, num_rows = make_engine(dsn), 0
     try:
         async with lost_when_away(), engine.begin() as connection:
+            await connection.execute(_NOTED, values)
             for table, columns in BLANKED.items():
                 blanked = ", ".join(f"{name} = {value}" for name, value in columns.items())
                 where = (

@@ -84,6 +84,18 @@ class Position:
     next_offset: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """Something that somebody has changed. Policies are files: who changed one, its history says; here, when it was first used."""
+
+    at: datetime
+    kind: str  # key, tenant, experiment, policy
+    what: str
+    action: str
+    actor: str | None
+    why: str
+
+
 class RecordFigures:
     """See the module's docstring. Every method raises LostDependency while Postgres is away."""
 
@@ -117,6 +129,10 @@ class RecordFigures:
     async def positions(self) -> tuple[Position, ...]:
         """How far the record has read the log."""
         return _made(Position, await self._reader.rows(_POSITIONS))
+
+    async def audit(self) -> tuple[Changed, ...]:
+        """Who changed keys, tenants and experiments, and which policies came to be used: the latest first."""
+        return _made(Changed, await self._reader.rows(_AUDIT))
 
 
 def _made(kind: type[T], rows: Sequence[Mapping[str, Any]]) -> tuple[T, ...]:
@@ -186,3 +202,15 @@ _FAILURES = f"""
     FROM (SELECT failure FROM paths ORDER BY asked_at DESC LIMIT {NUM_LATEST}) p WHERE failure IS NOT NULL GROUP BY failure
     ORDER BY 3 DESC, 1, 2 LIMIT {_MAX_ROWS}"""
 _POSITIONS = """SELECT topic, "partition", next_offset FROM consumer_offsets ORDER BY 1, 2 LIMIT 1000"""
+_AUDIT = f"""
+    SELECT changed_at AS at, CASE WHEN key_id IS NULL THEN 'tenant' ELSE 'key' END AS kind,
+           concat_ws(' ', key_id, 'of ' || tenant) AS what, action, actor,
+           CASE WHEN detail = '{{}}' THEN '' ELSE left(detail::text, 300) END AS why
+    FROM (SELECT * FROM key_changes ORDER BY change_id DESC LIMIT {_MAX_ROWS}) k
+    UNION ALL
+    SELECT changed_at, 'experiment', concat_ws(' ', experiment, 'revision ' || revision, arm), change, changed_by, left(why, 300)
+    FROM (SELECT * FROM experiment_changes ORDER BY changed_at DESC LIMIT {_MAX_ROWS}) e
+    UNION ALL
+    SELECT recorded_at, 'policy', concat(name, '@', version), 'first used', NULL, 'digest ' || left(digest, 12)
+    FROM (SELECT * FROM policies ORDER BY recorded_at DESC LIMIT {_MAX_ROWS}) p
+    ORDER BY 1 DESC LIMIT {_MAX_ROWS}"""

@@ -12,7 +12,12 @@ from conclave.store.rows import asked_at
 
 _OF_THESE = "{t}.request_id = ANY(CAST(:ids AS uuid[])) AND {t}.asked_at BETWEEN :first AND :last"
 _ANSWERS = """
-    SELECT a.*, p.message, p.steps, p.tally FROM answers a LEFT JOIN answer_payloads p USING (asked_at, request_id)
+    SELECT a.*, p.message, p.steps, p.tally, v.fields, g.content
+    FROM answers a
+    LEFT JOIN gateway_requests g ON g.request_id = a.request_id
+    LEFT JOIN answer_payloads p ON p.asked_at = a.asked_at AND p.request_id = a.request_id
+    LEFT JOIN verdict_payloads v
+        ON v.asked_at = a.asked_at AND v.request_id = a.request_id AND v.step_index = coalesce(a.answered_by, 0)
     WHERE """ + _OF_THESE.format(t="a")
 # Kind, query, and the columns that tell one from another of its kind.
 _HAPPENINGS = (
@@ -31,13 +36,15 @@ _HAPPENINGS = (
     ),
     (
         "decided",
-        "SELECT v.request_id, v.step_index, v.outcome, v.stop_reason, v.answer, v.confidence, v.margin, v.launched, t.tally"
+        "SELECT v.request_id, v.step_index, v.outcome, v.stop_reason, v.answer, v.confidence, v.margin, v.launched, t.tally,"
+        " t.fields"
         " FROM verdicts v LEFT JOIN verdict_payloads t USING (asked_at, request_id, step_index) WHERE "
         + _OF_THESE.format(t="v")
         + " ORDER BY v.step_index",
         ("step_index",),
     ),
 )
+_AS_JSON = frozenset({"tally", "steps", "tags", "fields"})
 _REQUEST = """
     SELECT r.request_id, r.asked_at, r.policy, r.max_samples, r.deadline_s, p.question, p.tags
     FROM requests r LEFT JOIN request_payloads p USING (asked_at, request_id) WHERE """ + _OF_THESE.format(t="r")
@@ -85,4 +92,4 @@ class Happenings:
 
 def _read(name: str, value: Any) -> Any:
     """A value of a column; what is kept as JSON comes as text."""
-    return msgspec.json.decode(value) if name in ("tally", "steps", "tags") and isinstance(value, str) else value
+    return msgspec.json.decode(value) if name in _AS_JSON and isinstance(value, str) else value

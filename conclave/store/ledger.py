@@ -29,8 +29,8 @@ _OPEN = text("""
         (SELECT 1 FROM answers a WHERE a.asked_at = g.asked_at AND a.request_id = g.request_id)
 """)
 _ENTER = text("""
-    INSERT INTO gateway_requests (request_id, asked_at, tenant, key_id, idempotency_key, digest, deadline_at)
-    VALUES (:request_id, :asked_at, :tenant, :key_id, :key, :digest, now() + CAST(:deadline AS interval))
+    INSERT INTO gateway_requests (request_id, asked_at, tenant, key_id, idempotency_key, digest, content, deadline_at)
+    VALUES (:request_id, :asked_at, :tenant, :key_id, :key, :digest, :content, now() + CAST(:deadline AS interval))
     ON CONFLICT (tenant, idempotency_key) DO NOTHING
 """)
 _OWNERS = text("SELECT request_id, tenant FROM gateway_requests WHERE request_id = ANY(CAST(:ids AS uuid[]))")
@@ -46,7 +46,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A request that is about to be published. `digest` is of all that makes it what it is."""
+    """A request that is about to be published. `digest` is of all that makes it what it is.
+
+    The record keeps no word of one whose content is not kept.
+    """
 
     request_id: str
     tenant: str
@@ -54,6 +57,7 @@ class Entry:
     deadline_s: float
     key_id: str | None = None
     idempotency_key: str | None = None
+    is_kept: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,7 @@ class Ledger:
                 "key_id": entry.key_id,
                 "key": entry.idempotency_key,
                 "digest": entry.digest,
+                "content": "kept" if entry.is_kept else "off",
                 "deadline": timedelta(seconds=entry.deadline_s),
             }
             if (await connection.execute(_ENTER, values)).rowcount:

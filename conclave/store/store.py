@@ -3,6 +3,7 @@
 A batch, in the numbers that `write` repeats:
     1. partitions for days not seen before
     2. offsets, `WHERE epoch = mine`: a former owner of the partition stops here, and its rows roll back
+       words are taken out of the rows of requests whose content is not kept (conclave.store.bare)
     3. COPY into a staging table, one for each table of the record
     4. INSERT … SELECT … ON CONFLICT DO NOTHING: what was delivered before is there already
 """
@@ -16,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from conclave.domain.recorded import RecordedEvent
 from conclave.errors import Fenced, Rejected
 from conclave.store import partitions
+from conclave.store.bare import bared, request_ids
 from conclave.store.connection import lost_when_away, make_engine
 from conclave.store.rows import SHARED_TABLES, TABLES, Days, Row, Rows, rows_of
 
@@ -28,6 +30,9 @@ _CLAIM = text("""
 """)
 _MOVE = text("""
     UPDATE consumer_offsets SET next_offset = :next WHERE topic = :topic AND "partition" = :partition AND epoch = :epoch
+""")
+_BARE = text("""
+    SELECT request_id FROM gateway_requests WHERE content <> 'kept' AND request_id = ANY(CAST(:ids AS uuid[]))
 """)
 
 
@@ -63,7 +68,7 @@ class Store:
         await self._ensure_days(rows, days)  # 1
         async with lost_when_away(), self._engine.begin() as connection:
             await self._move(connection, offsets)  # 2
-            return await _insert(connection, rows)
+            return await _insert(connection, bared(rows, await _bare(connection, rows)))
 
     async def maintain(self, now_ms: int) -> None:
         """Makes partitions for the days ahead and drops those past retention. Raises: LostDependency."""
@@ -99,6 +104,12 @@ class Store:
                 raise Fenced(f"{topic}/{partition}")
         if not offsets:
             await connection.execute(text("SELECT 1"))  # the driver's transaction begins with the first statement
+
+
+async def _bare(connection: AsyncConnection, rows: Rows) -> set[str]:
+    """Those of the rows' requests whose words are not kept. A gateway notes that before it publishes the request."""
+    found = await connection.execute(_BARE, {"ids": list(request_ids(rows))})
+    return {str(request_id) for request_id in found.scalars()}
 
 
 async def _insert(connection: AsyncConnection, rows: Rows) -> int:

@@ -251,12 +251,11 @@ def _unanswered(state: ThoughtCarried, end: End, now_ms: int) -> RequestFailed:
     message = decided if num_open else "no step came to an answer that the request could have"
     if failure is RequestFailure.NO_ANSWER and any(each.stop_reason == StopReason.DECLINED for each in state.verdicts):
         message = f"its model declined it{f': {state.plan.purpose}' if state.plan.purpose else ''}"
-    contested = [
-        each.name for verdict in state.verdicts for each in verdict.fields if each.outcome is not Outcome.MAJORITY
-    ]
+    fields = next((each.fields for each in reversed(state.verdicts) if each.fields), ())
+    contested = [each.name for each in fields if each.outcome is not Outcome.MAJORITY]
     if contested:
         message += f"; there was no consensus on {', '.join(contested)}"
-    failed = _failed(state, failure, message, now_ms)
+    failed = replace(_failed(state, failure, message, now_ms), fields=fields)
     return replace(failed, ended_by=EndReason.DEADLINE.value) if failure is RequestFailure.DEADLINE else failed
 
 

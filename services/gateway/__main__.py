@@ -36,6 +36,7 @@ from services.gateway.asking import Asking
 from services.gateway.batches import BatchApi, BatchRunner
 from services.gateway.chat import Chat
 from services.gateway.follower import Follower
+from services.gateway.logged_ends import LoggedEnds
 from services.gateway.publishing import LogWriter
 from services.gateway.requests import Requests
 from services.gateway.routes import api_routes
@@ -55,14 +56,14 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     """The gateway over the log and the record."""
     own = load(GatewaySettings)
     reader, ledger, accounts = Reader(own.postgres_dsn), Ledger(own.postgres_dsn), Accounts(own.postgres_dsn)
-    writer = LogWriter(Kafka(settings.bootstrap_servers))
-    policies = _policies(own)
-    answers, happenings = Answers(), Happenings(reader)
-    follower = Follower(happenings, answers, dependencies)
+    kafka = Kafka(settings.brokers)
+    writer, record = LogWriter(kafka), LoggedEnds(Happenings(reader), kafka)
+    policies, answers = _policies(own), Answers()
+    follower = Follower(record, answers, dependencies)
     asking = Asking(
         writer,
         ledger,
-        happenings,
+        record,
         answers,
         knows_policy=lambda name: policies.find(name) is not None,
         mask=masker(own.gateway_masks),
@@ -73,7 +74,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     table = api_routes(
         Requests(asking, follower), Chat(asking, follower, lambda: policies.names), BatchApi(asking, batches)
     )
-    door, topics = _mcp_door(access), partial(topic_states, settings.bootstrap_servers)
+    door, topics = _mcp_door(access), partial(topic_states, settings.brokers)
     trials, reviews = Learning(own.postgres_dsn), Reviews(own.postgres_dsn)
     site = Site(access, reader, asking, door.routes if door else (), topics, lambda: policies.names, trials, reviews)
     app = make_app(own, site, table)
@@ -90,7 +91,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
             for task in beside:
                 task.cancel()
     finally:
-        for each in (writer, reader, ledger, accounts, batches, trials, reviews):
+        for each in (writer, record, reader, ledger, accounts, batches, trials, reviews):
             await each.close()
 
 

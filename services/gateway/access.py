@@ -18,6 +18,7 @@ from conclave.store.ledger import Limits
 from services.gateway.errors import ApiError
 
 COOKIE = "conclave_key"
+_READING = ("GET", "HEAD")
 _REMEMBERED_S = 5.0  # a revoked key goes on for so long at most
 _REMEMBERED = 10_000
 
@@ -38,6 +39,7 @@ class Caller:
     key_id: str | None = None
     limits: Limits = Limits()
     is_redacted: bool = True
+    is_kept: bool = True  # the words of its requests, in the record
 
     @property
     def is_admin(self) -> bool:
@@ -73,7 +75,11 @@ class Access:
             how = "send `Authorization: Bearer KEY`; `conclave keys create` makes a key"
             message, code = ("this key is not in force here", "invalid_api_key") if sent else (how, "missing_api_key")
             raise ApiError(401, message, code, headers={"WWW-Authenticate": "Bearer"})
-        return Caller(account.tenant, account.scopes, account.key_id, account.limits, account.is_redacted)
+        if _is_by_cookie(connection) and connection.scope.get("method") not in _READING and is_foreign(connection):
+            raise ApiError(403, "what another site's page sends is not taken", "not_from_here")
+        return Caller(
+            account.tenant, account.scopes, account.key_id, account.limits, account.is_redacted, account.is_kept
+        )
 
     async def account(self, key: ApiKey) -> Account | None:
         """Whose this key is; None for one that is not in force, or not of this secret. Raises: LostDependency."""
@@ -118,15 +124,20 @@ def check_local(connection: HTTPConnection) -> None:
     """
     headers = connection.headers
     host = _host(headers.get("host", ""))
-    origin = headers.get("origin")
-    is_foreign = headers.get("sec-fetch-site", "none") not in ("none", "same-origin") or (
-        origin is not None and origin.partition("://")[2] != headers.get("host")
-    )
-    if not is_loopback(host) or is_foreign or "x-forwarded-for" in headers or "forwarded" in headers:
+    if not is_loopback(host) or is_foreign(connection) or "x-forwarded-for" in headers or "forwarded" in headers:
         message = (
             "without a key, only this machine's own programs and pages are served; `conclave keys create` makes a key"
         )
         raise ApiError(403, message, "not_local")
+
+
+def is_foreign(connection: HTTPConnection) -> bool:
+    """True for what a browser sends for a page of another origin: one on another port of this machine, too, has our cookie."""
+    headers = connection.headers
+    origin = headers.get("origin")
+    return headers.get("sec-fetch-site", "none") not in ("none", "same-origin") or (
+        origin is not None and origin.partition("://")[2] != headers.get("host")
+    )
 
 
 def _host(authority: str) -> str:
@@ -137,7 +148,16 @@ def _host(authority: str) -> str:
 
 def _sent(connection: HTTPConnection) -> str | None:
     """The key that a client sends: as a bearer's, as a header of its own, or in the cookie of who signed in to the pages."""
+    return _in_header(connection) or connection.cookies.get(COOKIE)
+
+
+def _in_header(connection: HTTPConnection) -> str | None:
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
-    return connection.headers.get("x-api-key") or connection.cookies.get(COOKIE)
+    return connection.headers.get("x-api-key")
+
+
+def _is_by_cookie(connection: HTTPConnection) -> bool:
+    """True for a key that a browser sends of itself, whoever's page asks it to."""
+    return _in_header(connection) is None

@@ -1,5 +1,6 @@
 """Puts a client's question to the pipeline, and finds what came of it. All that it remembers is in the log and the record."""
 
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,11 +14,13 @@ from conclave.store.ledger import Entered, Entry, KeyReused, Limits, OverLimit
 from schemas.events import Event, FeedbackGiven, ReasoningRequested, RequestCancelled
 from schemas.ids import asked_at_ms, new_request_id
 from schemas.values import MAX_QUESTION_CHARS
+from services.gateway import answer_schemas
 from services.gateway.access import LOCAL, Caller
 from services.gateway.answers import Answers
 from services.gateway.bodies import AskBody, FeedbackBody, RequestState
 from services.gateway.errors import ApiError, not_found
 from services.gateway.follower import Record
+from services.gateway.masking import Mask, masked
 from services.gateway.results import Result, of_row
 
 TENANT_TAG = "tenant"
@@ -26,8 +29,6 @@ MAX_DEADLINE_S = 86_400.0
 _BUSY_RETRY_S = 5
 # Of schemas.values: what stands for a masked text may be longer than it was.
 _MAX_LABEL_CHARS, _MAX_SHORT_CHARS = 256, 4096
-
-Mask = Callable[[str], str]
 
 
 class Log(Protocol):
@@ -83,6 +84,7 @@ class Asking:
             body.deadline_s,
             key_id=caller.key_id,
             idempotency_key=_hashed(caller, sent.idempotency_key),
+            is_kept=caller.is_kept,
         )
         entered = _admitted(await self.ledger.enter(entry, caller.limits))  # 2
         if not entered.is_new:
@@ -92,7 +94,8 @@ class Asking:
         try:
             await self.log.publish(request, traceparent=sent.traceparent)  # 3
         except LostDependency:
-            if sent.idempotency_key is None:
+            # The log may have it all the same: then the entry says that its words are not to be kept.
+            if sent.idempotency_key is None and caller.is_kept:
                 await self.ledger.withdraw(entered.request_id)
             raise
         return entered.request_id
@@ -132,20 +135,17 @@ class Asking:
             for request_id in request_ids:
                 await self.log.publish(_cancellation(request_id, deadline_s))
 
-    async def give_feedback(self, caller: Caller, body: FeedbackBody, sent: Sent) -> None:
-        """Publishes it. Raises: ApiError for a request that is not the caller's, LostDependency."""
+    async def give_feedback(self, caller: Caller, body: FeedbackBody, sent: Sent) -> str:
+        """The id under which it was published: the same however often it is sent under an id or key of the client's own.
+
+        Raises: ApiError for a request that is not the caller's, LostDependency.
+        """
         await self.state(caller, body.request_id)
-        mask = self._mask(caller)
-        right_answer, comment = body.right_answer, body.comment
-        event = FeedbackGiven(
-            request_id=body.request_id,
-            reward=body.reward,
-            right_answer=mask(right_answer)[:_MAX_SHORT_CHARS] if right_answer is not None else None,
-            comment=mask(comment)[:_MAX_SHORT_CHARS] if comment is not None else None,
-            source=mask(body.source)[:_MAX_LABEL_CHARS],
-        )
-        event_id = _hashed(caller, sent.idempotency_key)
-        await self.log.publish(event, event_id=event_id, traceparent=sent.traceparent)
+        event = masked_feedback(body, self._mask(caller))
+        feedback_id = event.feedback_id or _hashed(caller, sent.idempotency_key) or uuid.uuid4().hex
+        event = msgspec.structs.replace(event, feedback_id=feedback_id)
+        await self.log.publish(event, event_id=feedback_id, traceparent=sent.traceparent)
+        return feedback_id
 
     async def publish_for_page(self, event: Event) -> None:
         """Publishes what a visitor of the pages says, masked like anything else. Raises: LostDependency."""
@@ -154,9 +154,8 @@ class Asking:
                 tags = {**event.tags, TENANT_TAG: LOCAL.tenant}
                 question = self.mask(event.question)[:MAX_QUESTION_CHARS]
                 event = msgspec.structs.replace(event, question=question, tags=tags)
-            case FeedbackGiven(comment=comment, right_answer=right):
-                masked = {"comment": comment and self.mask(comment), "right_answer": right and self.mask(right)}
-                event = msgspec.structs.replace(event, **masked)
+            case FeedbackGiven():
+                event = masked_feedback(event, self.mask)
         await self.log.publish(event)
 
     def check_room(self) -> None:
@@ -170,6 +169,9 @@ class Asking:
         if TENANT_TAG in body.tags:
             raise ApiError(400, f"the tag `{TENANT_TAG}` is the gateway's own", "reserved_tag", "tags")
         tags = {mask(name)[:_MAX_LABEL_CHARS]: value for name, value in body.tags.items()}
+        schema = body.answer_schema
+        if schema is not None:
+            schema = answer_schemas.taken(masked(schema, mask), at="answer_schema")
         return ReasoningRequested(
             request_id=request_id,
             question=mask(body.question)[:MAX_QUESTION_CHARS],
@@ -178,6 +180,7 @@ class Asking:
             max_tokens=body.max_tokens,
             max_turn_tokens=body.max_turn_tokens,
             quality=body.quality,
+            answer_schema=schema,
             deadline_s=body.deadline_s,
             tags={name: mask(value)[:_MAX_LABEL_CHARS] for name, value in tags.items()} | {TENANT_TAG: caller.tenant},
         )
@@ -193,6 +196,20 @@ class Asking:
         if not caller.is_admin:
             raise _unknown(request_id)
         return owner is not None
+
+
+# What feedback says in words, and how long that may be; ids too, so that what names one still does.
+_SAID = dict.fromkeys(
+    ("right_answer", "comment", "about_answer", "chosen", "rejected"), _MAX_SHORT_CHARS
+) | dict.fromkeys(("source", "feedback_id", "supersedes"), _MAX_LABEL_CHARS)
+
+
+def masked_feedback(given: FeedbackGiven, mask: Mask) -> FeedbackGiven:
+    """The event that says so, every word of it masked."""
+    said = {name: getattr(given, name) for name in FeedbackGiven.__struct_fields__}
+    said |= {name: mask(said[name])[:most] for name, most in _SAID.items() if said[name] is not None}
+    reward = said.pop("reward")
+    return FeedbackGiven(reward=None if reward is None else float(reward), **said)
 
 
 def _admitted(entered: Entered | KeyReused | OverLimit) -> Entered:
@@ -218,7 +235,7 @@ def _unknown(request_id: str) -> ApiError:
 
 def _shown(asked: Mapping[str, Any]) -> dict[str, Any]:
     tags = {name: value for name, value in (asked["tags"] or {}).items() if name != TENANT_TAG}
-    return {"question": asked["question"], "policy": asked["policy"], "tags": tags}
+    return {"question": asked["question"] or None, "policy": asked["policy"], "tags": tags}
 
 
 def _hashed(caller: Caller, idempotency_key: str | None) -> str | None:

@@ -1,7 +1,7 @@
 """Files of requests, line by line: read, masked, and answered as OpenAI has it. Pure."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -9,13 +9,12 @@ import msgspec
 from conclave.store.batches import Line
 from services.gateway.bodies import BatchLine
 from services.gateway.calls import read
-from services.gateway.chat import completion_of, failure_of
-from services.gateway.conversations import question_of
+from services.gateway.chat import completion_of, failure_of, question_of_chat
 from services.gateway.errors import ApiError
+from services.gateway.masking import Mask, masked
 from services.gateway.results import of_row
 
 MAX_LINES = 50_000
-Mask = Callable[[str], str]
 
 
 def masked_file(content: bytes, mask: Mask) -> str:
@@ -57,7 +56,7 @@ def told(row: Mapping[str, Any], batch_id: str) -> tuple[bool, dict[str, Any]]:
 def _line(number: int, text: str, seen: set[str]) -> Line:
     try:
         found = read(text.encode(), BatchLine)
-        question_of(found.body.messages)
+        question_of_chat(found.body, deadline_s=1.0)
         if (found.body.n or 1) != 1 or found.body.stream:
             raise ApiError(400, "a line is one choice, and no stream", "invalid_value", "body")
         if found.custom_id in seen:
@@ -81,21 +80,9 @@ def _custom_id(text: str) -> str:
 def _masked_line(line: str, mask: Mask) -> str:
     """A line of JSON with every text in it masked; any other line masked as a text."""
     try:
-        return msgspec.json.encode(_masked(msgspec.json.decode(line), mask)).decode()
+        return msgspec.json.encode(masked(msgspec.json.decode(line), mask)).decode()
     except (msgspec.DecodeError, RecursionError):
         return mask(line)
-
-
-def _masked(value: Any, mask: Mask) -> Any:
-    match value:
-        case str():
-            return mask(value)
-        case list():
-            return [_masked(each, mask) for each in value]
-        case dict():
-            return {mask(name): _masked(each, mask) for name, each in value.items()}
-        case _:
-            return value
 
 
 def output(rows: list[dict[str, Any]], batch_id: str, *, is_for_errors: bool) -> Iterator[bytes]:

@@ -69,6 +69,7 @@ class BatchApi:
 
     async def upload(self, call: Call) -> Response:
         """Keeps a file of requests, masked."""
+        _check_kept(call)
         async with call.request.form(max_files=1, max_fields=4) as form:
             file, purpose = form.get("file"), form.get("purpose")
             if not isinstance(file, UploadFile):
@@ -105,6 +106,7 @@ class BatchApi:
 
     async def create(self, call: Call) -> Response:
         """Begins a batch: its lines are asked as there is room, until its window ends."""
+        _check_kept(call)
         body: BatchBody = call.body
         await self._file(call, body.input_file_id)
         lines = await asyncio.to_thread(lines_of, await self.store.content(body.input_file_id))
@@ -194,6 +196,12 @@ class BatchRunner:
             return
         metrics.LINES_ASKED.inc()
         await self.store.asked(line, request_id, asked_at(request_id))
+
+
+def _check_kept(call: Call) -> None:
+    """Raises: ApiError for a tenant of whose requests no word is kept: files are, and batches are read from them."""
+    if not call.caller.is_kept:
+        raise ApiError(403, "files and batches are kept, and this tenant's content is not", "content_off")
 
 
 def _file(row: FileRow) -> File:

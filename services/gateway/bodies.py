@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from schemas.events import FeedbackGiven
 from schemas.values import (
     Count,
     Label,
@@ -11,7 +12,6 @@ from schemas.values import (
     Probability,
     Question,
     SampleCount,
-    ShortText,
     TokenLimit,
     Uuid7,
     is_blank,
@@ -23,11 +23,12 @@ MAX_CHOICES = 8
 
 DeadlineS = Annotated[float, Meta(gt=0.0, le=86_400.0, description="seconds until the answer is worthless")]
 Quality = Literal["economy", "standard", "strict"]
+AnswerSchema = Annotated[dict[str, Any], Meta(description="JSON Schema of an object that the answer has to fit")]
 Tags = Annotated[dict[Label, Label], Meta(max_length=MAX_TAGS, description="stored with the request")]
 
 
-class AskBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A question to reason about."""
+class AskBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A question to reason about. Its digest knows only what was said, so that a field more changes none."""
 
     question: Question
     policy: PolicyReference | None = None
@@ -35,6 +36,7 @@ class AskBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_tokens: TokenLimit | None = None
     max_turn_tokens: TokenLimit | None = None
     quality: Quality | None = None
+    answer_schema: AnswerSchema | None = None
     deadline_s: DeadlineS = 600.0
     tags: Tags = {}
 
@@ -70,23 +72,18 @@ class RequestTrace(Struct, frozen=True, kw_only=True):
     object: Literal["request.trace"] = "request.trace"
 
 
-class FeedbackBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What someone thinks of an answer: a reward from 0 to 1, the right answer, or both."""
+class FeedbackBody(FeedbackGiven, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What someone thinks of an answer, a step or a path: all that the event has, and a yes or no as the reward."""
 
-    request_id: Uuid7
-    reward: Probability | None = None
-    right_answer: ShortText | None = None
-    comment: ShortText | None = None
-    source: Label = "user"
-
-    def __post_init__(self) -> None:
-        if self.reward is None and self.right_answer is None:
-            raise ValueError("`reward` or `right_answer` must be given - at `$.reward`")
+    reward: Annotated[
+        Probability | bool | None, Meta(description="1 or true: right or helpful, 0 or false: wrong or useless")
+    ] = None
 
 
 class FeedbackState(Struct, frozen=True, kw_only=True):
-    """Feedback that was taken."""
+    """Feedback that was taken. By its id it may be replaced or taken back."""
 
+    id: Label
     request_id: Uuid7
     object: Literal["feedback"] = "feedback"
 
@@ -116,10 +113,27 @@ class StreamOptions(Struct, frozen=True, kw_only=True):
     include_usage: bool = False
 
 
-class ResponseFormat(Struct, frozen=True, kw_only=True):
-    """Only text is given."""
+class TextFormat(Struct, frozen=True, kw_only=True, tag_field="type", tag="text"):
+    """An answer as it was said."""
 
-    type: Literal["text"] = "text"
+
+class JsonObjectFormat(Struct, frozen=True, kw_only=True, tag_field="type", tag="json_object"):
+    """A JSON object of whatever properties the messages ask for, voted on as a whole."""
+
+
+class JsonSchema(Struct, frozen=True, kw_only=True):
+    """A schema with its name. Every answer is held to it, `strict` or not."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    schema: AnswerSchema
+    description: str | None = None
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(Struct, frozen=True, kw_only=True, tag_field="type", tag="json_schema"):
+    """A JSON object that fits a schema, voted on property by property."""
+
+    json_schema: JsonSchema
 
 
 class Extension(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -142,7 +156,7 @@ class ChatBody(Struct, frozen=True, kw_only=True):
     max_tokens: TokenLimit | None = None
     max_completion_tokens: TokenLimit | None = None
     metadata: Tags | None = None
-    response_format: ResponseFormat | None = None
+    response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
     tools: Annotated[tuple[Any, ...], Meta(max_length=0)] | None = None
     functions: Annotated[tuple[Any, ...], Meta(max_length=0)] | None = None
     logprobs: Literal[False] | None = None

@@ -74,6 +74,8 @@ def read(body: bytes, wanted: type[B]) -> B:
         message = _AT.sub("", str(error))
         param = match["path"].removeprefix("$").removeprefix(".") if match else None
         raise ApiError(400, message, "invalid_value", param or None) from None
+    except RecursionError:
+        raise ApiError(400, "the body is nested too deeply", "invalid_json") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ApiError(400, f"the body is no JSON: {error}", "invalid_json") from None
 

@@ -12,7 +12,8 @@ import msgspec
 from starlette.responses import Response
 
 from schemas.ids import asked_at_ms, new_request_id
-from services.gateway import streams
+from schemas.values import Outcome
+from services.gateway import answer_schemas, streams
 from services.gateway.asking import GRACE_S, Asking
 from services.gateway.bodies import (
     AskBody,
@@ -33,6 +34,7 @@ from services.gateway.results import Result
 
 DEFAULT_MODEL = "conclave"  # whatever policy the service chooses
 _KNOWN = frozenset(ChatBody.__struct_fields__)
+_FIELDS = {"policy": "model", "question": "messages", "max_turn_tokens": "max_completion_tokens"}
 _NO_RETRY = {"x-should-retry": "false"}  # OpenAI's clients would ask the same again, as another request
 
 
@@ -46,6 +48,7 @@ class Asked:
     ignored: tuple[str, ...]
     timeout_s: float
     created: int
+    answer_schema: dict[str, Any] | None = None
 
     @property
     def id(self) -> str:
@@ -125,6 +128,7 @@ class Chat:
             _ignored(await call.request.body()),
             chat.conclave.deadline_s + GRACE_S,
             int(time.time()),
+            question.answer_schema,
         )
 
     async def _stream(self, asked: Asked, chat: ChatBody) -> AsyncGenerator[bytes, None]:
@@ -186,6 +190,7 @@ def question_of_chat(chat: ChatBody, *, deadline_s: float) -> AskBody:
         max_samples=chat.conclave.max_samples,
         max_tokens=chat.conclave.max_tokens,
         max_turn_tokens=chat.max_completion_tokens or chat.max_tokens,
+        answer_schema=answer_schemas.of_format(chat.response_format),
         quality=chat.conclave.quality,
         deadline_s=deadline_s,
         tags=chat.metadata or {},
@@ -198,6 +203,9 @@ def _completion(asked: Asked) -> ChatCompletion:
     failed = next((result for result in results if result.answer is None), None)
     if failed is not None:
         raise failure_of(failed)
+    misfit = next((each for each in results if not answer_schemas.fits(str(each.answer), asked.answer_schema)), None)
+    if misfit is not None:  # services of before structured answers, or an answer too long for an event
+        raise _unanswered(misfit, "the answer does not fit the schema", "no_answer")
     return completion_of(results, model=asked.model, ignored=asked.ignored, created=asked.created)
 
 
@@ -222,15 +230,34 @@ def failure_of(result: Result) -> ApiError:
     """How a request without an answer is told."""
     message = f"request {result.request_id}: {result.message or 'no answer'}"
     headers = {**_NO_RETRY, "X-Request-Id": result.request_id}
+    if result.failure is None:
+        told = f"request {result.request_id} was answered, and its words were not kept"
+        return ApiError(410, told, "content_not_kept", headers=headers)
+    contested = [each.name for each in result.fields if each.outcome is not Outcome.MAJORITY]
     match result.failure:
         case "invalid":
-            return ApiError(400, message, "invalid_request", headers=headers)
+            return ApiError(400, message, "invalid_request", _at_fault(result.message or ""), headers)
         case "cancelled":
             return ApiError(409, message, "cancelled", headers=headers)
         case "deadline":
             return ApiError(504, message, "deadline_exceeded", headers=headers)
+        case _ if contested:
+            return _unanswered(result, message, "no_consensus", contested[0])
         case _:
-            return ApiError(422, message, "no_answer", headers=headers)
+            return _unanswered(result, message, "no_answer")
+
+
+def _unanswered(result: Result, message: str, code: str, param: str | None = None) -> ApiError:
+    """A vote without an answer that its client could have, and what it came to."""
+    headers = {**_NO_RETRY, "X-Request-Id": result.request_id}
+    return ApiError(422, message, code, param, headers, ChatExtension(results=(result,)))
+
+
+def _at_fault(message: str) -> str | None:
+    """The field of a chat that the pipeline's refusal names, if any: `$.policy: expected …`."""
+    name, has_colon, _ = message.partition(":")
+    field = name.removeprefix("$.")
+    return (_FIELDS.get(field, field) if has_colon and field != name else None) or None
 
 
 def _still_running(asked: Asked) -> ApiError:
@@ -266,4 +293,6 @@ def _chunk(
 
 def _ignored(body: bytes) -> tuple[str, ...]:
     """The fields of a request that have no effect."""
-    return tuple(sorted(name for name in msgspec.json.decode(body) if name not in _KNOWN))[:64]
+    return tuple(sorted(name for name in msgspec.json.decode(body, type=dict[str, msgspec.Raw]) if name not in _KNOWN))[
+        :64
+    ]

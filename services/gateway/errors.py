@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 from starlette.responses import Response
@@ -11,13 +12,14 @@ from conclave.errors import ConclaveError
 
 @dataclass(eq=False)
 class ApiError(ConclaveError):
-    """An answer other than 2xx. `param` is the field at fault, `code` a word for programs."""
+    """An answer other than 2xx. `param` is the field at fault, `code` a word for programs, `conclave` what else is told."""
 
     status: int
     message: str
     code: str
     param: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    conclave: object = None
 
     def __str__(self) -> str:
         return f"{self.status} {self.code}: {self.message}"
@@ -40,7 +42,9 @@ class ApiError(ConclaveError):
     @property
     def body(self) -> bytes:
         """The error as JSON."""
-        told = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+        told: dict[str, Any] = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+        if self.conclave is not None:
+            told["conclave"] = self.conclave
         return msgspec.json.encode({"error": told})
 
     def response(self) -> Response:

@@ -31,13 +31,21 @@ def tool_server(client_of: ClientOf, version: str) -> MCPServer:
         context: Context[Any, Any],
         policy: str | None = None,
         max_samples: int | None = None,
+        answer_schema: dict[str, Any] | None = None,
         deadline_s: float = 120.0,
     ) -> dict[str, Any]:
         """Puts a question to the vote and waits for the answer, with its confidence and the tally of all answers.
 
-        `policy` is one of those that `policies` lists; `max_samples` bounds the paths of each step.
+        `policy` is one of those that `policies` lists; `max_samples` bounds the paths of each step. With `answer_schema`, a JSON
+        Schema of an object, the answer is JSON that fits it, voted on property by property.
         """
-        body = {"question": question, "policy": policy, "max_samples": max_samples, "deadline_s": deadline_s}
+        body: dict[str, Any] = {
+            "question": question,
+            "policy": policy,
+            "max_samples": max_samples,
+            "deadline_s": deadline_s,
+        }
+        body |= {"answer_schema": answer_schema} if answer_schema is not None else {}
         async with client_of(context) as client:
             taken = await _called(client, "POST", "/v1/requests", json=body)
             waited_s = 0.0
@@ -62,11 +70,23 @@ def tool_server(client_of: ClientOf, version: str) -> MCPServer:
         reward: float | None = None,
         right_answer: str | None = None,
         comment: str | None = None,
+        step_index: int | None = None,
+        sample_index: int | None = None,
+        supersedes: str | None = None,
     ) -> dict[str, Any]:
-        """Says what an answer was worth: a reward from 0 (wrong) to 1 (right), the right answer, or both."""
-        body = {"request_id": request_id, "reward": reward, "right_answer": right_answer, "comment": comment}
+        """Says what an answer was worth: a reward from 0 (wrong) to 1 (right), the right answer, a comment.
+
+        It is about the request's answer, or about the step and the path of it that are named, as `trace` numbers them. What
+        comes back has an `id`; who changes their mind names it as `supersedes`.
+        """
+        said = {
+            "reward": reward, "right_answer": right_answer, "comment": comment, "step_index": step_index,
+            "sample_index": sample_index, "supersedes": supersedes,
+        }  # fmt: skip
+        body = {name: value for name, value in said.items() if value is not None}
         async with client_of(context) as client:
-            return await _called(client, "POST", "/v1/feedback", json={**body, "source": "mcp"})
+            sent = {**body, "request_id": request_id, "source": "mcp", "rater": "model"}
+            return await _called(client, "POST", "/v1/feedback", json=sent)
 
     @server.tool()
     async def policies(context: Context[Any, Any]) -> dict[str, Any]:

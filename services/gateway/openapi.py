@@ -22,6 +22,7 @@ _ERROR = {
                 "type": {"type": "string"},
                 "param": {"type": ["string", "null"]},
                 "code": {"type": "string"},
+                "conclave": {"$ref": "#/components/schemas/ChatExtension"},
             },
         }
     },

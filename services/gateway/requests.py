@@ -98,5 +98,5 @@ class Requests:
     async def feedback(self, call: Call) -> Response:
         """Takes feedback: 202 as soon as it is in the log."""
         body: FeedbackBody = call.body
-        await self.asking.give_feedback(call.caller, body, call.sent)
-        return answered(FeedbackState(request_id=body.request_id), 202)
+        feedback_id = await self.asking.give_feedback(call.caller, body, call.sent)
+        return answered(FeedbackState(id=feedback_id, request_id=body.request_id), 202)

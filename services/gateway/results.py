@@ -3,9 +3,10 @@
 from typing import Any, Literal
 
 from msgspec import Struct, convert
+from msgspec.structs import replace
 
 from schemas.events import AnswerReached, RequestFailed
-from schemas.values import StepAnswer, TallyRow
+from schemas.values import FieldVerdict, StepAnswer, TallyRow
 
 
 class Result(Struct, frozen=True, kw_only=True):
@@ -13,6 +14,7 @@ class Result(Struct, frozen=True, kw_only=True):
 
     request_id: str
     status: Literal["answered", "failed"]
+    content: Literal["kept", "off", "erased"] = "kept"  # off: told from the log while that has it; erased: figures only
     answer: str | None = None
     outcome: str | None = None
     confidence: float | None = None
@@ -23,6 +25,7 @@ class Result(Struct, frozen=True, kw_only=True):
     answered_by: int | None = None
     steps: tuple[StepAnswer, ...] = ()
     tally: tuple[TallyRow, ...] = ()
+    fields: tuple[FieldVerdict, ...] = ()  # of a structured answer, reached or not
     failure: str | None = None
     message: str | None = None
     num_paths: int = 0
@@ -31,24 +34,28 @@ class Result(Struct, frozen=True, kw_only=True):
     elapsed_ms: float = 0.0
 
 
-_FIELDS = frozenset(Result.__struct_fields__) - {"status", "steps", "tally", "request_id"}
+_FIELDS = frozenset(Result.__struct_fields__) - {"status", "content", "steps", "tally", "fields", "request_id"}
 
 
 def of_event(event: AnswerReached | RequestFailed) -> Result:
     """The result that an event tells."""
     told = {name: getattr(event, name) for name in _FIELDS if hasattr(event, name)}
     if isinstance(event, RequestFailed):
-        return Result(request_id=event.request_id, status="failed", **told)
-    return Result(request_id=event.request_id, status="answered", steps=event.steps, tally=event.tally, **told)
+        return Result(request_id=event.request_id, status="failed", fields=event.fields, **told)
+    told |= {"steps": event.steps, "tally": event.tally, "fields": event.fields}
+    return Result(request_id=event.request_id, status="answered", **told)
 
 
 def of_row(row: dict[str, Any]) -> Result:
-    """The result that the record has: a row of `answers` with its payload."""
+    """The result that the record has: a row of `answers` with its payload, and the fields of the verdict that it is of."""
     told = {name: row[name] for name in _FIELDS if row.get(name) is not None}
+    fields = convert(row.get("fields") or (), tuple[FieldVerdict, ...])
     return Result(
         request_id=str(row["request_id"]),
         status="failed" if row["failure"] else "answered",
+        content=row.get("content") or "kept",
         steps=convert(row["steps"] or (), tuple[StepAnswer, ...]),
         tally=convert(row["tally"] or (), tuple[TallyRow, ...]),
+        fields=tuple(replace(each, tally=()) for each in fields),  # as events tell them
         **told,
     )

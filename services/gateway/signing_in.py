@@ -4,7 +4,7 @@ import html
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from conclave.domain import api_keys
@@ -28,8 +28,13 @@ _FORM = """<!doctype html>
 class PagesGuard:
     """The pages, for who may see every tenant's requests. While nobody needs a key, for everyone on this machine."""
 
-    def __init__(self, pages: ASGIApp, access: Access) -> None:
+    def __init__(self, pages: Router, access: Access) -> None:
         self._pages, self._access = pages, access
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """What lies behind the door."""
+        return self._pages.routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hands the request on, or shows the door."""

@@ -44,6 +44,7 @@ def _places(site: Site) -> dict[str, str]:
         "review": "/review?reviewer=ann",
         "review_queue": "/review",
         "system": "/system",
+        "changes": "/system/changes",
         "nothing": "/requests/01a20a33-8bc0-7aa9-8528-3ef18067f025",
         "compare": f"/compare?id={parts}&id={sure}",
         "compare_choice": f"/compare?id={parts}",

@@ -24,8 +24,9 @@ from conclave.store.batches import BatchStore, Line
 from conclave.store.ledger import Entered, Entry, KeyReused, Ledger, Limits, OverLimit
 from conclave.store.reader import Reader
 from conclave.store.rows import asked_at
-from conclave.testing.pipeline import Pipeline
+from conclave.testing.pipeline import Pipeline, read_log
 from conclave.testing.waiting import until_async
+from schemas import flow
 from schemas.ids import new_request_id
 from tests.integration.conftest import own_broker
 
@@ -63,6 +64,7 @@ async def test_clients_are_answered_whatever_befalls_a_gateway(pipeline: Pipelin
         await _cancels(client)
         await _shows_pages(client)
         await _asks_for_a_key_once_there_is_one(pipeline, client)
+        await _keeps_no_word(pipeline, client)
 
 
 async def _chats(openai: AsyncOpenAI) -> None:
@@ -213,6 +215,65 @@ async def _asks_for_a_key_once_there_is_one(pipeline: Pipeline, client: httpx2.A
     assert told.json()["status"] == "answered"
     for path in pipeline.folder.glob("*.log"):
         assert made.stdout.strip().rpartition("_")[2] not in path.read_text(), f"a secret in {path}"
+
+
+async def _keeps_no_word(pipeline: Pipeline, client: httpx2.AsyncClient) -> None:
+    """A tenant's content is off: it is answered, again and after a restart too, and its words are in the log alone."""
+    canary, masked = "canary-of-the-silent", "canary@silent.example"
+    accounts = Accounts(pipeline.dsn)
+    key = await accounts.create("silent", [Scope.ASK, Scope.FEEDBACK], actor="tests")
+    admin = await accounts.create("ops", [Scope.ADMIN], actor="tests")
+    await accounts.change_tenant("silent", actor="tests", is_kept=False)
+    await accounts.close()
+    headers = {"Authorization": f"Bearer {key.text}", "Idempotency-Key": "silent-1"}
+    asked: dict[str, Any] = {"question": f"{QUESTION} ({canary}, {masked})", "tags": {canary: canary}}
+    taken = await client.post("/v1/requests", json=asked, headers=headers)
+    place = taken.headers["location"]
+    first = (await client.get(place, params={"wait_s": 60}, headers=headers)).json()
+    assert (first["status"], bool(first["result"]["answer"])) == ("answered", True)
+    said = {"reward": 1, "comment": canary, "source": canary, "feedback_id": canary, "right_answer": canary}
+    given = await client.post("/v1/feedback", json={"request_id": first["id"], **said}, headers=headers)
+    assert given.status_code == 202
+    pipeline.services["gateway"].send(signal.SIGKILL)
+    await pipeline.services["gateway"].stop()
+    await pipeline.services["gateway"].start()
+    await pipeline.until_ready()
+    reader = Reader(pipeline.dsn)
+    try:
+
+        async def is_judged() -> bool:
+            return bool(await reader.rows("SELECT 1 FROM feedback WHERE request_id = :id", {"id": first["id"]}))
+
+        await until_async(is_judged, what="recorded feedback")
+        again = (await client.get(place, headers=headers)).json()
+        assert (again["question"], again["result"]["content"]) == (None, "off")
+        assert again["result"]["answer"] == first["result"]["answer"], "it is read from the log"
+        figures = "SELECT num_paths, answer FROM answers WHERE request_id = :id"
+        assert (await reader.rows(figures, {"id": first["id"]}))[0]["num_paths"] > 0
+        listed = "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace"
+        for table in [row["relname"] for row in await reader.rows(listed)]:
+            found = await reader.rows(
+                f"SELECT count(*) AS n FROM {table} t WHERE strpos(t::text, :a) + strpos(t::text, :b) > 0",
+                {"a": canary, "b": masked},
+            )
+            assert found[0]["n"] == 0, table
+    finally:
+        await reader.close()
+    as_admin = {"Authorization": f"Bearer {admin.text}"}
+    request_id = first["id"]
+    for path in ("/", "/requests", f"/requests/{request_id}", f"/requests/{request_id}.json", "/live", "/system/log"):
+        page = await client.get(path, headers=as_admin)
+        assert page.status_code == 200, path
+        assert canary not in page.text, path
+    for service in pipeline.services.values():
+        async with httpx2.AsyncClient(timeout=10) as probe:
+            assert canary not in (await probe.get(f"http://127.0.0.1:{service.port}/metrics")).text
+    for log in pipeline.folder.glob("*.log"):
+        assert canary not in log.read_text(), f"a word in {log}"
+    in_the_log = await read_log(pipeline.address, [row.topic for row in flow.TOPICS])
+    values = [value or b"" for _, _, value in in_the_log]
+    assert not any(masked.encode() in value for value in values), "what is masked reaches no topic either"
+    assert any(canary.encode() in value for value in values), "the services need what is asked"
 
 
 def _entry(tenant: str = "ours", key: str | None = None, digest: bytes = b"d", deadline_s: float = 600.0) -> Entry:

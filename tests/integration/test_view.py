@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as changed
 
+from conclave.domain.api_keys import Scope
 from conclave.domain.recorded import RecordedEvent
+from conclave.store.accounts import Accounts
 from conclave.store.figures import RecordFigures
 from conclave.store.listing import Filter
 from conclave.store.reader import Reader
@@ -175,6 +177,16 @@ async def test_figures_are_those_of_the_events(
     assert stages["a request"].num == sum(not line.is_open for line in lines)
     assert all((each.p50_ms or 0) <= (each.p95_ms or 0) <= (each.p99_ms or 0) for each in stages.values())
     assert await figures.failures() == ()
+    accounts = Accounts(fresh_database)
+    key = await accounts.create("shop", [Scope.ASK], actor="ann")
+    await accounts.change_tenant("shop", actor="bob", is_kept=False)
+    await accounts.close()
+    audit = await figures.audit()
+    assert [(each.kind, each.what, each.action, each.actor) for each in audit[:2]] == [
+        ("tenant", "of shop", "tenant", "bob"),
+        ("key", f"{key.key_id} of shop", "create", "ann"),
+    ]
+    assert {each.what for each in audit if each.kind == "policy"} >= {"default@1"}
     await reader.close()
 
 
@@ -190,6 +202,7 @@ async def test_pages_of_an_empty_record_say_so(fresh_database: str) -> None:
         figures.contradicted(),
         figures.minutes(),
         figures.failures(),
+        figures.audit(),
     ):
         assert await found == ()
     await reader.close()

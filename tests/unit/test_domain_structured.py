@@ -79,10 +79,11 @@ DOUBLED = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in rang
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        ({}, r"\$\.answer_schema: expected type \"object\" with 1 to 32 properties"),
+        ({}, r"\$\.answer_schema: expected type \"object\" with up to 32 properties"),
         ({"type": "array", "items": {}}, "expected type \"object\""),
-        (changed(), "with 1 to 32 properties"),
-        (changed(**{f"p{n}": {} for n in range(MAX_FIELDS + 1)}), "with 1 to 32 properties"),
+        (changed() | {"properties": []}, "with up to 32 properties"),
+        (changed(**{"$": {}}), "up to 48 ASCII characters, and not \\$"),
+        (changed(**{f"p{n}": {} for n in range(MAX_FIELDS + 1)}), "with up to 32 properties"),
         (changed(nün={}), "properties: expected names of up to 48 ASCII characters"),
         (changed(a={"type": "string", "pattern": "(a+)+$"}), r"properties\.a\.pattern: expected none of"),
         (changed(a={"type": "text"}), r"properties\.a\.type: expected as JSON Schema 2020-12 has it"),
@@ -167,6 +168,26 @@ def test_winners_that_the_schema_does_not_allow_together_give_way_to_the_path_th
         reason=StopReason.EXHAUSTED,
     )
     assert read(found.result.answer or "", either) is not None
+
+
+def test_an_object_without_named_properties_is_voted_on_as_a_whole() -> None:
+    anything = accepted({"type": "object"})
+    cast = ['{"a": 1, "b": "x  y"}', '{"b": "x y", "a": 1.0}', '{"a": 2}', "[1]", None]
+    found = counted(*cast, schema=anything)
+    assert object_of(found) == {"a": 1, "b": "x  y"}
+    assert [(each.name, [row.votes for row in each.tally]) for each in found.fields] == [("$", [2, 1])]
+    assert found.confidence == found.fields[0].confidence > 0
+    apart = counted('{"a": 1}', '{"a": 2}', '{"a": 3}', schema=anything)
+    assert (apart.result.answer, apart.fields[0].outcome) == (None, Outcome.TIE)
+
+
+def test_winners_that_are_too_long_together_give_way_to_what_one_path_said() -> None:
+    letters = {"type": "object", "properties": {name: {"type": "string"} for name in "ab"}, "required": ["a", "b"]}
+    long, other = "x" * 3000, "y" * 3000
+    first = {"a": long, "b": "1"}
+    crossed = [first, {"a": long, "b": "2"}, {"a": "3", "b": other}, {"a": "4", "b": other}, {"a": "5", "b": "5"}]
+    found = counted(*map(json.dumps, crossed), schema=accepted(letters), params={"quorum": 0.4})
+    assert object_of(found) == first
 
 
 def test_sampling_goes_on_until_every_field_has_its_leader() -> None:

@@ -1,10 +1,12 @@
 """Who may do what: every route × no key, a wrong key, another tenant's, the right one's, an administrator's."""
 
 import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx2
 import pytest
+from starlette.routing import BaseRoute, Mount, Route
 
 from conclave.domain.api_keys import ID_BYTES, SECRET_BYTES, ApiKey, Scope
 from conclave.store.ledger import Limits
@@ -85,6 +87,84 @@ async def test_the_matrix_of_every_route_and_every_kind_of_caller_holds() -> Non
             )
             found = [await _called(client, row.method, row.path, ids, headers) for headers in callers]
             assert tuple(found) == MATRIX[row.method, row.path], f"{row.method} {row.path}"
+
+
+# What needs no key: the door itself, what describes the API, and files that are the same for everyone.
+OPEN = {
+    ("GET", "/openapi.json"): 200,
+    ("GET", "/sign-in"): 200,
+    ("POST", "/sign-in"): 401,
+    ("POST", "/sign-out"): 303,
+    ("GET", "/static/no-such-file"): 404,
+}
+TOOLS = ("GET", "/mcp"), ("POST", "/mcp"), ("DELETE", "/mcp")
+
+
+def _routes(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every method and path of an application's routing table."""
+    for route in routes:
+        if isinstance(route, Mount) and route.name != "static":
+            yield from _routes(route.routes, prefix + route.path)
+        elif isinstance(route, Mount):
+            yield "GET", f"{prefix}{route.path}/no-such-file"
+        else:
+            assert isinstance(route, Route), f"a route of a kind that the matrix does not know: {route}"
+            methods = {"GET", "POST", "DELETE"} if route.methods is None else route.methods - {"HEAD"}
+            yield from ((method, prefix + route.path) for method in sorted(methods))
+
+
+def _filled(path: str) -> str:
+    """A page's path with something in each place of it."""
+    parts = ["x" if part.startswith("{") else part for part in path.split("/")]
+    return "/".join(parts)
+
+
+async def test_no_route_of_the_application_is_open_but_those_that_are_to_be() -> None:
+    world = World(answering("36"))
+    own, admin = world.accounts.add("ours", Scope.ASK, Scope.FEEDBACK), world.accounts.add("ops", Scope.ADMIN)
+    lacking, wrong = world.accounts.add("ours", Scope.FEEDBACK), ApiKey(own.key_id, admin.secret)
+    async with world.serving() as client:
+        assert world.app is not None
+        found = set(_routes(world.app.routes)) - set(MATRIX)
+        assert set(OPEN) | set(TOOLS) <= found
+        pages = found - set(OPEN) - set(TOOLS)
+        assert {("GET", "/"), ("POST", "/ask"), ("GET", "/requests/{request_id}"), ("POST", "/fork")} <= pages
+        for (method, path), expected in OPEN.items():
+            assert (await client.request(method, path)).status_code == expected, f"{method} {path}"
+        for method, path in sorted(pages):
+            for headers, expected in (({}, 401), (_bearer(wrong), 401), (_bearer(own), 403), (_bearer(lacking), 403)):
+                answer = await client.request(method, _filled(path), headers=headers, follow_redirects=False)
+                assert answer.status_code == expected, f"{method} {path}"
+            for headers in (_bearer(admin), {"Cookie": f"conclave_key={admin.text}"}):
+                headers |= {"Sec-Fetch-Site": "same-origin"}
+                async with client.stream(method, _filled(path), headers=headers) as answer:  # a page may go on
+                    assert answer.status_code not in (401, 403, 500), f"{method} {path}"
+        for method, path in TOOLS:
+            for headers, expected in (({}, 401), (_bearer(wrong), 401), (_bearer(lacking), 403)):
+                assert (await client.request(method, path, headers=headers)).status_code == expected, f"{method} {path}"
+
+
+async def test_a_cookie_that_another_site_has_sent_does_nothing() -> None:
+    world = World(answering("36"))
+    admin = world.accounts.add("ops", Scope.ADMIN)
+    cookie = {"Cookie": f"conclave_key={admin.text}"}
+    async with world.serving() as client:
+        own = str(client.base_url).rstrip("/")
+        # A page on another port of this machine is of the same site: SameSite=Strict lets the cookie through.
+        for foreign in (
+            {"Sec-Fetch-Site": "same-site"},
+            {"Origin": "http://127.0.0.1:1"},
+            {"Sec-Fetch-Site": "cross-site"},
+        ):
+            refused = await client.post("/v1/requests", json=QUESTION, headers={**cookie, **foreign})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (403, "not_from_here"), foreign
+        assert world.published == []
+        taken = await client.post("/v1/requests", json=QUESTION, headers={**cookie, "Origin": own})
+        assert taken.status_code == 202
+        as_program = await client.post(
+            "/v1/requests", json=QUESTION, headers={**_bearer(admin), "Origin": "https://x.example"}
+        )
+        assert as_program.status_code == 202, "who holds a key may send from anywhere"
 
 
 async def test_a_key_that_is_no_key_or_unknown_is_refused_once_there_are_keys() -> None:

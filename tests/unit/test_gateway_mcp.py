@@ -15,6 +15,7 @@ from mcp.client.streamable_http import streamable_http_client
 from conclave.domain.api_keys import ApiKey, Scope
 from conclave.store.happenings import Happening
 from schemas.events import FeedbackGiven, ReasoningRequested
+from schemas.experiments import Rater
 from schemas.ids import new_request_id
 from tests.gateway_in_memory import World, answering, failing
 
@@ -48,8 +49,16 @@ async def _use_every_tool(client: Client, world: World) -> None:
     trace = await _told(client, "trace", request_id=request_id)
     assert trace["happened"] == [{"kind": "path", "data": {"answer": "36"}}]
     assert trace["request"]["result"] == answer
-    await _told(client, "feedback", request_id=request_id, reward=1)
-    assert world.published[-1] == FeedbackGiven(request_id=request_id, reward=1.0, source="mcp")
+    taken = await _told(client, "feedback", request_id=request_id, reward=1, step_index=0, sample_index=2)
+    assert world.published[-1] == FeedbackGiven(
+        request_id=request_id,
+        reward=1.0,
+        source="mcp",
+        rater=Rater.MODEL,
+        step_index=0,
+        sample_index=2,
+        feedback_id=taken["id"],
+    )
     assert "default" in (await _told(client, "policies"))["policies"]
     assert "policy" in await _refused(client, "ask", question="?", policy="no-such-policy")
     assert "no request" in await _refused(client, "trace", request_id=str(new_request_id()))

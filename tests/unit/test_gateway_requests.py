@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
@@ -12,6 +14,7 @@ from conclave.testing import events as made
 from conclave.testing.waiting import until
 from schemas.events import FeedbackGiven, ReasoningRequested, RequestCancelled
 from schemas.ids import asked_at_ms, new_request_id
+from services.gateway.bodies import FeedbackBody
 from tests.gateway_in_memory import World, answering, failing
 
 QUESTION = {"question": "What is 6 times 6?"}
@@ -210,15 +213,68 @@ async def test_feedback_is_published_for_a_request_that_there_is() -> None:
     async with world.serving() as client:
         request_id = (await client.post("/v1/requests", json=QUESTION)).json()["id"]
         body = {"request_id": request_id, "reward": 1, "comment": "thanks"}
-        assert (await client.post("/v1/feedback", json=body)).status_code == 202
-        assert world.published[-1] == FeedbackGiven(request_id=request_id, reward=1.0, comment="thanks")
+        taken = await client.post("/v1/feedback", json=body)
+        assert taken.status_code == 202
+        given = FeedbackGiven(request_id=request_id, reward=1.0, comment="thanks", feedback_id=taken.json()["id"])
+        assert world.published[-1] == given
         for _ in range(2):
             await client.post("/v1/feedback", json=body, headers={"Idempotency-Key": "once"})
         assert world.event_ids[-1] == world.event_ids[-2] is not None
+        assert world.event_ids[-1] == world.published[-1].feedback_id
         missing = await client.post("/v1/feedback", json={"request_id": str(new_request_id()), "reward": 1})
         assert missing.status_code == 404
         nothing = await client.post("/v1/feedback", json={"request_id": request_id})
         assert nothing.json()["error"]["param"] == "reward"
+
+
+# What may be said, and as what it is published where it is not the same.
+SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "a yes or no": ({"reward": True}, {"reward": 1.0}),
+    "a number": ({"reward": 0.25}, {}),
+    "a place on a scale": ({"rating": 4, "scale": 5, "metric": "stars"}, {"rating": 4.0}),
+    "a measurement": ({"rating": 12.5, "metric": "seconds_read", "rater": "program"}, {}),
+    "a choice": ({"chosen": "36", "rejected": "35"}, {}),
+    "a correction": ({"right_answer": "36", "about_answer": "35"}, {}),
+    "a comment": ({"comment": "mail me at ann@shop.example"}, {"comment": "mail me at [EMAIL]"}),
+    "of a step": ({"reward": 0, "step_index": 1}, {"reward": 0.0}),
+    "of a path": ({"reward": 1, "step_index": 1, "sample_index": 3, "rater": "expert"}, {"reward": 1.0}),
+    "another opinion": ({"reward": 1, "feedback_id": "two", "supersedes": "one"}, {"reward": 1.0}),
+    "no opinion any more": ({"supersedes": "one", "is_withdrawn": True}, {}),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_every_shape_of_feedback_is_taken_and_masked(shape: str) -> None:
+    said, published = SHAPES[shape]
+    world = World(answering("36"))
+    async with world.serving() as client:
+        request_id = (await client.post("/v1/requests", json=QUESTION)).json()["id"]
+        taken = await client.post("/v1/feedback", json={"request_id": request_id, "source": "ann", **said})
+        assert taken.status_code == 202, taken.text
+        given = msgspec.to_builtins(world.published[-1])
+    wanted = {"source": "ann", "feedback_id": taken.json()["id"], **said, **published}
+    assert {name: given[name] for name in wanted} == wanted
+    assert set(FeedbackGiven.__struct_fields__) == set(FeedbackBody.__struct_fields__), (
+        "every field of the event is offered"
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "param"),
+    [
+        ({"reward": 2}, "reward"), ({"reward": 1, "sample_index": 1}, "step_index"), ({"rating": 6, "scale": 5}, "rating"),
+        ({"chosen": "a"}, "chosen"), ({"is_withdrawn": True}, "supersedes"), ({"reward": 1, "rater": "god"}, "rater"),
+        ({"reward": 1, "metric": "No Name"}, "metric"), ({"reward": 1, "no_such": 1}, None),
+    ],
+)  # fmt: skip
+async def test_feedback_that_says_nothing_possible_is_refused_with_its_field(
+    said: dict[str, Any], param: str | None
+) -> None:
+    world = World()
+    async with world.serving() as client:
+        refused = await client.post("/v1/feedback", json={"request_id": str(new_request_id()), **said})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, param), refused.text
+    assert world.published == []
 
 
 async def test_with_as_many_waiting_as_it_can_hold_the_gateway_says_when_to_come_back() -> None:

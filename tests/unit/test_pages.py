@@ -130,6 +130,7 @@ def test_every_page_of_the_record_is_sound_markup(view: MemoryView, pages: TestC
         "/experiments",
         "/review",
         "/system",
+        "/system/changes",
         *(f"/requests/{each}" for each in asked),
     ):
         answer = pages.get(path)
@@ -183,6 +184,20 @@ def test_a_verdict_that_can_not_be_is_refused(
         sound = said | {"reviewer": "ann", "request_id": desk.items[0].request_id, "reward": "1", "right_answer": ""}
         assert pages.post("/review/verdict", data=sound, headers=HERE).status_code == 503
     assert (log.events, desk.done["ann"]) == ([], [])
+
+
+def test_pages_of_requests_whose_words_are_not_kept_are_sound_and_show_their_figures(view: MemoryView) -> None:
+    bare = MemoryView(view.events, is_bare=True)
+    with client(bare, Log()) as pages:
+        for row in bare.tables["requests"]:
+            page = pages.get(f"/requests/{row['request_id']}")
+            assert page.status_code == 200
+            assert_is_sound(page.text)
+        shown = [pages.get(f"/requests/{each}").text for each in ids_of(bare, "default")]
+        assert any("is not kept, or was erased" in page for page in shown)
+        both = "&".join(f"id={row['request_id']}" for row in bare.tables["requests"][:2])
+        for path in ("/", "/requests", "/live", f"/compare?{both}"):
+            assert_is_sound(pages.get(path).text)
 
 
 def test_a_request_is_told_with_route_votes_verdict_and_cost(view: MemoryView, pages: TestClient) -> None:
@@ -331,6 +346,16 @@ def test_feedback_on_a_path_says_which_and_leaves_the_answer_alone(
     ):
         assert pages.post("/feedback", data=place | {"reward": "1"} | wrong, headers=HERE).status_code == 422
     assert len(log.events) == 1
+
+
+def test_feedback_on_a_step_names_no_path(view: MemoryView, pages: TestClient, log: Log) -> None:
+    (request_id, *_) = ids_of(view, "least-to-most")
+    page = pages.get(f"/requests/{request_id}").text
+    of_a_step = re.compile(r'name="step_index" value="1">\s*<span')
+    assert of_a_step.search(page), "a form of a step alone"
+    answer = pages.post("/feedback", data={"request_id": request_id, "step_index": "1", "reward": "1"}, headers=HERE)
+    assert answer.headers["location"] == f"/requests/{request_id}#step-1"
+    assert log.events == [FeedbackGiven(request_id=request_id, reward=1.0, source="page", step_index=1)]
 
 
 @pytest.mark.parametrize(
@@ -482,7 +507,17 @@ class NoFigures:
 def test_pages_over_an_empty_record_are_there_and_say_so() -> None:
     app = Starlette(routes=routes_over(MemoryView([]), cast(Figures, NoFigures()), Log().publish))
     with TestClient(app) as pages:
-        for path in ("/", "/requests", "/live", "/compare", "/quality", "/experiments", "/system", "/system/log"):
+        for path in (
+            "/",
+            "/requests",
+            "/live",
+            "/compare",
+            "/quality",
+            "/experiments",
+            "/system",
+            "/system/log",
+            "/system/changes",
+        ):
             answer = pages.get(path)
             assert answer.status_code == 200, path
             assert_is_sound(answer.text)

@@ -244,6 +244,7 @@ async def test_a_request_whose_fields_found_no_consensus_says_which() -> None:
     end = await Pipeline(model).answer(changed(request("instruct"), answer_schema=SCHEMA, max_samples=6))
     assert isinstance(end, RequestFailed)
     assert end.message.endswith("there was no consensus on n")
+    assert [(each.name, each.outcome) for each in end.fields] == [("n", "tie"), ("unit", "majority")]
 
 
 @pytest.mark.parametrize("policy", ["default", "least-to-most", "contemplation"])

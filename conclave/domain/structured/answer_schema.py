@@ -12,6 +12,7 @@ from conclave.errors import Rejected
 from schemas.values import MAX_SCHEMA_CHARS
 
 MAX_FIELDS = 32
+WHOLE = "$"  # names the object itself, where its schema names no properties
 MAX_NODES, MAX_DEPTH = 500, 12
 _MAX_NAME_CHARS = 48
 _FENCE = "```"
@@ -41,16 +42,16 @@ _REFUSED = frozenset(
 def accepted(document: Mapping[str, Any]) -> str:
     """The schema as it travels: JSON, references to its own definitions written out. Raises: Rejected, naming what is wrong.
 
-    It describes an object with 1 to 32 named properties, which are voted on one by one.
+    It describes an object with up to 32 named properties, which are voted on one by one; without any, the object is voted on
+    as a whole.
     """
-    names = document.get("properties")
-    if document.get("type") != "object" or not isinstance(names, Mapping) or not 0 < len(names) <= MAX_FIELDS:
-        raise Rejected("$.answer_schema", f'type "object" with 1 to {MAX_FIELDS} properties', _shown(document))
+    names = document.get("properties", {})
+    if document.get("type") != "object" or not isinstance(names, Mapping) or len(names) > MAX_FIELDS:
+        raise Rejected("$.answer_schema", f'type "object" with up to {MAX_FIELDS} properties', _shown(document))
     for name in names:
-        if not 0 < len(name) <= _MAX_NAME_CHARS or not name.isascii() or not name.isprintable():
-            raise Rejected(
-                "$.answer_schema.properties", f"names of up to {_MAX_NAME_CHARS} ASCII characters", repr(name)
-            )
+        if not _is_name(name):
+            expected = f"names of up to {_MAX_NAME_CHARS} ASCII characters, and not {WHOLE}"
+            raise Rejected("$.answer_schema.properties", expected, repr(name))
     whole = _Inliner(document).schema(document, "$.answer_schema", ())
     try:
         Draft202012Validator.check_schema(whole)
@@ -63,6 +64,10 @@ def accepted(document: Mapping[str, Any]) -> str:
             "$.answer_schema", f"up to {MAX_SCHEMA_CHARS} characters, references written out", str(len(text))
         )
     return text
+
+
+def _is_name(name: str) -> bool:
+    return 0 < len(name) <= _MAX_NAME_CHARS and name.isascii() and name.isprintable() and name != WHOLE
 
 
 @lru_cache(maxsize=256)
@@ -78,8 +83,8 @@ def is_usable(schema: str) -> bool:
 
 
 def field_names(schema: str) -> tuple[str, ...]:
-    """The properties of an accepted schema, in its order."""
-    return tuple(_document(schema)["properties"])
+    """What is voted on: the properties of an accepted schema, in its order, or the whole object where it has none."""
+    return tuple(_document(schema).get("properties") or (WHOLE,))
 
 
 @lru_cache(maxsize=8192)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from conclave.domain.equivalence import EQUIVALENCES
-from conclave.domain.structured.answer_schema import field_names, read
+from conclave.domain.structured.answer_schema import WHOLE, field_names, read
 from schemas.values import Ask
 
 ABSENT = "(absent)"  # what a path says in a field that the schema does not require, by leaving it out
@@ -16,8 +16,11 @@ def labels_by_field(answers: Sequence[str], ask: Ask) -> dict[str, list[str]]:
 
     Texts are the same vote as the ask's equivalence has it; numbers, truth values, arrays and objects by canonical form.
     """
+    names = field_names(ask.answer_schema)
+    if names == (WHOLE,):
+        return {WHOLE: labels_of_whole(answers, ask)}
     objects = [read(answer, ask.answer_schema) if answer else None for answer in answers]
-    return {name: _labels(objects, name, ask) for name in field_names(ask.answer_schema)}
+    return {name: _labels(objects, name, ask) for name in names}
 
 
 def labels_of_whole(answers: Sequence[str], ask: Ask) -> list[str]:

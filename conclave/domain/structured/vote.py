@@ -10,7 +10,7 @@ from conclave.domain import bounds
 from conclave.domain.calibration import calibrated
 from conclave.domain.confidence import CONFIDENCES
 from conclave.domain.params import number
-from conclave.domain.structured.answer_schema import is_valid, read
+from conclave.domain.structured.answer_schema import WHOLE, is_valid, read
 from conclave.domain.structured.fields import ABSENT, labels_by_field, labels_of_whole, written
 from conclave.domain.voting import QUORUM, Result, majority
 from schemas.values import Ask, Ballot, FieldVerdict, Outcome
@@ -24,20 +24,22 @@ def decided(ballots: Sequence[Ballot], ask: Ask) -> tuple[Result, tuple[FieldVer
     """
     answers = [ballot.answer or "" for ballot in ballots]
     objects = [read(answer, ask.answer_schema) if answer else None for answer in answers]
-    fields, winners = [], {}
+    fields: list[FieldVerdict] = []
+    winners: dict[str, Any] = {}
     for name, labels in labels_by_field(answers, ask).items():
         cast = [_said(ballot, of, name) for ballot, of in zip(ballots, objects, strict=True)]
         result = majority(cast, labels, ask)
         fields.append(_verdict(name, result, cast, ask))
         first = next((at for at, row in enumerate(result.rows) if row == 0), None)
-        if first is not None and (of := objects[first]) is not None and name in of:
-            winners[name] = of[name]
+        if first is not None and (of := objects[first]) is not None:
+            winners |= of if name == WHOLE else {name: of[name]} if name in of else {}
     whole = majority(ballots, labels_of_whole(answers, ask), ask)
     weakest = min(fields, key=lambda each: each.agreement)
     whole = replace(whole, agreement=weakest.agreement, margin=min(each.margin for each in fields))
     if not all(each.outcome is Outcome.MAJORITY for each in fields):
         return replace(whole, outcome=Outcome.NO_ANSWER, answer=None), tuple(fields)
-    answer = winners if is_valid(winners, ask.answer_schema) else _nearest(objects, winners)
+    is_whole = is_valid(winners, ask.answer_schema) and _has_room(winners)
+    answer = winners if is_whole else _nearest(objects, winners)
     return replace(whole, outcome=Outcome.MAJORITY, answer=written(answer)), tuple(fields)
 
 
@@ -45,7 +47,7 @@ def _said(ballot: Ballot, of: dict[str, Any] | None, name: str) -> Ballot:
     """The ballot as one on a single field."""
     if of is None:
         return with_changes(ballot, answer=None)
-    said = written(of[name]) if name in of else ABSENT
+    said = written(of) if name == WHOLE else written(of[name]) if name in of else ABSENT
     return with_changes(ballot, answer=bounds.cut(said, bounds.MAX_TALLY_ANSWER_BYTES))
 
 
@@ -61,6 +63,12 @@ def _verdict(name: str, result: Result, cast: Sequence[Ballot], ask: Ask) -> Fie
         margin=result.margin,
         tally=result.tally[: bounds.MAX_TALLY_ROWS],
     )
+
+
+def _has_room(value: dict[str, Any]) -> bool:
+    """True for what an answer can hold: what several paths said may be longer together than any of them."""
+    text = written(value)
+    return len(text) <= bounds.MAX_ANSWER_CHARS and bounds.size(text) <= bounds.MAX_ANSWER_BYTES
 
 
 def _nearest(objects: Sequence[dict[str, Any] | None], winners: dict[str, Any]) -> dict[str, Any]:

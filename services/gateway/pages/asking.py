@@ -110,8 +110,7 @@ class AskPages:
             return problem(request, 503, "Not noted", "The log is away. Say it again in a moment.")
         if request.headers.get("hx-request") == "true":
             return render(request, "thanks.html", reward=given.reward)
-        about = "" if given.sample_index is None else f"#path-{given.step_index}-{given.sample_index}"
-        return leads_to(request, f"/requests/{given.request_id}{about}")
+        return leads_to(request, f"/requests/{given.request_id}{_place_of(given)}")
 
     async def fork(self, request: Request) -> Response:
         """Has a recorded request go on anew from one of its steps, and leads to the page of that."""
@@ -141,6 +140,15 @@ class AskPages:
             "asked": asked,
         }
         return render(request, "ask.html", status=status, may_ask=self._publish is not None, **values)
+
+
+def _place_of(given: FeedbackGiven) -> str:
+    """Where on the request's page what was judged is."""
+    if given.step_index is None:
+        return ""
+    return (
+        f"#step-{given.step_index}" if given.sample_index is None else f"#path-{given.step_index}-{given.sample_index}"
+    )
 
 
 def _given(form: Mapping[str, str]) -> FeedbackGiven | None:

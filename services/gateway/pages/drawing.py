@@ -157,7 +157,7 @@ def growth(step: Step, num_allowed: int | None) -> Growth | None:
             marks.append((place, 0.0, "fail" if path.failure else "silent", f"path {path.sample_index}: {said}"))
         for each, track in tracks.items():
             track.append((place, sums[each]))
-    top = max(*sums.values(), 1.0)
+    top = max([*sums.values(), 1.0])
 
     def x(place: float) -> float:
         return round(100 * place / allowed, 3)

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from conclave.errors import LostDependency
 from conclave.runtime.client import TopicState
-from conclave.store.figures import Bucket, Failure, Minute, PolicyFigures, Position, Stage
+from conclave.store.figures import Bucket, Changed, Failure, Minute, PolicyFigures, Position, Stage
 from conclave.store.listing import Key
 from services.gateway.pages.rendering import render
 from services.gateway.pages.view import View
@@ -55,6 +55,10 @@ class Figures(Protocol):
         """How far the record has read the log."""
         ...
 
+    async def audit(self) -> tuple[Changed, ...]:
+        """Who changed what."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -91,6 +95,7 @@ class FigurePages:
             Route("/quality", self.quality),
             Route("/system", self.system),
             Route("/system/log", self.log),
+            Route("/system/changes", self.changes),
         ]
 
     async def quality(self, request: Request) -> Response:
@@ -117,6 +122,10 @@ class FigurePages:
             positions=_by_topic(await self._figures.positions()),
             knows_topics=self._topics is not None,
         )
+
+    async def changes(self, request: Request) -> Response:
+        """Who changed keys, tenants, experiments and policies."""
+        return render(request, "changes.html", changes=await self._figures.audit())
 
     async def log(self, request: Request) -> Response:
         """How many records each topic has, and how far each service is behind: a part of the page, or one of its own."""

@@ -53,7 +53,7 @@ class LivePages:
                     seen = await self._look()
                 except LostDependency:
                     seen = shown
-                if seen != shown or time.monotonic() - shown_at > _AGE_S:
+                if seen and (seen != shown or time.monotonic() - shown_at > _AGE_S):
                     shown, shown_at = seen, time.monotonic()
                     yield _event(fragment(request, "live_body.html", **seen))
                 else:
