@@ -14,6 +14,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 from importlib.metadata import distributions
 from typing import Any
 
@@ -186,7 +187,8 @@ class VllmEngine:
     async def _unheld_from_now_on(self, request: DecodeRequest, why: str) -> Decoded:
         if request.json_schema not in self._unheld:
             remedy = "answers are checked against it, and those that do not fit have no vote"
-            log.warning("schema_not_held", schema=request.json_schema[:1000], why=why[:1000], remedy=remedy)
+            digest = sha256(request.json_schema.encode()).hexdigest()[:12]  # a schema may hold anybody's words
+            log.warning("schema_not_held", schema_digest=digest, why=why[:1000], remedy=remedy)
             self._unheld[request.json_schema] = None
             while len(self._unheld) > _REMEMBERED_SCHEMAS:
                 self._unheld.popitem(last=False)
