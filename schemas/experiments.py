@@ -1,6 +1,7 @@
 """Experiments as values: what is compared, on whom, and by what. They travel whole in the event that starts them."""
 
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -9,6 +10,8 @@ from schemas.values import Count, Label, Name, PolicyReference, Probability
 
 MAX_ARMS = 16
 HOLDOUT = "holdout"  # the arm of units that are kept out: the control's policy, and never part of what is learned
+MAX_RAMP = 16
+MIN_RAMP_STEP = 0.005
 REQUEST = "request"  # the unit of experiments that are not about people
 
 Positive = Annotated[float, Meta(gt=0.0)]
@@ -102,6 +105,13 @@ class Experiment(Struct, frozen=True, kw_only=True):
     min_observations: Annotated[Count, Meta(description="of each arm, before shares move")] = 20
     risk: Annotated[Risk, Meta(description="of naming an arm the best that is not")] = 0.05
     salt: Label = ""  # "" is the name: another salt draws anew
+    ramp: Annotated[
+        tuple[Share, ...],
+        Meta(max_length=MAX_RAMP, description="shares of the arm that is not the control, one after the other"),
+    ] = ()
+    ramp_hold_s: Annotated[float, Meta(gt=0.0, le=90 * 86_400.0, description="that each share holds, at least")] = (
+        3600.0
+    )
 
     def __post_init__(self) -> None:
         if self.control not in self.arms:
@@ -114,6 +124,16 @@ class Experiment(Struct, frozen=True, kw_only=True):
             raise ValueError("the `share` of all arms, or of none, must be given, and add up to 1 - at `$.arms`")
         if self.floor * len(self.arms) > 1.0 or any(share < self.floor for share in given):
             raise ValueError(f"`floor` {self.floor:g} is more than an arm can have - at `$.floor`")
+        if self.ramp:
+            self._check_ramp(bool(given))
+
+    def _check_ramp(self, has_shares: bool) -> None:
+        """A ramp says all there is to say of shares; with a third interval between them, units would not keep their arm."""
+        if len(self.arms) != 2 or self.mode is not Mode.FIXED or self.holdout > 0.0 or has_shares:
+            raise ValueError("`ramp` is for two arms in mode fixed, without `share` and `holdout` - at `$.ramp`")
+        steps = [later - earlier for earlier, later in pairwise(self.ramp)]
+        if any(step < MIN_RAMP_STEP for step in steps):
+            raise ValueError(f"`ramp` must rise by at least {MIN_RAMP_STEP:g} each time - at `$.ramp`")
 
 
 class Assignment(Struct, frozen=True, kw_only=True):

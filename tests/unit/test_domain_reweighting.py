@@ -287,3 +287,72 @@ def test_assignments_are_drawn_again() -> None:
 def test_counts_add_up_field_by_field() -> None:
     assert added([observed(2, 1.0), observed(3, 2.5)]) == observed(5, 3.5)
     assert added([]) == MetricCounts()
+
+
+RAMP = (0.01, 0.05, 0.25, 1.0)
+RAIL = Guardrail(metric=ANSWERED, max_drop=0.05)
+
+
+def _ramping(candidate: str, **changes: object) -> ExperimentChanged:
+    """A ramp of arm `candidate`, whose control is `m`."""
+    arms = {"m": Arm(policy="default"), candidate: Arm(policy="single")}
+    return started(mode=Mode.FIXED, arms=arms, control="m", ramp=RAMP, ramp_hold_s=60.0, guardrails=(RAIL,), **changes)
+
+
+def _answered(change: ExperimentChanged, after_s: float, *, num: int = 400, share: float = 1.0) -> Evidence:
+    """So many units of each arm, all of the control's and a share of the candidate's answered."""
+    cells = []
+    for arm in change.definition.arms:
+        answered = num if arm == "m" else round(num * share)
+        cells.append(Cell("reward", arm, 0, 0, observed(num, num / 2)))
+        cells.append(Cell("answered", arm, 0, 0, observed(answered, answered, num_missing=num - answered)))
+    return Evidence(tuple(sorted(cells)), change.changed_ms + round(after_s * 1000))
+
+
+@pytest.mark.parametrize("candidate", ["a", "z"])
+def test_a_ramp_climbs_step_by_step_and_keeps_who_was_assigned(candidate: str) -> None:
+    change = _ramping(candidate)
+    versions: list[WeightsPublished] = []
+    for after_s in range(0, 400, 20):
+        found = next_weights(change, _answered(change, after_s), versions[-1] if versions else None, {})
+        versions += [found] if found is not None else []
+    assert [each.allocation[candidate] for each in versions] == [0.05, 0.25, 1.0]
+    assert [each.as_of_ms - change.changed_ms for each in versions] == [60_000, 120_000, 180_000]
+    assert list(check_weights([change], versions)) == []
+    units = [draw(change.definition, f"user {number}") for number in range(400)]
+    on_it = [{each for each in units if arm_at(version.allocation, each).arm == candidate} for version in versions]
+    assert on_it[0] < on_it[1] < on_it[2] == set(units)
+
+
+def test_a_ramp_waits_for_its_hour_and_for_enough_to_judge_by() -> None:
+    change = _ramping("z")
+    assert next_weights(change, _answered(change, 59.0), None, {}) is None
+    assert next_weights(change, _answered(change, 600.0, num=19), None, {}) is None
+
+
+def test_a_ramp_steps_back_by_itself_where_a_guardrail_breaks_and_stays_there() -> None:
+    change = _ramping("z")
+    first = next_weights(change, _answered(change, 60.0), None, {})
+    assert first is not None
+    broken = next_weights(change, _answered(change, 70.0, share=0.5), first, {})
+    assert broken is not None
+    assert (broken.allocation, broken.out, broken.reason) == ({"m": 1.0, "z": 0.0}, {"z": "answered"}, "guardrail")
+    assert next_weights(change, _answered(change, 9000.0), broken, {}) is None
+    assert list(check_weights([change], [first, broken])) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mode": Mode.REGRET},
+        {"holdout": 0.1},
+        {"ramp": (0.05, 0.05)},
+        {"ramp": (0.5, 0.1)},
+        {"arms": {each: Arm(policy="default") for each in "abm"}},
+        {"arms": {"a": Arm(policy="default", share=0.5), "m": Arm(policy="single", share=0.5)}},
+    ],
+)
+def test_a_ramp_that_can_not_be_climbed_is_refused(changes: dict[str, object]) -> None:
+    arms = {"a": Arm(policy="default"), "m": Arm(policy="single")}
+    with pytest.raises(ValueError, match="ramp"):
+        experiment(**({"mode": Mode.FIXED, "arms": arms, "control": "m", "ramp": RAMP} | changes))  # type: ignore[arg-type]

@@ -3,7 +3,8 @@
 A version, in the numbers that `decided` repeats:
     1. arms that break a guardrail are out, for the rest of the run
     2. an arm that is better than each of the others, by an always-valid test, has won, for the rest of the run
-    3. the arms that are left get the shares of their mode; no arm wins or moves before each was observed often enough
+    3. the arms that are left get the shares of their mode, or the next one of a ramp whose share has held for long enough; no arm
+       wins or moves before each was observed often enough
     4. no share is below the floor, or moves further than the cap; what an arm that is out leaves goes to the control at once
 """
 
@@ -17,7 +18,7 @@ from msgspec.structs import replace
 from conclave.domain.experiments.assignment import salt_of
 from conclave.domain.experiments.evidence import Evidence, arms_of, key_of, known, metrics_of, resolved
 from conclave.domain.experiments.posterior import belief, probabilities_of_best
-from conclave.domain.experiments.shares import first_allocation, with_holdout
+from conclave.domain.experiments.shares import first_allocation, ramped, with_holdout
 from conclave.domain.experiments.targets import TARGETS, towards, with_floor
 from conclave.domain.statistics.betting import Outcomes, log_evidence_below, log_evidence_of_lead
 from schemas.events import ExperimentChanged, WeightsPublished
@@ -64,7 +65,13 @@ def decided(
     won = before.winner if before and before.winner not in out else None
     winner = won or winner_of(experiment, left)  # 2
     given_back = _given_back(experiment, before, newly_out) if newly_out else None
-    shares = given_back or _moved(experiment, left, best, winner, before)  # 3, 4
+    if given_back:
+        shares = given_back
+    elif experiment.ramp:
+        since_ms = before.as_of_ms if before else change.changed_ms
+        shares = _climbed(experiment, left, before, held_ms=as_of_ms - since_ms)  # 3
+    else:
+        shares = _moved(experiment, left, best, winner, before)  # 3, 4
     weights = WeightsPublished(
         experiment=experiment.name,
         version=previous.version + 1 if previous else 1,
@@ -141,6 +148,18 @@ def _moved(
     if winner is not None and experiment.mode is Mode.BEST_ARM:
         target = {arm: float(arm == winner) for arm in left}
     return towards(shares, with_floor(target, experiment.floor), experiment.max_change)
+
+
+def _climbed(
+    experiment: Experiment, left: States, before: WeightsPublished | None, *, held_ms: int
+) -> dict[str, float]:
+    """The next shares of a ramp once those in force have held long enough, else these; all is the control's once it is alone."""
+    shares = {arm: share for arm, share in _arms_shares(experiment, before).items() if arm in left}
+    candidate = next((arm for arm in left if arm != experiment.control), None)
+    if candidate is None or held_ms < experiment.ramp_hold_s * 1000 or not _is_seen(experiment, left):
+        return shares
+    higher = (step for step in experiment.ramp if step > shares[candidate] + _LEAST_CHANGE / 2)
+    return ramped(experiment, next(higher, shares[candidate]))
 
 
 def _is_seen(experiment: Experiment, states: States) -> bool:
