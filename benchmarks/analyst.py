@@ -25,6 +25,7 @@ from conclave.store.migrate import upgrade
 from conclave.store.store import Store
 
 _RECORD = Path(__file__).with_name("analyst_record.sql")
+_STATE = Path(__file__).parents[1] / ".conclave"  # which git ignores
 _ROUNDS = 3
 _DAYS = 7
 _PER_REQUEST = 8.0  # paths, on average
@@ -79,7 +80,8 @@ OF_ARMS = (
 @click.option("--explain", "explained", help="Print the plan of this view's question.")
 def main(num_paths: int, explained: str | None) -> None:
     """Generates the paths, asks each view, and records how long each took."""
-    folder = Path(tempfile.mkdtemp(prefix="conclave-analyst-", dir=Path.cwd()))
+    _STATE.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="analyst-", dir=_STATE))
     try:
         found = asyncio.run(_measured(folder, num_paths, explained))
     finally:

@@ -30,7 +30,9 @@ QUESTION = "How many apples has Tom, who had 347 and bought 85?"
 POLICY = made.policy("fixed-8")
 
 
-def recorded(answers: str, served: str | None = "a", policy: Policy = POLICY, **said: object) -> RecordedRequest:
+def recorded(
+    answers: Sequence[str], served: str | None = "a", policy: Policy = POLICY, **said: object
+) -> RecordedRequest:
     """A request whose one step was decided on these answers, a letter each."""
     ballots = tuple(Ballot(sample_index=at, answer=answer, tokens_out=10) for at, answer in enumerate(answers))
     step = Step(index=0, ask="whole", fields={"question": QUESTION})
@@ -133,6 +135,7 @@ def test_a_rule_that_stops_sooner_saves_samples_and_may_come_to_another_answer()
         (made.policy("least-to-most"), recorded("aaaaaaaa"), Unknown.OTHER_PROMPT),
         (POLICY, recorded("aaaaaaaa", question="And how many has Ann?"), Unknown.OTHER_STEP),
         (POLICY, recorded("aaaaaaaa", is_structured=True), Unknown.STRUCTURED),
+        (changed(POLICY, equivalence="math"), recorded(("sin(x)^2", "1-cos(x)^2", *"aaaaaa")), Unknown.JUDGE),
     ],
 )
 def test_what_recorded_paths_can_not_tell_is_not_known(policy: Policy, request_: RecordedRequest, why: Unknown) -> None:

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from msgspec.structs import replace
 
-from conclave.domain import bounds, counting, planning, thinking
+from conclave.domain import bounds, counting, external, planning, thinking
 from conclave.domain.replay import same
 from conclave.domain.strategies import STRATEGIES
 from conclave.errors import Rejected
@@ -32,6 +32,8 @@ class Unknown(StrEnum):
     OTHER_PROMPT = "the question put in another way"
     OTHER_STEP = "a question that was not put"
     STRUCTURED = "a structured answer"
+    JUDGE = "the word of a judge on formulas"
+    EFFECT = "a tool that has an effect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +150,18 @@ def _plan(request: RecordedRequest, policy: Policy) -> PlanMade:
 
 def _decided(context: StepContext, request: RecordedRequest, spent: _Spent) -> StepDecided | Unknown:
     """The verdict on a step, by the recorded samples of the same step."""
+    if external.is_external(context.ask):
+        return Unknown.EFFECT
     recorded = _recorded(context, request.steps, spent.steps)
     if isinstance(recorded, Unknown):
         return recorded
     ask = context.ask
-    ballots = [_within_bounds(each, ask) for each in recorded.ballots]
+    # What a judge said is kept with a vote, and not with its paths.
+    ballots, is_known = counting.judged_ballots(
+        [_within_bounds(each, ask) for each in recorded.ballots], ask, _unjudged
+    )
+    if not is_known:
+        return Unknown.JUDGE
     stop = _end(ballots, ask)
     if stop is None:
         return Unknown.MORE_SAMPLES
@@ -184,6 +193,11 @@ def _decided(context: StepContext, request: RecordedRequest, spent: _Spent) -> S
         decided_ms=request.asked_ms,
         fields=counted.fields,
     )
+
+
+def _unjudged(one: str, other: str) -> bool | None:
+    """Nobody is asked here whether two formulas are the same."""
+    return None
 
 
 def _recorded(context: StepContext, steps: Sequence[RecordedStep], used: set[int]) -> RecordedStep | Unknown:
