@@ -13,7 +13,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.metadata import distributions
 from typing import Any
@@ -167,7 +167,7 @@ class VllmEngine:
         started = time.perf_counter()
         try:
             with self._pulse.waiting(time.monotonic()):
-                output, aborted = await _generated(llm, tokens, params, request.watch)
+                heard = await _generated(llm, tokens, params, request.watch)
         except EngineDeadError as error:
             self._restart()
             raise EngineLost("the engine core died") from error
@@ -175,14 +175,13 @@ class VllmEngine:
             if not schema:
                 raise
             return await self._unheld_from_now_on(request, str(error))
-        if output is None or not output.outputs:
+        if heard.output is None or not heard.output.outputs:
             raise EngineLost("the engine ended a request without output")
-        if output.outputs[0].finish_reason == "error":
+        if heard.output.outputs[0].finish_reason == "error":
             if schema:
                 return await self._unheld_from_now_on(request, "its grammar could not be compiled")
             raise EngineLost("the engine failed while decoding it")
-        decoded = _decoded(output, total_ms=(time.perf_counter() - started) * 1000)
-        return decoded if aborted is None else replace(decoded, finish_reason=FinishReason.ABORT, aborted=aborted)
+        return _decoded(heard, total_ms=(time.perf_counter() - started) * 1000)
 
     async def _unheld_from_now_on(self, request: DecodeRequest, why: str) -> Decoded:
         if request.json_schema not in self._unheld:
@@ -320,56 +319,73 @@ def _params(request: DecodeRequest, schema: str, *, room: int) -> SamplingParams
         stop=list(request.stop) or None,
         structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
         logprobs=0,  # of the sampled tokens; no per-request seed: with logprobs it can kill the CPU engine
-        output_kind=RequestOutputKind.FINAL_ONLY if watch is None else RequestOutputKind.CUMULATIVE,
+        output_kind=RequestOutputKind.FINAL_ONLY if watch is None else RequestOutputKind.DELTA,
         stream_interval=None if watch is None else watch.tokens_at_a_time,
     )
 
 
-async def _generated(
-    llm: AsyncLLM, tokens: list[int], params: SamplingParams, watch: Watch | None
-) -> tuple[RequestOutput | None, BrokenOff | None]:
-    """The latest output of a request, and why it was broken off before its end."""
-    output: RequestOutput | None = None
+@dataclass(slots=True)
+class _Heard:
+    """What has come of a path: in one output, or of a watched one in several, each with what is new."""
+
+    output: RequestOutput | None = None  # the latest
+    texts: list[str] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    pieces: list[str] = field(default_factory=list)
+    num_tokens: int = 0
+    aborted: BrokenOff | None = None
+
+    def take(self, output: RequestOutput) -> tuple[str, list[float]]:
+        """The text and log probabilities in an output. vLLM goes on writing in its lists: what counts is copied."""
+        self.output = output
+        if not output.outputs:
+            return "", []
+        path = output.outputs[0]
+        drawn = [entry[token] for token, entry in zip(path.token_ids, path.logprobs or (), strict=False)]
+        # A token that was drawn against all odds has -inf; the record holds finite numbers.
+        logprobs = [min(0.0, max(-100.0, each.logprob)) for each in drawn]
+        self.texts.append(path.text)
+        self.logprobs += logprobs
+        self.pieces += [each.decoded_token or "" for each in drawn]
+        self.num_tokens += len(path.token_ids)
+        return path.text, logprobs
+
+    @property
+    def has_ended(self) -> bool:
+        """True once the path has come to its end by itself."""
+        return self.output is not None and self.output.finished
+
+
+async def _generated(llm: AsyncLLM, tokens: list[int], params: SamplingParams, watch: Watch | None) -> _Heard:
+    """All that came of a request, and why it was broken off if it was."""
+    heard = _Heard()
     # Leaving the generator early (a cancelled task, a path that its watch breaks off) aborts the request in the engine.
     async with contextlib.aclosing(
         llm.generate(TokensPrompt(prompt_token_ids=tokens), params, uuid.uuid4().hex)
     ) as outputs:
         async for latest in outputs:
-            before, output = output, latest
-            if watch is not None and (why := _watched(watch, before, latest)) is not None:
-                return output, why
-    return output, None
+            text, logprobs = heard.take(latest)
+            if watch is not None and not heard.has_ended and (why := watch.feed(text, logprobs)) is not None:
+                heard.aborted = why
+                break
+    return heard
 
 
-def _watched(watch: Watch, before: RequestOutput | None, output: RequestOutput) -> BrokenOff | None:
-    """What the watch says of what is new in a path that has not ended by itself."""
-    if not output.outputs or output.outputs[0].finish_reason is not None:
-        return None
-    path, known = output.outputs[0], before.outputs[0] if before is not None and before.outputs else None
-    num_chars, num_tokens = (len(known.text), len(known.token_ids)) if known is not None else (0, 0)
-    return watch.feed(path.text[num_chars:], _logprobs(path, num_tokens))
-
-
-def _logprobs(path: Any, first: int = 0) -> list[float]:
-    """Of the drawn tokens from one on. One that was drawn against all odds has -inf; the record holds finite numbers."""
-    entries = zip(path.token_ids[first:], (path.logprobs or ())[first:], strict=False)
-    return [min(0.0, max(-100.0, entry[token].logprob)) for token, entry in entries]
-
-
-def _decoded(output: RequestOutput, *, total_ms: float) -> Decoded:
-    path, stats = output.outputs[0], output.metrics
-    drawn = [entry[token] for token, entry in zip(path.token_ids, path.logprobs or (), strict=False)]
-    logprobs = _logprobs(path)
+def _decoded(heard: _Heard, *, total_ms: float) -> Decoded:
+    assert heard.output is not None
+    path, stats, logprobs = heard.output.outputs[0], heard.output.metrics, heard.logprobs
+    ended = _FINISH_REASONS.get(path.finish_reason, FinishReason.NONE)
     return Decoded(
-        text=path.text,
-        finish_reason=_FINISH_REASONS.get(path.finish_reason, FinishReason.NONE),
-        tokens_in=len(output.prompt_token_ids or ()),
-        tokens_out=len(path.token_ids),
+        text="".join(heard.texts),
+        finish_reason=ended if heard.aborted is None else FinishReason.ABORT,
+        tokens_in=len(heard.output.prompt_token_ids or ()),
+        tokens_out=heard.num_tokens,
         mean_logprob=sum(logprobs) / len(logprobs) if logprobs else None,
         min_logprob=min(logprobs, default=None),
         queued_ms=max(0.0, (stats.scheduled_ts - stats.queued_ts) * 1000) if stats else 0.0,
         first_token_ms=max(0.0, stats.first_token_latency * 1000) if stats else total_ms,
         total_ms=total_ms,
         token_logprobs=tuple(logprobs),
-        token_texts=tuple(each.decoded_token or "" for each in drawn),
+        token_texts=tuple(heard.pieces),
+        aborted=heard.aborted,
     )
