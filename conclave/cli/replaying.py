@@ -18,14 +18,13 @@ from conclave.cli.endpoints import postgres_dsn
 from conclave.cli.frontier import Point, mark, plot, svg
 from conclave.cli.output import print_rows
 from conclave.cli.since import since as since_of
+from conclave.cli.votes_worth import gate, worth
 from conclave.domain import counting
 from conclave.domain.comparison import Interval, Summary, outcomes, summary
-from conclave.domain.correlation import correlation, effective_votes
-from conclave.domain.discrimination import discrimination
 from conclave.domain.equivalence import EQUIVALENCES
 from conclave.domain.equivalence.judged import JUDGED
 from conclave.domain.quality import QUALITIES, of_quality
-from conclave.domain.replay import Recording, judged_recording, same
+from conclave.domain.replay import Recording, judged_recording
 from conclave.domain.schedules import SCHEDULES
 from conclave.domain.stopping import STOPPING_RULES
 from conclave.domain.weighing import WEIGHINGS
@@ -86,6 +85,10 @@ class Way:
 @click.option(
     "--orders", default=0, type=click.IntRange(0, 1000), help="Average over so many random orders of the samples."
 )
+@click.option("--through-kafka", is_flag=True, help="Also through voters that run, on a broker of its own.")
+@click.option(
+    "--voters", default=2, show_default=True, type=click.IntRange(1, 16), help="With --through-kafka: so many."
+)
 @click.option(
     "--svg", "svg_path", type=click.Path(dir_okay=False, path_type=Path), help="Draw the frontier into this file."
 )
@@ -106,9 +109,11 @@ def replay(
     max_samples: int | None,
     equivalence: str,
     orders: int,
+    through_kafka: bool,
+    voters: int,
     svg_path: Path | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Put recorded samples to the vote again: what a rule, a weighing or a schedule would have come to, and cost.
 
     FILE has a question a line: {"id", "gold", "answers": [...], "tokens": [...]}, in launch order, null for a sample without an
@@ -116,6 +121,8 @@ def replay(
 
     With --stored and --since, whole requests of the record are thought through again, as --policy would, or with the votes weighed
     as --weights has it: which answers would have been others, what it would have cost, and what it would be worth.
+
+    Exit status 1: with --through-kafka, a verdict is not that of the same votes counted here.
     """
     if bool(files) == stored:
         raise click.UsageError("give one or more FILEs, or --stored")
@@ -125,7 +132,7 @@ def replay(
         counterfactual.run(
             counterfactual.Asked(since, latest, policy, weights, served_by), num_listed=num_listed, as_json=as_json
         )
-        return
+        return 0
     load_extensions(named_in(os.environ.get(SETTING, "")))
     sets = {"stored": _stored(served_by, latest)} if stored else {_name(path): recordings.read(path) for path in files}
     sets = _judged(sets, equivalence)
@@ -135,10 +142,17 @@ def replay(
     points = [_point(way, found) for way, found in results if found.change is not None]
     if svg_path is not None:
         svg_path.write_text(svg(points, f"Votes over {', '.join(sets)}"), encoding="utf-8")
+    live = asyncio.run(_through_kafka(sets, ways, voters)) if through_kafka else []
     if as_json:
-        click.echo(json.dumps(_document(sets, results, equivalence), ensure_ascii=False))
-        return
-    _print(sets, results, points, equivalence)
+        document = _document(sets, results, equivalence) | ({"through_kafka": live} if through_kafka else {})
+        click.echo(json.dumps(document, ensure_ascii=False))
+    else:
+        _print(sets, results, points, equivalence)
+        for row in live:
+            alike = "as here" if not row["differ"] else f"NOT as here on {', '.join(row['differ'][:10])}"
+            told = f"{row['right']} of {row['questions']} right by {row['samples']} samples and {row['tokens']} tokens"
+            click.echo(f"{row['set']}, {row['way']}, through Kafka: {told}, {alike}")
+    return 0 if all(not row["differ"] for row in live) else 1
 
 
 def _judged(sets: dict[str, list[Recording]], equivalence: str) -> dict[str, list[Recording]]:
@@ -152,6 +166,21 @@ def _judged(sets: dict[str, list[Recording]], equivalence: str) -> dict[str, lis
         return {name: [judged_recording(each, ask, pool.decided) for each in found] for name, found in sets.items()}
     finally:
         pool.close()
+
+
+async def _through_kafka(
+    sets: dict[str, list[Recording]], ways: Sequence[Way], num_voters: int
+) -> list[dict[str, Any]]:
+    """What each way comes to on each set by voters that run."""
+    from conclave.cli import through_kafka
+    from conclave.local.state import Folders
+
+    async with through_kafka.running(num_voters, Folders.default().jars) as voters:
+        return [
+            {"set": name, "way": way.name, **await through_kafka.compared(voters, found, way.ask)}
+            for name, found in sets.items()
+            for way in ways
+        ]
 
 
 def _stored(policy: str | None, latest: int) -> list[Recording]:
@@ -229,7 +258,7 @@ def _print(
     click.echo(_LEGEND)
     for line in plot(points) if len(points) > 1 else ():
         click.echo(line)
-    for line in (*_worth(sets, equivalence), *_gate(sets, equivalence)):
+    for line in (*worth(sets, equivalence), *gate(sets, equivalence)):
         click.echo(line)
 
 
@@ -254,51 +283,12 @@ def _interval(figure: Interval, form: str) -> str:
     return f"{figure.value:{form}} [{figure.low:{form}}, {figure.high:{form}}]"
 
 
-def _worth(sets: dict[str, list[Recording]], equivalence: str) -> list[str]:
-    """What votes are worth on each set whose right answers are known."""
-    ask = Ask(form="any", equivalence=equivalence)
-    lines = []
-    for name, found in sets.items():
-        known = [each for each in found if each.gold is not None]
-        least = min((len(each.ballots) for each in known), default=0)
-        told = correlation([(_num_wrong(each, least, ask), least) for each in known])
-        if told is not None:
-            worth = effective_votes(least, told.rho)
-            lines.append(
-                f"{name}: errors correlate by {told.rho:.2f}: {least} votes are worth {worth:.1f} independent ones"
-            )
-    return lines
-
-
-def _num_wrong(recording: Recording, num_samples: int, ask: Ask) -> int:
-    assert recording.gold is not None
-    return sum(not (each.answer and same(each.answer, recording.gold, ask)) for each in recording.ballots[:num_samples])
-
-
-def _gate(sets: dict[str, list[Recording]], equivalence: str) -> list[str]:
-    """Which figures tell right from wrong within questions."""
-    ask = Ask(form="any", equivalence=equivalence)
-    everything = [each for found in sets.values() for each in found]
-    lines = []
-    for name, weighing in WEIGHINGS.items():
-        if weighing.figure is None or name.startswith("softmax"):
-            continue
-        found = discrimination(everything, weighing.figure, ask)
-        if found is not None:
-            verdict = "recommended" if found.is_recommended else "not recommended"
-            within = f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
-            lines.append(
-                f"{name}: discriminates within {found.num_questions} questions by {within}: {verdict} as weight"
-            )
-    return lines
-
-
 def _document(
     sets: dict[str, list[Recording]], results: Sequence[tuple[Way, Summary]], equivalence: str
 ) -> dict[str, Any]:
     return {
         "sets": {name: len(found) for name, found in sets.items()},
         "ways": [{"name": way.name, **asdict(found)} for way, found in results],
-        "worth": _worth(sets, equivalence),
-        "weighings": _gate(sets, equivalence),
+        "worth": worth(sets, equivalence),
+        "weighings": gate(sets, equivalence),
     }
