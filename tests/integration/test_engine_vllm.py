@@ -107,7 +107,7 @@ async def test_what_is_cancelled_leaves_the_engine_idle_within_a_second(engine: 
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    await engine.decode(_request(1, max_tokens=1))  # its own count comes with its steps
+    await engine.decode(_request(1, max_tokens=8))  # its own count comes with its steps
     await _until(lambda: engine.load().running + engine.load().waiting == 0, "an idle engine")
     assert time.monotonic() - cancelled < 1.0
     assert engine.load().kv_cache_use < 0.05
@@ -121,7 +121,7 @@ async def test_a_path_below_its_siblings_bar_is_broken_off_in_the_engine(engine:
     assert 16 <= (decoded.tokens_out or 0) < 200
     assert len(decoded.token_logprobs) == decoded.tokens_out
     assert decoded.text
-    await engine.decode(_request(1, max_tokens=1))
+    await engine.decode(_request(1, max_tokens=8))
     await _until(lambda: engine.load().running + engine.load().waiting == 0, "an idle engine")
 
 
