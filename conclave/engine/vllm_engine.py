@@ -30,6 +30,7 @@ if IS_CPU:
 from vllm import SamplingParams
 from vllm.config import StructuredOutputsConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.exceptions import VLLMClientError
 from vllm.inputs import TokensPrompt
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -171,7 +172,7 @@ class VllmEngine:
         except EngineDeadError as error:
             self._restart()
             raise EngineLost("the engine core died") from error
-        except ValueError as error:
+        except (ValueError, VLLMClientError) as error:
             if not schema:
                 raise
             return await self._unheld_from_now_on(request, str(error))

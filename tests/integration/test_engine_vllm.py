@@ -100,8 +100,8 @@ async def test_cancelling_frees_the_engine(engine: Engine) -> None:
 
 
 async def test_what_is_cancelled_leaves_the_engine_idle_within_a_second(engine: Engine) -> None:
-    request = replace(_request(4, max_tokens=900), temperature=5.0)  # so hot that hardly any path ends by itself
-    tasks = [asyncio.create_task(engine.decode(request)) for _ in range(16)]
+    request = replace(_request(4, max_tokens=900), temperature=2.0)  # as hot as vLLM takes: paths are long
+    tasks = [asyncio.create_task(engine.decode(request)) for _ in range(200)]
     await _until(lambda: engine.load().running == 16, "a full engine")
     cancelled = time.monotonic()
     for task in tasks:
@@ -114,8 +114,8 @@ async def test_what_is_cancelled_leaves_the_engine_idle_within_a_second(engine: 
 
 
 async def test_a_path_below_its_siblings_bar_is_broken_off_in_the_engine(engine: Engine) -> None:
-    watch = Watch(Bar(16, -0.5))
-    request = replace(_request(4, max_tokens=900), temperature=5.0, watch=watch)
+    watch = Watch(Bar(16, -0.001))
+    request = replace(_request(4, max_tokens=900), temperature=2.0, watch=watch)
     decoded = await engine.decode(request)
     assert (decoded.aborted, decoded.finish_reason) == (BrokenOff.UNSURE, FinishReason.ABORT)
     assert 16 <= (decoded.tokens_out or 0) < 200
@@ -157,7 +157,7 @@ async def test_a_schema_that_can_not_be_held_to_is_left_to_whoever_reads_the_ans
     schema = '{"type": "object", "properties": {"n": {"type": "nothing"}}}'
     for _ in range(2):
         assert (await engine.decode(replace(_request(5), json_schema=schema))).text
-    assert list(engine._unheld) == [schema]  # type: ignore[attr-defined]
+    assert len(engine._unheld) == 1  # type: ignore[attr-defined]
 
 
 async def test_a_prompt_too_long_is_refused_with_both_lengths(engine: Engine) -> None:
