@@ -213,7 +213,7 @@ async def test_a_tenant_reads_its_own_rows_of_every_table_and_nothing_else(
             await person.execute("SET row_security = off")
             with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
                 await person.fetch("SELECT * FROM requests")
-            assert await person.fetch("SELECT * FROM pg_stats WHERE tablename = 'requests'") == []
+            assert await person.fetchval("SELECT count(*) FROM pg_stats WHERE tablename = 'requests'") == 0
         async with _person(postgres, mixed, "tenant") as nobody:
             assert await _rows(nobody, "tenant.request_summary") == [], "a member of the group is of no tenant yet"
     finally:

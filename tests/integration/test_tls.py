@@ -1,17 +1,19 @@
-"""Kafka over TLS and SASL on a real broker: with a password, or with a certificate."""
+"""Kafka over TLS and SASL on a real broker: with a password, or with a certificate; refused to whoever is not let in."""
 
 import asyncio
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from conclave.errors import LostDependency
 from conclave.local.machine.ports import LOOPBACK, free_port
 from conclave.local.machine.process import Process
 from conclave.local.servers.kafka import KafkaBroker
 from conclave.runtime.brokers import Brokers, Mechanism, Security
-from conclave.runtime.kafka import Admin, LogReader, TransactionalProducer
+from conclave.runtime.kafka import Admin, LogReader, PlainProducer, TransactionalProducer
 from conclave.runtime.record import Output, Tp
 from tests.certificates import Authority, Issued
 from tests.integration.conftest import finish
@@ -128,3 +130,29 @@ async def test_a_client_may_show_a_certificate_instead(broker: GuardedBroker, au
         key_file=client.key,
     )
     assert await _round_trip(brokers) == b"in a transaction"
+
+
+async def test_who_is_not_let_in_or_not_trusted_counts_as_away_and_no_secret_is_told(
+    broker: GuardedBroker, authority: Authority, tmp_path: Path
+) -> None:
+    wrong = "wrong-s3cr3t"
+    another = Authority(tmp_path, "another").certificate
+    refused: Mapping[str, Brokers] = {
+        "a wrong password": _secure(broker, authority, password=wrong),
+        "nobody": _secure(broker, authority, username="bob"),
+        "no password": Brokers(f"{LOOPBACK}:{broker.secure_port}", Security.SSL, ca_file=authority.certificate),
+        "in the clear": Brokers(f"{LOOPBACK}:{broker.secure_port}"),
+        "a broker that nobody vouches for": _secure(broker, authority, ca_file=another),
+        "no certificate": Brokers(f"{LOOPBACK}:{broker.mutual_port}", Security.SSL, ca_file=authority.certificate),
+        "another name": replace(_secure(broker, authority), servers=f"127.0.0.2:{broker.secure_port}"),
+    }
+    for what, brokers in refused.items():
+        producer = PlainProducer(brokers)
+        try:
+            with pytest.raises(LostDependency) as caught:
+                async with asyncio.timeout(40):
+                    await producer.start()
+        finally:
+            await producer.stop()
+        assert PASSWORD not in str(caught.value), what
+        assert wrong not in str(caught.value), what
