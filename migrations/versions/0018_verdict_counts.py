@@ -13,8 +13,9 @@ down_revision = "0017"
 _COUNTS = ("num_votes", "num_for_winner", "num_flips")
 _OF_BALLOTS = """
     WITH counted AS (
-        SELECT b.*, count(*) OVER (PARTITION BY asked_at, request_id, step_index, answer ORDER BY sample_index) AS votes
-        FROM ballots b WHERE answer IS NOT NULL AND failure IS NULL),
+        SELECT request_id, asked_at, step_index, sample_index, answer,
+               count(*) OVER (PARTITION BY asked_at, request_id, step_index, answer ORDER BY sample_index) AS votes
+        FROM ballots WHERE answer IS NOT NULL AND failure IS NULL),
     peaks AS (
         SELECT c.*, max(votes) OVER (PARTITION BY asked_at, request_id, step_index ORDER BY sample_index
                                      ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS peak FROM counted c),

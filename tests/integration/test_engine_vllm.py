@@ -114,13 +114,24 @@ async def test_what_is_cancelled_leaves_the_engine_idle_within_a_second(engine: 
 
 
 async def test_a_path_below_its_siblings_bar_is_broken_off_in_the_engine(engine: Engine) -> None:
-    watch = Watch(Bar(16, -0.001))
-    request = replace(_request(4, max_tokens=900), temperature=2.0, watch=watch)
-    decoded = await engine.decode(request)
-    assert (decoded.aborted, decoded.finish_reason) == (BrokenOff.UNSURE, FinishReason.ABORT)
-    assert 16 <= (decoded.tokens_out or 0) < 200
-    assert len(decoded.token_logprobs) == decoded.tokens_out
-    assert decoded.text
+    told = " ".join(
+        f"Then Tom buys {number} more." for number in (85, 120, 45, 212, 31)
+    )  # long enough to be looked at on the way
+    asked = f"Tom has 347 apples. {told} How many apples does Tom have now?\nThink step by step."
+    request = DecodeRequest("unsure", (Message("user", asked),), max_tokens=900, temperature=2.0)
+    watches = [Watch(Bar(16, -0.001)) for _ in range(16)]
+    paths = await asyncio.gather(*(engine.decode(replace(request, watch=watch)) for watch in watches))
+    broken_off = [path for path in paths if path.aborted is not None]
+    assert broken_off, "at this temperature no group of tokens is as sure as that"
+    for path in broken_off:
+        assert (path.aborted, path.finish_reason) == (BrokenOff.UNSURE, FinishReason.ABORT)
+        assert 16 <= (path.tokens_out or 0) < 200
+        assert len(path.token_logprobs) == path.tokens_out
+        assert path.text
+    others = [path for path in paths if path.aborted is None]
+    assert all((path.tokens_out or 0) < 48 for path in others), (
+        "what ends by itself before it is looked at is left alone"
+    )
     await engine.decode(_request(1, max_tokens=8))
     await _until(lambda: engine.load().running + engine.load().waiting == 0, "an idle engine")
 

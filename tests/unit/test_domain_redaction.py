@@ -63,11 +63,12 @@ def test_arithmetic_is_left_alone(question: str) -> None:
 
 
 def test_every_question_that_ships_is_left_alone() -> None:
-    questions = [
-        json.loads(line)["question"]
+    rows = [
+        json.loads(line)
         for file in (CHECKOUT / "data" / "problems").glob("*.jsonl")
         for line in file.read_text().splitlines()[:500]
     ]
+    questions = [row["question"] for row in rows if "question" in row]  # what is no problem may well be an address
     assert questions
     assert [question for question in questions if mask(question) != question] == []
 
