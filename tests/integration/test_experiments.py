@@ -253,9 +253,12 @@ async def _break_a_guardrail(pipeline: Pipeline, client: Client, users: Users, f
         await users.ask(40)
 
     async def is_out() -> bool:
-        return (await _weights(client))[-1].out == {"one": "reward"}
+        if (await _weights(client))[-1].out == {"one": "reward"}:
+            return True
+        await users.ask(20)  # on a machine that is busy some of what was said came after its window
+        return False
 
-    await until_async(is_out, limit_s=60, what="the guardrail's alarm")
+    await until_async(is_out, limit_s=120, what="the guardrail's alarm")
     seen_s, version = time.monotonic(), (await _weights(client))[-1].version
     while (await _in_force(pipeline))["trial"] < version:
         assert time.monotonic() - seen_s < 1.0, "a roll-back takes more than a second"
