@@ -26,10 +26,11 @@ from conclave.domain import bounds, counting, planning
 from conclave.domain.counting import Counted
 from conclave.domain.equivalence.judged import Same
 from conclave.domain.joining import Decision, Wait
+from conclave.domain.verdict import verdict_on
 from conclave.errors import Rejected, Unbegun
 from conclave.runtime.dead_letters import Cause, Reason
-from schemas.events import Event, PathDecoded, PathFailed, StepClosed, StepDecided, TallyCarried
-from schemas.values import Ask, Ballot, Outcome, PathFailure, StepContext, StopReason
+from schemas.events import Event, PathDecoded, PathFailed, StepClosed, TallyCarried
+from schemas.values import Ask, Ballot, PathFailure, StepContext, StopReason
 from services.voter.settings import VoterSettings
 
 Vote = PathDecoded | PathFailed | TallyCarried
@@ -243,30 +244,8 @@ def _uncounted(tally: TallyCarried, now_ms: int) -> Decision:
 
 
 def _decided(tally: TallyCarried, counted: Counted, reason: StopReason, now_ms: int) -> Decision:
-    context, result = tally.context, counted.result
-    if counted.is_declined:
-        reason = StopReason.DECLINED
-    elif result.outcome is Outcome.NO_ANSWER and result.tally and reason is not StopReason.DEADLINE:
-        reason = StopReason.NO_CONSENSUS
-    decided = StepDecided(
-        request_id=context.request_id,
-        step_index=context.step_index,
-        outcome=result.outcome,
-        stop_reason=reason.value,
-        answer=result.answer,
-        confidence=counted.confidence,
-        margin=result.margin,
-        agreement=result.agreement,
-        entropy=result.entropy,
-        tally=result.tally,
-        ballots=counted.ballots,
-        launched=tally.launched,
-        arm=context.arm,
-        policy=context.policy,
-        decided_ms=now_ms,
-        fields=counted.fields,
-    )
+    decided = verdict_on(tally.context, counted, reason, launched=tally.launched, decided_ms=now_ms)
     if len(tally.ballots) == tally.launched:
         return Decision((decided,))
-    closed = StepClosed(request_id=context.request_id, step_index=context.step_index)
+    closed = StepClosed(request_id=decided.request_id, step_index=decided.step_index)
     return Decision((decided, closed), replace(tally, is_decided=True))

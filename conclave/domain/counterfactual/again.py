@@ -14,9 +14,10 @@ from msgspec.structs import replace
 from conclave.domain import bounds, counting, external, planning, thinking
 from conclave.domain.replay import same
 from conclave.domain.strategies import STRATEGIES
+from conclave.domain.verdict import verdict_on
 from conclave.errors import Rejected
 from schemas.events import PlanMade, ReasoningRequested, StepDecided, ThoughtCarried
-from schemas.values import Ask, Ballot, Outcome, PathFailure, Policy, Step, StepContext, StopReason
+from schemas.values import Ask, Ballot, PathFailure, Policy, Step, StepContext, StopReason
 
 # What came to an end that had nothing to do with the path itself: there, the recorded samples end.
 _CUT_OFF = (PathFailure.CANCELLED, PathFailure.DEADLINE)
@@ -170,29 +171,7 @@ def _decided(context: StepContext, request: RecordedRequest, spent: _Spent) -> S
     spent.steps.add(recorded.step.index)
     spent.num_samples += length
     spent.tokens_out += sum(each.tokens_out for each in ballots[:length])
-    result = counted.result
-    if counted.is_declined:
-        reason = StopReason.DECLINED
-    elif result.outcome is Outcome.NO_ANSWER and result.tally:
-        reason = StopReason.NO_CONSENSUS
-    return StepDecided(
-        request_id=request.request_id,
-        step_index=context.step_index,
-        outcome=result.outcome,
-        stop_reason=reason.value,
-        answer=result.answer,
-        confidence=counted.confidence,
-        margin=result.margin,
-        agreement=result.agreement,
-        entropy=result.entropy,
-        tally=result.tally,
-        ballots=counted.ballots,
-        launched=length,
-        arm=context.arm,
-        policy=context.policy,
-        decided_ms=request.asked_ms,
-        fields=counted.fields,
-    )
+    return verdict_on(context, counted, reason, launched=length, decided_ms=request.asked_ms)
 
 
 def _unjudged(one: str, other: str) -> bool | None:
