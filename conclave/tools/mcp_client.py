@@ -45,6 +45,7 @@ class McpClient:
         self._session: asyncio.Future[ClientSession] | None = None
         self._num_unasked = 0
         self._may_start_at = 0.0
+        self._is_ending = False
 
     async def call(self, tool: McpTool, text: str, more: Mapping[str, str] = MappingProxyType({})) -> str:
         """What a tool says; `error: …` where it says that it failed, or is away. May take as long as its caller waits.
@@ -69,7 +70,8 @@ class McpClient:
     async def stop(self) -> None:
         """Ends the process, if there is one."""
         if self._task is not None:
-            self._task.cancel()
+            if not self._is_ending:  # what already ends its process must not be kept from waiting for it
+                self._task.cancel()
             await asyncio.wait({self._task}, timeout=2 * _END_S)
 
     async def _running(self) -> ClientSession | None:
@@ -88,13 +90,14 @@ class McpClient:
 
     async def _serve(self, ready: "asyncio.Future[ClientSession]") -> None:
         process: asyncio.subprocess.Process | None = None
-        self._num_unasked = 0
+        self._num_unasked, self._is_ending = 0, False
         try:
             process = await self._started()
             await self._talk(process, ready)
         except Exception as error:  # noqa: BLE001  whatever is the matter, the next call may start it again
             log.warning("mcp_server_failed", server=self._name, error=repr(error)[:500])
         finally:
+            self._is_ending = True
             if not ready.done():
                 ready.set_exception(ConnectionError(f"{self._name} did not start"))
                 ready.exception()

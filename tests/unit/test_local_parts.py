@@ -157,6 +157,33 @@ def test_a_mark_is_of_one_process_and_never_of_a_later_one_with_its_pid() -> Non
     assert not mark.is_alive()
 
 
+_FIRST_THREAD_ENDS = """
+import ctypes, sys, threading
+threading.Thread(target=sys.stdin.read).start()
+print("begun", flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_a_process_whose_first_thread_has_ended_is_alive_until_its_last_has() -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", _FIRST_THREAD_ENDS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    mark = Mark.of(child.pid)
+    assert mark is not None
+    assert child.stdout is not None
+    child.stdout.readline()
+    while ") Z " not in Path(f"/proc/{child.pid}/stat").read_text():
+        assert child.poll() is None
+    assert mark.is_alive(), "its files and ports are open"
+    assert mark.kill_session() == [child.pid]
+    child.communicate()
+    assert not mark.is_alive()
+
+
 def test_only_one_supervisor_holds_a_stack_and_its_end_frees_it(tmp_path: Path) -> None:
     folders = Folders(tmp_path)
     assert not is_supervised(folders)

@@ -1,10 +1,12 @@
 """MCP servers as tools: whatever a server does, its call is answered within its limit, and the path goes on."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +84,25 @@ async def test_a_server_that_does_not_start_is_away(command: tuple[str, ...]) ->
 async def test_a_server_that_says_nothing_is_waited_for_no_longer_than_a_call() -> None:
     async with toolbox(mode="mute", limit_s=0.3) as tools:
         assert (await tools.answer(Call("test.echo", "a"))).startswith("error: ")
+
+
+async def test_a_server_that_is_being_ended_is_waited_for_by_who_stops_its_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[asyncio.subprocess.Process] = []
+    start = asyncio.create_subprocess_exec
+
+    async def noted(*arguments: str, **more: Any) -> asyncio.subprocess.Process:
+        started.append(await start(*arguments, **more))
+        return started[-1]
+
+    monkeypatch.setattr(mcp_client.asyncio, "create_subprocess_exec", noted)
+    command = (sys.executable, "-u", str(SERVER), "mute")
+    client = mcp_client.McpClient("test", McpServer(command=command, tools={"echo": "words"}, limit_s=0.3))
+    said = await client.call(McpTool("test.echo", "test", "echo", "words"), "a")
+    assert said == "error: the server test is away just now"  # said while the process is being killed
+    await client.stop()
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
 
 
 def test_arguments_are_one_text_or_a_json_object() -> None:

@@ -38,9 +38,8 @@ class Mark(msgspec.Struct, frozen=True):
         return None if fields is None else cls(pid, int(fields[19]), _boot_id())
 
     def is_alive(self) -> bool:
-        """True while this very process runs (a zombie has ended)."""
-        fields = _stat_fields(self.pid)
-        return fields is not None and fields[0] != "Z" and Mark.of(self.pid) == self
+        """True while this very process runs, or any of its threads (a zombie has ended)."""
+        return _runs(self.pid, _stat_fields(self.pid)) and Mark.of(self.pid) == self
 
     def uptime_s(self) -> float:
         """Seconds since the process started."""
@@ -60,7 +59,7 @@ class Mark(msgspec.Struct, frozen=True):
 
     def _leads(self, pid: int) -> bool:
         fields = _stat_fields(pid)
-        if fields is None or fields[0] == "Z":
+        if fields is None or not _runs(pid, fields):
             return False
         return int(fields[3]) == self.pid and int(fields[19]) >= self.start_ticks
 
@@ -200,6 +199,22 @@ def _stat_fields(pid: int) -> list[str] | None:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
+
+
+def _runs(pid: int, fields: list[str] | None) -> bool:
+    """Whether the process of these fields has a thread that runs.
+
+    The first thread of a killed process is a zombie while the others still end, and until the last has, its files and its ports are
+    open: a JVM takes tens of milliseconds for that.
+    """
+    if fields is None:
+        return False
+    if fields[0] != "Z":
+        return True
+    try:
+        return len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _boot_id() -> str:
