@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from training import attention
+from training import attention, muon
 from training.corpus import IGNORED, MAX_PATH_TOKENS, Batch
 
 
@@ -41,20 +41,23 @@ class Trainee:
     @classmethod
     def new(cls, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Self:
         """A model that knows nothing, on the GPU where there is one; from torch's own randomness."""
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        attention.register()
-        model = LlamaForCausalLM(_config(recipe, tokenizer)).to(device)
-        model.set_attn_implementation(attention.NAME)
-        return cls(model, _optimizers(model), device, _precision(device))
+        return cls._of(LlamaForCausalLM(_config(recipe, tokenizer)))
 
     @classmethod
     def going_on(cls, folder: Path) -> Self:
         """The model in `folder`, with optimizers that have seen nothing yet."""
+        return cls._of(LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32))
+
+    @classmethod
+    def _of(cls, model: LlamaForCausalLM) -> Self:
         device = "cuda" if torch.cuda.is_available() else "cpu"
+        precision = _precision(device)
+        if precision is torch.float32:
+            muon.orthogonalise_in_float32()
         attention.register()
-        model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device)
+        model = model.to(device)
         model.set_attn_implementation(attention.NAME)
-        return cls(model, _optimizers(model), device, _precision(device))
+        return cls(model, _optimizers(model), device, precision)
 
     def learn(self, batch: Batch, lr: float) -> float:
         """Takes one step of the optimizers with this learning rate; returns the loss before it."""

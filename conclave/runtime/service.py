@@ -27,14 +27,13 @@ from conclave.runtime.joining import Joining
 from conclave.runtime.lane import Lane
 from conclave.runtime.lanes import Lanes
 from conclave.runtime.member import Member
+from conclave.runtime.pace import Pace
 from conclave.runtime.record import Completion, Record, Tp
 from conclave.runtime.settings import RuntimeSettings
 from conclave.runtime.work import Handles, Joins, Work
 from schemas.codec import UnreadableEvent
 
-_POLL_MS = 200  # how long an idle poll lasts, and so how late a stop is noticed at most
 _MAX_POLLED = 500  # records at once: what is admitted between two looks at the rest of the loop
-_TICK_S = 0.2  # how late a group whose time has come is joined at most
 _DRAIN_LOOK_S = 0.1
 
 log = structlog.get_logger(__name__)
@@ -53,8 +52,9 @@ class Service:
         *,
         clock_ms: ClockMs = wall_clock_ms,
         rng: random.Random | None = None,
+        pace: Pace = Pace(),  # noqa: B008  (frozen)
     ) -> None:
-        self._settings, self._work, self._broker = settings, work, broker
+        self._settings, self._work, self._broker, self._pace = settings, work, broker, pace
         self._publisher = Publisher(name, clock_ms)
         self._changed = asyncio.Event()
         self._member = Member(name, settings, broker, dependencies, self._on_revoked, self._on_assigned)
@@ -140,10 +140,10 @@ class Service:
                 room = min(room, self._handling.room)
             if room <= 0:
                 self._member.consumer.touch()
-                await self._until_changed(_TICK_S)
+                await self._until_changed(self._pace.tick_s)
                 continue
             records = await self._member.consumer.poll(
-                list(lanes), timeout_ms=_POLL_MS, max_records=min(room, _MAX_POLLED)
+                list(lanes), timeout_ms=self._pace.idle_poll_ms, max_records=min(room, _MAX_POLLED)
             )
             self._admit_all(tasks, records)
             # Under a steady stream poll never waits: let the handlers and flushers in.
@@ -190,7 +190,7 @@ class Service:
     async def _tick(self) -> None:
         """Joins groups whose time has come, carries forward those that hold the watermark back, measures."""
         while True:
-            await asyncio.sleep(_TICK_S)
+            await asyncio.sleep(self._pace.tick_s)
             now_ms = self._publisher.clock_ms()
             for lane in self._lanes:
                 if lane.is_ready and not lane.is_held:

@@ -18,12 +18,12 @@ from conclave.runtime.broker import Broker, PlainProducer
 from conclave.runtime.clock import ClockMs, wall_clock_ms
 from conclave.runtime.intake import Publisher, attribute, event_id
 from conclave.runtime.member import Member
+from conclave.runtime.pace import Pace
 from conclave.runtime.record import Record, Tp, coordinates
 from conclave.runtime.settings import RuntimeSettings
 from schemas import flow
 from schemas.codec import UnreadableEvent
 
-_POLL_MS = 200
 _MAINTAIN_EVERY_S = 3600.0
 _IDLE_S = 0.2  # while no partition is this process's
 _AWAY_S = 0.5  # while the store or the broker is away
@@ -60,7 +60,9 @@ class Sink:
         *,
         clock_ms: ClockMs = wall_clock_ms,
         batch: int = 2000,
+        pace: Pace = Pace(),  # noqa: B008  (frozen)
     ) -> None:
+        self._pace = pace
         self._name, self._store, self._dependencies, self._batch = name, store, dependencies, batch
         self._publisher = Publisher(name, clock_ms)
         self._member = Member(name, settings, broker, dependencies, self._on_revoked, self._on_assigned)
@@ -108,7 +110,7 @@ class Sink:
                 await self._member.pause(_IDLE_S)
                 return
             records = await self._member.consumer.poll(
-                list(self._claimed), timeout_ms=_POLL_MS, max_records=self._batch
+                list(self._claimed), timeout_ms=self._pace.idle_poll_ms, max_records=self._batch
             )
             if records:
                 await self._write([record for record in records if Tp(record.topic, record.partition) in self._claimed])

@@ -14,6 +14,7 @@ from conclave.routes.current import CurrentRouter
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.broadcast import BroadcastReader
 from conclave.runtime.broker import Broker
+from conclave.runtime.pace import Pace
 from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings
 from conclave.runtime.sink import Sink
@@ -44,6 +45,7 @@ SETTINGS = RuntimeSettings(
     duplicate_window=100,
     retry_backoff_s=0.1,
 )
+_PACE = Pace(idle_poll_ms=1000, tick_s=1.0)  # what is looked for is not how soon a look comes
 _VOTER = VoterSettings(voter_grace_s=2.0, voter_orphan_s=3600.0)
 _AGGREGATOR = AggregatorSettings(aggregator_grace_s=5.0, aggregator_orphan_s=7200.0)
 _DECOMPOSER = DecomposerSettings()
@@ -167,7 +169,7 @@ class Processes:
             process = Process(
                 service,
                 endpoint,
-                Sink(service, settings, store, dependencies, broker, clock_ms=clock_ms, batch=50),
+                Sink(service, settings, store, dependencies, broker, clock_ms=clock_ms, batch=50, pace=_PACE),
             )
             return process
         work, listener = self._work(service)
@@ -181,7 +183,9 @@ class Processes:
             work = self._unsteady(work)
         rng = random.Random(self.rng.getrandbits(32))
         process = Process(
-            service, endpoint, Service(service, settings, work, dependencies, broker, clock_ms=clock_ms, rng=rng)
+            service,
+            endpoint,
+            Service(service, settings, work, dependencies, broker, clock_ms=clock_ms, rng=rng, pace=_PACE),
         )
         process.beside = memory.follow if memory is not None else None
         broadcasts = [topic.value for topic in flow.service_row(service).broadcasts]

@@ -46,8 +46,10 @@ _TYPES = {
     Topic.CONTROL: "conclave.StepClosed.v1",
     Topic.FEEDBACK: "conclave.FeedbackGiven.v1",
 }
+_RECALL_SHARE = 0.05  # of the schedules; one costs five others
 _LOOK_S = 0.2  # in virtual time a look costs nothing
 _SETTLE_S = 60.0  # how long everything may take to settle afterwards
+_WITHOUT_DATABASE_S = 5.0  # the same while the recorder cannot: time enough for the others
 
 _OF_KAFKA = (Request.OPEN, Request.PRODUCE, Request.OFFSETS, Request.COMMIT, Request.COMMITTED, Request.HEARTBEAT)
 _OF_KAFKA_MORE = (*_OF_KAFKA, Request.JOIN, Request.METADATA, Request.COMMIT, Request.COMMIT, Request.OFFSETS)
@@ -121,7 +123,7 @@ class Simulation:
             self.database.refuses = is_poison
         # Of a stream of its own, so that all other draws are what they were without it.
         self._recalls = random.Random(f"recall {seed}")
-        if self._recalls.random() < 0.3 and not self.expected.is_unsteady:
+        if self._recalls.random() < _RECALL_SHARE and not self.expected.is_unsteady:
             self.processes.recall = self._recalls.choice(("exact", "gist"))
             self.processes.num_behind = self._recalls.choice((0, 0, 3))
             self.processes.is_routed = self.expected.is_routed = self._recalls.random() < 0.5
@@ -175,8 +177,8 @@ class Simulation:
                 self.processes.stop(process)
             await self._until(lambda: not self.processes.alive, 30.0)
 
-    async def _settle(self) -> None:
-        await self._until(lambda: laws.is_settled(self.cluster, self.database), _SETTLE_S)
+    async def _settle(self, limit_s: float = _SETTLE_S) -> None:
+        await self._until(lambda: laws.is_settled(self.cluster, self.database), limit_s)
 
     async def _until(self, condition: Callable[[], bool], limit_s: float) -> None:
         for _ in range(round(limit_s / _LOOK_S)):
@@ -228,7 +230,7 @@ class Simulation:
             self.expected.requests.add(str(request.request_id))
             self._publish(request, f"again{number}")
             if number % 2:
-                await self._settle()
+                await self._settle(_WITHOUT_DATABASE_S if self.database.network.is_away else _SETTLE_S)
         self.database.network.is_away, self.database.network.latency_s = False, LATENCY_S
         await self._settle()
 

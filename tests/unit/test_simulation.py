@@ -9,7 +9,7 @@ from conclave.testing.network import Fate, Plan, Request
 from conclave.testing.simulation import simulate
 
 LANE_SERVICES = ("decomposer", "decoder", "voter", "aggregator")
-SEED = 1  # its requests reach every service
+SEED = 2  # its requests reach every service
 
 
 def test_random_schedules_break_no_law() -> None:

@@ -96,7 +96,7 @@ async def test_a_server_that_is_being_ended_is_waited_for_by_who_stops_its_clien
         started.append(await start(*arguments, **more))
         return started[-1]
 
-    monkeypatch.setattr(mcp_client.asyncio, "create_subprocess_exec", noted)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
     command = (sys.executable, "-u", str(SERVER), "mute")
     client = mcp_client.McpClient("test", McpServer(command=command, tools={"echo": "words"}, limit_s=0.3))
     said = await client.call(McpTool("test.echo", "test", "echo", "words"), "a")
