@@ -64,6 +64,8 @@ QUESTIONS: dict[str, str] = {
     "worst_questions": _LATEST,
     "review_queue": _LATEST,
     "orphan_feedback": _WHOLE,
+    "shadow_answers": _LATEST,
+    "shadow_agreement": _WHOLE,
 }
 # What answers by arm, for which a dashboard waits.
 OF_ARMS = (

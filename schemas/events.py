@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
-from schemas.experiments import ArmState, Assignment, Change, Experiment, Rater
+from schemas.experiments import ArmState, Assignment, Change, Experiment, Rater, ShadowOf
 from schemas.ids import StepId, step_id
 from schemas.values import (
     MAX_CHUNK_CHARS,
@@ -112,6 +112,9 @@ class ReasoningRequested(Event, frozen=True, kw_only=True, forbid_unknown_fields
         Seconds | None,
         Meta(description="how old a remembered answer may be; 0: think anew; default: the service's choice"),
     ] = None
+    shadow: Annotated[
+        ShadowOf | None, Meta(description="set by the pipeline on the copies that it makes for an experiment's shadow")
+    ] = None
 
     def __post_init__(self) -> None:
         if is_blank(self.question):
@@ -144,6 +147,7 @@ class PlanMade(Event, frozen=True, kw_only=True):
     fingerprint: Fingerprint | None = None  # by which its answer is found again; None: it is not
     recalled_from: Uuid7 | None = None  # the request whose answer this one is given, its only step: no path is decoded
     purpose: Annotated[str, Meta(max_length=1024)] = ""  # what the policy's model is for: said where it declines
+    shadow: ShadowOf | None = None  # of a copy that nobody waits for: what it is a copy of
 
     @property
     def ends_ms(self) -> int:
@@ -506,7 +510,7 @@ class WeightsPublished(Event, frozen=True, kw_only=True):
     version: Count
     allocation: Annotated[dict[Name, Probability], Meta(min_length=1, max_length=64)]
     revision: Count = 0
-    reason: Name = "update"  # update, winner, guardrail
+    reason: Name = "update"  # update, winner, guardrail, spent
     winner: Name | None = None  # the arm that is known to be the best, for the rest of the run
     out: dict[Name, Label] = {}  # arms that broke a guardrail, for the rest of the run, and its metric
     salt: Label = ""  # of the draws that go by it
@@ -515,6 +519,7 @@ class WeightsPublished(Event, frozen=True, kw_only=True):
     watermark: dict[Label, Count] = {}  # topic/partition: how far the recorder had come
     previous_digest: Label = ""
     digest: Label = ""  # sha256 of all the rest
+    spent_micro: Count = 0  # millionths of a dollar, by an experiment's shadow on the day of `as_of_ms`
 
     def __post_init__(self) -> None:
         if abs(sum(self.allocation.values()) - 1.0) > 1e-6:

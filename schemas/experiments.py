@@ -6,9 +6,10 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from schemas.values import Count, Label, Name, PolicyReference, Probability
+from schemas.values import Count, Label, Name, PolicyReference, Price, Probability, Uuid7
 
 MAX_ARMS = 16
+SHADOW = "shadow"  # the arm of copies that are answered unseen, in plans and answers
 HOLDOUT = "holdout"  # the arm of units that are kept out: the control's policy, and never part of what is learned
 MAX_RAMP = 16
 MIN_RAMP_STEP = 0.005
@@ -82,6 +83,21 @@ class Arm(Struct, frozen=True, kw_only=True):
     share: Annotated[Share | None, Meta(description="at the beginning; all arms or none say it")] = None
 
 
+class Shadow(Struct, frozen=True, kw_only=True):
+    """How often the arm that is not the control answers too, unseen: a copy of the request that nobody waits for."""
+
+    share: Annotated[Share, Meta(description="of the requests that take part")]
+    max_dollars_per_day: Annotated[Positive, Meta(description="of all copies, by when they are answered (UTC)")]
+    price: Price = Price()  # the dearest of the arm's policy: filled in when the experiment begins
+
+
+class ShadowOf(Struct, frozen=True, kw_only=True):
+    """What a copy is a copy of: the request that somebody waits for, and the experiment that wants to see both answers."""
+
+    request_id: Uuid7
+    experiment: Name
+
+
 class Experiment(Struct, frozen=True, kw_only=True):
     """A comparison of policies: arms, unit, goal, and the bounds within which traffic moves."""
 
@@ -112,6 +128,7 @@ class Experiment(Struct, frozen=True, kw_only=True):
     ramp_hold_s: Annotated[float, Meta(gt=0.0, le=90 * 86_400.0, description="that each share holds, at least")] = (
         3600.0
     )
+    shadow: Annotated[Shadow | None, Meta(description="the arm that is not the control serves nobody")] = None
 
     def __post_init__(self) -> None:
         if self.control not in self.arms:
@@ -126,10 +143,16 @@ class Experiment(Struct, frozen=True, kw_only=True):
             raise ValueError(f"`floor` {self.floor:g} is more than an arm can have - at `$.floor`")
         if self.ramp:
             self._check_ramp(bool(given))
+        if self.shadow is not None and (self.ramp or given or not self._is_plain):
+            raise ValueError("`shadow` is for two arms in mode fixed, without shares and `holdout` - at `$.shadow`")
+
+    @property
+    def _is_plain(self) -> bool:
+        return len(self.arms) == 2 and self.mode is Mode.FIXED and self.holdout == 0.0
 
     def _check_ramp(self, has_shares: bool) -> None:
         """A ramp says all there is to say of shares; with a third interval between them, units would not keep their arm."""
-        if len(self.arms) != 2 or self.mode is not Mode.FIXED or self.holdout > 0.0 or has_shares:
+        if has_shares or not self._is_plain:
             raise ValueError("`ramp` is for two arms in mode fixed, without `share` and `holdout` - at `$.ramp`")
         steps = [later - earlier for earlier, later in pairwise(self.ramp)]
         if any(step < MIN_RAMP_STEP for step in steps):

@@ -54,6 +54,11 @@ def derived_request_id(timestamp_ms: int, *origin: str) -> RequestId:
     return RequestId(str(UUID(int=high | 2 << 62 | random_bits & ((1 << 62) - 1))))
 
 
+def shadow_id(request_id: str) -> RequestId:
+    """The id of the copy of a request that a shadow answers. Of one request there is one at most."""
+    return derived_request_id(asked_at_ms(request_id), request_id, "shadow")
+
+
 def asked_at_ms(request_id: str) -> int:
     """Milliseconds since the epoch that the UUIDv7 `request_id` carries in its first 48 bits."""
     return int(request_id[:8] + request_id[9:13], 16)

@@ -5,9 +5,10 @@ import getpass
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -178,9 +179,9 @@ async def _verified(name: str, *, recount: bool) -> _Report:
 @click.option("--json", "as_json", is_flag=True, help="A JSON object.")
 def report(name: str, as_json: bool) -> None:
     """What NAME has shown so far: intervals hold at every look, and `judged` says whether users of all arms speak alike."""
-    found = asyncio.run(_reported(name))
+    found, shadows = asyncio.run(_reported(name))
     if as_json:
-        click.echo(msgspec.json.encode(found).decode())
+        click.echo(msgspec.json.encode(msgspec.to_builtins(found) | {"shadows": shadows}).decode())
         return
     click.echo(f"{name}, revision {found.revision}, weights {found.version}; winner: {found.winner or 'none yet'}")
     columns = ("arm", "policy", "share", "units", "judged", "mean", "interval", "P(best)", "SNIPS", "AIPW", "out by")
@@ -188,6 +189,8 @@ def report(name: str, as_json: bool) -> None:
     for mismatch in found.mismatches:
         alarm = "ALARM: do not trust it" if mismatch.is_alarm else "as drawn"
         click.echo(f"units {mismatch.stage}: {alarm} (log evidence {mismatch.log_evidence:.1f})")
+    for row in shadows:
+        click.echo(_beside(row))
 
 
 def _row(arm: ArmReport) -> tuple[str, ...]:
@@ -206,11 +209,21 @@ def _row(arm: ArmReport) -> tuple[str, ...]:
     )
 
 
+def _beside(row: Mapping[str, Any]) -> str:
+    """How a shadow has done so far beside what was served."""
+    return (
+        f"shadow {row['shadow_policy']} beside {row['policy']}: {row['requests']} requests, "
+        f"{row['same']} of {row['compared']} answers the same, "
+        f"{row['shadow_mean_tokens_out']:.0f} tokens for {row['mean_tokens_out']:.0f}, "
+        f"{row['shadow_p50_ms']:.0f} ms for {row['p50_ms']:.0f}, {row['shadow_total_dollars'] or 0.0:.4f} dollars"
+    )
+
+
 def _estimate(estimate: Estimate | None) -> str:
     return "too few" if estimate is None else f"{estimate.value:.3f} ± {estimate.error:.3f}"
 
 
-async def _reported(name: str) -> Report:
+async def _reported(name: str) -> tuple[Report, list[dict[str, Any]]]:
     learning = Learning(postgres_dsn())
     try:
         changes = await learning.changes(name)
@@ -218,7 +231,8 @@ async def _reported(name: str) -> Report:
             raise click.ClickException(f"no experiment {name!r} was ever started, as far as is recorded")
         change = newest(changes)[name]
         evidence, _ = await learning.evidence(change, since_ms=began_at(change, changes), as_of_ms=_now_ms())
-        return report_of(change, evidence, await learning.versions(name))
+        shadows = await learning.shadows(name)
+        return report_of(change, evidence, await learning.versions(name)), shadows
     finally:
         await learning.close()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from conclave.domain.budget import dearest
 from conclave.experiments.checks import problems_of
 from conclave.experiments.reading import Read, digest, read
 from conclave.policies import PolicySet, Problem
@@ -49,6 +50,10 @@ def pinned(experiment: Experiment, policies: PolicySet) -> Experiment:
     """The experiment with the digest of each arm's policy as it is now, and its own. Raises: KeyError for none."""
     arms = {name: _pinned(arm, policies) for name, arm in experiment.arms.items()}
     found = replace(experiment, arms=arms)
+    if found.shadow is not None:
+        (shadow,) = (policies.find(arm.policy) for name, arm in arms.items() if name != experiment.control)
+        assert shadow is not None, "pinned above"
+        found = replace(found, shadow=replace(found.shadow, price=dearest(shadow)))
     return replace(found, digest=digest(found))
 
 

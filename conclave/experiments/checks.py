@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
+from conclave.domain import external
 from conclave.domain.experiments.evidence import FIGURES
 from conclave.experiments.reading import Read
 from conclave.policies import PolicySet, Problem
-from schemas.experiments import Experiment, Metric
+from schemas.experiments import SHADOW, Experiment, Metric
 
 _Found = tuple[str, str, str]  # field, expected, got
 
@@ -19,13 +20,29 @@ def _experiment(experiment: Experiment, policies: PolicySet) -> Iterator[_Found]
     for name, arm in experiment.arms.items():
         if policies.find(arm.policy) is None:
             yield f"arms.{name}.policy", f"one of {', '.join(policies.names)}, or one with its version", arm.policy
+        if name == SHADOW:
+            yield f"arms.{name}", f"another name: {SHADOW} is what copies are called by", name
         if arm.policy_digest:
             yield f"arms.{name}.policy_digest", "no such field: it is computed", arm.policy_digest
+    yield from _shadow(experiment, policies)
     if experiment.goal.name in FIGURES and experiment.goal.raters:
         yield "goal.raters", f"none for {experiment.goal.name}: nobody rates it", ", ".join(experiment.goal.raters)
     yield from _metric(experiment.goal, "goal")
     for place, guardrail in enumerate(experiment.guardrails):
         yield from _metric(guardrail.metric, f"guardrails[{place}].metric")
+
+
+def _shadow(experiment: Experiment, policies: PolicySet) -> Iterator[_Found]:
+    if experiment.shadow is None:
+        return
+    for name, arm in experiment.arms.items():
+        policy = policies.find(arm.policy)
+        if name == experiment.control or policy is None:
+            continue
+        if not policy.prices:
+            yield f"arms.{name}.policy", "one that names prices, as its shadow has a limit in dollars", arm.policy
+        if any(external.is_external(ask) for ask in policy.asks.values()):
+            yield f"arms.{name}.policy", "one without tools with an effect, as nobody is to notice a shadow", arm.policy
 
 
 def _metric(metric: Metric, at: str) -> Iterator[_Found]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from sqlalchemy import text
 
 from conclave.store.connection import lost_when_away, make_engine
+from schemas.ids import shadow_id
 
 ERASED = "erased:"  # what the unit of an erased plan begins with
 
@@ -43,7 +44,7 @@ BLANKED: dict[str, dict[str, str]] = {
 # What holds no one's words: keys, digests, and names of policies, arms, rules, models, metrics and the like.
 KEPT: dict[str, tuple[str, ...]] = {
     "requests": ("policy", "quality"),
-    "plans": ("strategy", "arm", "policy", "policy_digest", "experiment"),
+    "plans": ("strategy", "arm", "policy", "policy_digest", "experiment", "shadow_experiment"),
     "steps": ("ask",),
     "paths": ("failure", "finish_reason", "model", "engine", "policy", "arm"),
     "path_payloads": ("form", "digest"),
@@ -73,10 +74,14 @@ async def tagged(dsn: str, tag: str, value: str) -> list[str]:
 
 
 async def erase(dsn: str, request_ids: Sequence[str]) -> int:
-    """Blanks all texts of these requests, in one transaction; how many rows that were. Raises: LostDependency."""
+    """Blanks all texts of these requests and of their shadows' copies, in one transaction; how many rows that were.
+
+    Raises: LostDependency.
+    """
     if not request_ids:
         return 0
-    values = {"ids": list(request_ids), "salt": secrets.token_hex(16)}
+    ids = [*request_ids, *map(shadow_id, request_ids)]
+    values = {"ids": ids, "salt": secrets.token_hex(16)}
     engine, num_rows = make_engine(dsn), 0
     try:
         async with lost_when_away(), engine.begin() as connection:

@@ -75,7 +75,7 @@ def query_of(
 ) -> tuple[str, dict[str, Any]]:
     """The query, a row for each arm, version of the weights and period, and its values."""
     values: dict[str, Any] = {
-        "steps": _offsets(watermark, Topic.STEPS),
+        "steps": offsets(watermark, Topic.STEPS),
         "experiment": change.experiment,
         "revision": change.revision,
         "since": _moment(since_ms),
@@ -84,21 +84,19 @@ def query_of(
         "period_ms": round(change.definition.period_s * 1000),
     }
     if metric.name in FIGURES:
-        values["answers"] = _offsets(watermark, Topic.ANSWERS)
+        values["answers"] = offsets(watermark, Topic.ANSWERS)
         if metric.limit is not None:
             values["limit"] = metric.limit
         return _HEAD + _FIGURE.format(condition=_CONDITIONS[metric.name]) + _TAIL, values
-    values |= {"feedback": _offsets(watermark, Topic.FEEDBACK), "metric": metric.name}
+    values |= {"feedback": offsets(watermark, Topic.FEEDBACK), "metric": metric.name}
     values["raters"] = [rater.value for rater in metric.raters]
     return _HEAD + _OPINIONS + _TAIL, values
 
 
-def _offsets(watermark: Mapping[str, int], topic: Topic) -> list[int]:
+def offsets(watermark: Mapping[str, int], topic: Topic) -> list[int]:
     """The next offset of each partition of a topic, 0 where the recorder has none."""
-    offsets = {
-        int(name.rpartition("/")[2]): offset for name, offset in watermark.items() if name.startswith(f"{topic}/")
-    }
-    return [offsets.get(partition, 0) for partition in range(max(offsets, default=-1) + 1)]
+    known = {int(name.rpartition("/")[2]): offset for name, offset in watermark.items() if name.startswith(f"{topic}/")}
+    return [known.get(partition, 0) for partition in range(max(known, default=-1) + 1)]
 
 
 def _moment(timestamp_ms: int) -> datetime:

@@ -8,16 +8,18 @@ the rows are kept.
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from conclave.domain.budget import cost
 from conclave.domain.experiments.evidence import Cell, Evidence, metrics_of
 from conclave.domain.experiments.verification import Assigned
 from conclave.store.connection import lost_when_away, make_engine
 from conclave.store.erasure import ERASED
-from conclave.store.evidence_query import query_of
+from conclave.store.evidence_query import offsets, query_of
 from schemas.events import ExperimentChanged, WeightsPublished
 from schemas.experiments import MetricCounts
 from schemas.flow import Topic
@@ -25,7 +27,8 @@ from schemas.flow import Topic
 Watermark = Mapping[str, int]  # topic/partition -> the recorder's next offset
 
 _SEEN_TOPICS = (Topic.STEPS.value, Topic.ANSWERS.value, Topic.FEEDBACK.value)
-_MAX_AGE_MS = 8 * 86_400_000  # a request's id may be older than the start of the run that assigned it
+_DAY_MS = 86_400_000
+_MAX_AGE_MS = 8 * _DAY_MS  # a request's id may be older than the start of the run that assigned it
 _OFFSETS = text("""
     SELECT topic, "partition", next_offset FROM consumer_offsets WHERE topic = ANY(:topics) ORDER BY 1, 2
 """)
@@ -43,6 +46,18 @@ _KEEP = text("""
 _ASSIGNMENTS = text("""
     SELECT request_id, revision, unit, draw, arm, propensity, weights_version FROM plans
     WHERE experiment = :experiment ORDER BY asked_at, request_id
+""")
+# By when the copy was answered, which the broker says: the time inside an id is its producer's to choose.
+_SPENT = text("""
+    SELECT coalesce(sum(a.tokens_in), 0), coalesce(sum(a.tokens_out), 0)
+    FROM plans p JOIN answers a USING (asked_at, request_id)
+    WHERE p.shadow_experiment = :experiment AND p.asked_at >= :since AND a.asked_at >= :since
+          AND a.answered_at >= :midnight AND a.answered_at < :midnight + interval '1 day'
+          AND p.log_offset < (CAST(:steps AS bigint[]))[p.log_partition + 1]
+          AND a.log_offset < (CAST(:answers AS bigint[]))[a.log_partition + 1]
+""")
+_SHADOWS = text("""
+    SELECT * FROM shadow_agreement WHERE experiment = :experiment ORDER BY policy, shadow_policy
 """)
 
 
@@ -108,7 +123,14 @@ class Learning:
             for key, metric in metrics_of(change.definition).items():
                 query, values = query_of(change, metric, watermark, since_ms - _MAX_AGE_MS, as_of_ms)
                 cells += [_cell(key, row) for row in (await connection.execute(text(query), values)).mappings()]
-        return Evidence(tuple(sorted(cells)), as_of_ms), watermark
+            spent_micro = await _spent_micro(connection, change, as_of_ms, watermark)
+        return Evidence(tuple(sorted(cells)), as_of_ms, spent_micro), watermark
+
+    async def shadows(self, experiment: str) -> list[dict[str, Any]]:
+        """How an experiment's shadow has done beside what was served: the rows of the view `shadow_agreement`."""
+        async with self._reading() as connection:
+            rows = (await connection.execute(_SHADOWS, {"experiment": experiment})).mappings()
+            return [dict(row) for row in rows]
 
     async def assignments(self, experiment: str) -> list[Assigned]:
         """Every assignment of an experiment that is still recorded, by time of asking."""
@@ -123,6 +145,25 @@ class Learning:
             await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             async with connection.begin():
                 yield connection
+
+
+async def _spent_micro(
+    connection: AsyncConnection, change: ExperimentChanged, as_of_ms: int, watermark: Watermark
+) -> int:
+    """What the shadow of an experiment has cost since midnight, in millionths of a dollar, below the watermark."""
+    shadow = change.definition.shadow
+    if shadow is None:
+        return 0
+    midnight_ms = as_of_ms // _DAY_MS * _DAY_MS
+    values = {
+        "experiment": change.experiment,
+        "midnight": datetime.fromtimestamp(midnight_ms / 1000, UTC),
+        "since": datetime.fromtimestamp(max(0, midnight_ms - _MAX_AGE_MS) / 1000, UTC),
+        "steps": offsets(watermark, Topic.STEPS),
+        "answers": offsets(watermark, Topic.ANSWERS),
+    }
+    tokens_in, tokens_out = (await connection.execute(_SPENT, values)).one()
+    return round(cost(shadow.price, int(tokens_in), int(tokens_out)) * 1e6)
 
 
 def _assigned(row: RowMapping) -> Assigned:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from conclave.store.connection import lost_when_away, make_engine
 from conclave.store.rows import asked_at
+from schemas.ids import shadow_id
 
 RATE_WINDOW_S = 60.0
 _OPEN_RETRY_S = 2.0
@@ -29,8 +30,8 @@ _OPEN = text("""
         (SELECT 1 FROM answers a WHERE a.asked_at = g.asked_at AND a.request_id = g.request_id)
 """)
 _ENTER = text("""
-    INSERT INTO gateway_requests (request_id, asked_at, tenant, key_id, idempotency_key, digest, content, deadline_at)
-    VALUES (:request_id, :asked_at, :tenant, :key_id, :key, :digest, :content, now() + CAST(:deadline AS interval))
+    INSERT INTO gateway_requests (request_id, asked_at, tenant, key_id, idempotency_key, digest, content, shadow_id, deadline_at)
+    VALUES (:request_id, :asked_at, :tenant, :key_id, :key, :digest, :content, :shadow_id, now() + CAST(:deadline AS interval))
     ON CONFLICT (tenant, idempotency_key) DO NOTHING
 """)
 _OWNERS = text("SELECT request_id, tenant FROM gateway_requests WHERE request_id = ANY(CAST(:ids AS uuid[]))")
@@ -111,6 +112,7 @@ class Ledger:
                 "key": entry.idempotency_key,
                 "digest": entry.digest,
                 "content": "kept" if entry.is_kept else "off",
+                "shadow_id": shadow_id(entry.request_id),
                 "deadline": timedelta(seconds=entry.deadline_s),
             }
             if (await connection.execute(_ENTER, values)).rowcount:

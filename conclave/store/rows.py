@@ -39,7 +39,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "plans": (
         "request_id", "asked_at", "planned_at", "strategy", "arm", "propensity", "policy", "num_steps", "deadline_at",
         "policy_digest", "weights_version", "experiment", "revision", "unit", "draw", "log_partition", "log_offset",
-        "recalled_from",
+        "recalled_from", "shadow_of", "shadow_experiment",
     ),
     "plan_payloads": ("request_id", "asked_at", "reasons"),
     "fingerprints": ("request_id", "asked_at", "key", "gist", "tenant"),
@@ -176,8 +176,9 @@ def _plan(rows: Rows, each: RecordedEvent, event: PlanMade) -> None:
     if event.assignment is not None:
         of = event.assignment
         assigned = (of.experiment, of.revision, _clean(of.unit), of.draw)
-    recalled_from = event.recalled_from
-    rows["plans"].append((*key, *planned, moment(event.deadline_ms), *by, *assigned, *_place(each), recalled_from))
+    shadow: Row = (None, None) if event.shadow is None else (event.shadow.request_id, event.shadow.experiment)
+    of_others = (event.recalled_from, *shadow)
+    rows["plans"].append((*key, *planned, moment(event.deadline_ms), *by, *assigned, *_place(each), *of_others))
     if event.fingerprint is not None:
         found_by = event.fingerprint
         rows["fingerprints"].append((*key, _clean(found_by.key), _clean(found_by.gist), _clean(found_by.tenant)))

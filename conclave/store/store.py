@@ -33,6 +33,7 @@ _MOVE = text("""
 """)
 _BARE = text("""
     SELECT request_id FROM gateway_requests WHERE content <> 'kept' AND request_id = ANY(CAST(:ids AS uuid[]))
+    UNION ALL SELECT shadow_id FROM gateway_requests WHERE content <> 'kept' AND shadow_id = ANY(CAST(:ids AS uuid[]))
 """)
 
 
@@ -107,7 +108,10 @@ class Store:
 
 
 async def _bare(connection: AsyncConnection, rows: Rows) -> set[str]:
-    """Those of the rows' requests whose words are not kept. A gateway notes that before it publishes the request."""
+    """Those of the rows' requests whose words are not kept. A gateway notes that before it publishes the request.
+
+    What is not kept of a request is not kept of its shadow's copy either.
+    """
     found = await connection.execute(_BARE, {"ids": list(request_ids(rows))})
     return {str(request_id) for request_id in found.scalars()}
 

@@ -52,6 +52,15 @@ _QUERIES: Mapping[str, str] = {
         SELECT rater, metric, count(*) AS pieces, avg(reward) AS reward,
                percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM given_at - asked_at)) AS p50_s
         FROM given_feedback WHERE asked_at >= :since AND is_latest GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT 50""",
+    "shadows": """
+        SELECT experiment, policy, shadow_policy, count(*) AS requests, count(is_same) AS compared,
+               count(*) FILTER (WHERE is_same) AS same, count(*) FILTER (WHERE shadow_failure IS NULL) AS shadow_answered,
+               avg(tokens_out)::double precision AS tokens_out, avg(shadow_tokens_out)::double precision AS shadow_tokens_out,
+               avg(dollars) AS dollars, avg(shadow_dollars) AS shadow_dollars,
+               percentile_cont(0.5) WITHIN GROUP (ORDER BY elapsed_ms) AS p50_ms,
+               percentile_cont(0.5) WITHIN GROUP (ORDER BY shadow_elapsed_ms) AS shadow_p50_ms
+        FROM shadow_answers WHERE asked_at >= :since AND is_ended AND is_shadow_ended
+        GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT 50""",
     "failures": """
         SELECT failure, count(*) AS requests FROM answers WHERE asked_at >= :since AND failure IS NOT NULL
         GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 20""",

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from conclave.domain.experiments.assignment import allocation_of, arm_at, draw, policy_arm, unit_of
+from conclave.domain.experiments.assignment import allocation_of, arm_at, draw, policy_arm, served, unit_of
 from schemas.events import Event, ExperimentChanged, PlanMade, ReasoningRequested, WeightsPublished
-from schemas.experiments import Assignment, Change, Experiment
+from schemas.experiments import HOLDOUT, Assignment, Change, Experiment
 from schemas.values import Policy
 
 FindPolicy = Callable[[str], Policy | None]
@@ -25,6 +25,8 @@ class Assigned:
     weights_version: int | None
     assignment: Assignment | None
     reasons: dict[str, str]
+    is_compared: bool = False  # with what other arms serve: then it is always thought about
+    shadow: Policy | None = None  # that answers a copy of the request, unseen
 
     def noted_in(self, plan: PlanMade) -> dict[str, object]:
         """The fields of the plan that change."""
@@ -95,10 +97,21 @@ class Experiments:
             return Assigned(policies[change.arm], change.arm, 1.0, None, None, reasons | {"change": "promoted"})
         version, allocation = allocation_of(experiment, change.revision, self._weights.get(experiment.name))
         drawn = draw(experiment, unit)
-        arm = arm_at(allocation, drawn)
+        found = arm_at(allocation, drawn)
+        arm = served(experiment, found)
         assignment = Assignment(experiment=experiment.name, revision=change.revision, unit=unit, draw=drawn)
         policy = policies[policy_arm(experiment, arm.arm)]
-        return Assigned(policy, arm.arm, arm.propensity, version, assignment, reasons)
+        shadow = policies[found.arm] if found.arm not in (arm.arm, HOLDOUT) else None
+        return Assigned(
+            policy,
+            arm.arm,
+            arm.propensity,
+            version,
+            assignment,
+            reasons,
+            is_compared=experiment.shadow is None,
+            shadow=shadow,
+        )
 
     def _policies(self, experiment: Experiment) -> dict[str, Policy] | None:
         """The policy of each arm; None where any is not what the experiment began with: then nobody takes part here."""

@@ -5,6 +5,7 @@ no id                                ->  the same request under an id of its own
 an id that is not its record's key   ->  the same request under its id
 else                                 ->  PlanMade + the first wave of SampleRequested, by the policy that it names, else the
                                          one that a router's rule gives it, else its experiment's arm, else the default
+a shadow's share of an experiment    ->  the same, and a copy of the request under the shadow's policy, which nobody waits for
 a fork                               ->  the same, with the StepDecided of each step that it keeps
 a remembered answer                  ->  PlanMade + StepDecided(recalled): nothing is sampled
 impossible                           ->  dead letter + RequestFailed(invalid)
@@ -30,11 +31,13 @@ from conclave.runtime.dead_letters import Cause, Reason
 from conclave.runtime.handler import Arrival
 from schemas.envelope import rfc3339
 from schemas.events import Event, PlanMade, ReasoningRequested, RequestFailed
-from schemas.ids import asked_at_ms, derived_request_id
+from schemas.experiments import SHADOW
+from schemas.ids import asked_at_ms, derived_request_id, shadow_id
 from schemas.values import Fingerprint, Policy, RequestFailure
 from services.decomposer.claims import claimed_request_id, record_named
-from services.decomposer.experiments import Experiments
+from services.decomposer.experiments import Assigned, Experiments
 from services.decomposer.settings import DecomposerSettings
+from services.decomposer.shadows import can_shadow, copy_of
 
 
 class Decomposer:
@@ -63,16 +66,19 @@ class Decomposer:
         if arrival.key != request_id:
             return [event]
         self._check_time(request_id, arrival)
-        plan = self._plan(event, request_id, arrival)
+        if event.shadow is not None and request_id != shadow_id(event.shadow.request_id):
+            raise Rejected("$.shadow.request_id", "nothing: it is set on the pipeline's own copies", request_id)
+        plan, assigned = self._plan(event, request_id, arrival)
         kept = event.fork.kept if event.fork is not None else ()
-        found = await self._remembered(event, plan, arrival)
+        found = await self._remembered(event, plan, assigned, arrival)
         if found is not None:
             return recall.recalled(plan, found, arrival.now_ms)
         if self._router is not None:
             self._router.note(plan.policy, arrival.now_ms)
         contexts = planning.step_contexts(plan, plan.steps[len(kept) :])
         verdicts = thinking.recalled(plan, kept, arrival.recorded_ms)
-        return [plan, *verdicts, *(first for context in contexts for first in planning.begun(context))]
+        begun = [first for context in contexts for first in planning.begun(context)]
+        return [plan, *verdicts, *begun, *self._shadowed(event, request_id, assigned)]
 
     def give_up(self, event: Event, arrival: Arrival, cause: Cause) -> Sequence[Event]:
         """The failure of the request."""
@@ -122,7 +128,7 @@ class Decomposer:
             self._policies.status() | self._experiments.status() | {key: v for each in told for key, v in each.items()}
         )
 
-    def _plan(self, event: ReasoningRequested, request_id: str, arrival: Arrival) -> PlanMade:
+    def _plan(self, event: ReasoningRequested, request_id: str, arrival: Arrival) -> tuple[PlanMade, Assigned | None]:
         """By the policy that the request names, else a router's choice, else its experiment's arm, else the default one."""
         if event.quality is not None and event.quality not in QUALITIES:
             raise Rejected("$.quality", f"one of {', '.join(QUALITIES)}", event.quality)
@@ -137,24 +143,39 @@ class Decomposer:
         self._check_structure(event, policy)
         plan = planning.plan(event, request_id, policy, arrival.recorded_ms, reasons={**choice.reasons, **gone})
         plan = replace(plan, fingerprint=self._fingerprint(event, policy), purpose=self._policies.purpose(policy))
-        return plan if assigned is None else replace(plan, **assigned.noted_in(plan))
+        if event.shadow is not None:
+            plan = replace(plan, arm=SHADOW, shadow=event.shadow)
+        return (plan if assigned is None else replace(plan, **assigned.noted_in(plan))), assigned
+
+    def _shadowed(
+        self, event: ReasoningRequested, request_id: str, assigned: Assigned | None
+    ) -> list[ReasoningRequested]:
+        """The copy of a request that its experiment's shadow answers, if it can; none of a fork, whose steps are another's."""
+        if assigned is None or assigned.assignment is None or assigned.shadow is None or event.fork is not None:
+            return []
+        if not can_shadow(assigned.shadow) or not self._can_structure(event, assigned.shadow):
+            return []
+        return [copy_of(event, request_id, assigned.shadow, assigned.assignment.experiment)]
+
+    def _can_structure(self, event: ReasoningRequested, policy: Policy) -> bool:
+        """True where the policy can give the answer in the shape that is asked for, if any is."""
+        return event.answer_schema is None or (can_structure(policy) and self._policies.has_form(policy, FORM))
 
     def _check_structure(self, event: ReasoningRequested, policy: Policy) -> None:
         """Raises: Rejected where a structured answer is asked of a policy that can't give one."""
-        if event.answer_schema is None or (can_structure(policy) and self._policies.has_form(policy, FORM)):
+        if self._can_structure(event, policy):
             return
-        able = {
-            each.policy.name
-            for each in self._policies.policies
-            if can_structure(each.policy) and self._policies.has_form(each.policy, FORM)
-        }
+        able = {each.policy.name for each in self._policies.policies if self._can_structure(event, each.policy)}
         raise Rejected(
             "$.policy", f"one that gives structured answers: {', '.join(sorted(able)) or 'none'}", policy.name
         )
 
     def _fingerprint(self, event: ReasoningRequested, policy: Policy) -> Fingerprint | None:
-        """What the request's answer is found by; None for a fork, whose kept steps decide too, and for a structured answer."""
-        if event.fork is not None or event.answer_schema is not None:
+        """What the request's answer is found by.
+
+        None for a fork, whose kept steps decide too, for a structured answer, and for a copy, whose answer is nobody's.
+        """
+        if event.fork is not None or event.answer_schema is not None or event.shadow is not None:
             return None
         return recall.fingerprint(
             event.question,
@@ -165,10 +186,13 @@ class Decomposer:
             has_gist=self._settings.recall == "gist",
         )
 
-    async def _remembered(self, event: ReasoningRequested, plan: PlanMade, arrival: Arrival) -> Remembered | None:
+    async def _remembered(
+        self, event: ReasoningRequested, plan: PlanMade, assigned: Assigned | None, arrival: Arrival
+    ) -> Remembered | None:
         """An answer that the request may be given at once. What an experiment compares is always thought about."""
         max_age_s = self._settings.freshness.max_age_s(event.question, event.max_age_s)
-        if self._memory is None or plan.fingerprint is None or plan.assignment is not None or max_age_s <= 0.0:
+        is_compared = assigned is not None and assigned.is_compared
+        if self._memory is None or plan.fingerprint is None or is_compared or max_age_s <= 0.0:
             return None
         wanted = Wanted(
             fingerprint=plan.fingerprint,

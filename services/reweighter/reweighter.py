@@ -136,6 +136,7 @@ class Reweighter:
             experiment=weights.experiment,
             version=weights.version,
             reason=weights.reason,
+            spent_micro=weights.spent_micro,
             allocation=weights.allocation,
             winner=weights.winner,
             out=weights.out,

@@ -4,7 +4,6 @@ import asyncio
 import importlib
 import itertools
 import random
-import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from hashlib import md5
@@ -17,27 +16,23 @@ from sqlalchemy import text
 from conclave.domain.counterfactual.again import replayed
 from conclave.domain.experiments.evidence import Evidence, key_of
 from conclave.domain.experiments.reweighting import next_weights
-from conclave.domain.recorded import RecordedEvent
 from conclave.store.erasure import BLANKED, KEPT, erase, tagged
 from conclave.store.figures import RecordFigures
 from conclave.store.judged_votes import judged_votes
-from conclave.store.learning import Learning
 from conclave.store.listing import Filter
 from conclave.store.reader import Reader
 from conclave.store.reviews import Reviews
 from conclave.store.rows import TABLES
-from conclave.store.store import Store
 from conclave.store.stored_requests import stored_requests
 from conclave.store.view import RecordView
 from conclave.testing import events as made
-from schemas import flow
-from schemas.events import Event, ExperimentChanged, FeedbackGiven, ReasoningRequested, RequestFailed, TextStored
+from schemas.events import Event, ExperimentChanged, ReasoningRequested, RequestFailed, TextStored
 from schemas.experiments import Assignment, Guardrail, Metric, MetricCounts, Mode, Rater
 from schemas.ids import derived_request_id, new_request_id
 from schemas.values import Ballot, PathFailure, RequestFailure, TallyRow
 from tests.played import Played
+from tests.record_of_events import NOW_MS, Recorded, empty_record
 
-NOW_MS = int(time.time() * 1000)
 WINDOW_S = 100.0
 CLICKED = Metric(name="clicked", missing=0.0)
 QUICK = Metric(name="within_ms", limit=100.0, missing=0.0)
@@ -49,57 +44,19 @@ TRIAL = made.experiment(
 CHANGE = made.started(TRIAL, changed_ms=NOW_MS - 3_600_000)
 
 
-class Recorded:
-    """A record that events are put into, and asked for evidence."""
-
-    def __init__(self, dsn: str) -> None:
-        self.store, self.learning = Store(dsn), Learning(dsn)
-        self._offsets: dict[str, int] = {}
-        self._number = 0
-
-    async def put(self, event: Event, *, at_ms: int = NOW_MS, event_id: str | None = None, source: str = "") -> None:
-        """Records an event that lies next in its topic, at that time."""
-        topic = flow.topic_of(type(event)).value
-        offset = self._offsets.get(topic, 0)
-        self._offsets[topic] = offset + 1
-        recorded = RecordedEvent(
-            event, event_id or f"{topic}/{offset}", flow.subject_of(event), topic, 0, offset, at_ms, None, source
-        )
-        await self.store.write([recorded], {(topic, 0): offset + 1})
-
-    async def assigned(self, arm: str, *, age_s: float = 10.0, unit: str | None = None, version: int = 0) -> str:
-        """The id of a request that was asked so long ago and assigned to an arm."""
-        self._number += 1
-        request_id = derived_request_id(NOW_MS - round(age_s * 1000), f"request {self._number}")
-        assignment = Assignment(experiment="trial", revision=1, unit=unit or request_id, draw=self._number)
-        plan = replace(made.plan(), request_id=request_id, arm=arm, weights_version=version, assignment=assignment)
-        await self.put(plan)
-        return request_id
-
-    async def judged(self, request_id: str, reward: float | None, *, after_s: float = 1.0, **said: Any) -> None:
-        """Feedback that came so long after its request."""
-        asked_ms = int(request_id[:8] + request_id[9:13], 16)
-        name, source = said.pop("event_id", None), said.pop("event_source", "")
-        feedback = FeedbackGiven(request_id=request_id, reward=reward, **said)
-        await self.put(feedback, at_ms=asked_ms + round(after_s * 1000), event_id=name, source=source)
-
-    async def evidence(self, **how: Any) -> Evidence:
-        found, _ = await self.learning.evidence(CHANGE, since_ms=CHANGE.changed_ms, as_of_ms=NOW_MS, **how)
-        return found
-
-
 @pytest.fixture
 async def record(fresh_database: str) -> AsyncIterator[Recorded]:
-    record = Recorded(fresh_database)
-    await record.store.maintain(NOW_MS)
-    await record.store.claim([(row.topic.value, 0) for row in flow.TOPICS])
-    yield record
-    await record.store.close()
-    await record.learning.close()
+    async with empty_record(fresh_database) as record:
+        yield record
+
+
+async def evidence_of(record: Recorded, **how: Any) -> Evidence:
+    found, _ = await record.learning.evidence(CHANGE, since_ms=CHANGE.changed_ms, as_of_ms=NOW_MS, **how)
+    return found
 
 
 async def counts(record: Recorded, arm: str = "a", metric: Metric = TRIAL.goal, **how: Any) -> MetricCounts:
-    return (await record.evidence(**how)).of(key_of(metric), arm)
+    return (await evidence_of(record, **how)).of(key_of(metric), arm)
 
 
 def observed(*rewards: float, num_units: int | None = None, **others: int) -> MetricCounts:
@@ -254,7 +211,7 @@ async def test_figures_of_answers_are_metrics_too(record: Recorded) -> None:
     await record.put(made.answer(request_id=slow, elapsed_ms=180.0), at_ms=late)
     await record.put(RequestFailed(request_id=failed, failure=RequestFailure.NO_ANSWER, message="no"), at_ms=late)
     await record.assigned("a", age_s=OLD_S)  # never answered
-    evidence = await record.evidence()
+    evidence = await evidence_of(record)
     assert evidence.of("answered", "a") == observed(1.0, 1.0, 0.0, num_units=4, num_missing=1)
     assert evidence.of(key_of(QUICK), "a") == observed(1.0, 0.0, 0.0, num_units=4, num_missing=1)
 
@@ -266,7 +223,7 @@ async def test_a_unit_counts_once_by_its_first_arm_within_its_window(record: Rec
     later = await record.assigned("a", age_s=50, unit="ann", version=4)
     for request_id, reward in ((first, 1.0), (second, 0.0), (moved, 1.0), (later, 1.0)):
         await record.judged(request_id, reward)
-    evidence = await record.evidence()
+    evidence = await evidence_of(record)
     assert evidence.by_version("reward") == {1: {"a": observed(0.5)}}
 
 
@@ -277,8 +234,8 @@ async def test_the_same_watermark_gives_the_same_counts_whatever_came_since(reco
     assert watermark["reasoning.feedback/0"] == 1
     await record.judged(request_id, 0.0, after_s=5)
     await record.judged(await record.assigned("a", age_s=OLD_S), 0.0)
-    assert await record.evidence(watermark=watermark) == before
-    assert await record.evidence() != before
+    assert await evidence_of(record, watermark=watermark) == before
+    assert await evidence_of(record) != before
 
 
 async def test_changes_versions_and_assignments_are_read_as_they_were_written(record: Recorded) -> None:
@@ -524,14 +481,14 @@ async def test_nothing_of_what_a_user_wrote_is_left_and_redelivery_does_not_brin
         chosen=secret,
         rejected=secret,
     )
-    before = await record.evidence()
+    before = await evidence_of(record)
     assert secret in await _all_that_is_stored(record)
     assert await tagged(fresh_database, "user", secret) == [request_id]
     assert await erase(fresh_database, [request_id]) > 10
     for event in events:
         await record.put(event)
     assert secret not in await _all_that_is_stored(record)
-    assert await record.evidence() == before
+    assert await evidence_of(record) == before
     assert {each.unit for each in await record.learning.assignments("trial")} == {kept, None}
     assert await tagged(fresh_database, "user", secret) == []
     assert await erase(fresh_database, []) == 0

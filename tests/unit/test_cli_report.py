@@ -29,6 +29,9 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "votes": [{"policy": "default", "steps": 800, "votes": 5000, "for_winner": 0.82, "agreement": 0.8, "flipped": 0.1}],
     "calibration": [{"bin": 9, "judged": 80, "confidence": 0.96, "total": 76.0}],
     "feedback": [{"rater": "user", "metric": "reward", "pieces": 100, "reward": 0.9, "p50_s": 5400.0}],
+    "shadows": [{"experiment": "trial", "policy": "default", "shadow_policy": "quick", "requests": 50, "compared": 48, "same": 45,
+                 "shadow_answered": 49, "tokens_out": 800.0, "shadow_tokens_out": 300.0, "dollars": None, "shadow_dollars": 0.0003,
+                 "p50_ms": 900.0, "shadow_p50_ms": 400.0}],
     "failures": [{"failure": "no_answer", "requests": 12}],
     "queue": [{"reason": "low margin", "open": 17}],
     "worst": [{"request_id": made.REQUEST_ID, "question": f"{HOSTILE} of ann@example.org", "answer": "7", "confidence": 0.99,
@@ -83,6 +86,8 @@ def test_a_terminal_gets_the_same_tables_and_nothing_that_it_would_obey(capsys: 
     assert "\u202e" not in said
     assert "0.900 [0." in said
     assert "Experts agree on 66.7% of 3 answers" in said
+    assert "quick beside default" in said
+    assert "0.000300 for ?" in said
 
 
 def test_bars_are_as_long_as_their_values_and_intervals_hold_theirs() -> None:

@@ -6,16 +6,18 @@ import pytest
 from msgspec.structs import replace
 
 from conclave.domain.experiments.assignment import arm_at, draw
+from conclave.errors import Rejected
 from conclave.experiments import pinned
 from conclave.policies import shipped
 from conclave.policies.current import CurrentPolicies
 from conclave.runtime.handler import Arrival
 from conclave.testing import events as made
-from schemas.events import PlanMade, ReasoningRequested, SampleRequested, WeightsPublished
-from schemas.experiments import HOLDOUT, Arm, Change
-from schemas.ids import derived_request_id
+from schemas.events import ExperimentChanged, PlanMade, ReasoningRequested, SampleRequested, WeightsPublished
+from schemas.experiments import HOLDOUT, Arm, Change, Shadow, ShadowOf
+from schemas.ids import asked_at_ms, derived_request_id, shadow_id
 from services.decomposer.handler import Decomposer
 from services.decomposer.settings import DecomposerSettings
+from services.decomposer.shadows import can_shadow
 
 TRIAL = pinned(made.experiment(), shipped())
 
@@ -118,3 +120,81 @@ async def test_the_first_experiment_that_a_request_takes_part_in_assigns_it(deco
     assert (await planned(decomposer, tags={"task": "sums"})).reasons["experiment"] == "a-sums"
     assert (await planned(decomposer)).reasons["experiment"] == "trial"
     assert decomposer.status()["experiments"] == {"a-sums": 0, "trial": 0}
+
+
+def arriving(request_id: str) -> Arrival:
+    return Arrival("event", request_id, made.NOW_MS, made.NOW_MS, "reasoning.requests/0/42")
+
+
+def shadowed(share: float = 1.0, **changes: object) -> ExperimentChanged:
+    return made.started(
+        pinned(made.experiment(shadow=Shadow(share=share, max_dollars_per_day=1.0), **changes), shipped())
+    )
+
+
+async def copies_of(decomposer: Decomposer, **fields: object) -> tuple[PlanMade, list[ReasoningRequested]]:
+    """The plan of a request, and the copies of it that are published."""
+    number = fields.pop("number", 0)
+    request_id = derived_request_id(made.NOW_MS - 50, f"request {number}")
+    request = ReasoningRequested(**({"question": "2+2?", "request_id": request_id} | fields))  # type: ignore[arg-type]
+    events = await decomposer.handle(request, arriving(request_id))
+    assert await decomposer.handle(request, arriving(request_id)) == events, "read again, it is the same copy"
+    plan = events[0]
+    assert isinstance(plan, PlanMade)
+    return plan, [event for event in events if isinstance(event, ReasoningRequested)]
+
+
+async def test_a_shadow_answers_a_copy_of_its_share_of_requests_and_serves_nobody(decomposer: Decomposer) -> None:
+    change = shadowed(0.3)
+    decomposer.hear(change)
+    ids = set()
+    for number in range(80):
+        plan, copies = await copies_of(decomposer, number=number, tags={"user": "ann"}, idempotency_key="k")
+        assert (plan.arm, plan.propensity, plan.policy.name, plan.shadow) == ("a", 1.0, "default", None)
+        assert plan.assignment is not None
+        assert bool(copies) == (arm_at({"a": 0.7, "b": 0.3}, plan.assignment.draw).arm == "b")
+        ids |= {copy.request_id for copy in copies}
+    assert 12 < len(ids) < 40
+
+
+async def test_a_copy_is_a_request_of_its_own_that_is_no_one_s_answer_and_is_not_copied(decomposer: Decomposer) -> None:
+    decomposer.hear(shadowed())
+    of, (copy,) = await copies_of(decomposer, tags={"user": "ann"}, idempotency_key="k")
+    assert copy.request_id == shadow_id(of.request_id) != of.request_id
+    assert asked_at_ms(copy.request_id) == asked_at_ms(of.request_id)
+    assert (copy.policy, copy.idempotency_key, copy.question, copy.max_age_s) == ("single@1", None, "2+2?", 0.0)
+    assert copy.tags == {"user": "ann"}, "it is erased by the same tag"
+    plan, *others = await decomposer.handle(copy, arriving(copy.request_id))
+    assert isinstance(plan, PlanMade)
+    assert (plan.policy.name, plan.arm, plan.assignment, plan.fingerprint) == ("single", "shadow", None, None)
+    assert plan.shadow == ShadowOf(request_id=of.request_id, experiment="trial")
+    assert not any(isinstance(event, ReasoningRequested) for event in others)
+
+
+async def test_a_copy_that_is_not_the_pipeline_s_own_is_refused(decomposer: Decomposer) -> None:
+    request_id = derived_request_id(made.NOW_MS - 50, "forged")
+    forged = ReasoningRequested(
+        question="2+2?", request_id=request_id, shadow=ShadowOf(request_id=made.REQUEST_ID, experiment="trial")
+    )
+    with pytest.raises(Rejected, match="copies"):
+        await decomposer.handle(forged, arriving(request_id))
+
+
+async def test_no_copy_is_made_once_the_money_of_a_day_is_spent(decomposer: Decomposer) -> None:
+    decomposer.hear(shadowed())
+    decomposer.hear(WeightsPublished(experiment="trial", version=1, revision=1, allocation={"a": 1.0, "b": 0.0}))
+    assert (await copies_of(decomposer))[1] == []
+    decomposer.hear(WeightsPublished(experiment="trial", version=2, revision=1, allocation={"a": 0.0, "b": 1.0}))
+    assert len((await copies_of(decomposer))[1]) == 1
+
+
+async def test_no_copy_is_made_of_what_a_shadow_could_not_answer_in_its_own_right(decomposer: Decomposer) -> None:
+    decomposer.hear(shadowed(arms={"a": Arm(policy="instruct"), "b": Arm(policy="tree")}))
+    assert len((await copies_of(decomposer))[1]) == 1
+    schema = {"type": "object", "properties": {"sum": {"type": "integer"}}}
+    assert (await copies_of(decomposer, answer_schema=schema))[1] == []
+    policy = shipped().find("default")
+    assert policy is not None
+    assert can_shadow(policy)
+    ask = next(iter(policy.asks.values()))
+    assert not can_shadow(replace(policy, asks={**policy.asks, "act": replace(ask, program="external")}))

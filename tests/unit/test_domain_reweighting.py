@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import random
+from hashlib import sha256
 
 import hypothesis.strategies as st
 import msgspec
@@ -11,15 +12,16 @@ import pytest
 from hypothesis import given, settings
 from msgspec.structs import replace
 
-from conclave.domain.experiments.assignment import arm_at, draw
+from conclave.domain.experiments.assignment import allocation_of, arm_at, draw
 from conclave.domain.experiments.evidence import ANSWERED, Cell, Evidence, added, key_of
 from conclave.domain.experiments.posterior import belief, probabilities_of_best
+from conclave.domain.experiments.reporting import report
 from conclave.domain.experiments.reweighting import digest, next_weights
 from conclave.domain.experiments.targets import best_arm, towards, with_floor
 from conclave.domain.experiments.verification import Assigned, check_assignments, check_evidence, check_weights
 from conclave.testing import events as made
 from schemas.events import ExperimentChanged, WeightsPublished
-from schemas.experiments import HOLDOUT, Arm, Experiment, Guardrail, Metric, MetricCounts, Mode
+from schemas.experiments import HOLDOUT, Arm, Experiment, Guardrail, Metric, MetricCounts, Mode, Shadow
 
 DAY_MS = 86_400_000
 _beliefs = st.dictionaries(
@@ -356,3 +358,58 @@ def test_a_ramp_that_can_not_be_climbed_is_refused(changes: dict[str, object]) -
     arms = {"a": Arm(policy="default"), "m": Arm(policy="single")}
     with pytest.raises(ValueError, match="ramp"):
         experiment(**({"mode": Mode.FIXED, "arms": arms, "control": "m", "ramp": RAMP} | changes))  # type: ignore[arg-type]
+
+
+def _shadowing() -> ExperimentChanged:
+    """A shadow of a tenth of the requests, for two dollars a day."""
+    return started(mode=Mode.FIXED, shadow=Shadow(share=0.1, max_dollars_per_day=2.0))
+
+
+def test_a_shadow_rests_on_a_day_whose_money_is_spent_and_goes_on_the_day_after() -> None:
+    change = _shadowing()
+    assert allocation_of(change.definition, 1, None) == (0, {"a": 0.9, "b": 0.1})
+    assert next_weights(change, Evidence((), made.NOW_MS, spent_micro=1_999_999), None, {}) is None
+    spent = next_weights(change, Evidence((), made.NOW_MS, spent_micro=2_000_000), None, {})
+    assert spent is not None
+    assert (spent.allocation, spent.spent_micro, spent.reason) == ({"a": 1.0, "b": 0.0}, 2_000_000, "spent")
+    assert next_weights(change, Evidence((), made.NOW_MS, spent_micro=2_100_000), spent, {}) is None
+    next_day = next_weights(change, Evidence((), made.NOW_MS + DAY_MS), spent, {})
+    assert next_day is not None
+    assert next_day.allocation == {"a": 0.9, "b": 0.1}
+    assert list(check_weights([change], [spent, next_day])) == []
+    forged = replace(spent, spent_micro=1)
+    assert [each.where for each in check_weights([change], [forged])] == [
+        f"version 1, {name}" for name in ("digest", "allocation", "reason")
+    ]
+
+
+def test_digests_of_versions_from_before_there_were_shadows_are_what_they_were() -> None:
+    found = next_weights(started(), evidence(a=(200, 10.0), b=(20, 20.0)), None, {})
+    assert found is not None
+    before = {name: getattr(found, name) for name in found.__struct_fields__ if name != "spent_micro"} | {"digest": ""}
+    said = b"{" + b",".join(
+        msgspec.json.encode(name) + b":" + msgspec.json.encode(value, order="deterministic") for name, value in before.items()
+    ) + b"}"  # fmt: skip
+    assert sha256(said).hexdigest() == found.digest == digest(found)
+
+
+def test_whatever_is_drawn_for_a_shadow_the_control_serves() -> None:
+    change = _shadowing()
+    assigned = [
+        Assigned(f"request {number}", 1, f"request {number}", draw(change.definition, f"request {number}"), "a", 1.0, 0)
+        for number in range(50)
+    ]
+    assert list(check_assignments([change], [], assigned)) == []
+    wrong = dataclasses.replace(assigned[0], arm="b", propensity=0.1)
+    assert len(list(check_assignments([change], [], [wrong]))) == 1
+    cell = Cell("reward", "a", 0, 0, observed(5000, 2500.0))
+    answered = Cell("answered", "a", 0, 0, observed(5000, 5000.0))
+    found = report(change, Evidence((answered, cell), made.NOW_MS), [])
+    assert not any(each.is_alarm for each in found.mismatches)
+
+
+def test_a_shadow_says_all_there_is_to_say_of_shares() -> None:
+    with pytest.raises(ValueError, match="shadow"):
+        experiment(shadow=Shadow(share=0.1, max_dollars_per_day=1.0), mode=Mode.REGRET)
+    with pytest.raises(ValueError, match="shadow"):
+        experiment(shadow=Shadow(share=0.1, max_dollars_per_day=1.0), mode=Mode.FIXED, ramp=RAMP)

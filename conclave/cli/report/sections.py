@@ -47,6 +47,7 @@ def sections(found: Summary, trials: Trials, agreed: Agreement | None, mask: Cal
         _calibration(found.rows["calibration"]),
         _feedback(found.rows["feedback"]),
         *(_trial(name, report) for name, report in trials),
+        _shadows(found.rows["shadows"]),
         _reviews(found.rows["queue"], agreed),
         _failures(found.rows["failures"]),
         _worst(found.rows["worst"], mask),
@@ -158,6 +159,25 @@ def _trial(name: str, report: Report) -> Section:
     return Section(f"Experiment {name}", about, columns, shown, bars)
 
 
+def _shadows(rows: Sequence[Record]) -> Section:
+    about = "What nobody saw beside what was served, on the same requests. The share of equal answers has an interval (95 %)."
+    columns = ("experiment", "policies", "requests", "answered", "the same", "tokens", "dollars", "median")
+    shown = tuple(
+        (
+            row["experiment"],
+            f"{row['shadow_policy']} beside {row['policy']}",
+            _count(row["requests"]),
+            f"{row['shadow_answered'] / row['requests']:.1%}",
+            _interval(_worth(row["compared"], row["same"])),
+            f"{row['shadow_tokens_out']:.0f} for {row['tokens_out']:.0f}",
+            f"{_dollars(row['shadow_dollars'])} for {_dollars(row['dollars'])}",
+            f"{_ms(row['shadow_p50_ms'])} for {_ms(row['p50_ms'])}",
+        )
+        for row in rows
+    )
+    return Section("Shadows", about, columns, shown)
+
+
 def _reviews(rows: Sequence[Record], agreed: Agreement | None) -> Section:
     about = "Answers that nobody has reviewed, by why they should be."
     if agreed is not None:
@@ -217,6 +237,10 @@ def _share(share: float | None) -> str:
 
 def _number(number: float | None) -> str:
     return "" if number is None else f"{number:.3f}"
+
+
+def _dollars(dollars: float | None) -> str:
+    return "?" if dollars is None else f"{dollars:.6f}"
 
 
 def _ms(milliseconds: float | None) -> str:

@@ -43,6 +43,11 @@ def arm_at(allocation: Mapping[str, float], drawn: int) -> Drawn:
     raise AssertionError(f"shares that add up to {end} leave no room for draw {drawn}")
 
 
+def served(experiment: Experiment, drawn: Drawn) -> Drawn:
+    """By which arm a request is served: the one drawn, but for a shadow, which only answers a copy of it."""
+    return drawn if experiment.shadow is None else Drawn(experiment.control, 1.0)
+
+
 def unit_of(experiment: Experiment, request: ReasoningRequested, request_id: str) -> str | None:
     """Who is assigned: the request, or what its tag of the unit's name says. None for a request that takes no part."""
     if any(request.tags.get(tag) != value for tag, value in experiment.only_tags.items()):

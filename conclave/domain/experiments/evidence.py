@@ -31,6 +31,7 @@ class Evidence:
 
     cells: tuple[Cell, ...]
     as_of_ms: int
+    spent_micro: int = 0  # millionths of a dollar, by the experiment's shadow on that day
 
     def of(self, metric: str, arm: str) -> MetricCounts:
         """The counts of an arm, over all versions and periods."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from conclave.domain.experiments.evidence import ANSWERED, Evidence, key_of, resolved
 from conclave.domain.experiments.reweighting import decided, states_of
-from conclave.domain.experiments.shares import first_allocation
+from conclave.domain.experiments.shares import first_allocation, ramped
 from conclave.domain.statistics.betting import Outcomes, interval
 from conclave.domain.statistics.dealing import Dealt, log_evidence_of_tilt
 from conclave.domain.statistics.estimating import Estimate, Served, TooFew, augmented, self_normalised
@@ -67,8 +67,11 @@ def report(change: ExperimentChanged, evidence: Evidence, versions: Sequence[Wei
     experiment = change.definition
     of_run = [weights for weights in versions if weights.revision == change.revision]
     allocations = {0: first_allocation(experiment)} | {weights.version: weights.allocation for weights in of_run}
+    if experiment.shadow is not None:  # whatever was drawn for a shadow, the control served
+        allocations = {version: ramped(experiment, 0.0) for version in allocations}
     last = of_run[-1] if of_run else None
-    now = decided(change, states_of(experiment, evidence), last, as_of_ms=evidence.as_of_ms, watermark={})
+    states, as_of_ms = states_of(experiment, evidence), evidence.as_of_ms
+    now = decided(change, states, last, as_of_ms=as_of_ms, watermark={}, spent_micro=evidence.spent_micro)
     in_force = last.allocation if last else allocations[0]
     arms = sorted(experiment.arms) + ([HOLDOUT] if experiment.holdout else [])
     best = {arm: state.probability_best for arm, state in now.states.items()}

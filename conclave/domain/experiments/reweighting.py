@@ -6,6 +6,7 @@ A version, in the numbers that `decided` repeats:
     3. the arms that are left get the shares of their mode, or the next one of a ramp whose share has held for long enough; no arm
        wins or moves before each was observed often enough
     4. no share is below the floor, or moves further than the cap; what an arm that is out leaves goes to the control at once
+    5. a shadow keeps its share of copies until the day's money is spent, and has it again the day after
 """
 
 import math
@@ -22,8 +23,9 @@ from conclave.domain.experiments.shares import first_allocation, ramped, with_ho
 from conclave.domain.experiments.targets import TARGETS, towards, with_floor
 from conclave.domain.statistics.betting import Outcomes, log_evidence_below, log_evidence_of_lead
 from schemas.events import ExperimentChanged, WeightsPublished
-from schemas.experiments import HOLDOUT, ArmState, Experiment, Guardrail, Metric, Mode
+from schemas.experiments import HOLDOUT, ArmState, Experiment, Guardrail, Metric, Mode, Shadow
 
+_ANY_CHANGE = 1e-9
 _LEAST_CHANGE = 0.005  # of a share: what moves by less is not worth a version
 
 States = Mapping[str, ArmState]
@@ -43,7 +45,9 @@ def next_weights(
 ) -> WeightsPublished | None:
     """The version that follows `previous`; None where nothing that decomposers go by would change."""
     states = states_of(change.definition, evidence)
-    found = decided(change, states, previous, as_of_ms=evidence.as_of_ms, watermark=watermark)
+    found = decided(
+        change, states, previous, as_of_ms=evidence.as_of_ms, watermark=watermark, spent_micro=evidence.spent_micro
+    )
     return found if _says_more(found, _of_run(change, previous), change.definition) else None
 
 
@@ -54,8 +58,9 @@ def decided(
     *,
     as_of_ms: int,
     watermark: Mapping[str, int],
+    spent_micro: int = 0,
 ) -> WeightsPublished:
-    """The version that follows `previous` from what is known of the arms."""
+    """The version that follows `previous` from what is known of the arms, and of what a shadow has spent on this day."""
     experiment, before = change.definition, _of_run(change, previous)
     out = dict(before.out) if before else {}
     newly_out = {arm: metric for arm, metric in broken(experiment, states).items() if arm not in out}
@@ -65,7 +70,9 @@ def decided(
     won = before.winner if before and before.winner not in out else None
     winner = won or winner_of(experiment, left)  # 2
     given_back = _given_back(experiment, before, newly_out) if newly_out else None
-    if given_back:
+    if experiment.shadow is not None:
+        shares = ramped(experiment, _shadowed(experiment.shadow, spent_micro))  # 5
+    elif given_back:
         shares = given_back
     elif experiment.ramp:
         since_ms = before.as_of_ms if before else change.changed_ms
@@ -77,7 +84,7 @@ def decided(
         version=previous.version + 1 if previous else 1,
         revision=change.revision,
         allocation=with_holdout(experiment, shares | dict.fromkeys(out, 0.0)),
-        reason="guardrail" if newly_out else "winner" if winner and not won else "update",
+        reason=_reason(experiment, newly_out, winner if winner != won else None, spent_micro),
         winner=winner,
         out=out,
         salt=salt_of(experiment),
@@ -85,6 +92,7 @@ def decided(
         as_of_ms=as_of_ms,
         watermark=dict(watermark),
         previous_digest=previous.digest if previous else "",
+        spent_micro=spent_micro,
     )
     return replace(weights, digest=digest(weights))
 
@@ -122,7 +130,16 @@ def winner_of(experiment: Experiment, states: States) -> str | None:
 def digest(weights: WeightsPublished) -> str:
     """sha256 of all that a version says, but its digest: keys in alphabetical order, numbers as JSON writes them."""
     said = msgspec.json.encode(replace(weights, digest=""), order="deterministic")
+    if weights.spent_micro == 0:  # versions of before had no such field, and keep their digests
+        said = said.removesuffix(b',"spent_micro":0}') + b"}"
     return sha256(said).hexdigest()
+
+
+def _reason(experiment: Experiment, newly_out: Mapping[str, str], new_winner: str | None, spent_micro: int) -> str:
+    """Why there is a version, in a word."""
+    if experiment.shadow is not None:
+        return "update" if _shadowed(experiment.shadow, spent_micro) else "spent"
+    return "guardrail" if newly_out else "winner" if new_winner else "update"
 
 
 def _given_back(experiment: Experiment, before: WeightsPublished | None, out: Mapping[str, str]) -> dict[str, float]:
@@ -148,6 +165,11 @@ def _moved(
     if winner is not None and experiment.mode is Mode.BEST_ARM:
         target = {arm: float(arm == winner) for arm in left}
     return towards(shares, with_floor(target, experiment.floor), experiment.max_change)
+
+
+def _shadowed(shadow: Shadow, spent_micro: int) -> float:
+    """The share of requests that are copied: none any more on a day whose money is spent."""
+    return shadow.share if spent_micro < shadow.max_dollars_per_day * 1e6 else 0.0
 
 
 def _climbed(
@@ -198,4 +220,5 @@ def _says_more(found: WeightsPublished, before: WeightsPublished | None, experim
     allocation = before.allocation if before else first_allocation(experiment)
     if found.winner != (before.winner if before else None) or found.out != (before.out if before else {}):
         return True
-    return any(abs(share - allocation.get(arm, 0.0)) >= _LEAST_CHANGE for arm, share in found.allocation.items())
+    least = _LEAST_CHANGE if experiment.shadow is None else _ANY_CHANGE
+    return any(abs(share - allocation.get(arm, 0.0)) >= least for arm, share in found.allocation.items())

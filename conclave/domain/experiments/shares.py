@@ -36,14 +36,16 @@ def with_holdout(experiment: Experiment, shares: Mapping[str, float]) -> dict[st
 
 
 def at_the_beginning(experiment: Experiment) -> dict[str, float]:
-    """The shares that an experiment begins with, without its hold-out: its ramp's, those that its arms name, or equal ones."""
+    """The shares that an experiment begins with, without its hold-out: its shadow's, its ramp's, its arms' own, or equal ones."""
+    if experiment.shadow is not None:
+        return ramped(experiment, experiment.shadow.share)
     if experiment.ramp:
         return ramped(experiment, experiment.ramp[0])
     return {name: arm.share or 1.0 / len(experiment.arms) for name, arm in experiment.arms.items()}
 
 
 def ramped(experiment: Experiment, share: float) -> dict[str, float]:
-    """The shares of a ramp whose arm that is not the control has `share`."""
+    """The shares of two arms, of which the one that is not the control has `share`."""
     return {arm: 1.0 - share if arm == experiment.control else share for arm in experiment.arms}
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from conclave.domain.experiments.assignment import allocation_of, arm_at, draw
+from conclave.domain.experiments.assignment import allocation_of, arm_at, draw, served
 from conclave.domain.experiments.evidence import Evidence
 from conclave.domain.experiments.reweighting import decided, digest, states_of
 from schemas.events import ExperimentChanged, WeightsPublished
@@ -69,7 +69,10 @@ def check_evidence(
 ) -> Iterator[Deviation]:
     """What is wrong with a version's states, by the rows that lay below its watermark."""
     states = states_of(change.definition, evidence)
-    found = decided(change, states, previous, as_of_ms=weights.as_of_ms, watermark=weights.watermark)
+    spent_micro = evidence.spent_micro
+    found = decided(
+        change, states, previous, as_of_ms=weights.as_of_ms, watermark=weights.watermark, spent_micro=spent_micro
+    )
     yield from _compared(f"version {weights.version}, counted again", found, weights)
 
 
@@ -89,7 +92,7 @@ def check_assignments(
             yield Deviation(where, f"weights of revision {each.revision}", f"version {each.weights_version}")
             continue
         drawn = each.draw if each.unit is None else draw(run.definition, each.unit)
-        arm = arm_at(allocation_of(run.definition, each.revision, weights)[1], drawn)
+        arm = served(run.definition, arm_at(allocation_of(run.definition, each.revision, weights)[1], drawn))
         expected = (drawn, arm.arm, arm.propensity)
         if expected != (each.draw, each.arm, each.propensity):
             yield Deviation(where, _told(*expected), _told(each.draw, each.arm, each.propensity))
@@ -99,7 +102,8 @@ def _again(
     where: str, run: ExperimentChanged, weights: WeightsPublished, previous: WeightsPublished | None
 ) -> Iterator[Deviation]:
     try:
-        found = decided(run, weights.states, previous, as_of_ms=weights.as_of_ms, watermark=weights.watermark)
+        as_it_was = {"as_of_ms": weights.as_of_ms, "spent_micro": weights.spent_micro}
+        found = decided(run, weights.states, previous, watermark=weights.watermark, **as_it_was)
     except (LookupError, ValueError, ArithmeticError) as error:
         yield Deviation(f"{where}, states", "those of the experiment's arms and metrics", repr(error)[:200])
     else:
