@@ -5,7 +5,7 @@
 
 Requests of the last week (`analyst_record.sql`). What is asked of a view is what it is for (`QUESTIONS`): a view that adds up is
 read whole, one that lists is read from its newest row on, or added up. As the analyst's role, three times; the median counts, on
-warm buffers.
+warm buffers. Hours are added up but for the newest two (`_MARKED_HOURS`), as they are while a recorder runs.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ import click
 from benchmarks.measuring import record
 from conclave.local.servers.postgres import PostgresServer
 from conclave.store.migrate import upgrade
+from conclave.store.roll_ups import RollUps
 from conclave.store.store import Store
 
 _RECORD = Path(__file__).with_name("analyst_record.sql")
@@ -29,6 +30,7 @@ _STATE = Path(__file__).parents[1] / ".conclave"  # which git ignores
 _ROUNDS = 3
 _DAYS = 7
 _PER_REQUEST = 8.0  # paths, on average
+_MARKED_HOURS = 2
 _LIMIT_MS = 1000.0
 _LIMIT_OF_ARMS_MS = 100.0
 
@@ -47,6 +49,9 @@ QUESTIONS: dict[str, str] = {
     "step_agreement": "SELECT arm, avg(agreement), avg(entropy) FROM {view} GROUP BY arm",
     "flipped_votes": "SELECT to_answer, count(*) FROM {view} GROUP BY to_answer ORDER BY 2 DESC LIMIT 20",
     "arm_votes": _WHOLE,
+    "policy_hours": _WHOLE,
+    "vote_hours": _WHOLE,
+    "arm_hours": _WHOLE,
     "policy_cost": _WHOLE,
     "vote_correlation": _WHOLE,
     "failed_paths": "SELECT failure, count(*) FROM {view} GROUP BY failure",
@@ -56,7 +61,7 @@ QUESTIONS: dict[str, str] = {
     "weights_history": _WHOLE,
     "given_feedback": _LATEST,
     "experiment_exposures": "SELECT variation_id, count(DISTINCT user_id) FROM {view} GROUP BY variation_id",
-    "experiment_outcomes": "SELECT arm, count(reward), avg(reward) FROM {view} GROUP BY arm",
+    "experiment_outcomes": _LATEST,
     "arms_by_day": _WHOLE,
     "sample_ratio": _WHOLE,
     "feedback_lag": _WHOLE,
@@ -70,11 +75,15 @@ QUESTIONS: dict[str, str] = {
 # What answers by arm, for which a dashboard waits.
 OF_ARMS = (
     "policy_cost",
+    "arm_votes",
     "step_agreement",
     "arms_by_day",
     "sample_ratio",
-    "experiment_outcomes",
+    "policy_hours",
+    "vote_hours",
+    "arm_hours",
     "experiment_exposures",
+    "shadow_agreement",
 )
 
 
@@ -105,6 +114,7 @@ async def _measured(folder: Path, num_paths: int, explained: str | None) -> dict
         connection = await asyncpg.connect(server.dsn(), timeout=30)
         try:
             await _generate(connection, round(num_paths / _PER_REQUEST))
+            await _added_up(server.dsn(), connection)
             return await _asked(connection, explained)
         finally:
             await connection.close()
@@ -131,6 +141,23 @@ async def _generate(connection: asyncpg.Connection, num_requests: int) -> None:
     await connection.execute("VACUUM (ANALYZE)")
     number = await connection.fetchval("SELECT count(*) FROM paths")
     click.echo(f"{number:,} paths of {num_requests:,} requests generated in {time.monotonic() - began:.0f} s")
+
+
+async def _added_up(dsn: str, connection: asyncpg.Connection) -> None:
+    """Adds up all hours that there are, and marks the newest ones again, in which a recorder would be writing."""
+    await connection.execute(
+        "INSERT INTO rolled.marks SELECT DISTINCT date_bin('1 hour', asked_at, '2000-01-01Z') FROM requests"
+    )
+    sums, began = RollUps(dsn), time.monotonic()
+    try:
+        number = await sums.refresh()
+    finally:
+        await sums.close()
+    click.echo(f"{number} hours added up in {time.monotonic() - began:.1f} s")
+    await connection.execute(
+        f"INSERT INTO rolled.marks SELECT DISTINCT hour FROM rolled.policy_hours ORDER BY 1 DESC LIMIT {_MARKED_HOURS}"
+    )
+    await connection.execute("VACUUM (ANALYZE) rolled.policy_hours, rolled.vote_hours, rolled.arm_hours, rolled.marks")
 
 
 async def _asked(connection: asyncpg.Connection, explained: str | None) -> dict[str, float]:

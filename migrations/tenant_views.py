@@ -16,6 +16,11 @@ _DEFINITIONS = text("""
     SELECT relname, pg_get_viewdef(oid), obj_description(oid, 'pg_class') FROM pg_class
     WHERE relkind = 'v' AND relnamespace = 'public'::regnamespace AND has_table_privilege('analyst', oid, 'SELECT')
 """)
+# Views that read sums of all tenants' requests: here, what the sums are counted from is read instead.
+_COUNTED = text("""
+    SELECT left(relname, -length('_counted')), pg_get_viewdef(oid) FROM pg_class
+    WHERE relkind = 'v' AND relnamespace = to_regnamespace('rolled') AND relname LIKE '%\\_counted'
+""")
 _NEEDS = text("""
     SELECT DISTINCT v.relname, needed.relname FROM pg_depend d
     JOIN pg_rewrite r ON r.oid = d.objid AND d.classid = 'pg_rewrite'::regclass
@@ -36,6 +41,8 @@ def make(connection: Connection) -> None:
         return
     connection.execute(text("SET LOCAL search_path = public"))
     found = {name: (query, comment) for name, query, comment in connection.execute(_DEFINITIONS)}
+    for name, query in connection.execute(_COUNTED).all():
+        found[name] = (query, found[name][1])
     needs: dict[str, set[str]] = {name: set() for name in found}
     for name, needed in connection.execute(_NEEDS):
         if name in needs and needed in needs:

@@ -36,7 +36,7 @@ BLANKED: dict[str, dict[str, str]] = {
     "answers": {"answer": "NULL"},
     "answer_payloads": {"message": "NULL", "steps": "'[]'", "tally": "'[]'"},
     "fingerprints": {"key": "''", "gist": "''", "tenant": "''"},  # so that nobody is given the answer again
-    "feedback": {"source": "'erased'"},
+    "feedback": {"source": f"'{ERASED}' || md5(:salt || source)"},  # several sources stay several
     "feedback_payloads": {
         "right_answer": "NULL", "comment": "NULL", "about_answer": "NULL", "chosen": "NULL", "rejected": "NULL",
     },

@@ -6,6 +6,7 @@ A batch, in the numbers that `write` repeats:
        words are taken out of the rows of requests whose content is not kept (conclave.store.bare)
     3. COPY into a staging table, one for each table of the record
     4. INSERT … SELECT … ON CONFLICT DO NOTHING: what was delivered before is there already
+    5. the hours that are to be added up anew (conclave.store.roll_ups)
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from conclave.domain.recorded import RecordedEvent
 from conclave.errors import Fenced, Rejected
-from conclave.store import partitions
+from conclave.store import partitions, roll_ups
 from conclave.store.bare import bared, request_ids
 from conclave.store.connection import lost_when_away, make_engine
 from conclave.store.rows import SHARED_TABLES, TABLES, Days, Row, Rows, rows_of
@@ -69,7 +70,9 @@ class Store:
         await self._ensure_days(rows, days)  # 1
         async with lost_when_away(), self._engine.begin() as connection:
             await self._move(connection, offsets)  # 2
-            return await _insert(connection, bared(rows, await _bare(connection, rows)))
+            num_new = await _insert(connection, bared(rows, await _bare(connection, rows)))
+            await roll_ups.mark(connection, rows)  # 5
+            return num_new
 
     async def maintain(self, now_ms: int) -> None:
         """Makes partitions for the days ahead and drops those past retention. Raises: LostDependency."""
@@ -79,6 +82,8 @@ class Store:
         self._days.update(ahead)
         oldest = today - timedelta(days=self._retention_days)
         await partitions.drop_before(self._engine, oldest)
+        async with lost_when_away(), self._engine.begin() as connection:
+            await roll_ups.drop_before(connection, oldest)
         self._days = {day for day in self._days if day >= oldest}
 
     def _days_allowed(self) -> Days:
