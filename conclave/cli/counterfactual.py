@@ -14,9 +14,13 @@ from conclave.cli.endpoints import postgres_dsn
 from conclave.cli.output import print_rows
 from conclave.cli.policies import load_policies
 from conclave.domain.counterfactual.again import RecordedRequest, Replayed, Unknown, replayed, with_weights
+from conclave.domain.counterfactual.dealing import dealt
 from conclave.domain.counterfactual.worth import Worth, worth
 from conclave.domain.statistics.estimating import Estimate, TooFew
+from conclave.policies import PolicySet
+from conclave.store.learning import Learning
 from conclave.store.stored_requests import stored_requests
+from schemas.events import ExperimentChanged, WeightsPublished
 from schemas.values import Policy
 
 _SHOWN_CHARS = 60
@@ -29,16 +33,15 @@ class Asked:
     since: datetime
     latest: int
     policy: str | None  # by which; None: each by its own
-    weights: str | None  # whose votes they are weighed by; None: by the policy's own
+    weights: str | None  # whose votes they are weighed by, or by which they are dealt out; None: as they were
     served_by: str | None
 
 
 def run(asked: Asked, *, num_listed: int, as_json: bool) -> None:
     """Thinks the requests through again and prints what that comes to. Raises: click.ClickException."""
-    policy_of = _policy_of(asked)
-    found = asyncio.run(
-        stored_requests(postgres_dsn(), since=asked.since, limit=asked.latest, served_by=asked.served_by)
-    )
+    policy_of, run = _policy_of(asked)
+    wanted = stored_requests(postgres_dsn(), since=asked.since, limit=asked.latest, served_by=asked.served_by, run=run)
+    found = asyncio.run(wanted)
     if not found:
         raise click.ClickException("the record has no such request")
     replays = [replayed(each, policy_of(each)) for each in found]
@@ -55,11 +58,21 @@ def run(asked: Asked, *, num_listed: int, as_json: bool) -> None:
         click.echo(f"and {len(changed) - num_listed} more: --list {len(changed)}")
 
 
-def _policy_of(asked: Asked) -> Callable[[RecordedRequest], Policy]:
-    """By which policy a request is thought about again. Raises: click.ClickException for a policy that is not there."""
+PolicyOf = Callable[[RecordedRequest], Policy]
+
+
+def _policy_of(asked: Asked) -> tuple[PolicyOf, tuple[str, int] | None]:
+    """By which policy a request is thought about again, and of which run of an experiment requests are, if of one only.
+
+    Raises: click.ClickException for a policy or weights that are not there.
+    """
     found, problems = load_policies(None)
     if problems:
         raise click.ClickException("\n".join(map(str, problems)))
+    if asked.weights is not None and found.find(asked.weights) is None:
+        allocation = asyncio.run(_allocation(asked.weights))
+        if allocation is not None and asked.policy is None:
+            return _dealt(*allocation, found)
     for option, name in (("--policy", asked.policy), ("--weights", asked.weights)):
         if name is not None and found.find(name) is None:
             raise click.UsageError(f"{option}: expected one of {', '.join(found.names)}, or NAME@VERSION, got {name}")
@@ -70,7 +83,30 @@ def _policy_of(asked: Asked) -> Callable[[RecordedRequest], Policy]:
         chosen = policy or request.policy
         return chosen if weights is None else with_weights(chosen, weights)
 
-    return policy_of
+    return policy_of, None
+
+
+async def _allocation(name: str) -> tuple[ExperimentChanged, WeightsPublished] | None:
+    """The version of an experiment's weights that is named so, with what it is a version of; None where there is none."""
+    experiment, _, version = name.partition("@")
+    learning = Learning(postgres_dsn())
+    try:
+        versions = await learning.versions(experiment)
+        weights = next((each for each in versions if str(each.version) == version), None)
+        changes = await learning.changes(experiment) if weights is not None else []
+    finally:
+        await learning.close()
+    of_run = [each for each in changes if weights is not None and each.revision == weights.revision]
+    return (of_run[-1], weights) if of_run and weights is not None else None
+
+
+def _dealt(
+    change: ExperimentChanged, weights: WeightsPublished, policies: PolicySet
+) -> tuple[PolicyOf, tuple[str, int]]:
+    try:
+        return dealt(change, weights, policies.find), (change.experiment, change.revision)
+    except LookupError as error:
+        raise click.ClickException(f"--weights: {error.args[0]}") from None
 
 
 def told(replays: Sequence[Replayed]) -> list[str]:

@@ -63,7 +63,9 @@ class Way:
     "--policy", metavar="NAME[@VERSION]", help="With --since: as this policy would.  [default: each as its own]"
 )
 @click.option(
-    "--weights", metavar="NAME@VERSION", help="With --since: votes weighed as this policy's version has learned."
+    "--weights",
+    metavar="NAME@VERSION",
+    help="With --since: votes weighed as this policy's version has learned, or requests dealt out by an experiment's version.",
 )
 @click.option("--list", "num_listed", default=20, show_default=True, help="With --since: so many changed answers.")
 @click.option(

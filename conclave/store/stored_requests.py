@@ -20,9 +20,11 @@ Row = Mapping[Any, Any]
 # first, then the newest. What was erased has no question left.
 _REQUESTS = text("""
     WITH wanted AS (
-        SELECT a.asked_at, a.request_id, a.answer, p.propensity, p.policy_digest
+        SELECT a.asked_at, a.request_id, a.answer, p.propensity, p.policy_digest, p.experiment, p.revision, p.draw
         FROM answers a JOIN plans p USING (asked_at, request_id)
         WHERE a.asked_at >= :since AND (a.failure IS NULL OR a.failure = 'no_answer') AND p.recalled_from IS NULL
+              AND p.shadow_of IS NULL
+              AND (CAST(:experiment AS text) IS NULL OR (p.experiment = :experiment AND p.revision = CAST(:revision AS bigint)))
               AND (CAST(:served_by AS text) IS NULL OR p.policy = :served_by)
         ORDER BY a.asked_at DESC, a.request_id DESC LIMIT :limit),
     judged AS (
@@ -34,8 +36,9 @@ _REQUESTS = text("""
     counted AS (
         SELECT b.asked_at, b.request_id, count(*) AS num_samples, sum(b.tokens_out) AS tokens_out
         FROM ballots b WHERE b.asked_at >= :since GROUP BY 1, 2)
-    SELECT w.asked_at, w.request_id, w.answer, w.propensity, w.policy_digest, q.question, r.max_samples, r.quality, j.reward,
-           j.right_answer, coalesce(c.num_samples, 0) AS num_samples, coalesce(c.tokens_out, 0) AS tokens_out,
+    SELECT w.asked_at, w.request_id, w.answer, w.propensity, w.policy_digest, w.experiment, w.revision, w.draw, q.question,
+           r.max_samples, r.quality, j.reward, j.right_answer, coalesce(c.num_samples, 0) AS num_samples,
+           coalesce(c.tokens_out, 0) AS tokens_out,
            EXISTS (SELECT FROM verdict_payloads v WHERE v.asked_at = w.asked_at AND v.request_id = w.request_id
                    AND v.fields IS NOT NULL) AS is_structured
     FROM wanted w
@@ -61,17 +64,25 @@ _FIGURES = ("probability", "mean_logprob", "answer_logprob", "lowest_group_logpr
 
 
 async def stored_requests(
-    dsn: str, *, since: datetime, limit: int, served_by: str | None = None
+    dsn: str, *, since: datetime, limit: int, served_by: str | None = None, run: tuple[str, int] | None = None
 ) -> list[RecordedRequest]:
-    """The latest requests since a time that ended by themselves, by time of asking; those of a policy only, if one is named.
+    """The latest requests since a time that ended by themselves, by time of asking.
 
-    What was recalled or erased is left out. Raises: LostDependency.
+    Those of a policy only, if one is named, and those that the run of an experiment (its name and revision) assigned. What was
+    recalled or erased is left out, and the copies that shadows answered. Raises: LostDependency.
     """
     engine = make_engine(dsn)
     try:
         async with lost_when_away(), engine.connect() as connection:
             await connection.execute(text("SET LOCAL work_mem = '64MB'"))
-            asked = {"since": since, "limit": limit, "served_by": served_by}
+            experiment, revision = run or (None, None)
+            asked = {
+                "since": since,
+                "limit": limit,
+                "served_by": served_by,
+                "experiment": experiment,
+                "revision": revision,
+            }
             requests = (await connection.execute(_REQUESTS, asked)).mappings().all()
             return await _with_steps(connection, requests, since)
     finally:
@@ -124,6 +135,9 @@ def _request(row: Row, policy: Policy, steps: Sequence[Row], paths: Mapping[Any,
         propensity=row["propensity"],
         reward=None if row["reward"] is None else float(row["reward"]),
         right_answer=row["right_answer"],
+        experiment=row["experiment"],
+        revision=row["revision"],
+        draw=row["draw"],
     )
 
 

@@ -6,6 +6,7 @@ import random
 import time
 from pathlib import Path
 
+import click
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -137,3 +138,5 @@ async def test_stored_requests_are_thought_through_again_from_the_command_line(
     )
     assert (same["known"], same["changed"]) == (3, [])
     assert same["samples"]["served"] == same["samples"]["would_be"]
+    with pytest.raises(click.UsageError, match="--weights"):
+        await run(fresh_database, "replay", "--stored", "--since", "1h", "--weights", "trial@1", "--json")

@@ -16,12 +16,15 @@ from conclave.domain.counterfactual.again import (
     usable,
     with_weights,
 )
+from conclave.domain.counterfactual.dealing import dealt
 from conclave.domain.counterfactual.worth import worth
 from conclave.domain.recorded import RecordedEvent
 from conclave.domain.statistics.estimating import TooFew, difference_of, mean_of
+from conclave.experiments import pinned
 from conclave.policies import shipped
 from conclave.testing import events as made
-from schemas.events import AnswerReached, PathDecoded, PathFailed, PlanMade, StepDecided
+from schemas.events import AnswerReached, PathDecoded, PathFailed, PlanMade, StepDecided, WeightsPublished
+from schemas.experiments import HOLDOUT
 from schemas.ids import derived_request_id
 from schemas.values import Ask, Ballot, PathFailure, Policy, Step
 from tests.played import Played
@@ -175,6 +178,17 @@ def test_votes_can_be_weighed_by_what_another_version_has_learned() -> None:
     assert replayed(sure, sure.policy).answer == "b"
     again = replayed(sure, with_weights(sure.policy, learned))
     assert (again.answer, again.num_samples) == ("a", 3)
+
+
+def test_requests_are_dealt_out_again_by_other_weights_as_decomposers_would() -> None:
+    change = made.started(pinned(made.experiment(), shipped()))
+    allocation = {"a": 0.5, "b": 0.25, HOLDOUT: 0.25}
+    policy_of = dealt(change, WeightsPublished(experiment="trial", version=7, allocation=allocation), shipped().find)
+    drawn = [int(share * 2**53) for share in (0.0, 0.4999, 0.5001, 0.7499, 0.7501, 0.9999)]
+    found = [policy_of(recorded("aaa", draw=each)).name for each in drawn]
+    assert found == ["default", "default", "single", "single", "default", "default"], "the hold-out gets the control's"
+    with pytest.raises(LookupError, match="arm a"):
+        dealt(change, WeightsPublished(experiment="trial", version=7, allocation=allocation), {"default@1": POLICY}.get)
 
 
 def _replays(*judged: tuple[float | None, str | None, bool], propensity: float = 1.0) -> list[Replayed]:

@@ -49,7 +49,10 @@ class RecordedStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedRequest:
-    """A request as it was served, with what was said of its answer. `propensity`: that it was served as it was."""
+    """A request as it was served, with what was said of its answer. `propensity`: that it was served as it was.
+
+    `draw` is its unit's in the `experiment` that dealt it out, by the definition of a `revision`.
+    """
 
     request_id: str
     asked_ms: int
@@ -65,6 +68,9 @@ class RecordedRequest:
     propensity: float = 1.0
     reward: float | None = None
     right_answer: str | None = None
+    experiment: str | None = None
+    revision: int | None = None
+    draw: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
