@@ -12,12 +12,13 @@
 10. a request gets the policy that it names; where it names none and there is a router, its plan says by which rule
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from conclave.domain.recall import gist
-from conclave.runtime import commit_metadata
+from conclave.runtime import commit_metadata, dead_letters
 from conclave.runtime.record import Tp
 from conclave.runtime.tracker import Commit
 from conclave.testing.cluster import Cluster
@@ -249,7 +250,10 @@ def _dead_letters(cluster: Cluster, database: Database, expected: Expected) -> I
             continue
         topic = flow.dead_letter_topic(row.topic.value)
         letters = cluster.records(topic)
-        values, broken = {letter.value for letter in letters}, expected.broken.get(row.topic.value, set())
+        values, broken = (
+            {_received(cluster, row.topic.value, letter) for letter in letters},
+            expected.broken.get(row.topic.value, set()),
+        )
         if not broken <= values:
             yield f"{topic} lacks {broken - values}"
         places = Counter(
@@ -264,6 +268,19 @@ def _dead_letters(cluster: Cluster, database: Database, expected: Expected) -> I
             refused = late | {cluster.partitions[Tp(*place[:2])].value_at(place[2]) for place in database.refused}
             if not values <= broken | refused:
                 yield f"{topic} holds what can be read: {values - broken - refused}"
+
+
+def _received(cluster: Cluster, topic: str, letter: StoredRecord) -> bytes | None:
+    """The value that a dead letter is about: where it had no room for it, the one whose digest it tells."""
+    read = dead_letters.read(letter)
+    if "value" not in read.left_out:
+        return letter.value
+    partition, offset = (
+        int(header(letter.headers, f"{dead_letters.PREFIX}{name}") or -1) for name in ("partition", "offset")
+    )
+    value = cluster.partitions[Tp(topic, partition)].value_at(offset)
+    told = header(letter.headers, f"{dead_letters.PREFIX}value-sha256")
+    return value if value is not None and hashlib.sha256(value).hexdigest() == told else None
 
 
 class Watch:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import msgspec
 import structlog
 
+from conclave.runtime.limits import MAX_VALUE_BYTES
 from conclave.runtime.record import Output, output_of
 from conclave.testing import laws
 from conclave.testing.cluster import Cluster
@@ -47,6 +48,7 @@ _TYPES = {
     Topic.FEEDBACK: "conclave.FeedbackGiven.v1",
 }
 _RECALL_SHARE = 0.05  # of the schedules; one costs five others
+_LARGE_SHARE = 0.1  # of what can't be read: more than a dead letter has room for
 _LOOK_S = 0.2  # in virtual time a look costs nothing
 _SETTLE_S = 60.0  # how long everything may take to settle afterwards
 _WITHOUT_DATABASE_S = 5.0  # the same while the recorder cannot: time enough for the others
@@ -127,6 +129,7 @@ class Simulation:
             self.processes.recall = self._recalls.choice(("exact", "gist"))
             self.processes.num_behind = self._recalls.choice((0, 0, 3))
             self.processes.is_routed = self.expected.is_routed = self._recalls.random() < 0.5
+        self._sizes = random.Random(f"sizes {seed}")
         self.processes.has_instances = random.Random(f"instances {seed}").random() < 0.5
         self._num_moves = self.rng.randint(0, 8) if num_moves is None else num_moves
         self._moves = [row for row in MOVES if not only or row[0].__name__ in only]
@@ -244,6 +247,8 @@ class Simulation:
 
     def _publish_broken(self, topic: Topic, number: int) -> None:
         value = f"broken {number}".encode()
+        if self._sizes.random() < _LARGE_SHARE:
+            value += b"." * MAX_VALUE_BYTES
         self.expected.broken.setdefault(topic.value, set()).add(value)
         self._publish_bytes(value, key=b"k", event_id=f"p{number}", topic=topic)
 

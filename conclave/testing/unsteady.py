@@ -4,6 +4,7 @@ import random
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from conclave.domain.joining import Decision, Wait
 from conclave.domain.recorded import RecordedEvent
@@ -18,11 +19,13 @@ _FAILURES: tuple[Exception, ...] = (
     RuntimeError("planted"),
     Rejected("$", "something else", "planted"),
 )
+_UNPUBLISHABLE_SHARE = 0.2  # of the failures
+_NO_EVENT = cast("Event", object())  # what no record can hold
 
 
 @dataclass(frozen=True, slots=True)
 class UnsteadyHandler:
-    """A handler that fails with probability `failing` before it does its work."""
+    """A handler that fails with probability `failing`: before it does its work, or in that what it says can't be published."""
 
     handler: Handler
     rng: random.Random
@@ -31,6 +34,8 @@ class UnsteadyHandler:
     async def handle(self, event: Event, arrival: Arrival) -> Sequence[Event]:
         """What the handler makes of it. Raises: anything."""
         if self.rng.random() < self.failing:
+            if self.rng.random() < _UNPUBLISHABLE_SHARE:
+                return [*await self.handler.handle(event, arrival), _NO_EVENT]
             raise self.rng.choice(_FAILURES)
         return await self.handler.handle(event, arrival)
 
@@ -45,7 +50,7 @@ class UnsteadyHandler:
 
 @dataclass(frozen=True, slots=True)
 class UnsteadyJoiner:
-    """A joiner that fails with probability `failing` before it decides, once a group: what fails for ever is left to its end."""
+    """A joiner that fails with probability `failing`: once a group, as nothing may fail for ever, and when it carries one."""
 
     joiner: Joiner
     rng: random.Random
@@ -61,11 +66,15 @@ class UnsteadyJoiner:
         key = self.joiner.key(events[0])
         if key not in self.failed and self.rng.random() < self.failing:
             self.failed.add(key)
+            if self.rng.random() < _UNPUBLISHABLE_SHARE:
+                return Decision((_NO_EVENT,))
             raise self.rng.choice(_FAILURES[2:])
         return self.joiner.join(events, now_ms)
 
     def carry(self, events: Sequence[Event]) -> Event:
-        """What the joiner says."""
+        """What the joiner says. Raises: anything."""
+        if self.rng.random() < self.failing:
+            raise self.rng.choice(_FAILURES[2:])
         return self.joiner.carry(events)
 
     def give_up(self, events: Sequence[Event], cause: Cause, now_ms: int) -> Decision:
