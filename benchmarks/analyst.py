@@ -60,7 +60,9 @@ QUESTIONS: dict[str, str] = {
     "recalled_requests": _LATEST,
     "weights_history": _WHOLE,
     "given_feedback": _LATEST,
-    "experiment_exposures": "SELECT variation_id, count(DISTINCT user_id) FROM {view} GROUP BY variation_id",
+    "experiment_exposures": (
+        "SELECT variation_id, count(*) FROM (SELECT DISTINCT variation_id, user_id FROM {view}) t GROUP BY variation_id"
+    ),
     "experiment_outcomes": _LATEST,
     "arms_by_day": _WHOLE,
     "sample_ratio": _WHOLE,

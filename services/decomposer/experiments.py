@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from conclave.domain.experiments.assignment import allocation_of, arm_at, draw, policy_arm, served, unit_of
+from conclave.domain.experiments.assignment import allocation_of, arm_at, draw, is_counted, policy_arm, served, unit_of
 from schemas.events import Event, ExperimentChanged, PlanMade, ReasoningRequested, WeightsPublished
 from schemas.experiments import HOLDOUT, Assignment, Change, Experiment
 from schemas.values import Policy
@@ -63,10 +63,10 @@ class Experiments:
             case _:
                 pass
 
-    def assigned(self, request: ReasoningRequested, request_id: str) -> Assigned | None:
+    def assigned(self, request: ReasoningRequested, request_id: str, now_ms: int) -> Assigned | None:
         """The arm of a request that names no policy, by the first experiment that it takes part in; None without one."""
         for name in sorted(self._changes):
-            found = self._assigned(self._changes[name], request, request_id)
+            found = self._assigned(self._changes[name], request, request_id, now_ms)
             if found is not None:
                 return found
         return None
@@ -84,7 +84,9 @@ class Experiments:
         change = self._changes[name]
         return allocation_of(change.definition, change.revision, self._weights.get(name))[0]
 
-    def _assigned(self, change: ExperimentChanged, request: ReasoningRequested, request_id: str) -> Assigned | None:
+    def _assigned(
+        self, change: ExperimentChanged, request: ReasoningRequested, request_id: str, now_ms: int
+    ) -> Assigned | None:
         if change.change not in (Change.START, Change.PROMOTE):
             return None
         experiment = change.definition
@@ -95,13 +97,14 @@ class Experiments:
         reasons = {"experiment": experiment.name}
         if change.arm is not None:
             return Assigned(policies[change.arm], change.arm, 1.0, None, None, reasons | {"change": "promoted"})
-        version, allocation = allocation_of(experiment, change.revision, self._weights.get(experiment.name))
+        weights = self._weights.get(experiment.name)
+        version, allocation = allocation_of(experiment, change.revision, weights)
         drawn = draw(experiment, unit)
         found = arm_at(allocation, drawn)
         arm = served(experiment, found)
         assignment = Assignment(experiment=experiment.name, revision=change.revision, unit=unit, draw=drawn)
         policy = policies[policy_arm(experiment, arm.arm)]
-        shadow = policies[found.arm] if found.arm not in (arm.arm, HOLDOUT) else None
+        is_copied = found.arm not in (arm.arm, HOLDOUT) and is_counted(change, weights, now_ms)
         return Assigned(
             policy,
             arm.arm,
@@ -110,7 +113,7 @@ class Experiments:
             assignment,
             reasons,
             is_compared=experiment.shadow is None,
-            shadow=shadow,
+            shadow=policies[found.arm] if is_copied else None,
         )
 
     def _policies(self, experiment: Experiment) -> dict[str, Policy] | None:

@@ -138,7 +138,8 @@ class Decomposer:
             expected = f"one of {', '.join(self._policies.names)}, or one with its version, as default@1"
             raise Rejected("$.policy", expected, event.policy)
         gone = {} if policy is not None or choice.policy is None else {"missing": f"policy {choice.policy}"}
-        assigned = self._experiments.assigned(event, request_id) if policy is None else None
+        # The broker's time and not the clock's: a record that is read again makes the same copy, or none.
+        assigned = self._experiments.assigned(event, request_id, arrival.recorded_ms) if policy is None else None
         policy = policy or (assigned.policy if assigned is not None else self._policies.default)
         self._check_structure(event, policy)
         plan = planning.plan(event, request_id, policy, arrival.recorded_ms, reasons={**choice.reasons, **gone})

@@ -182,9 +182,23 @@ async def test_a_copy_that_is_not_the_pipeline_s_own_is_refused(decomposer: Deco
 
 async def test_no_copy_is_made_once_the_money_of_a_day_is_spent(decomposer: Decomposer) -> None:
     decomposer.hear(shadowed())
-    decomposer.hear(WeightsPublished(experiment="trial", version=1, revision=1, allocation={"a": 1.0, "b": 0.0}))
-    assert (await copies_of(decomposer))[1] == []
-    decomposer.hear(WeightsPublished(experiment="trial", version=2, revision=1, allocation={"a": 0.0, "b": 1.0}))
+    for version, share in ((1, 0.0), (2, 1.0)):
+        allocation = {"a": 1.0 - share, "b": share}
+        decomposer.hear(
+            WeightsPublished(
+                experiment="trial", version=version, revision=1, allocation=allocation, as_of_ms=made.NOW_MS
+            )
+        )
+        assert len((await copies_of(decomposer))[1]) == share
+
+
+async def test_copies_end_an_hour_after_the_last_word_of_who_counts_their_cost(decomposer: Decomposer) -> None:
+    for silent_ms, num_copies in ((3_600_000, 1), (3_600_001, 0)):
+        decomposer.hear(replace(shadowed(), changed_ms=made.NOW_MS - silent_ms))
+        plan, copies = await copies_of(decomposer)
+        assert (plan.arm, len(copies)) == ("a", num_copies)
+    weights = WeightsPublished(experiment="trial", version=1, revision=1, allocation={"a": 0.0, "b": 1.0})
+    decomposer.hear(replace(weights, as_of_ms=made.NOW_MS - 3_600_000))
     assert len((await copies_of(decomposer))[1]) == 1
 
 

@@ -377,6 +377,10 @@ def test_a_shadow_rests_on_a_day_whose_money_is_spent_and_goes_on_the_day_after(
     assert next_day is not None
     assert next_day.allocation == {"a": 0.9, "b": 0.1}
     assert list(check_weights([change], [spent, next_day])) == []
+    confirmed = next_weights(change, Evidence((), made.NOW_MS + DAY_MS + 900_000, spent_micro=1), next_day, {})
+    assert confirmed is not None, "somebody still counts"
+    assert (confirmed.allocation, confirmed.reason) == (next_day.allocation, "update")
+    assert next_weights(change, Evidence((), confirmed.as_of_ms + 899_999, spent_micro=2), confirmed, {}) is None
     forged = replace(spent, spent_micro=1)
     assert [each.where for each in check_weights([change], [forged])] == [
         f"version 1, {name}" for name in ("digest", "allocation", "reason")

@@ -12,6 +12,7 @@ from msgspec.structs import replace as changed
 from conclave.engine.protocol import Decoded, DecodeRequest
 from conclave.engine.scripted import ScriptedEngine
 from conclave.errors import Rejected
+from conclave.experiments import pinned
 from conclave.policies import shipped
 from conclave.policies.current import CurrentPolicies
 from conclave.runtime.handler import Arrival
@@ -28,6 +29,8 @@ from schemas.events import (
     SampleRequested,
     StepDecided,
 )
+from schemas.experiments import SHADOW, Shadow
+from schemas.ids import shadow_id
 from services.aggregator.joiner import Aggregator
 from services.aggregator.settings import AggregatorSettings
 from services.decoder.handler import Decoder
@@ -89,7 +92,8 @@ class Pipeline:
         self.waiting.append(read)
 
     async def answer(self, request: ReasoningRequested) -> AnswerReached | RequestFailed:
-        arrival = Arrival("event", made.REQUEST_ID, made.NOW_MS, made.NOW_MS, "reasoning.requests/0/1")
+        key = request.request_id or made.REQUEST_ID
+        arrival = Arrival("event", key, made.NOW_MS, made.NOW_MS, "reasoning.requests/0/1")
         for event in await self.decomposer.handle(request, arrival):
             self.hear(event)
         while self.waiting:
@@ -254,3 +258,19 @@ async def test_a_policy_that_cannot_structure_its_answer_is_refused_with_those_t
     ) as caught:
         await Pipeline(Clerk({})).answer(changed(request(policy), answer_schema=SCHEMA))
     assert policy in str(caught.value)
+
+
+async def test_a_shadow_comes_to_an_answer_of_its_own_that_is_not_the_one_which_is_waited_for() -> None:
+    pipeline = Pipeline(Model("432", "431"))
+    shadowed = made.experiment(shadow=Shadow(share=1.0, max_dollars_per_day=1.0))
+    pipeline.decomposer.hear(made.started(pinned(shadowed, shipped())))
+    served = await pipeline.answer(changed(request("default"), policy=None))
+    assert isinstance(served, AnswerReached)
+    assert (served.request_id, served.policy, served.arm) == (made.REQUEST_ID, "default", "a")
+    (copy,) = [event for event in pipeline.events if isinstance(event, ReasoningRequested)]
+    unseen = await pipeline.answer(copy)
+    assert isinstance(unseen, AnswerReached)
+    assert (unseen.request_id, unseen.policy, unseen.arm) == (shadow_id(made.REQUEST_ID), "single", SHADOW)
+    ends = [event.request_id for event in pipeline.events if isinstance(event, AnswerReached)]
+    assert ends == [served.request_id, unseen.request_id]
+    assert len([event for event in pipeline.events if isinstance(event, ReasoningRequested)]) == 1, "no copy of a copy"

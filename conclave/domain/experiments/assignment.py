@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from conclave.domain.experiments.shares import MILLION, first_allocation, in_millionths
-from schemas.events import ReasoningRequested, WeightsPublished
+from schemas.events import ExperimentChanged, ReasoningRequested, WeightsPublished
 from schemas.experiments import HOLDOUT, REQUEST, Experiment
 
+SHADOW_HOLDS_MS = 3_600_000
 _DRAW_BITS = 53  # a draw is a whole number that a float, and JSON everywhere, holds exactly
 
 
@@ -46,6 +47,12 @@ def arm_at(allocation: Mapping[str, float], drawn: int) -> Drawn:
 def served(experiment: Experiment, drawn: Drawn) -> Drawn:
     """By which arm a request is served: the one drawn, but for a shadow, which only answers a copy of it."""
     return drawn if experiment.shadow is None else Drawn(experiment.control, 1.0)
+
+
+def is_counted(change: ExperimentChanged, weights: WeightsPublished | None, now_ms: int) -> bool:
+    """True while somebody counts what a shadow costs: its share holds for an hour after the last word on it."""
+    since_ms = weights.as_of_ms if weights is not None and weights.revision == change.revision else change.changed_ms
+    return now_ms - since_ms <= SHADOW_HOLDS_MS
 
 
 def unit_of(experiment: Experiment, request: ReasoningRequested, request_id: str) -> str | None:

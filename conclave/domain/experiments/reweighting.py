@@ -26,6 +26,7 @@ from schemas.events import ExperimentChanged, WeightsPublished
 from schemas.experiments import HOLDOUT, ArmState, Experiment, Guardrail, Metric, Mode, Shadow
 
 _ANY_CHANGE = 1e-9
+_RENEWED_MS = 900_000  # a version of a shadow's says that somebody still counts: four in the time that it holds
 _LEAST_CHANGE = 0.005  # of a share: what moves by less is not worth a version
 
 States = Mapping[str, ArmState]
@@ -48,7 +49,7 @@ def next_weights(
     found = decided(
         change, states, previous, as_of_ms=evidence.as_of_ms, watermark=watermark, spent_micro=evidence.spent_micro
     )
-    return found if _says_more(found, _of_run(change, previous), change.definition) else None
+    return found if _says_more(found, _of_run(change, previous), change) else None
 
 
 def decided(
@@ -216,9 +217,13 @@ def _of_run(change: ExperimentChanged, previous: WeightsPublished | None) -> Wei
     return previous if previous is not None and previous.revision == change.revision else None
 
 
-def _says_more(found: WeightsPublished, before: WeightsPublished | None, experiment: Experiment) -> bool:
+def _says_more(found: WeightsPublished, before: WeightsPublished | None, change: ExperimentChanged) -> bool:
+    experiment = change.definition
     allocation = before.allocation if before else first_allocation(experiment)
     if found.winner != (before.winner if before else None) or found.out != (before.out if before else {}):
+        return True
+    since_ms = before.as_of_ms if before else change.changed_ms
+    if experiment.shadow is not None and found.as_of_ms - since_ms >= _RENEWED_MS:
         return True
     least = _LEAST_CHANGE if experiment.shadow is None else _ANY_CHANGE
     return any(abs(share - allocation.get(arm, 0.0)) >= least for arm, share in found.allocation.items())
