@@ -182,7 +182,8 @@ def upgrade() -> None:
             CROSS JOIN LATERAL ({query.format(**_OF_AN_HOUR)}) c
         """)
         op.execute(f"""
-            CREATE VIEW {name} AS SELECT hour, {listed} FROM rolled.{name} WHERE hour NOT IN (SELECT hour FROM rolled.marks)
+            CREATE VIEW {name} AS SELECT hour, {listed} FROM rolled.{name} r
+            WHERE NOT EXISTS (SELECT FROM rolled.marks m WHERE m.hour = r.hour)
             UNION ALL SELECT hour, {listed} FROM rolled.{name}_marked
         """)
         op.execute(f"COMMENT ON VIEW {name} IS '{comment}'")
