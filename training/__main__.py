@@ -32,7 +32,7 @@ def train(folder: Path, minutes: float, seed: int) -> None:
 @main.command()
 @click.option("--from", "start", type=click.Path(exists=True, path_type=Path), default=_SHIPPED, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), required=True, help="Where the result goes.")
-@click.option("--minutes", default=25.0, show_default=True)
+@click.option("--minutes", default=15.0, show_default=True)
 @click.option("--tokens", default=2048, show_default=True, help="Of a batch.")
 @click.option("--lr", default=1e-3, show_default=True, help="After the warm-up; it ends at a tenth of it.")
 @click.option("--seed", default=1, show_default=True)

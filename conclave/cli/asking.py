@@ -27,9 +27,8 @@ from schemas.flow import Topic
 from schemas.ids import new_request_id
 from schemas.values import EndReason, Outcome
 
-# The model that ships answers everything with a number, and has no way to say that it can't know.
 _SHIPPED_MODEL = "reasoner"
-_SHIPPED_LIMITS = "the small model that ships: arithmetic word problems only, anything else gets nonsense"
+_SHIPPED_LIMITS = "the small model that ships: arithmetic word problems only; it declines nearly all else"
 
 _GRACE_S = 30.0  # beyond the deadline: the services tell of a missed one a little after it
 

@@ -82,6 +82,15 @@ async def test_questions_are_answered_by_the_shipped_model_and_traced(pipeline: 
     assert "step 0" in tree
     assert "\x1b" not in tree, "piped output is plain"
     await _ask_by_programs(pipeline)
+    _declines(pipeline)
+
+
+def _declines(pipeline: Pipeline) -> None:
+    """What is no word problem has no answer, and who asked is told what the model is for."""
+    asked = _conclave(pipeline, "ask", "What is the capital of France?")
+    assert asked.returncode == 1, asked.stdout
+    told = "no_answer: its model declined it: the small model that ships answers arithmetic word problems"
+    assert told in asked.stdout
 
 
 async def _traced(
