@@ -27,6 +27,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     own = load(DecoderSettings)
     servers = mcp_servers.read(own.mcp_servers)
     mcp_servers.declare(servers)
+    mcp_servers.check_values(_of_paths(servers))
     prompt_sets = prompts.available(own.prompts_dir, tools=TOOLS)
     engine = ENGINES[own.engine](own.options())
 
@@ -65,7 +66,7 @@ async def _toolbox(dsn: str | None, servers: dict[str, McpServer]) -> AsyncItera
             documents = Documents(dsn)
             stack.push_async_callback(documents.close)
             remote["documents"] = RemoteTool(documents.look_up)
-        own = {name: server for name, server in servers.items() if not server.effects}
+        own = _of_paths(servers)
         if own:
             from conclave.tools.mcp_client import remote_tools
 
@@ -74,6 +75,10 @@ async def _toolbox(dsn: str | None, servers: dict[str, McpServer]) -> AsyncItera
             for client in clients:
                 stack.push_async_callback(client.stop)
         yield Toolbox(remote=remote)
+
+
+def _of_paths(servers: dict[str, McpServer]) -> dict[str, McpServer]:
+    return {name: server for name, server in servers.items() if not server.effects}
 
 
 if __name__ == "__main__":

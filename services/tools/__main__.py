@@ -25,6 +25,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     """The caller with its ledger; a server is started at its first call."""
     own = load(ToolsSettings)
     servers = mcp_servers.with_effects(mcp_servers.read(own.mcp_servers))
+    mcp_servers.check_values(servers)
     ledger = ToolLedger(own.postgres_dsn)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(ledger.close)

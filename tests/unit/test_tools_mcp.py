@@ -73,7 +73,7 @@ async def test_a_call_that_hangs_is_given_up_at_its_limit() -> None:
 
 @pytest.mark.parametrize("command", [("/no/such/program",), (sys.executable, "-c", "raise SystemExit(1)")])
 async def test_a_server_that_does_not_start_is_away(command: tuple[str, ...]) -> None:
-    server = McpServer(command=command, tools={"echo": "words"}, limit_s=5.0)
+    server = McpServer(command=command, tools={"echo": "words"}, limit_s=30.0)
     tools, clients = remote_tools({"test": server})
     box = Toolbox(remote=tools)
     assert await box.answer(Call("test.echo", "a")) == "error: the server test is away just now"
