@@ -39,10 +39,10 @@ class Known(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A call in a ledger; `observed` is what came of one that is done, and `is_failed` whether it failed."""
+    """A call in a ledger; `observed` is what came of one that is done, None where that isn't kept, and `is_failed` if it failed."""
 
     known: Known
-    observed: str = ""
+    observed: str | None = ""
     is_failed: bool = False
 
 

@@ -1,6 +1,7 @@
 """The ledger of calls with an effect: each is entered as begun before it is made, and with what came of it after.
 
-Its key is the id of the step that makes the call, which is the same however often the request for it is read.
+Its key is the id of the step that makes the call, which is the same however often the request for it is read. Of requests whose
+content is off, and of erased ones, it keeps no word of what came of it.
 """
 
 from sqlalchemy import text
@@ -20,7 +21,9 @@ _BEGIN = text("""
 """)
 _KNOWN = text("SELECT observed, is_failed, ended_at FROM tool_effects WHERE key = :key")
 _END = text("""
-    UPDATE tool_effects SET observed = :observed, is_failed = :is_failed, ended_at = now() WHERE key = :key AND ended_at IS NULL
+    UPDATE tool_effects e SET is_failed = :is_failed, ended_at = now(), observed = CASE WHEN EXISTS (
+        SELECT FROM gateway_requests g WHERE g.request_id = e.request_id AND g.content <> 'kept') THEN NULL ELSE :observed END
+    WHERE key = :key AND ended_at IS NULL
 """)
 _FORGET = text("DELETE FROM tool_effects WHERE begun_at < now() - make_interval(days => :days)")
 
@@ -49,7 +52,7 @@ class ToolLedger:
             if (await connection.execute(_BEGIN, values)).rowcount:
                 return Entry(Known.NEW)
             row = (await connection.execute(_KNOWN, {"key": key})).one()
-        return Entry(Known.BEGUN) if row.ended_at is None else Entry(Known.DONE, row.observed or "", row.is_failed)
+        return Entry(Known.BEGUN) if row.ended_at is None else Entry(Known.DONE, row.observed, row.is_failed)
 
     async def end(self, key: str, observed: str, *, is_failed: bool) -> None:
         """Enters what came of a call; the first that is entered stays."""

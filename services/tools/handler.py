@@ -2,7 +2,8 @@
 
     1. nobody provides the tool, or it needs a yes that it has not       the verdict that it failed
     2. past the request's deadline                                       the same: what comes too late has no effect either
-    3. the ledger: done before                                           the verdict on what came of it then
+    3. the ledger: done before                                           the verdict on what came of it then, where that is kept;
+                                                                         else made again where the tool knows its key
                    begun before, and nobody knows how far it came        made again where the tool knows its key; else it failed
                    new                                                   it is entered as begun, and made
     4. what came of it is entered, and is the verdict
@@ -20,6 +21,8 @@ from conclave.runtime.handler import Arrival
 from schemas.events import ApprovalRequested, Event, StepDecided, ToolRequested
 
 _UNKNOWN = "it was begun once before and cut off: whether it had its effect is not known, and it was not called again"
+
+_NOT_KEPT = "it was begun once before, and what came of it is not kept"
 
 
 class Ledger(Protocol):
@@ -72,16 +75,18 @@ class ToolCaller:
         entry = await self._ledger.begin(key, event)
         if entry.known is Known.BEGUN and not tool.knows_keys and key not in self._observed:
             entry = Entry(Known.DONE, _UNKNOWN, is_failed=True)
-            await self._ledger.end(key, entry.observed, is_failed=True)
-        if entry.known is not Known.DONE:
+            await self._ledger.end(key, _UNKNOWN, is_failed=True)
+        if entry.known is Known.DONE and entry.observed is None and not tool.knows_keys:
+            entry = Entry(Known.DONE, _NOT_KEPT, is_failed=entry.is_failed)
+        if entry.known is not Known.DONE or entry.observed is None:
             if key not in self._observed:
                 self._observed[key] = await tool.call(event.call.argument, key)
             observed = self._observed[key]
             entry = Entry(Known.DONE, observed, is_failed=observed.startswith("error:"))
-            await self._ledger.end(key, entry.observed, is_failed=entry.is_failed)
+            await self._ledger.end(key, observed, is_failed=entry.is_failed)
             del self._observed[key]
         end = CallEnd.FAILED if entry.is_failed else CallEnd.OBSERVED
-        return [external.decided(event.context, end, entry.observed, arrival.now_ms)]
+        return [external.decided(event.context, end, entry.observed or "", arrival.now_ms)]
 
     def give_up(self, event: Event, arrival: Arrival, cause: Cause) -> Sequence[StepDecided]:
         """The verdict that it failed."""

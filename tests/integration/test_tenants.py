@@ -11,7 +11,9 @@ import asyncpg
 import pytest
 from msgspec.structs import replace
 
+from conclave.domain import external
 from conclave.domain.api_keys import Scope
+from conclave.domain.external import Known
 from conclave.domain.recorded import RecordedEvent
 from conclave.errors import Rejected
 from conclave.local.servers.postgres import PostgresServer
@@ -21,13 +23,14 @@ from conclave.store.ledger import Entry, Ledger, Limits
 from conclave.store.migrate import upgrade
 from conclave.store.rows import TABLES
 from conclave.store.store import Store
+from conclave.store.tool_ledger import ToolLedger
 from conclave.testing import events as made
 from migrations.tenant_views import NOT_FOR_TENANTS
 from schemas import flow
 from schemas.events import Event, FeedbackGiven, ReasoningRequested, RequestFailed, TextStored
 from schemas.experiments import Assignment
 from schemas.ids import derived_request_id
-from schemas.values import Ballot, Fingerprint, RequestFailure, TallyRow, Turn
+from schemas.values import Ask, Ballot, Fingerprint, RequestFailure, TallyRow, Turn
 
 NOW_MS = int(time.time() * 1000)
 SECRET = "S3CR3T"
@@ -264,6 +267,20 @@ async def test_analysts_take_no_locks_send_no_word_and_hold_no_transaction_for_l
         await admin.close()
 
 
+async def _called(dsn: str, request_id: str, observed: str) -> tuple[Known, str | None, bool]:
+    """What the ledger of tools knows of a call of this request that has been made, and came to this."""
+    ledger = ToolLedger(dsn)
+    ask = Ask(form="none", program="external", tools=("mail.send",))
+    event = external.released(made.context(ask, request_id=request_id))
+    try:
+        assert (await ledger.begin(request_id, event)).known is Known.NEW
+        await ledger.end(request_id, observed, is_failed=False)
+        known = await ledger.begin(request_id, event)
+        return known.known, known.observed, known.is_failed
+    finally:
+        await ledger.close()
+
+
 async def _all_that_is_stored(dsn: str) -> dict[str, str]:
     """Every row of every table of the database, as text, by table."""
     connection = await asyncpg.connect(dsn)
@@ -281,6 +298,8 @@ async def test_of_a_tenant_whose_content_is_off_no_word_reaches_any_table_and_ev
 ) -> None:
     await _record(fresh_database, {"silent": _ids("silent", 3)}, is_kept=False, said=SECRET)
     await _record(fresh_database, {"ours": _ids("ours", 3)}, said="36")
+    assert await _called(fresh_database, _ids("silent", 1)[0], f"sent {SECRET}") == (Known.DONE, None, False)
+    assert await _called(fresh_database, _ids("ours", 1)[0], "sent 36") == (Known.DONE, "sent 36", False)
     stored = await _all_that_is_stored(fresh_database)
     assert {table for table, rows in stored.items() if SECRET in rows} == set()
     connection = await asyncpg.connect(fresh_database)
