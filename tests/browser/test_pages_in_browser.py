@@ -1,6 +1,7 @@
 """The pages in Chromium: wide and narrow, light and dark, without scripts, by keys, and judged by axe."""
 
 import os
+import re
 from pathlib import Path
 from random import Random
 from typing import Literal
@@ -134,6 +135,37 @@ async def test_an_answer_is_judged_by_a_click_and_by_a_key(site: Site, browser: 
         assert (given.request_id, given.reward) == (request_id, 1.0)
         await page.reload()
         await expect(page.locator(".said li").first).to_contain_text("right")
+
+
+async def test_the_answer_of_a_step_is_judged_and_said_where_it_was_given(site: Site, browser: Browser) -> None:
+    visit = Visit(await browser.new_page())
+    page, request_id = visit.page, site.request_of("least-to-most")
+    await page.goto(f"{site.address}/requests/{request_id}")
+    step = page.locator("#step-1")
+    await step.locator("form[data-htmx-powered]").first.wait_for()
+    await step.get_by_role("button", name=re.compile("^the answer of .* is wrong$")).click()
+    await expect(step.locator(".thanks")).to_contain_text("Wrong")
+    given = site.published[-1]
+    assert isinstance(given, FeedbackGiven)
+    assert (given.request_id, given.step_index, given.sample_index, given.reward) == (request_id, 1, None, 0.0)
+    await page.reload()
+    said = page.locator(".said li").first
+    await expect(said).to_contain_text("wrong")
+    await expect(said.locator("a")).to_have_attribute("href", "#step-1")
+    assert visit.wrong == []
+
+
+async def test_changes_are_reached_from_the_system_and_whoever_made_them_is_text(site: Site, browser: Browser) -> None:
+    visit = Visit(await browser.new_page())
+    await visit.page.goto(site.address + "/system")
+    await visit.page.get_by_role("link", name="Who changed what").click()
+    await visit.page.wait_for_url("**/system/changes")
+    rows = visit.page.get_by_role("row")
+    await expect(rows.nth(1)).to_contain_text("<b>ann</b>")
+    await expect(rows.nth(1)).to_contain_text("key k of shop")
+    await expect(rows.nth(2)).to_contain_text("a file")
+    assert await visit.page.locator("tbody b").count() == 0
+    assert visit.wrong == []
 
 
 async def test_answers_are_taken_judged_and_skipped_by_keys(site: Site, browser: Browser) -> None:

@@ -43,16 +43,21 @@ class GuardedBroker(KafkaBroker):
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": str(self._authority.certificate),
             "listener.name.mutual.ssl.client.auth": "required",
-            "listener.name.secure.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
+            "listener.name.secure.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
             "listener.name.secure.plain.sasl.jaas.config": f'{module}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";',
-            "listener.name.secure.scram-sha-512.sasl.jaas.config": f"{module}.scram.ScramLoginModule required;",
         }
+        for scram in ("scram-sha-256", "scram-sha-512"):
+            name = f"listener.name.secure.{scram}.sasl.jaas.config"
+            settings[name] = f"{module}.scram.ScramLoginModule required;"
         path.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
         return path
 
     async def let_in(self) -> None:
         """Has the broker know the user by SCRAM, as an operator would with Kafka's own tool."""
-        credentials = f"SCRAM-SHA-512=[password={PASSWORD}]"  # one a call
+        await asyncio.gather(*(self._let_in_by(each) for each in (Mechanism.SCRAM_SHA_256, Mechanism.SCRAM_SHA_512)))
+
+    async def _let_in_by(self, mechanism: Mechanism) -> None:
+        credentials = f"{mechanism.value}=[password={PASSWORD}]"  # one a call
         arguments = ["--bootstrap-server", self.endpoint, "--alter", "--add-config", credentials]
         tool = Process(
             self._command("kafka.admin.ConfigCommand", *arguments, "--entity-type", "users", "--entity-name", USER)
@@ -113,7 +118,7 @@ async def _round_trip(brokers: Brokers) -> bytes | None:
         await reader.stop()
 
 
-@pytest.mark.parametrize("mechanism", [Mechanism.PLAIN, Mechanism.SCRAM_SHA_512])
+@pytest.mark.parametrize("mechanism", Mechanism)
 async def test_every_client_speaks_to_a_broker_that_encrypts_and_asks_for_a_password(
     broker: GuardedBroker, authority: Authority, mechanism: Mechanism
 ) -> None:
