@@ -11,7 +11,7 @@ SCHEDULES := 1000000
 SEED := $(shell date +%j000000)
 TYPED := --explicit-package-bases $(wildcard conclave schemas services migrations training benchmarks tests)
 
-.PHONY: help setup demo test check simulate soak format bench bench-cache bench-experiments bench-router bench-reasoner bench-strategies train up down clean
+.PHONY: help setup demo test check simulate soak format bench bench-cache bench-effort bench-experiments bench-router bench-reasoner bench-strategies train up down clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -56,6 +56,9 @@ bench: setup ## throughput and overhead of the pipeline
 
 bench-router: setup ## what the shipped router saves on the shipped model, and what it costs in accuracy
 	@$(BIN)/python -m benchmarks.router
+
+bench-effort: setup ## what an estimate of need is worth: accuracy at the same number of samples
+	@$(BIN)/python -m benchmarks.effort
 
 bench-cache: setup ## what remembering answers is worth: who is known again, and evictions on a stream
 	@$(BIN)/python -m benchmarks.cache

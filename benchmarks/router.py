@@ -3,7 +3,7 @@
     python -m benchmarks.router --problems 300            # measures; writes benchmarks/results/router.json
     python -m benchmarks.router --train hard.json         # a classifier for a router of your own
 
-On the bare model (vLLM on one core, no pipeline), as benchmarks/strategies.py: accuracy and counts do not depend on how busy the
+On the bare model (no pipeline), as benchmarks/strategies.py: accuracy and counts do not depend on how busy the
 machine is; times do, and are not taken. What is hard is learned from problems of the training side, whose first path (`single`)
 is known to be right or wrong; what is measured are held-out ones, of one to eight steps. Three ways: every question by `default`
 (always think), every one by `escalate` (a short answer first, a vote where it was not sure), and by the router that ships.
@@ -17,13 +17,13 @@ import click
 import msgspec
 
 from benchmarks.measuring import record
+from benchmarks.strategies import batch_engine
 from conclave import policies, prompts, routes
 from conclave.domain.routing import Pressure, Streaks, route
 from conclave.domain.routing.difficulty import Classifier
 from conclave.domain.routing.examples import Example
 from conclave.domain.routing.learning import learned
 from schemas.values import Policy
-from training.batch_engine import VllmBatchEngine
 from training.decoding import BatchDecoder
 from training.generator import development, held_out
 from training.problems import Problem
@@ -84,10 +84,14 @@ def _is_right(found: Answered, problem: Problem) -> bool:
     "--train", type=click.Path(path_type=Path), help="Train the classifier anew, into this file, and measure nothing."
 )
 @click.option("--examples", default=600, show_default=True, help="Problems of the training side to train from.")
+@click.option(
+    "--engine", type=click.Choice(["vllm", "torch"]), default="vllm", show_default=True, help="torch: without vLLM."
+)
+@click.option("--no-record", is_flag=True, help="Print only.")
 @click.option("--model", type=click.Path(exists=True, path_type=Path), default=_CHECKOUT / "models" / "reasoner")
-def main(number: int, train: Path | None, examples: int, model: Path) -> None:
+def main(number: int, train: Path | None, examples: int, engine: str, no_record: bool, model: Path) -> None:
     """Measures, prints and writes; or trains."""
-    decoder = BatchDecoder(VllmBatchEngine(model), prompts.load(_PROMPT_SET))
+    decoder = BatchDecoder(batch_engine(engine, model), prompts.load(_PROMPT_SET))
     if train is not None:
         classifier = trained(decoder, examples)
         train.write_bytes(msgspec.json.format(msgspec.json.encode(classifier), indent=2) + b"\n")
@@ -107,7 +111,8 @@ def main(number: int, train: Path | None, examples: int, model: Path) -> None:
             f"{each['tokens_out']:.0f} tokens ({each['tokens_out'] / always['tokens_out']:.1%}), {each['paths']:.1f} paths"
         )
     shares = {name: given.count(name) / len(given) for name in sorted(set(given))}
-    record("router", {"num_problems": number, "ways": rows, "routed_to": shares})
+    if not no_record:
+        record("router", {"num_problems": number, "engine": engine, "ways": rows, "routed_to": shares})
 
 
 if __name__ == "__main__":

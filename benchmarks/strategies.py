@@ -70,8 +70,8 @@ def table(rows: Mapping[str, Row]) -> str:
     return "\n".join(lines)
 
 
-def _engine(name: str, model: Path) -> BatchEngine:
-    """What decodes; imported here, as each takes seconds to import."""
+def batch_engine(name: str, model: Path) -> BatchEngine:
+    """What decodes, `vllm` or `torch`; imported here, as each takes seconds to import."""
     if name == "torch":
         from training.torch_engine import TorchBatchEngine
 
@@ -111,7 +111,7 @@ def _variance(flags: Sequence[bool]) -> float:
 def main(problems: int, names: tuple[str, ...], price_in: float, price_out: float, engine: str, model: Path) -> None:
     """Measure the ways of reasoning; the result goes to benchmarks/results/strategies.json and .svg."""
     asked = held_out(problems)
-    decoder = BatchDecoder(_engine(engine, model), prompts.load(_PROMPT_SET))
+    decoder = BatchDecoder(batch_engine(engine, model), prompts.load(_PROMPT_SET))
     rows, measured_at = _earlier(len(asked))
     for policy in measured_policies(names):
         found = answered(decoder, policy, [each.question for each in asked])

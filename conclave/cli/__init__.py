@@ -34,6 +34,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "experiment": ("conclave.cli.experiments", "experiment"),
     "routes": ("conclave.cli.routes", "routes_group"),
     "router": ("conclave.cli.router", "router"),
+    "effort": ("conclave.cli.effort", "effort"),
     "keys": ("conclave.cli.keys", "keys"),
     "mcp": ("conclave.cli.mcp", "mcp"),
     "erase": ("conclave.cli.erasing", "erase"),

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from msgspec.structs import replace
 
 from conclave.domain import budget, complexity, counting, external, thinking
+from conclave.domain.complexity.needs import Needs
 from conclave.domain.quality import of_quality
 from conclave.domain.structured import answer_schema
 from conclave.domain.structured.asking import of_schema
@@ -23,10 +24,13 @@ def plan(
     asked_ms: int,
     *,
     reasons: Mapping[str, str] = MappingProxyType({}),
+    needs: Needs | None = None,
 ) -> PlanMade:
-    """The plan for a request: the steps that the policy's strategy asks first. Raises: Rejected when there are none, and for a
-    schema of its answer that can't be taken."""
-    fitted, effort = complexity.fitted(policy, request.question)
+    """The plan for a request: the steps that the policy's strategy asks first; `needs` is what is learned of how much that takes.
+
+    Raises: Rejected when there are no steps, and for a schema of its answer that can't be taken.
+    """
+    fitted, effort = complexity.fitted(policy, request.question, needs)
     seconds = fitted.budget.max_seconds
     kept = request.fork.kept if request.fork is not None else ()
     forked = {} if request.fork is None else {"forked from": f"{request.fork.request_id}, {len(kept)} steps kept"}

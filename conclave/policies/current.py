@@ -12,7 +12,7 @@ from conclave.policies import PolicySet, Problem, load
 from conclave.prompts import PromptSet, UnknownPrompt
 from schemas.values import Policy
 
-_LOOKED_AT_EVERY_S = 2.0
+LOOKED_AT_EVERY_S = 2.0
 
 FileState = tuple[str, int, int]
 
@@ -75,7 +75,7 @@ class CurrentPolicies:
     async def follow(self) -> None:
         """Looks at the files every few seconds, for ever."""
         while True:
-            await asyncio.sleep(_LOOKED_AT_EVERY_S)
+            await asyncio.sleep(LOOKED_AT_EVERY_S)
             await asyncio.to_thread(self.refresh)
 
     def refresh(self) -> None:

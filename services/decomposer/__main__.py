@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from conclave import prompts
 from conclave.errors import Misconfigured, WrongSetting
 from conclave.policies.current import CurrentPolicies
+from conclave.policies.effort import CurrentNeeds
 from conclave.routes.current import CurrentRouter
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.kafka import Kafka
@@ -38,7 +39,8 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     router = _router(own, policies, spending)
     source = _source(own)
     memory = RecordedMemory(source, _limits(own)) if source is not None else None
-    decomposer = Decomposer(own, policies, router, memory)
+    effort = CurrentNeeds(own.effort_file) if own.effort_file is not None else None
+    decomposer = Decomposer(own, policies, router, memory, effort)
     work = Handles(decomposer, request_key=decomposer.request_key)
     service = Service("decomposer", settings, work, dependencies, Kafka(settings.brokers))
     following = {asyncio.create_task(policies.follow(), name="policies")}
@@ -46,6 +48,8 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
         following.add(asyncio.create_task(router.follow(), name="router"))
     if spending is not None:
         following.add(asyncio.create_task(spending.follow(), name="spending"))
+    if effort is not None:
+        following.add(asyncio.create_task(effort.follow(), name="effort"))
     if memory is not None:
         following.add(asyncio.create_task(memory.follow(), name="memory"))
     try:

@@ -26,6 +26,7 @@ from conclave.domain.structured import answer_schema
 from conclave.domain.structured.asking import FORM, can_structure
 from conclave.errors import Rejected
 from conclave.policies.current import CurrentPolicies
+from conclave.policies.effort import CurrentNeeds
 from conclave.routes.current import CurrentRouter
 from conclave.runtime.dead_letters import Cause, Reason
 from conclave.runtime.handler import Arrival
@@ -49,8 +50,10 @@ class Decomposer:
         policies: CurrentPolicies,
         router: CurrentRouter | None = None,
         memory: Memory | None = None,
+        effort: CurrentNeeds | None = None,
     ) -> None:
         self._settings, self._policies, self._router, self._memory = settings, policies, router, memory
+        self._effort = effort
         self._experiments = Experiments(policies.find)
 
     async def handle(self, event: Event, arrival: Arrival) -> Sequence[Event]:
@@ -122,7 +125,7 @@ class Decomposer:
 
     def status(self) -> dict[str, object]:
         """What /ready says."""
-        parts = (self._router, self._memory)
+        parts = (self._router, self._memory, self._effort)
         told = [each.status() for each in parts if each is not None]
         return (
             self._policies.status() | self._experiments.status() | {key: v for each in told for key, v in each.items()}
@@ -142,7 +145,14 @@ class Decomposer:
         assigned = self._experiments.assigned(event, request_id, arrival.recorded_ms) if policy is None else None
         policy = policy or (assigned.policy if assigned is not None else self._policies.default)
         self._check_structure(event, policy)
-        plan = planning.plan(event, request_id, policy, arrival.recorded_ms, reasons={**choice.reasons, **gone})
+        plan = planning.plan(
+            event,
+            request_id,
+            policy,
+            arrival.recorded_ms,
+            reasons={**choice.reasons, **gone},
+            needs=self._effort.needs if self._effort is not None else None,
+        )
         plan = replace(plan, fingerprint=self._fingerprint(event, policy), purpose=self._policies.purpose(policy))
         if event.shadow is not None:
             plan = replace(plan, arm=SHADOW, shadow=event.shadow)

@@ -24,6 +24,9 @@ class DecomposerSettings(BaseSettings):
     request_max_ahead_s: Annotated[float, Field(gt=0, description="of the time inside a request id")] = _DAY_S
     router: Annotated[str | None, Field(description="that requests without a policy go through")] = None
     routes_dir: Annotated[Path | None, Field(description="folder of routers besides those that ship")] = None
+    effort_file: Annotated[
+        Path | None, Field(description="of estimator `learned`, as `conclave effort fit` writes it")
+    ] = None
     tenant_tag: Annotated[str, Field(min_length=1, max_length=256, description="whose value is a request's tenant")] = (
         "tenant"
     )

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, text
 
 from conclave.cli.recordings import of_stored
+from conclave.domain.complexity.outcomes import examples as needed_of
 from conclave.domain.correlation import correlation
 from conclave.domain.long_texts import stored
 from conclave.domain.recall import Remembered
@@ -25,7 +26,7 @@ from conclave.store import migrate, partitions, queries
 from conclave.store.connection import make_engine
 from conclave.store.documents import Documents
 from conclave.store.migrate import current, upgrade
-from conclave.store.observations import observations
+from conclave.store.observations import observations, outcomes
 from conclave.store.recollection import Recollection
 from conclave.store.rows import SHARED_TABLES, TABLES
 from conclave.store.spending import Spending
@@ -461,6 +462,38 @@ async def test_what_was_answered_directly_is_told_with_what_is_known_of_it(store
     }
     assert len(await observations(fresh_database, since=since, form="direct", limit=2)) == 2
     assert await observations(fresh_database, since=datetime.now(UTC) + timedelta(days=1), form="direct", limit=9) == []
+
+
+async def test_what_votes_and_rounds_came_to_is_told_with_what_is_known_of_it(
+    store: Store, fresh_database: str
+) -> None:
+    agreed, split, round_after_round = (str(new_request_id()) for _ in range(3))
+    plan = replace(made.opened(made.policy("contemplation")), request_id=round_after_round)
+    rounds: list[Event] = [ReasoningRequested(question="rounds?", request_id=round_after_round), plan]
+    for index, said in enumerate(("1", "2", "2")):
+        context = made.context(request_id=round_after_round, index=index, deadline_ms=0)
+        rounds += [
+            replace(made.decoded(context, 0, 1, said)),
+            made.verdict(index, answer=said, request_id=round_after_round, num_votes=1),
+        ]
+    events = [
+        *_trace(agreed, "bbbbb"),
+        *_trace(split, "abbb"),
+        *rounds,
+        made.answer("2", request_id=round_after_round, answered_by=2),
+        FeedbackGiven(request_id=split, right_answer="a"),
+    ]
+    await store.write([_recorded(event, offset) for offset, event in enumerate(events)], {})
+    since = datetime.now(UTC) - timedelta(days=1)
+    found = await outcomes(fresh_database, "samples", since=since, limit=100)
+    assert {(each.needed, each.source) for each in needed_of(found, "samples") if each.question == "q\u00e9?"} == {
+        (4.0, "unjudged"),
+        (5.0, "right answer"),
+    }
+    (thought,) = await outcomes(fresh_database, "rounds", since=since, limit=100)
+    assert (thought.question, thought.said, thought.answer) == ("rounds?", ["1", "2", "2"], "2")
+    assert [each.needed for each in needed_of([thought], "rounds")] == [2.0]
+    assert len(await outcomes(fresh_database, "samples", since=since, limit=1)) == 1
 
 
 async def test_what_was_spent_lately_is_known_while_the_database_answers(store: Store, fresh_database: str) -> None:

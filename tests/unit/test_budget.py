@@ -139,8 +139,8 @@ def test_more_is_thought_of_what_looks_harder_within_bounds() -> None:
         "Tom has 3 apples. He buys 4 more, and then gives half to Ann. How many are left over?",
     )
     effort = Effort(least=2, most=6, params=("rounds",), samples_of=("whole",))
-    assert complexity.figure(effort, easy) == 2
-    assert complexity.figure(effort, hard) == 6
+    assert complexity.figure(effort, complexity.clauses(easy)) == 2
+    assert complexity.figure(effort, complexity.clauses(hard)) == 6
     policy = replace(made.policy("contemplation"), effort=effort)
     fitted, reasons = complexity.fitted(policy, hard)
     assert (fitted.params["rounds"], fitted.asks["whole"].max_samples, fitted.digest) == (6.0, 6, policy.digest)

@@ -2,6 +2,8 @@
 
 An estimate is a number of points, about one for each step that the question wants, 0 at least. How much is thought follows from
 it by a policy's `effort`: max(least, round(per_point * points)), `most` at most.
+
+The row `learned` is what the record taught (`needs.py`, from `outcomes.py` by `fitting.py`), and the first row until it has.
 """
 
 import re
@@ -9,6 +11,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from conclave.domain.complexity.needs import Needs
 from schemas.values import Ask, Effort, Policy
 
 _MAX_CHARS = 16_384
@@ -48,16 +51,25 @@ ESTIMATORS: dict[str, Callable[[str], float]] = {
     "clauses": clauses,
     "numbers": numbers,
     "length": length,
+    "learned": clauses,  # until something is: see `estimate`
 }
 
 
-def figure(effort: Effort, question: str) -> int:
-    """How many rounds or samples a question gets."""
-    points = ESTIMATORS[effort.estimator](question)
+def estimate(estimator: str, question: str, needs: Needs | None = None) -> tuple[float, str]:
+    """The points that a row gives, and whose they are in words. Raises: KeyError for a name that no row has."""
+    if estimator != "learned":
+        return ESTIMATORS[estimator](question), estimator
+    if needs is None:
+        return ESTIMATORS[estimator](question), "clauses, as nothing is learned"
+    return needs.points(question), f"learned@{needs.digest}"
+
+
+def figure(effort: Effort, points: float) -> int:
+    """How many rounds or samples so many points are worth."""
     return min(max(effort.least, round(effort.per_point * points)), effort.most)
 
 
-def fitted(policy: Policy, question: str) -> tuple[Policy, dict[str, str]]:
+def fitted(policy: Policy, question: str, needs: Needs | None = None) -> tuple[Policy, dict[str, str]]:
     """The policy with the effort that the question wants put into its parameters and asks, and the reason in words.
 
     Its digest stays: it is one policy, whatever it is asked.
@@ -65,13 +77,11 @@ def fitted(policy: Policy, question: str) -> tuple[Policy, dict[str, str]]:
     effort = policy.effort
     if effort is None or effort.estimator not in ESTIMATORS:
         return policy, {}
-    number = figure(effort, question)
+    points, by = estimate(effort.estimator, question, needs)
+    number = figure(effort, points)
     params = {**policy.params, **dict.fromkeys(effort.params, float(number))}
     asks = {name: _with_samples(ask, number) if name in effort.samples_of else ask for name, ask in policy.asks.items()}
-    points = ESTIMATORS[effort.estimator](question)
-    return replace(policy, params=params, asks=asks), {
-        "effort": f"{number}, for {points:g} points by {effort.estimator}"
-    }
+    return replace(policy, params=params, asks=asks), {"effort": f"{number}, for {points:.4g} points by {by}"}
 
 
 def _with_samples(ask: Ask, number: int) -> Ask:
