@@ -5,6 +5,7 @@ ConclaveError
 ├── Rejected          the input is at fault and will stay so: given up at once, naming the field
 │   └── Unbegun       what it belongs to has no beginning: given up once none can be under way any more
 ├── LostDependency    broker, database or engine is away: waited for, never charged to a message
+├── PutBack           it has not begun and will not here: its offset stays open, and whoever opens it next begins
 ├── Fenced            another owner has taken over a partition: drop the work, it is theirs now
 └── Misconfigured     settings, all wrong ones at once: the process ends with a message for its operator
 """
@@ -64,6 +65,13 @@ class Fenced(ConclaveError):
 
     def __str__(self) -> str:
         return f"{self.partition} has another owner"
+
+
+class PutBack(ConclaveError):
+    """Work that has not begun and will not in this process: it is neither done nor given up, and another takes it."""
+
+    def __str__(self) -> str:
+        return "put back before it began: this process ends"
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,12 @@ class ReasoningRequested(Event, frozen=True, kw_only=True, forbid_unknown_fields
         Name | None,
         Meta(description="economy, standard or strict: when a vote has enough paths; default: as the policy has it"),
     ] = None
+    priority: Annotated[
+        Name | None,
+        Meta(
+            description="interactive, standard or batch: whose turn it is while the engine is full; default: standard"
+        ),
+    ] = None
     answer_schema: Annotated[
         dict[str, Any] | None,
         Meta(description="JSON Schema of an object: the answer is one that fits it, voted on property by property"),
@@ -146,6 +152,8 @@ class PlanMade(Event, frozen=True, kw_only=True):
     assignment: Assignment | None = None  # by which experiment, if any
     fingerprint: Fingerprint | None = None  # by which its answer is found again; None: it is not
     recalled_from: Uuid7 | None = None  # the request whose answer this one is given, its only step: no path is decoded
+    priority: Name = "standard"  # of all its steps
+    tenant: Label = ""
     purpose: Annotated[str, Meta(max_length=1024)] = ""  # what the policy's model is for: said where it declines
     shadow: ShadowOf | None = None  # of a copy that nobody waits for: what it is a copy of
 
@@ -214,6 +222,7 @@ class PathDecoded(Event, frozen=True, kw_only=True):
     )
     long_text: LongText | None = None  # set where `text` is only the end of what the model said
     is_declined: bool = False  # the model says that this is no question for it; then there is no answer
+    waited_ms: DurationMs = 0.0  # for its turns on the engine, in the decoder
 
     @property
     def step_id(self) -> StepId:

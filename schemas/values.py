@@ -264,6 +264,8 @@ class StepContext(Struct, frozen=True, kw_only=True):
     policy: Name
     deadline_ms: TimestampMs
     arm: Name = "default"
+    priority: Name = "standard"  # conclave.domain.priorities: what share of the engine it is decoded on
+    tenant: Label = ""  # whose it is: those of a class share alike
 
     @property
     def step_index(self) -> int:

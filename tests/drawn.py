@@ -107,6 +107,8 @@ contexts = st.builds(
     policy=names,
     deadline_ms=_times,
     arm=names,
+    priority=names,
+    tenant=texts,
 )
 ballots = st.builds(
     v.Ballot,

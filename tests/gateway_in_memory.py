@@ -228,11 +228,12 @@ class MemoryAccounts:
         limits: Limits = NO_LIMITS,
         is_redacted: bool = True,
         is_kept: bool = True,
+        most_urgent: str = "interactive",
     ) -> ApiKey:
         """A key in force."""
         key = ApiKey.of(len(self.accounts).to_bytes(1, "big") * (ID_BYTES + SECRET_BYTES))
         self.accounts[key.key_id] = Account(
-            key.key_id, tenant, frozenset(scopes), limits, is_redacted, is_kept, key.digest
+            key.key_id, tenant, frozenset(scopes), limits, is_redacted, is_kept, most_urgent, key.digest
         )
         return key
 

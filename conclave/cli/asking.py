@@ -17,6 +17,7 @@ from conclave.cli.endpoints import brokers, find
 from conclave.cli.output import console, in_one_line, printable
 from conclave.cli.progress import Progress, StepProgress, tally_text
 from conclave.cli.readiness import showing_trouble
+from conclave.domain.priorities import PRIORITIES
 from conclave.domain.quality import QUALITIES
 from conclave.domain.structured.answer_schema import accepted
 from conclave.errors import Rejected
@@ -41,6 +42,13 @@ _GRACE_S = 30.0  # beyond the deadline: the services tell of a missed one a litt
     type=click.Choice(list(QUALITIES)),
     help="When a vote has enough paths.  [default: as the policy has it]",
 )
+@click.option(
+    "--priority",
+    type=click.Choice(list(PRIORITIES)),
+    default="interactive",
+    show_default=True,
+    help="Whose turn it is while the engine is full.",
+)
 @click.option("--max-samples", type=click.IntRange(1, 256), help="Paths per step at most.")
 @click.option(
     "--max-age",
@@ -62,6 +70,7 @@ def ask(
     question: str,
     policy: str | None,
     quality: str | None,
+    priority: str,
     max_samples: int | None,
     max_age_s: float | None,
     schema: IO[bytes] | None,
@@ -72,6 +81,7 @@ def ask(
     fields: dict[str, object] = {
         "policy": policy,
         "quality": quality,
+        "priority": priority,
         "max_samples": max_samples,
         "max_age_s": max_age_s,
         "deadline_s": deadline_s,

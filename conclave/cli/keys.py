@@ -13,6 +13,7 @@ import click
 from conclave.cli.endpoints import postgres_dsn
 from conclave.cli.output import print_rows
 from conclave.domain.api_keys import ApiKey, Scope
+from conclave.domain.priorities import PRIORITIES
 from conclave.errors import Rejected
 from conclave.store.accounts import Accounts, KeyRow
 from conclave.store.ledger import Limits
@@ -98,13 +99,25 @@ def revoke(key_id: str) -> None:
     type=click.Choice(["kept", "off"]),
     help="off: the record keeps the figures of its requests, and none of their words.  [default: kept]",
 )
-def tenant(name: str, rate: int | None, max_open: int | None, is_redacted: bool | None, content: str | None) -> None:
+@click.option(
+    "--most-urgent",
+    type=click.Choice(list(PRIORITIES)),
+    help="Class of priority that its requests may have; more urgent ones are lowered to it.  [default: interactive]",
+)
+def tenant(
+    name: str,
+    rate: int | None,
+    max_open: int | None,
+    is_redacted: bool | None,
+    content: str | None,
+    most_urgent: str | None,
+) -> None:
     """Make a tenant, or change it. With --rate or --open, both limits are set anew. --content holds for what is asked from now."""
     limits = None if rate is None and max_open is None else Limits(rate or None, max_open or None)
     is_kept = None if content is None else content == "kept"
     _with(
         lambda accounts: accounts.change_tenant(
-            name, actor=_actor(), limits=limits, is_redacted=is_redacted, is_kept=is_kept
+            name, actor=_actor(), limits=limits, is_redacted=is_redacted, is_kept=is_kept, most_urgent=most_urgent
         )
     )
     click.echo(f"Tenant {name} is as you said.")

@@ -19,6 +19,7 @@ from conclave.cli.output import in_one_line
 from conclave.cli.progress import tally_text
 from conclave.cli.readiness import Shown, showing_trouble
 from conclave.domain.equivalence import are_same
+from conclave.domain.priorities import PRIORITIES
 from conclave.runtime.brokers import Brokers
 from conclave.runtime.client import Client
 from schemas import producers
@@ -54,16 +55,17 @@ class Line:
 @click.command()
 @click.argument("file", type=click.File("rb"))
 @click.option("--policy", help="For lines that name none.")
+@click.option("--priority", type=click.Choice(list(PRIORITIES)), help="For lines that name none.  [default: standard]")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait for the answers.")
 @click.option("--tally/--no-tally", default=True, show_default=True, help="Print each question's tally.")
 @click.option("--json", "as_json", is_flag=True, help="Print every answer as a line of JSON instead, then the summary.")
-def publish(file: IO[bytes], policy: str | None, wait: bool, tally: bool, as_json: bool) -> int:
+def publish(file: IO[bytes], policy: str | None, priority: str | None, wait: bool, tally: bool, as_json: bool) -> int:
     """Publish the requests of FILE (JSON lines, `-` for standard input) and wait until all are answered.
 
     Exit status 0: all answered; 1: some failed; 2: a line that is no request (then nothing is published).
     A line's `id`, `answer`, `difficulty` and `family` are not published; answers are compared with `answer`.
     """
-    lines = _read(file, policy)
+    lines = _read(file, {"policy": policy, "priority": priority})
     results, elapsed_s = asyncio.run(_publish(brokers(), lines, wait=wait))
     if not wait:
         click.echo(json.dumps({"published": len(lines)}) if as_json else f"published {len(lines)} requests")
@@ -79,8 +81,11 @@ def publish(file: IO[bytes], policy: str | None, wait: bool, tally: bool, as_jso
     return 0 if summary["failed"] == 0 else 1
 
 
-def _read(file: IO[bytes], policy: str | None) -> list[Line]:
-    """Every line as a request. Raises: click.UsageError naming each bad line and field."""
+def _read(file: IO[bytes], otherwise: Mapping[str, str | None]) -> list[Line]:
+    """Every line as a request; `otherwise` holds for what it does not say.
+
+    Raises: click.UsageError naming each bad line and field.
+    """
     lines, wrong = [], []
     for number, raw in enumerate(file, 1):
         if number == 1 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -88,7 +93,7 @@ def _read(file: IO[bytes], policy: str | None) -> list[Line]:
         if not raw.strip():
             continue
         try:
-            lines.append(_line(number, raw, policy))
+            lines.append(_line(number, raw, otherwise))
         except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
             wrong.append(f"line {number}: {in_one_line(str(error))}")
     if wrong:
@@ -97,7 +102,7 @@ def _read(file: IO[bytes], policy: str | None) -> list[Line]:
     return lines
 
 
-def _line(number: int, raw: bytes, policy: str | None) -> Line:
+def _line(number: int, raw: bytes, otherwise: Mapping[str, str | None]) -> Line:
     data = producers.parse(raw)
     if not isinstance(data, dict):
         raise ValueError("expected a JSON object with at least `question` - at `$`")
@@ -107,8 +112,7 @@ def _line(number: int, raw: bytes, policy: str | None) -> Line:
         raise ValueError("Expected `request_id`, by which the answer is waited for - at `$.idempotency_key`")
     if data.get("request_id") is None:
         data["request_id"] = new_request_id()
-    if data.get("policy") is None:
-        data["policy"] = policy
+    data |= {name: value for name, value in otherwise.items() if data.get(name) is None}
     gold = extra.get("answer")
     request = producers.convert(data, ReasoningRequested)
     return Line(number, request, str(extra.get("id", number)), None if gold is None else str(gold))

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from conclave.domain import budget, complexity, counting, external, thinking
 from conclave.domain.complexity.needs import Needs
+from conclave.domain.priorities import DEFAULT_PRIORITY
 from conclave.domain.quality import of_quality
 from conclave.domain.structured import answer_schema
 from conclave.domain.structured.asking import of_schema
@@ -45,6 +46,7 @@ def plan(
         spent_ms=None if seconds is None or seconds >= request.deadline_s else asked_ms + round(seconds * 1000),
         max_samples=request.max_samples,
         quality=request.quality,
+        priority=request.priority or DEFAULT_PRIORITY,
         answer_schema="" if request.answer_schema is None else answer_schema.accepted(request.answer_schema),
         reasons={**reasons, **effort, **forked},
         max_tokens=request.max_tokens,
@@ -74,6 +76,8 @@ def _step_context(plan: PlanMade, step: Step, left: Allowance, num_steps: int) -
         policy=plan.policy.name,
         deadline_ms=plan.ends_ms,
         arm=plan.arm,
+        priority=plan.priority,
+        tenant=plan.tenant,
     )
 
 

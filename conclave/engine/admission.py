@@ -1,134 +1,195 @@
-"""The waiting room of an engine, and which of those that wait gets the next turn.
+"""The waiting room of an engine: how much runs at once, and which of those that wait gets the next turn.
 
-Finish what was started: samples of a step that already has paths come before those of a new step, and among equals the
-older. A step that was begun holds its prompt in the KV cache and its vote open; finishing it frees both.
+Whose turn it is says conclave.domain.fair_queue. It is decided here and not in the engine, where what waits can't be overtaken.
 """
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from conclave.engine.protocol import EngineLoad
+from conclave.domain.fair_queue import ANYONE, FairQueue, Flow, Ticket
+from conclave.domain.in_flight import InFlight
+from conclave.engine import metrics
+from conclave.engine.protocol import Decoded, EngineLoad
+from conclave.errors import PutBack
 
-_REMEMBERED_STEPS = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """One that waits: its step, and its place in the order of arrival."""
-
-    step: str
-    number: int
+# What a token of a prompt costs beside one that is generated (Sheng et al., 2024, section 4: weights 1 and 2).
+_PROMPT_TOKEN_COST = 0.5
 
 
 class Line:
-    """Those that wait, and whether there is room for one more. Pure."""
+    """Those that wait, and whether there is room for one more. Pure.
 
-    def __init__(self, *, max_running: int, kv_cache_use_limit: float = 0.95) -> None:
+    With `min_running`, how many run at once follows the engine's pressure from there to `max_running`; without, it is that.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_running: int,
+        kv_cache_use_limit: float = 0.95,
+        weights: Mapping[str, float] | None = None,
+        min_running: int | None = None,
+    ) -> None:
         self._max_running, self._kv_limit = max_running, kv_cache_use_limit
-        self._started: OrderedDict[str, None] = OrderedDict()
-        self._waiting: OrderedDict[str, OrderedDict[int, Ticket]] = OrderedDict()
-        self._begun: OrderedDict[str, None] = OrderedDict()  # of the started steps, those that wait
-        self._number = 0
+        self._in_flight = (
+            None
+            if min_running is None
+            else InFlight(least=min(min_running, max_running), most=max_running, kv_cache_use_limit=kv_cache_use_limit)
+        )
+        self.queue = FairQueue(weights)
         self.running = 0
 
     @property
-    def num_waiting(self) -> int:
-        """So many wait."""
-        return sum(len(queue) for queue in self._waiting.values())
-
-    def enter(self, step: str) -> Ticket:
-        """A place at the end of the line."""
-        self._number += 1
-        ticket = Ticket(step, self._number)
-        self._waiting.setdefault(step, OrderedDict())[ticket.number] = ticket
-        if step in self._started:
-            self._begun.setdefault(step)
-        return ticket
-
-    def leave(self, ticket: Ticket) -> None:
-        """Gives the place up."""
-        queue = self._waiting.get(ticket.step)
-        if queue is not None and queue.pop(ticket.number, None) is not None and not queue:
-            self._forget(ticket.step)
+    def limit(self) -> int:
+        """So many may run at once, as things are."""
+        return self._max_running if self._in_flight is None else self._in_flight.limit
 
     def next(self, load: EngineLoad) -> Ticket | None:
         """The one whose turn it is, which counts as running from here; None while there is no room or nobody waits.
 
         An idle engine takes one whatever it says of its cache: something must run for anything to be freed.
         """
-        if not self._waiting or self.running >= self._max_running:
+        if self._in_flight is not None:
+            self._in_flight.look(kv_cache_use=load.kv_cache_use, preemptions=load.preemptions, running=self.running)
+        if self.running >= self.limit:
             return None
         if self.running and load.kv_cache_use >= self._kv_limit:
             return None
-        step = next(iter(self._begun), None) or next(iter(self._waiting))
-        queue = self._waiting[step]
-        _, ticket = queue.popitem(last=False)
-        self._start(step)
-        if not queue:
-            self._forget(step)
-        self.running += 1
+        ticket = self.queue.next()
+        if ticket is not None:
+            self.running += 1
         return ticket
 
-    def finished(self) -> None:
-        """One that ran has ended."""
+    def bore(self, decoded: Decoded) -> None:
+        """How the engine bore one that is about to be finished."""
+        if self._in_flight is not None:
+            self._in_flight.ended(queued_ms=decoded.queued_ms, total_ms=decoded.total_ms, running=self.running)
+
+    def finished(self, ticket: Ticket, cost: float | None = None) -> None:
+        """One that ran has ended, and has cost so many tokens; None where nobody knows."""
         self.running -= 1
+        self.queue.ended(ticket, cost)
 
-    def _start(self, step: str) -> None:
-        self._started[step] = None
-        self._started.move_to_end(step)
-        if step in self._waiting:
-            self._begun.setdefault(step)
-        while len(self._started) > _REMEMBERED_STEPS:
-            self._started.popitem(last=False)
 
-    def _forget(self, step: str) -> None:
-        self._waiting.pop(step, None)
-        self._begun.pop(step, None)
+@dataclass(slots=True)
+class Turn:
+    """A turn on the engine: how long it was waited for, and what it cost, once that is known."""
+
+    waited_ms: float
+    decoded: Decoded | None = None  # in it, so that whose it is can be charged for it
+
+    @property
+    def cost(self) -> float | None:
+        """Tokens, those of the prompt at what they cost beside one that is generated; None: unknown."""
+        if self.decoded is None or self.decoded.tokens_out is None:
+            return None
+        return self.decoded.tokens_out + _PROMPT_TOKEN_COST * (self.decoded.tokens_in or 0)
 
 
 class Admission:
     """The waiting room: `async with admission.turn(step)` waits for a turn on the engine and gives it back."""
 
-    def __init__(self, load: Callable[[], EngineLoad], *, max_running: int, kv_cache_use_limit: float = 0.95) -> None:
+    def __init__(
+        self,
+        load: Callable[[], EngineLoad],
+        *,
+        max_running: int,
+        kv_cache_use_limit: float = 0.95,
+        weights: Mapping[str, float] | None = None,
+        min_running: int | None = None,
+    ) -> None:
         self._load = load
-        self._line = Line(max_running=max_running, kv_cache_use_limit=kv_cache_use_limit)
+        self._line = Line(
+            max_running=max_running,
+            kv_cache_use_limit=kv_cache_use_limit,
+            weights=weights,
+            min_running=min_running,
+        )
         self._turns: dict[Ticket, asyncio.Future[None]] = {}
+        self._unbegun: set[Ticket] = set()
+        self._is_closing = False
 
     @property
     def num_waiting(self) -> int:
         """So many wait."""
-        return self._line.num_waiting
+        return self._line.queue.num_waiting
+
+    @property
+    def limit(self) -> int:
+        """So many may run at once, as things are."""
+        return self._line.limit
+
+    @property
+    def num_waiting_of(self) -> Mapping[str, int]:
+        """So many wait of each class of priority."""
+        return self._line.queue.num_waiting_of
+
+    def close(self) -> None:
+        """Lets no path begin any more: those that wait to begin are put back. Those that have begun come to their end."""
+        self._is_closing = True
+        for ticket in self._unbegun:
+            turn = self._turns.pop(ticket)
+            self._line.queue.leave(ticket)
+            if not turn.done():
+                turn.set_exception(PutBack())
+        self._unbegun.clear()
 
     @asynccontextmanager
-    async def turn(self, step: str) -> AsyncIterator[None]:
-        """A turn on the engine, held as long as the block runs. Whoever is cancelled while waiting gives up its place."""
-        ticket = self._line.enter(step)
+    async def turn(self, step: str, flow: Flow = ANYONE, *, has_begun: bool = False) -> AsyncIterator[Turn]:
+        """A turn on the engine, held as long as the block runs. Whoever is cancelled while waiting gives up its place.
+
+        `has_begun`: it is not the first of its path. Raises: PutBack for the first one, once the room is closed.
+        """
+        if self._is_closing and not has_begun:
+            raise PutBack
+        clock = asyncio.get_running_loop().time
+        started_s = clock()
+        ticket = await self._wait(step, flow, has_begun)
+        turn = Turn(waited_ms=(clock() - started_s) * 1000)
+        metrics.TURN_WAIT_SECONDS.labels(ticket.flow.priority).observe(turn.waited_ms / 1000)
+        try:
+            yield turn
+        finally:
+            if turn.decoded is not None:
+                self._line.bore(turn.decoded)
+            self._free(ticket, turn.cost)
+
+    async def _wait(self, step: str, flow: Flow, has_begun: bool) -> Ticket:
+        ticket = self._line.queue.enter(step, flow)
         turn = self._turns[ticket] = asyncio.get_running_loop().create_future()
+        if not has_begun:
+            self._unbegun.add(ticket)
         try:
             self._admit()
+            self._measure()
             await turn
         except asyncio.CancelledError:
             self._turns.pop(ticket, None)
-            self._line.leave(ticket)
-            if turn.done() and not turn.cancelled():
-                self._free()
+            self._line.queue.leave(ticket)
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._free(ticket, 0.0)
             raise
-        try:
-            yield
         finally:
-            self._free()
+            self._unbegun.discard(ticket)
+            self._measure()
+        return ticket
 
-    def _free(self) -> None:
-        self._line.finished()
+    def _free(self, ticket: Ticket, cost: float | None) -> None:
+        self._line.finished(ticket, cost)
         self._admit()
 
     def _admit(self) -> None:
         while (ticket := self._line.next(self._load())) is not None:
             turn = self._turns.pop(ticket)
+            self._unbegun.discard(ticket)
             if turn.cancelled():
-                self._line.finished()
+                self._line.finished(ticket, 0.0)
             else:
                 turn.set_result(None)
+
+    def _measure(self) -> None:
+        metrics.IN_FLIGHT_LIMIT.set(self.limit)
+        for priority, num_waiting in self.num_waiting_of.items():
+            metrics.WAITING_TURNS.labels(priority).set(num_waiting)

@@ -49,11 +49,12 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class EngineLoad:
-    """How busy an engine is. `kv_cache_use` is a share, 0 to 1."""
+    """How busy an engine is. `kv_cache_use` is a share, 0 to 1; `preemptions` are all since it was started."""
 
     running: int
     waiting: int
     kv_cache_use: float
+    preemptions: int = 0
 
 
 class EngineLost(LostDependency):

@@ -287,12 +287,17 @@ class _LoadReporter(StatLoggerBase):  # type: ignore[misc]
 
     def __init__(self, hear: Any, engine_index: int = 0) -> None:
         self._hear = hear
+        self._num_preempted = 0
 
     def record(self, scheduler_stats: Any, iteration_stats: Any, *args: Any, **kwargs: Any) -> None:
         """Notes one step."""
+        if iteration_stats is not None:
+            self._num_preempted += iteration_stats.num_preempted_reqs
         if scheduler_stats is not None:
             stats = scheduler_stats
-            self._hear(EngineLoad(stats.num_running_reqs, stats.num_waiting_reqs, stats.kv_cache_usage))
+            self._hear(
+                EngineLoad(stats.num_running_reqs, stats.num_waiting_reqs, stats.kv_cache_usage, self._num_preempted)
+            )
 
     def log_engine_initialized(self) -> None:
         """Said by `engine_started` already."""

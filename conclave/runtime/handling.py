@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
-from conclave.errors import LostDependency, Rejected
+from conclave.errors import LostDependency, PutBack, Rejected
 from conclave.runtime import dead_letters, metrics
 from conclave.runtime.attempts import Backoff, Dependencies
 from conclave.runtime.delivery import Delivery
@@ -25,7 +25,10 @@ log = structlog.get_logger(__name__)
 
 
 class Handling:
-    """The events that are being handled. At most `max_in_flight` hold a slot; one that waits to be tried again holds none."""
+    """The events that are being handled. At most `max_in_flight` hold a slot; one that waits to be tried again holds none.
+
+    All that were taken, whether they hold a slot or not, have about `max_in_flight_mib` of records between them.
+    """
 
     def __init__(
         self,
@@ -44,25 +47,28 @@ class Handling:
         self._backoff = Backoff(settings.retry_backoff_s)
         self._rng = rng or random.Random()
         self.num_running = 0
+        self._num_bytes = 0
 
     @property
     def room(self) -> int:
         """How many more may be taken now."""
-        if not self._work.may_take():
+        if not self._work.may_take() or self._num_bytes >= self._settings.max_in_flight_mib << 20:
             return 0
         return self._settings.max_in_flight - self.num_running
 
     def take(self, tasks: asyncio.TaskGroup, delivery: Delivery, event: Event) -> None:
         """Handles the event in `tasks`."""
         self._count(1)
-        lane, offset = delivery.lane, delivery.record.offset
+        lane, offset, num_bytes = delivery.lane, delivery.record.offset, len(delivery.record.value or b"")
+        self._num_bytes += num_bytes
         task = tasks.create_task(self._handle(delivery, event), name=str(delivery))
         lane.tasks[offset] = task
         # Frees the slot also of a task that is cancelled before its first step.
-        task.add_done_callback(lambda _: self._ended(lane, offset))
+        task.add_done_callback(lambda _: self._ended(lane, offset, num_bytes))
 
-    def _ended(self, lane: Lane, offset: int) -> None:
+    def _ended(self, lane: Lane, offset: int, num_bytes: int) -> None:
         lane.tasks.pop(offset, None)
+        self._num_bytes -= num_bytes
         self._count(-1)
         self._on_change()
 
@@ -74,6 +80,8 @@ class Handling:
                 outputs = await self._attempt(event, self._publisher.arrival(record))
                 delivery.done(self._endings.handled(record, event, outputs), worked_s=loop.time() - started_s)
                 return
+            except PutBack:
+                return  # its offset stays open: whoever opens the lane next reads it again
             except LostDependency as error:
                 self._dependencies.lost(error.dependency, error.why)
                 await self._wait_slotless(

@@ -97,6 +97,8 @@ class Service:
             ticker = tasks.create_task(self._tick(), name="tick")
             self._lanes.run_in(tasks)
             await self._consume(tasks)
+            if isinstance(self._work, Handles):
+                self._work.drain()
             await self._drain()
             ticker.cancel()
             self._lanes.cancel()

@@ -29,7 +29,10 @@ class RuntimeSettings(BrokerSettings):
     ] = ""
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535, description="of /live, /ready and /metrics; 0: any free one")] = 0
-    max_in_flight: Annotated[int, Field(ge=1, le=10_000, description="messages being handled at once")] = 256
+    max_in_flight: Annotated[int, Field(ge=1, le=65_536, description="messages being handled at once")] = 256
+    max_in_flight_mib: Annotated[
+        int, Field(ge=1, le=65_536, description="MiB of those messages: no more are read above it")
+    ] = 64
     max_attempts: Annotated[int, Field(ge=1, le=100, description="before a message is dead-lettered")] = 4
     retry_backoff_s: Annotated[float, Field(gt=0, le=600)] = 0.2
     drain_s: Annotated[float, Field(ge=0, le=3600, description="for running work, after SIGTERM")] = 15.0

@@ -14,6 +14,7 @@ class Handles:
     handler: Handler
     request_key: RequestKey | None = None
     may_take: Callable[[], bool] = lambda: True  # False while `handler` could do nothing with more events
+    drain: Callable[[], None] = lambda: None  # told once the service ends: what has not begun may raise PutBack
 
 
 @dataclass(frozen=True, slots=True)

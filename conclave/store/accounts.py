@@ -19,7 +19,7 @@ from conclave.store.ledger import Limits
 
 _COLUMNS = "key_id, tenant, label, scopes, created_at, expires_at, revoked_at"
 _FIND = text("""
-    SELECT k.key_id, k.tenant, k.digest, k.scopes, t.rate_per_minute, t.max_open, t.is_redacted, t.content
+    SELECT k.key_id, k.tenant, k.digest, k.scopes, t.rate_per_minute, t.max_open, t.is_redacted, t.content, t.most_urgent
     FROM api_keys k JOIN tenants t USING (tenant)
     WHERE k.key_id = :key_id AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
 """)
@@ -29,14 +29,22 @@ _CREATE = text("""
     VALUES (:key_id, :tenant, :digest, :scopes, :label, now() + CAST(:lifetime AS interval))
 """)
 _TENANT = text("""
-    INSERT INTO tenants (tenant, rate_per_minute, max_open, is_redacted, content)
-    VALUES (:tenant, :rate_per_minute, :max_open, coalesce(:is_redacted, true), coalesce(:content, 'kept'))
+    INSERT INTO tenants (tenant, rate_per_minute, max_open, is_redacted, content, most_urgent)
+    VALUES (
+        :tenant, :rate_per_minute, :max_open, coalesce(:is_redacted, true), coalesce(:content, 'kept'),
+        coalesce(:most_urgent, 'interactive')
+    )
     ON CONFLICT (tenant) DO UPDATE SET
         rate_per_minute = CASE WHEN :is_set THEN :rate_per_minute ELSE tenants.rate_per_minute END,
         max_open = CASE WHEN :is_set THEN :max_open ELSE tenants.max_open END,
         is_redacted = coalesce(:is_redacted, tenants.is_redacted),
-        content = coalesce(:content, tenants.content)
+        content = coalesce(:content, tenants.content),
+        most_urgent = coalesce(:most_urgent, tenants.most_urgent)
 """)
+_UNCHANGED: dict[str, Any] = {
+    **dict.fromkeys(("rate_per_minute", "max_open", "is_redacted", "content", "most_urgent")),
+    "is_set": False,
+}
 _ROLE = text("SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = :role)")
 _TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _MAX_ROLE_CHARS = 63
@@ -56,6 +64,7 @@ class Account:
     limits: Limits
     is_redacted: bool
     is_kept: bool  # the words of its requests, in the record
+    most_urgent: str  # class of priority that its requests may have
     digest: bytes = field(repr=False)
 
 
@@ -91,7 +100,14 @@ class Accounts:
         scopes = frozenset(scope for scope in Scope if scope.value in row.scopes)
         limits = Limits(row.rate_per_minute, row.max_open)
         return Account(
-            row.key_id, row.tenant, scopes, limits, row.is_redacted, row.content == "kept", bytes(row.digest)
+            row.key_id,
+            row.tenant,
+            scopes,
+            limits,
+            row.is_redacted,
+            row.content == "kept",
+            row.most_urgent,
+            bytes(row.digest),
         )
 
     async def has_keys(self) -> bool:
@@ -104,8 +120,7 @@ class Accounts:
     ) -> ApiKey:
         """A new key. Its secret is told here and kept nowhere."""
         async with lost_when_away(), self._engine.begin() as connection:
-            nothing = {"rate_per_minute": None, "max_open": None, "is_redacted": None, "content": None, "is_set": False}
-            await connection.execute(_TENANT, {"tenant": tenant, **nothing})
+            await connection.execute(_TENANT, {"tenant": tenant, **_UNCHANGED})
             key = await _created(connection, tenant, [scope.value for scope in scopes], label, lifetime)
             await _note(connection, actor, "create", tenant, key.key_id, {"scopes": [scope.value for scope in scopes]})
             return key
@@ -139,6 +154,7 @@ class Accounts:
         limits: Limits | None = None,
         is_redacted: bool | None = None,
         is_kept: bool | None = None,
+        most_urgent: str | None = None,
     ) -> None:
         """Makes a tenant, or changes it: what is None stays."""
         new = limits or Limits()
@@ -148,6 +164,7 @@ class Accounts:
             "max_open": new.max_open,
             "is_redacted": is_redacted,
             "content": content,
+            "most_urgent": most_urgent,
         }
         async with lost_when_away(), self._engine.begin() as connection:
             await connection.execute(_TENANT, {"tenant": tenant, **values, "is_set": limits is not None})
@@ -157,8 +174,7 @@ class Accounts:
         """The database's role that sees the tenant's own rows, made unless there is one. Raises: Rejected."""
         role = _role_of(tenant)
         async with lost_when_away(), self._engine.begin() as connection:
-            nothing = {"rate_per_minute": None, "max_open": None, "is_redacted": None, "content": None, "is_set": False}
-            await connection.execute(_TENANT, {"tenant": tenant, **nothing})
+            await connection.execute(_TENANT, {"tenant": tenant, **_UNCHANGED})
             is_there = (await connection.execute(_ROLE, {"role": role})).scalar_one()
             await _may(
                 connection, f'GRANT tenant TO "{role}"' if is_there else f'CREATE ROLE "{role}" NOLOGIN IN ROLE tenant'

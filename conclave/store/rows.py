@@ -39,7 +39,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "plans": (
         "request_id", "asked_at", "planned_at", "strategy", "arm", "propensity", "policy", "num_steps", "deadline_at",
         "policy_digest", "weights_version", "experiment", "revision", "unit", "draw", "log_partition", "log_offset",
-        "recalled_from", "shadow_of", "shadow_experiment",
+        "recalled_from", "shadow_of", "shadow_experiment", "priority",
     ),
     "plan_payloads": ("request_id", "asked_at", "reasons"),
     "fingerprints": ("request_id", "asked_at", "key", "gist", "tenant"),
@@ -49,7 +49,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         "request_id", "asked_at", "step_index", "sample_index", "recorded_at", "launched", "failure", "answer",
         "finish_reason", "tokens_in", "tokens_out", "mean_logprob", "min_logprob", "queued_ms", "first_token_ms",
         "total_ms", "model", "engine", "policy", "arm", "probability", "answer_logprob", "lowest_group_logprob", "tail_logprob",
-        "load", "is_declined",
+        "load", "is_declined", "waited_ms",
     ),
     "path_payloads": (
         "request_id", "asked_at", "step_index", "sample_index", "text", "form", "turns", "reasoning", "digest", "num_chunks",
@@ -177,7 +177,7 @@ def _plan(rows: Rows, each: RecordedEvent, event: PlanMade) -> None:
         of = event.assignment
         assigned = (of.experiment, of.revision, _clean(of.unit), of.draw)
     shadow: Row = (None, None) if event.shadow is None else (event.shadow.request_id, event.shadow.experiment)
-    of_others = (event.recalled_from, *shadow)
+    of_others = (event.recalled_from, *shadow, event.priority)
     rows["plans"].append((*key, *planned, moment(event.deadline_ms), *by, *assigned, *_place(each), *of_others))
     if event.fingerprint is not None:
         found_by = event.fingerprint
@@ -208,6 +208,7 @@ def _path(rows: Rows, each: RecordedEvent, event: PathDecoded | PathFailed) -> N
     before: tuple[str | None, str]
     sure: tuple[float | None, ...]
     is_declined = isinstance(event, PathDecoded) and event.is_declined
+    waited_ms = event.waited_ms if isinstance(event, PathDecoded) else None
     whole: tuple[str | None, int | None] = (None, None)
     if isinstance(event, PathFailed):
         figures: Row = (event.failure.value, None, None, *tokens, None, None, None, None, event.total_ms, None, None)
@@ -223,7 +224,7 @@ def _path(rows: Rows, each: RecordedEvent, event: PathDecoded | PathFailed) -> N
         reasoning = _clean(event.reasoning) or None
         if event.long_text is not None:
             whole = (event.long_text.digest, event.long_text.num_chunks)
-    rows["paths"].append((*key, moment(each.recorded_ms), event.launched, *figures, *by, *sure, is_declined))
+    rows["paths"].append((*key, moment(each.recorded_ms), event.launched, *figures, *by, *sure, is_declined, waited_ms))
     rows["path_payloads"].append((*key, _clean(text), *before, reasoning, *whole))
 
 

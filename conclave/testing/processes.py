@@ -211,7 +211,7 @@ class Processes:
                 return Handles(decomposer, request_key=decomposer.request_key), None
             case "decoder":
                 decoder = Decoder(ScriptedEngine(latency_ms=self.engine_latency_ms, max_running=8))
-                return Handles(decoder, may_take=decoder.may_take), decoder
+                return Handles(decoder, may_take=decoder.may_take, drain=decoder.drain), decoder
             case "voter":
                 return Joins(Voter(_VOTER)), None
             case "aggregator":

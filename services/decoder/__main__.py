@@ -41,12 +41,17 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     try:
         async with _toolbox(own.postgres_dsn, servers) as toolbox:
             decoder = Decoder(
-                engine, kv_cache_use_limit=own.kv_cache_use_limit, prompt_sets=prompt_sets, toolbox=toolbox
+                engine,
+                kv_cache_use_limit=own.kv_cache_use_limit,
+                prompt_sets=prompt_sets,
+                toolbox=toolbox,
+                weights=own.priority_weights,
+                min_running=own.min_running,
             )
             service = Service(
                 "decoder",
-                settings,
-                Handles(decoder, may_take=decoder.may_take),
+                settings.model_copy(update={"max_in_flight": own.max_in_flight}),
+                Handles(decoder, may_take=decoder.may_take, drain=decoder.drain),
                 dependencies,
                 Kafka(settings.brokers),
             )

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from prometheus_client import Counter
 
 from conclave.domain import bounds
+from conclave.domain.fair_queue import Flow
 from conclave.domain.path_watch import Sibling, watch
 from conclave.domain.programs import PROGRAMS, End, Program, Speak
 from conclave.domain.programs.moves import num_spoken
@@ -57,6 +58,8 @@ class Conversation:
         self.sample_id = path_id(context.step_id, sample_index)
         self._program = _program(context.ask, prompt_set)
         prompt_set.form(context.ask.form).render(context.step.fields)
+        self._flow = Flow(context.priority, context.tenant)
+        self.waited_ms = 0.0  # for turns on the engine, whatever became of them
         self.begin_again()
 
     def begin_again(self) -> None:
@@ -110,8 +113,10 @@ class Conversation:
             watch=watch(self._siblings(), self._ask),
         )
         try:
-            async with self._room.admission.turn(self._context.step_id):
+            async with self._room.admission.turn(self._context.step_id, self._flow, has_begun=bool(self.turns)) as turn:
+                self.waited_ms += turn.waited_ms
                 decoded = await self._room.engine.decode(request)
+                turn.decoded = decoded
         except PromptTooLong:
             if not self.turns:
                 raise

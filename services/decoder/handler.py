@@ -62,9 +62,19 @@ class Decoder:
         kv_cache_use_limit: float = 0.95,
         prompt_sets: Mapping[str, PromptSet] | None = None,
         toolbox: Toolbox | None = None,
+        weights: Mapping[str, float] | None = None,
+        min_running: int | None = None,
     ) -> None:
+        """`weights`: of classes of priority, where they are not those of conclave.domain.priorities. With `min_running`, how many
+        paths run at once follows the engine's pressure, from there to what the engine takes."""
         self._engine, self._prompt_sets = engine, prompt_sets
-        self._admission = Admission(engine.load, max_running=engine.max_running, kv_cache_use_limit=kv_cache_use_limit)
+        self._admission = Admission(
+            engine.load,
+            max_running=engine.max_running,
+            kv_cache_use_limit=kv_cache_use_limit,
+            weights=weights,
+            min_running=min_running,
+        )
         self._room = Room(engine, self._admission, toolbox or Toolbox())
         self._closed: OrderedDict[str, None] = OrderedDict()
         self._decoding: dict[str, set[asyncio.Task[End]]] = {}
@@ -80,9 +90,15 @@ class Decoder:
         return {
             "engine_trouble": None if trouble is None else str(trouble),
             "engine_running": load.running,
+            "engine_limit": self._admission.limit,
             "engine_waiting": self._admission.num_waiting,
+            "waiting_by_priority": dict(self._admission.num_waiting_of),
             "kv_cache_use": load.kv_cache_use,
         }
+
+    def drain(self) -> None:
+        """Begins no path any more. Those that wait to begin are put back, and read again by whoever takes their partition."""
+        self._admission.close()
 
     def hear(self, event: Event) -> None:
         """Ends what is still decoded for a closed step."""
@@ -95,7 +111,10 @@ class Decoder:
             task.cancel()
 
     async def handle(self, event: Event, arrival: Arrival) -> Sequence[Event]:
-        """The one terminal event of a sample, after the chunks of a text that is too long for it."""
+        """The one terminal event of a sample, after the chunks of a text that is too long for it.
+
+        Raises: PutBack for one that had not begun when `drain` was called.
+        """
         assert isinstance(event, SampleRequested)
         started = time.perf_counter()
         left_s = (event.context.deadline_ms - arrival.now_ms) / 1000
@@ -201,6 +220,7 @@ def _decoded(event: SampleRequested, path: Conversation, end: End, engine: Engin
         tokens_out=_total(each.tokens_out for each in spoken),
         mean_logprob=answering.mean_logprob if answering else None,
         min_logprob=answering.min_logprob if answering else None,
+        waited_ms=path.waited_ms,
         queued_ms=sum(each.queued_ms for each in spoken),
         first_token_ms=spoken[0].first_token_ms if spoken else 0.0,
         total_ms=sum(each.total_ms for each in spoken),

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from conclave.domain.priorities import PRIORITIES
 from conclave.engine import ENGINES, EngineOptions
 from conclave.engine.breaker import Pace
 from conclave.runtime.settings import PREFIX
@@ -19,6 +20,20 @@ class DecoderSettings(BaseSettings):
     engine: Annotated[str, Field(description="a row of conclave.engine.ENGINES")] = "vllm"
     model: Annotated[str, Field(min_length=1, description="folder or Hugging Face id; the model's name on a server")]
     max_running: Annotated[int, Field(ge=1, le=65_536, description="sequences that the engine runs at once")] = 64
+    min_running: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=65_536,
+            description="at least; from there to MAX_RUNNING by the engine's pressure. Default: MAX_RUNNING",
+        ),
+    ] = None
+    max_in_flight: Annotated[
+        int, Field(ge=1, le=65_536, description="samples read and not ended: those that run, and those that wait")
+    ] = 4096
+    priority_weights: Annotated[
+        dict[str, float], NoDecode, Field(description="class=weight,…, of the classes whose shares are others")
+    ] = {}
     kv_cache_use_limit: Annotated[float, Field(gt=0, le=1, description="of the KV cache: nothing new above it")] = 0.95
     max_model_len: Annotated[int | None, Field(ge=16, description="tokens; default: the model's own")] = None
     prompts_dir: Annotated[Path | None, Field(description="folder of prompt sets besides those that ship")] = None
@@ -56,6 +71,22 @@ class DecoderSettings(BaseSettings):
     scripted_latency_ms: Annotated[float, Field(ge=0)] = 5.0
     scripted_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.7
     scripted_journal: str = ""
+
+    @field_validator("priority_weights", mode="before")
+    @classmethod
+    def _are_weights(cls, said: object) -> object:
+        """Shares as they are said: `interactive=16,batch=0.5`."""
+        if not isinstance(said, str):
+            return said
+        pairs = dict(each.strip().partition("=")[::2] for each in said.split(",") if each.strip())
+        expected = f"class=weight,… of {', '.join(PRIORITIES)}, weights above 0"
+        try:
+            weights = {name: float(weight) for name, weight in pairs.items()}
+        except ValueError:
+            raise ValueError(expected) from None
+        if any(name not in PRIORITIES or not 0 < weight <= 1e6 for name, weight in weights.items()):
+            raise ValueError(expected)
+        return weights
 
     @field_validator("engine")
     @classmethod

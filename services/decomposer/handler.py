@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from conclave.domain import planning, recall, thinking
+from conclave.domain.priorities import PRIORITIES
 from conclave.domain.quality import QUALITIES
 from conclave.domain.recall import Memory, Remembered, Wanted
 from conclave.domain.routing import Choice
@@ -135,6 +136,8 @@ class Decomposer:
         """By the policy that the request names, else a router's choice, else its experiment's arm, else the default one."""
         if event.quality is not None and event.quality not in QUALITIES:
             raise Rejected("$.quality", f"one of {', '.join(QUALITIES)}", event.quality)
+        if event.priority is not None and event.priority not in PRIORITIES:
+            raise Rejected("$.priority", f"one of {', '.join(PRIORITIES)}", event.priority)
         choice = self._routed(event, arrival) if event.policy is None else Choice(event.policy, None)
         policy = self._policies.find(choice.policy) if choice.policy is not None else None
         if policy is None and event.policy is not None:
@@ -153,7 +156,12 @@ class Decomposer:
             reasons={**choice.reasons, **gone},
             needs=self._effort.needs if self._effort is not None else None,
         )
-        plan = replace(plan, fingerprint=self._fingerprint(event, policy), purpose=self._policies.purpose(policy))
+        plan = replace(
+            plan,
+            fingerprint=self._fingerprint(event, policy),
+            purpose=self._policies.purpose(policy),
+            tenant=self._tenant(event),
+        )
         if event.shadow is not None:
             plan = replace(plan, arm=SHADOW, shadow=event.shadow)
         return (plan if assigned is None else replace(plan, **assigned.noted_in(plan))), assigned
@@ -239,13 +247,13 @@ class Decomposer:
 
 
 def _is_sound(event: ReasoningRequested) -> bool:
-    """True for a request whose quality is known and whose schema can be taken."""
+    """True for a request whose quality and priority are known and whose schema can be taken."""
     try:
         if event.answer_schema is not None:
             answer_schema.accepted(event.answer_schema)
     except Rejected:
         return False
-    return event.quality is None or event.quality in QUALITIES
+    return event.quality in (None, *QUALITIES) and event.priority in (None, *PRIORITIES)
 
 
 def _request_id(event: ReasoningRequested, arrival: Arrival) -> str:

@@ -22,5 +22,6 @@ def copy_of(request: ReasoningRequested, request_id: str, policy: Policy, experi
         idempotency_key=None,
         policy=f"{policy.name}@{policy.version}",
         max_age_s=0.0,
+        priority="batch",  # nobody waits for it
         shadow=ShadowOf(request_id=request_id, experiment=experiment),
     )

@@ -40,6 +40,7 @@ class Caller:
     limits: Limits = Limits()
     is_redacted: bool = True
     is_kept: bool = True  # the words of its requests, in the record
+    most_urgent: str = "interactive"  # class of priority that its requests may have
 
     @property
     def is_admin(self) -> bool:
@@ -78,7 +79,13 @@ class Access:
         if _is_by_cookie(connection) and connection.scope.get("method") not in _READING and is_foreign(connection):
             raise ApiError(403, "what another site's page sends is not taken", "not_from_here")
         return Caller(
-            account.tenant, account.scopes, account.key_id, account.limits, account.is_redacted, account.is_kept
+            account.tenant,
+            account.scopes,
+            account.key_id,
+            account.limits,
+            account.is_redacted,
+            account.is_kept,
+            account.most_urgent,
         )
 
     async def account(self, key: ApiKey) -> Account | None:

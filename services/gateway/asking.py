@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from conclave.domain.priorities import DEFAULT_PRIORITY, at_most
 from conclave.errors import LostDependency
 from conclave.store.ledger import Entered, Entry, KeyReused, Limits, OverLimit
 from schemas.events import Event, FeedbackGiven, ReasoningRequested, RequestCancelled
@@ -153,7 +154,7 @@ class Asking:
             case ReasoningRequested():
                 tags = {**event.tags, TENANT_TAG: LOCAL.tenant}
                 question = self.mask(event.question)[:MAX_QUESTION_CHARS]
-                event = msgspec.structs.replace(event, question=question, tags=tags)
+                event = msgspec.structs.replace(event, question=question, tags=tags, priority="interactive")
             case FeedbackGiven():
                 event = masked_feedback(event, self.mask)
         await self.log.publish(event)
@@ -180,6 +181,7 @@ class Asking:
             max_tokens=body.max_tokens,
             max_turn_tokens=body.max_turn_tokens,
             quality=body.quality,
+            priority=_priority(caller, body),
             answer_schema=schema,
             deadline_s=body.deadline_s,
             tags={name: mask(value)[:_MAX_LABEL_CHARS] for name, value in tags.items()} | {TENANT_TAG: caller.tenant},
@@ -223,6 +225,15 @@ def _admitted(entered: Entered | KeyReused | OverLimit) -> Entered:
         case OverLimit():
             headers = {"Retry-After": str(max(1, round(entered.retry_after_s)))}
             raise ApiError(429, f"this tenant may have {entered.allowed} {entered.what}", "over_limit", headers=headers)
+
+
+def _priority(caller: Caller, body: AskBody) -> str | None:
+    """The class that a request is published under: what it asks for, and no more urgent than its tenant's may be.
+
+    None for the default one, which needs no saying.
+    """
+    priority = at_most(body.priority or DEFAULT_PRIORITY, caller.most_urgent)
+    return None if priority == DEFAULT_PRIORITY else priority
 
 
 def _cancellation(request_id: str, deadline_s: float) -> RequestCancelled:

@@ -186,7 +186,7 @@ class BatchRunner:
     async def _ask(self, line: Claimed) -> None:
         # The same key whoever asks it: a line that was asked before a crash is the same request after it.
         sent = Sent(f"{line.batch_id}/{line.line}")
-        caller = Caller(line.tenant, frozenset({Scope.ASK}), is_redacted=line.is_redacted)
+        caller = Caller(line.tenant, frozenset({Scope.ASK}), is_redacted=line.is_redacted, most_urgent="batch")
         body = msgspec.convert(line.body, ChatBody)
         try:
             question = question_of_chat(body, deadline_s=min(86_400.0, max(1.0, line.left_s)))

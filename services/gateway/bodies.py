@@ -23,6 +23,7 @@ MAX_CHOICES = 8
 
 DeadlineS = Annotated[float, Meta(gt=0.0, le=86_400.0, description="seconds until the answer is worthless")]
 Quality = Literal["economy", "standard", "strict"]
+Priority = Literal["interactive", "standard", "batch"]
 AnswerSchema = Annotated[dict[str, Any], Meta(description="JSON Schema of an object that the answer has to fit")]
 Tags = Annotated[dict[Label, Label], Meta(max_length=MAX_TAGS, description="stored with the request")]
 
@@ -36,6 +37,7 @@ class AskBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     max_tokens: TokenLimit | None = None
     max_turn_tokens: TokenLimit | None = None
     quality: Quality | None = None
+    priority: Priority | None = None
     answer_schema: AnswerSchema | None = None
     deadline_s: DeadlineS = 600.0
     tags: Tags = {}
@@ -142,6 +144,7 @@ class Extension(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_samples: SampleCount | None = None
     max_tokens: TokenLimit | None = None
     quality: Quality | None = None
+    priority: Priority | None = None
     deadline_s: DeadlineS = 600.0
 
 
@@ -156,6 +159,10 @@ class ChatBody(Struct, frozen=True, kw_only=True):
     max_tokens: TokenLimit | None = None
     max_completion_tokens: TokenLimit | None = None
     metadata: Tags | None = None
+    service_tier: Annotated[
+        Literal["auto", "default", "flex", "priority"] | None,
+        Meta(description="flex: priority batch, priority: interactive, others: standard"),
+    ] = None
     response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
     tools: Annotated[tuple[Any, ...], Meta(max_length=0)] | None = None
     functions: Annotated[tuple[Any, ...], Meta(max_length=0)] | None = None

@@ -24,6 +24,7 @@ from services.gateway.bodies import (
     ChoiceMessage,
     Model,
     Models,
+    Priority,
     Usage,
 )
 from services.gateway.calls import Call, answered
@@ -34,6 +35,7 @@ from services.gateway.results import Result
 
 DEFAULT_MODEL = "conclave"  # whatever policy the service chooses
 _KNOWN = frozenset(ChatBody.__struct_fields__)
+_PRIORITIES: dict[str, Priority] = {"priority": "interactive", "flex": "batch"}  # by OpenAI's service tiers
 _FIELDS = {"policy": "model", "question": "messages", "max_turn_tokens": "max_completion_tokens"}
 _NO_RETRY = {"x-should-retry": "false"}  # OpenAI's clients would ask the same again, as another request
 
@@ -192,6 +194,7 @@ def question_of_chat(chat: ChatBody, *, deadline_s: float) -> AskBody:
         max_turn_tokens=chat.max_completion_tokens or chat.max_tokens,
         answer_schema=answer_schemas.of_format(chat.response_format),
         quality=chat.conclave.quality,
+        priority=chat.conclave.priority or _PRIORITIES.get(chat.service_tier or "auto"),
         deadline_s=deadline_s,
         tags=chat.metadata or {},
     )

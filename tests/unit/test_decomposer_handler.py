@@ -198,3 +198,20 @@ async def test_a_version_that_there_is_not_is_refused(decomposer: Decomposer, re
 def test_an_unknown_default_policy_is_a_wrong_setting() -> None:
     with pytest.raises(Misconfigured, match=r"CONCLAVE_DEFAULT_POLICY: expected .*default.*, got 'clever'"):
         CurrentPolicies("clever")
+
+
+async def test_a_priority_and_the_tenant_travel_in_the_plan_and_every_sample_and_an_unknown_one_is_rejected(
+    decomposer: Decomposer,
+) -> None:
+    asked = replace(REQUEST, priority="batch", tags={"tenant": "shop"})
+    plan, *samples = await decomposer.handle(asked, arrival())
+    assert isinstance(plan, PlanMade)
+    assert (plan.priority, plan.tenant) == ("batch", "shop")
+    contexts = [sample.context for sample in samples if isinstance(sample, SampleRequested)]
+    assert [(context.priority, context.tenant) for context in contexts] == [("batch", "shop")] * 4
+    plan, *_ = await decomposer.handle(REQUEST, arrival())
+    assert isinstance(plan, PlanMade)
+    assert (plan.priority, plan.tenant) == ("standard", "")
+    assert decomposer.request_key(replace(REQUEST, priority="urgent"), arrival()) is None
+    with pytest.raises(Rejected, match=r"\$\.priority: expected one of interactive, standard, batch, got 'urgent'"):
+        await decomposer.handle(replace(REQUEST, priority="urgent"), arrival())

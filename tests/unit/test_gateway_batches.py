@@ -160,3 +160,11 @@ async def test_a_file_or_batch_that_there_is_not_is_not_found() -> None:
             assert (await client.get(path)).status_code == 404
         assert (await client.post("/v1/files", data={"purpose": "batch"})).status_code == 400
         assert (await client.post("/v1/files", content=b"nonsense")).status_code == 400
+
+
+async def test_lines_are_of_the_class_that_fills_the_slack_whatever_they_ask_for() -> None:
+    world = World(_echoing())
+    urgent = {"body": {"service_tier": "priority", "conclave": {"priority": "interactive"}}}
+    async with world.serving(), _client(world) as client:
+        await _ended(client, await _begun(client, [_line("a"), _line("b", "And?", **urgent)]))
+    assert [asked.priority for asked in _asked(world)] == ["batch", "batch"]

@@ -224,3 +224,23 @@ async def test_an_idempotency_key_brings_the_same_completion_back() -> None:
     assert first.json()["id"] == second.json()["id"]
     assert len(_requests(world)) == 2
     assert isinstance(first, httpx2.Response)
+
+
+@pytest.mark.parametrize(
+    ("sent", "priority"),
+    [
+        ({"service_tier": "flex"}, "batch"),
+        ({"service_tier": "priority"}, "interactive"),
+        ({"service_tier": "auto"}, None),
+        ({}, None),
+        ({"service_tier": "flex", "extra_body": {"conclave": {"priority": "interactive"}}}, "interactive"),
+    ],
+)
+async def test_a_service_tier_is_a_priority(sent: Any, priority: str | None) -> None:
+    world = World(answering("36"))
+    async with _client(world) as client:
+        completion = await client.chat.completions.create(model="default", messages=ASKED, **sent)
+    (asked,) = _requests(world)
+    assert asked.priority == priority
+    extra: Any = completion.model_extra
+    assert extra["conclave"]["ignored"] == []

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
+from conclave.domain.api_keys import Scope
 from conclave.store.happenings import Happening
 from conclave.testing import events as made
 from conclave.testing.waiting import until
@@ -313,3 +314,36 @@ async def test_calls_are_counted_by_route_and_status() -> None:
         for path in (request_id, request_id, new_request_id()):
             await client.get(f"/v1/requests/{path}")
         assert (count(200), count(404)) == (before[0] + 2, before[1] + 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "most_urgent", "published"),
+    [
+        (None, "interactive", None),
+        ("standard", "interactive", None),
+        ("interactive", "interactive", "interactive"),
+        ("batch", "interactive", "batch"),
+        ("interactive", "standard", None),
+        ("interactive", "batch", "batch"),
+        (None, "batch", "batch"),
+    ],
+)
+async def test_a_request_is_as_urgent_as_it_says_and_its_tenant_may_be(
+    asked: str | None, most_urgent: str, published: str | None
+) -> None:
+    world = World()
+    key = world.accounts.add("shop", Scope.ASK, most_urgent=most_urgent)
+    body = QUESTION if asked is None else {**QUESTION, "priority": asked}
+    async with world.serving() as client:
+        taken = await client.post("/v1/requests", json=body, headers={"Authorization": f"Bearer {key.text}"})
+        assert taken.status_code == 202
+    (event,) = world.published
+    assert isinstance(event, ReasoningRequested)
+    assert event.priority == published
+
+
+async def test_a_priority_that_there_is_not_is_refused_by_name() -> None:
+    world = World()
+    async with world.serving() as client:
+        refused = await client.post("/v1/requests", json={**QUESTION, "priority": "urgent"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "priority")

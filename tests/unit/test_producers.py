@@ -329,13 +329,13 @@ def test_the_trace_and_the_id_of_a_structured_event_are_handed_on() -> None:
 
 
 def test_a_file_to_publish_may_begin_with_a_byte_order_mark_and_be_written_by_any_serialiser() -> None:  # K06
-    lines = read_lines(BytesIO(b'\xef\xbb\xbf{"question": "q", "tags": null, "max_samples": 2.0}\n'), None)
+    lines = read_lines(BytesIO(b'\xef\xbb\xbf{"question": "q", "tags": null, "max_samples": 2.0}\n'), {})
     assert [(line.request.tags, line.request.max_samples) for line in lines] == [({}, 2)]
 
 
 def test_a_file_in_utf16_is_refused_by_that_name() -> None:
     with pytest.raises(click.UsageError, match="UTF-16"):
-        read_lines(BytesIO('{"question": "q"}\n'.encode("utf-16")), None)
+        read_lines(BytesIO('{"question": "q"}\n'.encode("utf-16")), {})
 
 
 @pytest.mark.parametrize(
@@ -347,4 +347,4 @@ def test_a_file_in_utf16_is_refused_by_that_name() -> None:
 )
 def test_a_line_that_is_ambiguous_is_not_published(line: bytes, field: str) -> None:
     with pytest.raises(click.UsageError, match=rf"line 1: .*\$\.{field}"):
-        read_lines(BytesIO(line), None)
+        read_lines(BytesIO(line), {})
