@@ -11,7 +11,7 @@ SCHEDULES := 1000000
 SEED := $(shell date +%j000000)
 TYPED := --explicit-package-bases $(wildcard conclave schemas services migrations training benchmarks tests)
 
-.PHONY: help setup demo test check simulate soak format bench bench-cache bench-effort bench-experiments bench-router bench-reasoner bench-strategies train up down clean
+.PHONY: help setup demo test check simulate soak format bench bench-cache bench-effort bench-experiments bench-router bench-reasoner bench-strategies load train up down clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -53,6 +53,9 @@ format: setup ## rewrite the code as `make check` wants it
 
 bench: setup ## throughput and overhead of the pipeline
 	@$(BIN)/python -m benchmarks.pipeline
+
+load: setup ## the pipeline under growing load: latencies by stage, memory, CPU, queues; writes load.html (LOAD="--up --clients 50:500:10")
+	@$(BIN)/python -m benchmarks.load $(LOAD)
 
 bench-router: setup ## what the shipped router saves on the shipped model, and what it costs in accuracy
 	@$(BIN)/python -m benchmarks.router

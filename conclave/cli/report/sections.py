@@ -23,8 +23,16 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
+class Curve:
+    """Values over time, both from 0."""
+
+    label: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
-    """A table under a title, and bars that show one of its columns."""
+    """A table under a title, with bars that show one of its columns, and curves that all have one scale."""
 
     title: str
     about: str
@@ -32,6 +40,7 @@ class Section:
     rows: tuple[tuple[str, ...], ...]
     bars: tuple[Bar, ...] = ()
     most: float = 1.0  # at the right end of the bars
+    curves: tuple[Curve, ...] = ()
 
 
 Trials = Sequence[tuple[str, Report]]
