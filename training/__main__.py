@@ -64,6 +64,23 @@ def evaluate(folder: Path, num_problems: int, is_held_out: bool) -> None:
 
 
 @main.command()
+@click.option("--folder", type=click.Path(path_type=Path), default=_SHIPPED, show_default=True)
+@click.option("--form", default="chain_of_thought", show_default=True)
+def declining(folder: Path, form: str) -> None:
+    """How sure the model is to decline the texts of non_problems.jsonl, and the 500 held-out problems, in minutes without vLLM."""
+    from training.declined import declining_probabilities
+    from training.non_problems import written
+
+    texts = {"non_problems": written(_PROBLEMS / "non_problems.jsonl"), "problems": [p.question for p in held_out(500)]}
+    for name, some in texts.items():
+        found = declining_probabilities(folder, some, form)
+        more = sum(each > 0.5 for each in found)
+        click.echo(
+            f"{name}: mean {sum(found) / len(found):.4f}, min {min(found):.4f}, max {max(found):.4f}, {more} above half"
+        )
+
+
+@main.command()
 @click.option("--folder", type=click.Path(path_type=Path), default=_PROBLEMS, show_default=True)
 def problems(folder: Path) -> None:
     """Write the fixed held-out sets: 500 problems for tests of the model, and 100 others for the demo."""
