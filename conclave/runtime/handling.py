@@ -47,19 +47,23 @@ class Handling:
         self._backoff = Backoff(settings.retry_backoff_s)
         self._rng = rng or random.Random()
         self.num_running = 0
-        self._num_bytes = 0
+        self._num_open = self._num_bytes = 0  # of all that were taken
 
     @property
     def room(self) -> int:
         """How many more may be taken now."""
-        if not self._work.may_take() or self._num_bytes >= self._settings.max_in_flight_mib << 20:
+        left = (self._settings.max_in_flight_mib << 20) - self._num_bytes
+        if left <= 0 or not self._work.may_take():
             return 0
-        return self._settings.max_in_flight - self.num_running
+        room = self._settings.max_in_flight - self.num_running
+        # As many as fit if those to come are as large as those that are here; one may always come.
+        return min(room, 1 + left * self._num_open // self._num_bytes) if self._num_bytes else room
 
     def take(self, tasks: asyncio.TaskGroup, delivery: Delivery, event: Event) -> None:
         """Handles the event in `tasks`."""
         self._count(1)
         lane, offset, num_bytes = delivery.lane, delivery.record.offset, len(delivery.record.value or b"")
+        self._num_open += 1
         self._num_bytes += num_bytes
         task = tasks.create_task(self._handle(delivery, event), name=str(delivery))
         lane.tasks[offset] = task
@@ -68,6 +72,7 @@ class Handling:
 
     def _ended(self, lane: Lane, offset: int, num_bytes: int) -> None:
         lane.tasks.pop(offset, None)
+        self._num_open -= 1
         self._num_bytes -= num_bytes
         self._count(-1)
         self._on_change()

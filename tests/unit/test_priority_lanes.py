@@ -36,13 +36,13 @@ _READ_AHEAD = 4096
 class Decoding:
     """One decoder over four partitions. Paths take two seconds on average, 64 at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: object) -> None:
         self.loop = VirtualLoop()  # type: ignore[abstract]
         topics = {row.topic.value: _NUM_PARTITIONS for row in flow.TOPICS}
         topics |= {flow.dead_letter_topic(topic): 1 for topic in topics}
         self.cluster = Cluster(self.loop, random.Random(0), topics, made.NOW_MS)
         self.engine = ScriptedEngine(latency_ms=1000 * _PATH_S, max_running=_MAX_RUNNING)
-        self._settings = SETTINGS.model_copy(update={"max_in_flight": _READ_AHEAD, "drain_s": 60.0})
+        self._settings = SETTINGS.model_copy(update={"max_in_flight": _READ_AHEAD, "drain_s": 60.0, **settings})
         self._num_asked = 0
         self._read: dict[Tp, int] = {}
         self._decoded: list[PathDecoded] = []
@@ -54,6 +54,7 @@ class Decoding:
     async def decoder(self, play: Callable[[], Awaitable[None]]) -> None:
         """A decoder, for as long as `play` takes; then what runs comes to its end."""
         decoder = Decoder(self.engine)
+        self.status = decoder.status
         service = Service(
             "decoder",
             self._settings,
@@ -67,7 +68,7 @@ class Decoding:
         service.stop()
         await running
 
-    def ask(self, num_questions: int, priority: str, tenant: str = "") -> list[str]:
+    def ask(self, num_questions: int, priority: str, tenant: str = "", question: str = "2+2?") -> list[str]:
         """Has each question's first samples decoded, and gives the ids of the requests."""
         self._num_asked += num_questions
         ids: list[str] = [
@@ -76,7 +77,9 @@ class Decoding:
         self.cluster.publish(
             output_of(sample, service="test", event_id=f"{request_id}-{at}", parent=None, now_ms=self.cluster.now_ms)
             for request_id in ids
-            for at, sample in enumerate(planning.wave(self._context(request_id, priority, tenant), 0, _NUM_SAMPLES))
+            for at, sample in enumerate(
+                planning.wave(self._context(request_id, priority, tenant, question), 0, _NUM_SAMPLES)
+            )
         )
         return ids
 
@@ -97,9 +100,10 @@ class Decoding:
             await asyncio.sleep(0.5)
         raise AssertionError(f"not decoded within {limit_s:.0f} virtual seconds")
 
-    def _context(self, request_id: str, priority: str, tenant: str) -> StepContext:
+    def _context(self, request_id: str, priority: str, tenant: str, question: str) -> StepContext:
         deadline_ms = made.NOW_MS + 86_400_000
-        return replace(made.context(request_id=request_id, deadline_ms=deadline_ms), priority=priority, tenant=tenant)
+        context = made.context(request_id=request_id, deadline_ms=deadline_ms, fields={"question": question})
+        return replace(context, priority=priority, tenant=tenant)
 
 
 def _wait_of_a_question(*, priority: str) -> float:
@@ -156,3 +160,21 @@ def test_what_waits_when_a_decoder_ends_is_decoded_once_by_the_next_and_nothing_
         decoding.loop.run_until_complete(decoding.decoder(finish))
     assert _MAX_RUNNING <= num_first < 60 * _NUM_SAMPLES
     assert decoding.engine.num_started == 60 * _NUM_SAMPLES
+
+
+def test_what_is_read_ahead_is_bounded_in_bytes_and_all_of_it_is_decoded() -> None:
+    decoding, open_at_once = Decoding(max_in_flight_mib=1), []
+
+    async def play() -> None:
+        asked = decoding.ask(1, "batch", question="4" * 16_000)
+        await asyncio.sleep(1.0)
+        asked += decoding.ask(40, "batch", question="5" * 16_000)
+        for _ in range(20):
+            status = decoding.status()
+            open_at_once.append(int(str(status["engine_running"])) + int(str(status["engine_waiting"])))
+            await asyncio.sleep(0.5)
+        await decoding.until_decoded(asked)
+
+    decoding.run(play)
+    num_fit = (1 << 20) // 16_000
+    assert 0.8 * num_fit <= max(open_at_once) <= num_fit + 1
