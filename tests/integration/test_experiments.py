@@ -23,14 +23,14 @@ from conclave.local.servers.kafka import KafkaBroker
 from conclave.runtime.client import Client
 from conclave.store.learning import Learning
 from conclave.store.queries import request_trace
-from conclave.testing.pipeline import Pipeline
+from conclave.testing.pipeline import Pipeline, read_log
 from conclave.testing.waiting import until_async
 from schemas.events import AnswerReached, FeedbackGiven, ReasoningRequested, WeightsPublished
 from schemas.flow import Topic
 from schemas.ids import new_request_id
 from tests.integration.conftest import own_broker
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(360)
 
 # The vote of `default` is right nearly always, the one path of `single` half the time.
 _ACCURACY = 0.5
@@ -54,6 +54,21 @@ _RAIL = """
 metric = { name = "reward" }
 at_least = 0.9
 """
+_UNSEEN_POLICY = """
+prompt_set = "reasoner-v3"
+asks.whole = { form = "chain_of_thought", stopping = "fixed", max_samples = 1 }
+prices.script = { tokens_out = 1_000_000.0 }
+"""
+_UNSEEN = """
+control = "vote"
+[arms.vote]
+policy = "default"
+[arms.unseen]
+policy = "unseen"
+[shadow]
+share = 1.0
+max_dollars_per_day = 1.0
+"""
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +85,10 @@ async def pipeline(broker: KafkaBroker, fresh_database: str, tmp_path: Path) -> 
         "CONCLAVE_SCRIPTED_ACCURACY": str(_ACCURACY),
         "CONCLAVE_SCRIPTED_LATENCY_MS": "1",
         "CONCLAVE_REWEIGHTER_INTERVAL_S": "1",
+        "CONCLAVE_POLICIES_DIR": str(tmp_path / "policies"),
     }
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "unseen.toml").write_text(_UNSEEN_POLICY)
     pipeline = Pipeline(broker, fresh_database, tmp_path, settings)
     try:
         for name in ("decomposer", "decoder", "voter", "aggregator", "recorder", "reweighter"):
@@ -138,6 +156,7 @@ async def _conclave(pipeline: Pipeline, folder: Path, *arguments: str) -> tuple[
         "CONCLAVE_BOOTSTRAP_SERVERS": pipeline.address,
         "CONCLAVE_POSTGRES_DSN": pipeline.dsn,
         "CONCLAVE_EXPERIMENTS_DIR": str(folder),
+        "CONCLAVE_POLICIES_DIR": pipeline.settings["CONCLAVE_POLICIES_DIR"],
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -192,6 +211,7 @@ async def test_traffic_moves_to_the_better_policy_and_everything_verifies(pipeli
         await _break_a_guardrail(pipeline, client, users, folder)
         await _verify(pipeline, folder)
         assert list(check_weights(await learning.changes("trial"), await learning.versions("trial"))) == []
+        await _try_unseen(pipeline, client, users, folder)
 
 
 @asynccontextmanager
@@ -278,3 +298,49 @@ async def _assigned(pipeline: Pipeline, users: Users) -> list[tuple[str, int]]:
     await until_async(is_planned, what="the plans in the record")
     async with _learning(pipeline) as learning:
         return [(each.arm, each.revision) for each in await learning.assignments("trial")]
+
+
+async def _try_unseen(pipeline: Pipeline, client: Client, users: Users, folder: Path) -> None:
+    """A policy answers copies that nobody sees, until the day's money is spent: then there are no more."""
+    (folder / "shadow.toml").write_text(_UNSEEN)  # before `trial` by name, so it is this one that assigns
+    status, said = await _conclave(
+        pipeline, folder, "experiment", "start", "shadow", "--why", "to see what nobody sees"
+    )
+    assert status == 0, said
+
+    async def is_running() -> bool:
+        return "shadow" in await _in_force(pipeline)
+
+    async def is_spent() -> bool:
+        return any(each.reason == "spent" and each.experiment == "shadow" for each in await _weights(client))
+
+    async def is_in_force() -> bool:
+        return (await _in_force(pipeline))["shadow"] > 0
+
+    await until_async(is_running, what="the shadow at the decomposer")
+    await users.ask(10)
+    await until_async(is_spent, what="a version of the weights that says so")
+    await until_async(is_in_force, what="that version at the decomposer")
+    num_copies = await _num_copies(pipeline)
+    await users.ask(10)
+    assert 1 <= num_copies == await _num_copies(pipeline)
+    async with _learning(pipeline) as learning:
+
+        async def are_seen() -> bool:
+            return [each["requests"] for each in await learning.shadows("shadow")] == [num_copies]
+
+        await until_async(are_seen, what="both answers to each in the record")
+        (change,), versions = await learning.changes("shadow"), await learning.versions("shadow")
+        assert list(check_weights([change], versions)) == []
+        again, _ = await learning.evidence(
+            change, since_ms=change.changed_ms, as_of_ms=versions[0].as_of_ms, watermark=versions[0].watermark
+        )
+        assert again.spent_micro == versions[0].spent_micro >= 1_000_000
+    status, said = await _conclave(pipeline, folder, "experiment", "report", "shadow")
+    assert f"shadow unseen beside default: {num_copies} requests" in said
+
+
+async def _num_copies(pipeline: Pipeline) -> int:
+    """How many copies there are: each was published together with the plan of what it copies."""
+    events = [event for _, event, _ in await read_log(pipeline.address, [Topic.REQUESTS])]
+    return len({each.request_id for each in events if isinstance(each, ReasoningRequested) and each.shadow})
