@@ -9,14 +9,19 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mcp.server.mcpserver import MCPServer
 
 from conclave.errors import Misconfigured
+from conclave.testing.waiting import until
 from conclave.tools import mcp_client
 from conclave.tools.mcp_client import remote_tools
 from conclave.tools.mcp_http import MAX_RESUMED
 from conclave.tools.mcp_servers import McpServer, Secret, check_values, read, values_of
 from conclave.tools.toolbox import Toolbox
 from schemas.values import Call
+from services.gateway.server import WebServer
+from services.gateway.settings import GatewaySettings
+from services.tools.effects import effects_of
 from tests.mcp_http_server import HttpMcpServer
 
 # What each bad tool is told as; those that end with the limit are told of by the toolbox.
@@ -193,3 +198,53 @@ def test_a_wrong_server_is_refused_with_what_was_expected(tmp_path: Path, fields
         read(path)
     assert "secret@" not in str(error.value)
     assert "Bearer s" not in str(error.value)
+
+
+@asynccontextmanager
+async def library_server(*, as_json: bool) -> AsyncIterator[str]:
+    """The address of a server as people write them, with the library's own session manager, on a real port."""
+    server = MCPServer("weather")
+
+    @server.tool()
+    async def forecast(city: str) -> str:
+        return f"rain in {city}"
+
+    app = server.streamable_http_app(json_response=as_json)
+    settings_ = GatewaySettings.model_validate(
+        {"postgres_dsn": "postgresql://nobody@127.0.0.1:1/none", "gateway_port": 0}
+    )
+    web = WebServer(app, settings_, drain_s=1.0)
+    async with server.session_manager.run():
+        running = asyncio.create_task(web.run(), name="library server")
+        await until(lambda: web.is_ready, what="the library's server")
+        yield f"http://127.0.0.1:{web.port}/mcp"
+        web.stop()
+        await running
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+async def test_a_server_that_is_written_with_the_library_is_called_in_either_of_its_ways(as_json: bool) -> None:
+    async with library_server(as_json=as_json) as url:
+        described = McpServer(url=url, tools={"forecast": "city", "snow": ""}, limit_s=20.0)
+        tools, clients = remote_tools({"weather": described})
+        box = Toolbox(remote=tools)
+        said = await asyncio.gather(*(box.answer(Call("weather.forecast", f"{n}")) for n in range(4)))
+        assert said == [f"rain in {n}" for n in range(4)]
+        assert (await box.answer(Call("weather.snow", "{}"))).startswith("error: Unknown tool")
+        await clients[0].stop()
+
+
+async def test_a_call_with_an_effect_over_http_has_its_key_and_is_never_made_twice() -> None:
+    async with HttpMcpServer() as server:
+        described = McpServer(
+            url=server.url, tools={"echo": "city", "hang": ""}, limit_s=2.0, effects=True, key_argument="words"
+        )
+        client = mcp_client.McpClient("test", described)
+        effects = effects_of({"test": described}, {"test": client.call})
+        assert await effects["test.echo"].call("letter", "key 1") == "key 1"
+        server.sessions.clear()
+        assert await effects["test.echo"].call("letter", "key 2") == "key 2"
+        assert "whether it had its effect is not known" in await effects["test.hang"].call("{}", "key 3")
+        assert server.num_calls == 3
+        await client.stop()
+        await server.all_closed()
