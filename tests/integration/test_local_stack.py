@@ -49,6 +49,21 @@ async def test_rows_committed_before_a_kill_are_there_after_the_restart(server: 
     await connection.close()
 
 
+async def test_a_killed_postgres_that_leaves_a_backend_behind_starts_again_once_that_has_ended(
+    server: PostgresServer,
+) -> None:
+    connection = await asyncpg.connect(await server.start())
+    backend = await connection.fetchval("SELECT pg_backend_pid()")
+    os.kill(backend, signal.SIGSTOP)  # as slow to end as can be
+    await server.kill()
+    starting = asyncio.create_task(server.start())
+    await _until(lambda: "pre-existing shared memory block" in server.log_path.read_text(), "the server to be refused")
+    assert not starting.done()
+    os.kill(backend, signal.SIGKILL)
+    await starting
+    connection.terminate()
+
+
 async def test_postgres_runs_durably_and_never_as_root(server: PostgresServer) -> None:
     dsn = await server.start()
     assert server.pid is not None

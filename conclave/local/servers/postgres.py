@@ -33,7 +33,7 @@ _LEFTOVER_TIMEOUT_S = 10.0
 _CONNECT_TIMEOUT_S = 3.0
 _HERE = "/proc/self/cwd"
 _ADDRESS_IN_USE = "Address already in use"
-_FORMER_BACKENDS = "pre-existing shared memory block is still in use"
+_FORMER_BACKENDS = "pre-existing shared memory block"  # … (key 5, ID 7) is still in use
 
 # Small, and durable: a commit that was acknowledged survives a kill -9 and a power cut.
 SERVER_SETTINGS: dict[str, str] = {
