@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from conclave.domain.fair_queue import ANYONE, FairQueue, Flow, Ticket
 from conclave.domain.in_flight import InFlight
@@ -110,6 +111,8 @@ class Admission:
         self._turns: dict[Ticket, asyncio.Future[None]] = {}
         self._unbegun: set[Ticket] = set()
         self._is_closing = False
+        self._waits = {each: metrics.TURN_WAIT_SECONDS.labels(each) for each in self.num_waiting_of}
+        self._measure()
 
     @property
     def num_waiting(self) -> int:
@@ -148,7 +151,7 @@ class Admission:
         started_s = clock()
         ticket = await self._wait(step, flow, has_begun)
         turn = Turn(waited_ms=(clock() - started_s) * 1000)
-        metrics.TURN_WAIT_SECONDS.labels(ticket.flow.priority).observe(turn.waited_ms / 1000)
+        self._waits[ticket.flow.priority].observe(turn.waited_ms / 1000)
         try:
             yield turn
         finally:
@@ -163,7 +166,6 @@ class Admission:
             self._unbegun.add(ticket)
         try:
             self._admit()
-            self._measure()
             await turn
         except asyncio.CancelledError:
             self._turns.pop(ticket, None)
@@ -173,7 +175,6 @@ class Admission:
             raise
         finally:
             self._unbegun.discard(ticket)
-            self._measure()
         return ticket
 
     def _free(self, ticket: Ticket, cost: float | None) -> None:
@@ -190,6 +191,10 @@ class Admission:
                 turn.set_result(None)
 
     def _measure(self) -> None:
-        metrics.IN_FLIGHT_LIMIT.set(self.limit)
-        for priority, num_waiting in self.num_waiting_of.items():
-            metrics.WAITING_TURNS.labels(priority).set(num_waiting)
+        """Has the gauges read what they show when they are asked: to set them costs more than a turn does."""
+        metrics.IN_FLIGHT_LIMIT.set_function(lambda: self.limit)
+        for priority in self.num_waiting_of:
+            metrics.WAITING_TURNS.labels(priority).set_function(partial(self._num_waiting_of, priority))
+
+    def _num_waiting_of(self, priority: str) -> int:
+        return self.num_waiting_of[priority]
