@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from conclave.cli.endpoints import postgres_dsn
+from conclave.cli.examples import read_examples
 from conclave.domain.complexity import estimate
 from conclave.domain.complexity.fitting import NotFitted, fitted
 from conclave.domain.complexity.needs import Needs, decoded
@@ -48,7 +49,7 @@ def fit(file: Path, kind: str, days: float, limit: int, given: Path | None) -> N
     CONCLAVE_EFFORT_FILE names FILE for the decomposer.
     """
     about = given.name if given else f"{kind}, by the record of {days:g} days"
-    found = _given(given) if given else _recorded(cast(Kind, kind), days, limit)
+    found = read_examples(given, Example) if given else _recorded(cast(Kind, kind), days, limit)
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     try:
         needs = fitted(found, fitted_at=now, about=about)
@@ -86,16 +87,6 @@ def _recorded(kind: Kind, days: float, limit: int) -> list[Example]:
 
     since = datetime.now(UTC) - timedelta(days=days)
     return list(examples(asyncio.run(outcomes(postgres_dsn(), kind, since=since, limit=limit)), kind))
-
-
-def _given(file: Path) -> list[Example]:
-    found = []
-    for number, line in enumerate(file.read_bytes().splitlines(), 1):
-        try:
-            found.append(msgspec.json.decode(line, type=Example))
-        except msgspec.MsgspecError as error:
-            raise click.ClickException(f"{file}:{number}: {error}") from None
-    return found
 
 
 def _told(needs: Needs) -> str:

@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from conclave.cli.endpoints import postgres_dsn
+from conclave.cli.examples import read_examples
 from conclave.domain.routing.difficulty import Classifier
 from conclave.domain.routing.examples import Example, Observation, examples
 from conclave.domain.routing.learning import TooFew, learned
@@ -38,7 +39,7 @@ def train(file: Path, days: float, form: str, limit: int, given: Path | None) ->
     were, and how far votes disagreed. A router beside FILE names it as its `classifier`.
     """
     about = f"{given.name}" if given else f"the record of {days:g} days, direct form {form}"
-    found = _given(given) if given else list(examples(_recorded(days, form, limit)))
+    found = read_examples(given, Example) if given else list(examples(_recorded(days, form, limit)))
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     try:
         classifier = learned(found, trained_at=now, about=about)
@@ -56,16 +57,6 @@ def _recorded(days: float, form: str, limit: int) -> list[Observation]:
 
     since = datetime.now(UTC) - timedelta(days=days)
     return asyncio.run(observations(postgres_dsn(), since=since, form=form, limit=limit))
-
-
-def _given(file: Path) -> list[Example]:
-    found = []
-    for number, line in enumerate(file.read_bytes().splitlines(), 1):
-        try:
-            found.append(msgspec.json.decode(line, type=Example))
-        except msgspec.MsgspecError as error:
-            raise click.ClickException(f"{file}:{number}: {error}") from None
-    return found
 
 
 def _told(classifier: Classifier) -> str:
