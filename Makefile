@@ -11,7 +11,7 @@ SCHEDULES := 1000000
 SEED := $(shell date +%j000000)
 TYPED := --explicit-package-bases $(wildcard conclave schemas services migrations training benchmarks tests)
 
-.PHONY: help setup demo test check simulate soak format bench bench-cache bench-effort bench-experiments bench-router bench-reasoner bench-strategies load train up down clean
+.PHONY: help setup demo test check simulate soak format bench bench-cache bench-effort bench-experiments bench-router bench-reasoner bench-strategies load load-gateway train up down clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -56,6 +56,9 @@ bench: setup ## throughput and overhead of the pipeline
 
 load: setup ## the pipeline under growing load: latencies by stage, memory, CPU, queues; writes load.html (LOAD="--up --clients 50:500:10")
 	@$(BIN)/python -m benchmarks.load $(LOAD)
+
+load-gateway: setup ## 50 to 500 clients of a gateway in two minutes; Kafka and the gateway are killed in the middle; is each answered once?
+	@$(BIN)/python -m benchmarks.load --gateway --clients 50:500:10 --seconds 12 --kill kafka --kill gateway --html load-gateway.html
 
 bench-router: setup ## what the shipped router saves on the shipped model, and what it costs in accuracy
 	@$(BIN)/python -m benchmarks.router

@@ -95,6 +95,7 @@ class MemoryLedger:
 
     entries: dict[str, Entry] = field(default_factory=dict)
     open: Callable[[str], bool] = lambda request_id: True
+    spent: Callable[[str], int] = lambda tenant: 0  # tokens, of a tenant
 
     async def enter(self, entry: Entry, limits: Limits) -> Entered | KeyReused | OverLimit:
         for known in self.entries.values():
@@ -109,6 +110,8 @@ class MemoryLedger:
             return OverLimit("requests per minute", limits.rate_per_minute, 12.0)
         if limits.max_open is not None and sum(self.open(known.request_id) for known in own) >= limits.max_open:
             return OverLimit("requests open at once", limits.max_open, 2.0)
+        if limits.tokens_per_day is not None and self.spent(entry.tenant) >= limits.tokens_per_day:
+            return OverLimit("generated tokens in 24 hours", limits.tokens_per_day, 3600.0)
         self.entries[entry.request_id] = entry
         return Entered(entry.request_id, is_new=True)
 
@@ -130,6 +133,8 @@ class MemoryBatches:
     redacted: dict[str, bool] = field(default_factory=dict)
     asked_as: dict[tuple[str, int], str] = field(default_factory=dict)
     refusals: dict[tuple[str, int], str] = field(default_factory=dict)
+    tokens_per_day: int | None = None
+    put_back_lines: list[int] = field(default_factory=list)
 
     async def add_file(self, file_id: str, tenant: str, filename: str, content: str) -> FileRow:
         row = FileRow(file_id, tenant, filename, len(content.encode()), NOW)
@@ -185,7 +190,9 @@ class MemoryBatches:
     async def claim(self, max_open: int) -> list[Claimed]:
         num_open = sum(each not in self.record.ended for each in self.asked_as.values())
         waiting = [
-            Claimed(batch_id, line.line, line.body, row.tenant, self.redacted[batch_id], row.window_s)
+            Claimed(
+                batch_id, line.line, line.body, row.tenant, self.redacted[batch_id], row.window_s, self.tokens_per_day
+            )
             for batch_id, row in self.made.items()
             for line in self.lines[batch_id]
             if row.cancelled_at is None
@@ -196,6 +203,9 @@ class MemoryBatches:
 
     async def asked(self, claimed: Claimed, request_id: str, asked_at: Any) -> None:
         self.asked_as[claimed.batch_id, claimed.line] = request_id
+
+    async def put_back(self, claimed: Claimed) -> None:
+        self.put_back_lines.append(claimed.line)
 
     async def refused(self, claimed: Claimed, error: str) -> None:
         self.refusals[claimed.batch_id, claimed.line] = error

@@ -4,15 +4,11 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from benchmarks.load.arrivals import Level, Shape, gaps, questions
-from benchmarks.load.stacks import Target
-from conclave.runtime.client import Client
-from schemas.events import AnswerReached, Event, ReasoningRequested, RequestFailed
-from schemas.flow import Topic
-from schemas.ids import new_request_id
 
 _LAST_S = 120.0  # for what is still open when a level is over
 
@@ -28,6 +24,32 @@ class Asked:
     is_answered: bool
     num_paths: int
     tokens_out: int
+    accepted: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A call that was not answered as it should be, and why: a status, or the name of an error."""
+
+    at: float
+    kind: str
+
+
+@dataclass(slots=True)
+class Put:
+    """What a client knows of its question so far."""
+
+    request_id: str | None = None
+    accepted: float | None = None  # from when on it is owed an answer
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a request ended."""
+
+    is_answered: bool
+    num_paths: int
+    tokens_out: int
 
 
 @dataclass
@@ -35,28 +57,37 @@ class Driven:
     """All that was asked, and what never came to an end."""
 
     asked: list[Asked] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)  # accepted, and then without an end
+    num_never_accepted: int = 0
+    refused: list[Refused] = field(default_factory=list)
+
+    @property
+    def accepted(self) -> set[str]:
+        """All that an answer was owed to."""
+        return {each.request_id for each in self.asked} | set(self.lost)
+
+
+class Way(Protocol):
+    """How a question is put: over Kafka, or over HTTP."""
+
+    async def ask(self, put: Put, question: str, policy: str | None) -> End: ...
 
 
 class Driver:
-    """Asks one stack through one client of Kafka; ends are matched by the id of the request."""
+    """Puts questions in one way. What takes longer than `last_s` is lost."""
 
-    def __init__(self, client: Client, *, policy: str | None, asked: Sequence[str], shape: Shape, seed: int) -> None:
-        self._client, self._policy, self._shape = client, policy, shape
+    def __init__(
+        self, way: Way, *, policy: str | None, asked: Sequence[str], shape: Shape, seed: int, last_s: float = _LAST_S
+    ) -> None:
+        self._way, self._policy, self._shape, self._last_s = way, policy, shape, last_s
         self._rng = random.Random(seed)
         self._questions: Iterator[str] = questions(shape, asked, self._rng)
-        self._ends: dict[str, asyncio.Future[AnswerReached | RequestFailed]] = {}
         self.driven = Driven()
 
     async def run(self, levels: Sequence[Level], seconds: float) -> None:
         """Keeps each level up for so long, and then until what it asked has ended."""
-        async with self._client.follow(Topic.ANSWERS) as events:
-            hearing = asyncio.create_task(self._hear(events), name="answers")
-            try:
-                for level in levels:
-                    await self._run(level, seconds)
-            finally:
-                hearing.cancel()
+        for level in levels:
+            await self._run(level, seconds)
 
     async def _run(self, level: Level, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -80,44 +111,25 @@ class Driver:
             await self._ask(level)
 
     async def _ask(self, level: Level, *, late_s: float = 0.0) -> None:
-        request_id = str(new_request_id())
-        request = ReasoningRequested(question=next(self._questions), request_id=request_id, policy=self._policy)
-        end = self._ends[request_id] = asyncio.get_running_loop().create_future()
-        asked = time.time() - late_s
-        await self._client.publish(request)
+        put, asked = Put(), time.time() - late_s
         try:
-            async with asyncio.timeout(_LAST_S):
-                came = await end
+            async with asyncio.timeout(self._last_s):
+                end = await self._way.ask(put, next(self._questions), self._policy)
         except TimeoutError:
-            self.driven.lost.append(request_id)
+            if put.accepted is None:
+                self.driven.num_never_accepted += 1
+            else:
+                self.driven.lost.append(str(put.request_id))
             return
-        finally:
-            del self._ends[request_id]
-        is_answered = isinstance(came, AnswerReached)
         self.driven.asked.append(
-            Asked(request_id, level, asked, time.time(), is_answered, came.num_paths, came.tokens_out)
+            Asked(
+                str(put.request_id),
+                level,
+                asked,
+                time.time(),
+                end.is_answered,
+                end.num_paths,
+                end.tokens_out,
+                put.accepted,
+            )
         )
-
-    async def _hear(self, events: AsyncIterator[tuple[str, Event]]) -> None:
-        async for _, event in events:
-            if isinstance(event, AnswerReached | RequestFailed):
-                end = self._ends.get(event.request_id)
-                if end is not None and not end.done():
-                    end.set_result(event)
-
-
-async def drive(
-    target: Target,
-    levels: Sequence[Level],
-    seconds: float,
-    *,
-    policy: str | None,
-    asked: Sequence[str],
-    shape: Shape,
-    seed: int,
-) -> Driven:
-    """Puts a stack under these levels of load, one after the other."""
-    async with Client(target.brokers) as client:
-        driver = Driver(client, policy=policy, asked=asked, shape=shape, seed=seed)
-        await driver.run(levels, seconds)
-    return driver.driven

@@ -5,8 +5,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from benchmarks.load.arrivals import Level
+from benchmarks.load.counting import Counted
 from benchmarks.load.driving import Asked, Driven
 from benchmarks.load.fitting import Line, fitted
+from benchmarks.load.killing import Killed
 from benchmarks.load.stages import STAGES, PathFigures
 from benchmarks.load.watching import Look
 from benchmarks.measuring import percentile
@@ -22,10 +24,16 @@ def sections(
     spans: Mapping[Level, Mapping[str, Sequence[float]]],
     paths: Sequence[PathFigures],
     looks: Sequence[Look],
+    killed: Sequence[Killed] = (),
+    ends: Counted | None = None,
 ) -> list[Section]:
-    """All that was seen."""
+    """All that was seen. `ends` is None where the log holds more than this run."""
+    began = min((each.asked for each in driven.asked), default=0.0)
     found = [
         _levels(driven.asked, looks),
+        _once(driven, ends),
+        _refused(driven, began),
+        _killed(killed, began),
         *_stages(spans),
         _of_paths(paths),
         _lines(driven.asked, paths),
@@ -69,6 +77,48 @@ def _levels(asked: Sequence[Asked], looks: Sequence[Look]) -> Section:
         "of the stack on this machine, the driver left out."
     )
     return Section("By load", about, columns, tuple(rows), tuple(bars), most)
+
+
+def _once(driven: Driven, ends: Counted | None) -> Section:
+    rows = [
+        ("accepted", len(driven.accepted)),
+        ("lost", len(driven.lost)),
+        ("never accepted", driven.num_never_accepted),
+    ]
+    if ends is not None:
+        rows += [
+            ("accepted, and without an end in the log", len(ends.never)),
+            ("with more ends than one", len(ends.twice)),
+            ("ended, and no client was told its id", ends.num_unknown),
+        ]
+    about = "Accepted: a client was told so, and is owed an end. Lost: it heard of none."
+    return Section("Answered once", about, ("", "requests"), tuple((name, str(number)) for name, number in rows))
+
+
+def _refused(driven: Driven, began: float) -> Section:
+    """Calls that were made again, by why, with each second's number as a curve."""
+    seconds: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for each in driven.refused:
+        seconds[each.kind][int(each.at - began)] += 1
+    rows = tuple(
+        (kind, str(sum(of_kind.values())), f"{min(of_kind)}", f"{max(of_kind)}")
+        for kind, of_kind in sorted(seconds.items())
+    )
+    curves = tuple(
+        Curve(kind, tuple((float(at), float(of_kind.get(at, 0))) for at in range(max(of_kind) + 2)))
+        for kind, of_kind in sorted(seconds.items())
+    )
+    about = (
+        "Calls that were answered otherwise, or not at all, and made again; seconds are from the first question. The curves are "
+        "calls a second."
+    )
+    return Section("Made again", about, ("why", "calls", "from second", "to second"), rows, curves=curves)
+
+
+def _killed(killed: Sequence[Killed], began: float) -> Section:
+    rows = tuple((each.part, f"{each.at - began:.0f}", f"{each.back - each.at:.1f}") for each in killed)
+    about = "Parts that were killed while the load went on, and how long until the whole stack was ready again."
+    return Section("Killed", about, ("part", "in second", "ready after s"), rows)
 
 
 def _stages(spans: Mapping[Level, Mapping[str, Sequence[float]]]) -> list[Section]:

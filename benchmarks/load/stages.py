@@ -9,7 +9,7 @@ import asyncpg
 from benchmarks.load.arrivals import Level
 from benchmarks.load.driving import Asked
 
-# From one moment of a request to the next.
+# From one moment of a request to the next; the last two are of no stage, and overlap the others.
 STAGES = {
     "into the log": ("asked", "taken"),
     "planned": ("taken", "planned"),
@@ -18,6 +18,7 @@ STAGES = {
     "concluded": ("decided", "answered"),
     "told": ("answered", "told"),
     "all of it": ("asked", "told"),
+    "until it was accepted": ("asked", "accepted"),
 }
 _MOMENTS = """
     SELECT a.request_id::text, extract(epoch FROM r.recorded_at)::float8 AS taken,
@@ -68,6 +69,8 @@ def spans(asked: Sequence[Asked], moments: dict[str, dict[str, float]]) -> dict[
     found: dict[Level, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for each in asked:
         known = {**moments.get(each.request_id, {}), "asked": each.asked, "told": each.told}
+        if each.accepted is not None:
+            known["accepted"] = each.accepted
         for name, (first, last) in STAGES.items():
             if first in known and last in known:
                 found[each.level][name].append(1000 * max(0.0, known[last] - known[first]))

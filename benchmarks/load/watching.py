@@ -41,7 +41,7 @@ class Watch:
 
     async def look(self) -> Look:
         """The stack as it is now."""
-        at, taken = time.time(), await asyncio.to_thread(usage, self.target.leaders)
+        at, taken = time.time(), await asyncio.to_thread(usage, self.target.leaders())
         lags = await asyncio.gather(*(probe.lag(url) for url in self.target.urls.values()))
         told = [
             json.loads(answer.body)

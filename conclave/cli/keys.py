@@ -16,7 +16,6 @@ from conclave.domain.api_keys import ApiKey, Scope
 from conclave.domain.priorities import PRIORITIES
 from conclave.errors import Rejected
 from conclave.store.accounts import Accounts, KeyRow
-from conclave.store.ledger import Limits
 
 _TENANT = re.compile("[a-z0-9][a-z0-9._-]{0,63}")
 _SCOPES = [scope.value for scope in Scope]
@@ -92,6 +91,11 @@ def revoke(key_id: str) -> None:
 @click.option("--rate", type=click.IntRange(0), help="Requests per minute; 0: no limit.")
 @click.option("--open", "max_open", type=click.IntRange(0), help="Requests open at once; 0: no limit.")
 @click.option(
+    "--tokens-per-day",
+    type=click.IntRange(0),
+    help="Tokens generated for it in 24 hours, of all paths, batches included; 0: no limit.",
+)
+@click.option(
     "--redact/--no-redact", "is_redacted", default=None, help="Mask what looks like a secret.  [default: redact]"
 )
 @click.option(
@@ -108,19 +112,42 @@ def tenant(
     name: str,
     rate: int | None,
     max_open: int | None,
+    tokens_per_day: int | None,
     is_redacted: bool | None,
     content: str | None,
     most_urgent: str | None,
 ) -> None:
-    """Make a tenant, or change it. With --rate or --open, both limits are set anew. --content holds for what is asked from now."""
-    limits = None if rate is None and max_open is None else Limits(rate or None, max_open or None)
+    """Make a tenant, or change it: what you don't name stays as it is. --content holds for what is asked from now."""
     is_kept = None if content is None else content == "kept"
     _with(
         lambda accounts: accounts.change_tenant(
-            name, actor=_actor(), limits=limits, is_redacted=is_redacted, is_kept=is_kept, most_urgent=most_urgent
+            name,
+            actor=_actor(),
+            rate_per_minute=rate,
+            max_open=max_open,
+            tokens_per_day=tokens_per_day,
+            is_redacted=is_redacted,
+            is_kept=is_kept,
+            most_urgent=most_urgent,
         )
     )
     click.echo(f"Tenant {name} is as you said.")
+
+
+@keys.command()
+@click.option("--json", "as_json", is_flag=True, help="A JSON array.")
+def tenants(as_json: bool) -> None:
+    """List tenants: their limits, and how many tokens were generated for what they asked in the last 24 hours."""
+    found = _with(lambda accounts: accounts.tenants())
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    columns = {
+        "tenant": "tenant", "rate_per_minute": "a minute", "max_open": "at once", "tokens_per_day": "tokens a day",
+        "tokens_24_h": "in 24 h", "is_redacted": "redacted", "content": "content", "most_urgent": "most urgent",
+    }  # fmt: skip
+    shown = [tuple("" if row[name] is None else str(row[name]) for name in columns) for row in found]
+    print_rows(tuple(columns.values()), shown)
 
 
 @keys.command()

@@ -19,7 +19,8 @@ from conclave.store.ledger import Limits
 
 _COLUMNS = "key_id, tenant, label, scopes, created_at, expires_at, revoked_at"
 _FIND = text("""
-    SELECT k.key_id, k.tenant, k.digest, k.scopes, t.rate_per_minute, t.max_open, t.is_redacted, t.content, t.most_urgent
+    SELECT k.key_id, k.tenant, k.digest, k.scopes, t.rate_per_minute, t.max_open, t.tokens_per_day, t.is_redacted, t.content,
+           t.most_urgent
     FROM api_keys k JOIN tenants t USING (tenant)
     WHERE k.key_id = :key_id AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
 """)
@@ -28,23 +29,34 @@ _CREATE = text("""
     INSERT INTO api_keys (key_id, tenant, digest, scopes, label, expires_at)
     VALUES (:key_id, :tenant, :digest, :scopes, :label, now() + CAST(:lifetime AS interval))
 """)
+# Of a limit NULL leaves it as it is, and 0 takes it away. Whoever's limits are changed waits for none that was.
 _TENANT = text("""
-    INSERT INTO tenants (tenant, rate_per_minute, max_open, is_redacted, content, most_urgent)
+    INSERT INTO tenants (tenant, rate_per_minute, max_open, tokens_per_day, is_redacted, content, most_urgent)
     VALUES (
-        :tenant, :rate_per_minute, :max_open, coalesce(:is_redacted, true), coalesce(:content, 'kept'),
+        :tenant, nullif(CAST(:rate_per_minute AS integer), 0), nullif(CAST(:max_open AS integer), 0),
+        nullif(CAST(:tokens_per_day AS bigint), 0), coalesce(:is_redacted, true), coalesce(:content, 'kept'),
         coalesce(:most_urgent, 'interactive')
     )
     ON CONFLICT (tenant) DO UPDATE SET
-        rate_per_minute = CASE WHEN :is_set THEN :rate_per_minute ELSE tenants.rate_per_minute END,
-        max_open = CASE WHEN :is_set THEN :max_open ELSE tenants.max_open END,
+        rate_per_minute = nullif(coalesce(CAST(:rate_per_minute AS integer), tenants.rate_per_minute), 0),
+        max_open = nullif(coalesce(CAST(:max_open AS integer), tenants.max_open), 0),
+        tokens_per_day = nullif(coalesce(CAST(:tokens_per_day AS bigint), tenants.tokens_per_day), 0),
+        waits_until = CASE WHEN CAST(:tokens_per_day AS bigint) IS NULL THEN tenants.waits_until END,
         is_redacted = coalesce(:is_redacted, tenants.is_redacted),
         content = coalesce(:content, tenants.content),
         most_urgent = coalesce(:most_urgent, tenants.most_urgent)
 """)
-_UNCHANGED: dict[str, Any] = {
-    **dict.fromkeys(("rate_per_minute", "max_open", "is_redacted", "content", "most_urgent")),
-    "is_set": False,
-}
+_UNCHANGED: dict[str, Any] = dict.fromkeys(
+    ("rate_per_minute", "max_open", "tokens_per_day", "is_redacted", "content", "most_urgent")
+)
+_TENANTS = text("""
+    SELECT t.tenant, t.rate_per_minute, t.max_open, t.tokens_per_day, (
+               SELECT coalesce(sum(coalesce(g.tokens, a.tokens_out, 0)), 0) FROM gateway_requests g
+               LEFT JOIN answers a ON a.asked_at = g.asked_at AND a.request_id = g.request_id
+               WHERE g.tenant = t.tenant AND g.created_at > now() - interval '24 hours')::bigint AS tokens_24_h,
+           t.is_redacted, t.content, t.most_urgent
+    FROM tenants t ORDER BY t.tenant
+""")
 _ROLE = text("SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = :role)")
 _TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _MAX_ROLE_CHARS = 63
@@ -98,7 +110,7 @@ class Accounts:
         if row is None:
             return None
         scopes = frozenset(scope for scope in Scope if scope.value in row.scopes)
-        limits = Limits(row.rate_per_minute, row.max_open)
+        limits = Limits(row.rate_per_minute, row.max_open, row.tokens_per_day)
         return Account(
             row.key_id,
             row.tenant,
@@ -151,23 +163,25 @@ class Accounts:
         tenant: str,
         *,
         actor: str,
-        limits: Limits | None = None,
+        rate_per_minute: int | None = None,
+        max_open: int | None = None,
+        tokens_per_day: int | None = None,
         is_redacted: bool | None = None,
         is_kept: bool | None = None,
         most_urgent: str | None = None,
     ) -> None:
-        """Makes a tenant, or changes it: what is None stays."""
-        new = limits or Limits()
+        """Makes a tenant, or changes it: what is None stays, and a limit of 0 is none any more."""
         content = None if is_kept is None else "kept" if is_kept else "off"
         values = {
-            "rate_per_minute": new.rate_per_minute,
-            "max_open": new.max_open,
+            "rate_per_minute": rate_per_minute,
+            "max_open": max_open,
+            "tokens_per_day": tokens_per_day,
             "is_redacted": is_redacted,
             "content": content,
             "most_urgent": most_urgent,
         }
         async with lost_when_away(), self._engine.begin() as connection:
-            await connection.execute(_TENANT, {"tenant": tenant, **values, "is_set": limits is not None})
+            await connection.execute(_TENANT, {"tenant": tenant, **values})
             await _note(connection, actor, "tenant", tenant, None, values)
 
     async def make_role(self, tenant: str, *, actor: str) -> str:
@@ -205,6 +219,11 @@ class Accounts:
             )
             for row in rows
         ]
+
+    async def tenants(self) -> list[dict[str, Any]]:
+        """Every tenant by name: its limits, and the tokens generated for what it asked in the last 24 hours and has ended."""
+        async with lost_when_away(), self._engine.connect() as connection:
+            return [dict(row) for row in (await connection.execute(_TENANTS)).mappings().all()]
 
     async def changes(self) -> list[dict[str, Any]]:
         """Who changed what, the newest first."""

@@ -52,15 +52,21 @@ _CLAIM = text("""
             (SELECT 1 FROM answers a WHERE a.request_id = l.request_id AND a.asked_at = l.asked_at)),
     chosen AS (
         SELECT l.batch_id, l.line FROM gateway_batch_lines l JOIN gateway_batches b USING (batch_id)
-        WHERE l.request_id IS NULL AND l.error IS NULL AND b.cancelled_at IS NULL AND b.deadline_at > now()
+        LEFT JOIN tenants t ON t.tenant = b.tenant AND t.waits_until > now()
+        WHERE l.request_id IS NULL AND l.error IS NULL AND b.cancelled_at IS NULL AND b.deadline_at > now() AND t.tenant IS NULL
             AND (l.claimed_at IS NULL OR l.claimed_at < now() - CAST(:lease AS interval))
         ORDER BY b.created_at, l.line LIMIT (SELECT lines FROM room) FOR UPDATE OF l SKIP LOCKED)
-    UPDATE gateway_batch_lines l SET claimed_at = now() FROM chosen c, gateway_batches b
+    UPDATE gateway_batch_lines l SET claimed_at = now()
+    FROM chosen c, gateway_batches b LEFT JOIN tenants t ON t.tenant = b.tenant
     WHERE l.batch_id = c.batch_id AND l.line = c.line AND b.batch_id = l.batch_id
-    RETURNING l.batch_id, l.line, l.body, b.tenant, b.is_redacted, extract(epoch FROM b.deadline_at - now()) AS left_s
+    RETURNING l.batch_id, l.line, l.body, b.tenant, b.is_redacted, extract(epoch FROM b.deadline_at - now()) AS left_s,
+        t.tokens_per_day
 """)
 _ASKED = text("""
     UPDATE gateway_batch_lines SET request_id = :request_id, asked_at = :asked_at WHERE batch_id = :batch_id AND line = :line
+""")
+_PUT_BACK = text("""
+    UPDATE gateway_batch_lines SET claimed_at = NULL WHERE batch_id = :batch_id AND line = :line AND request_id IS NULL
 """)
 _REFUSED = text("UPDATE gateway_batch_lines SET error = :error WHERE batch_id = :batch_id AND line = :line")
 _ENDED = text("""
@@ -131,6 +137,7 @@ class Claimed:
     tenant: str
     is_redacted: bool
     left_s: float
+    tokens_per_day: int | None = None  # of its tenant
 
 
 class BatchStore:
@@ -211,13 +218,18 @@ class BatchStore:
         values = {"max_open": max_open, "lease": timedelta(seconds=_CLAIM_S)}
         async with lost_when_away(), self._engine.begin() as connection:
             rows = (await connection.execute(_CLAIM, values)).all()
-        return [Claimed(row[0], row[1], _json(row[2]), row[3], row[4], float(row[5])) for row in rows]
+        return [Claimed(row[0], row[1], _json(row[2]), row[3], row[4], float(row[5]), row[6]) for row in rows]
 
     async def asked(self, claimed: Claimed, request_id: str, asked_at: datetime) -> None:
         """Notes the request that a line became."""
         values = {"request_id": request_id, "asked_at": asked_at, "batch_id": claimed.batch_id, "line": claimed.line}
         async with lost_when_away(), self._engine.begin() as connection:
             await connection.execute(_ASKED, values)
+
+    async def put_back(self, claimed: Claimed) -> None:
+        """Has a line be claimed again at once, when its tenant waits for nothing any more."""
+        async with lost_when_away(), self._engine.begin() as connection:
+            await connection.execute(_PUT_BACK, {"batch_id": claimed.batch_id, "line": claimed.line})
 
     async def refused(self, claimed: Claimed, error: str) -> None:
         """Notes why a line can't be asked."""

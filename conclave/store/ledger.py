@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from conclave.domain.tenant_budget import WINDOW_HOURS, Spent, free_in_s
 from conclave.store.connection import lost_when_away, make_engine
 from conclave.store.rows import asked_at
 from schemas.ids import shadow_id
@@ -34,6 +35,34 @@ _ENTER = text("""
     VALUES (:request_id, :asked_at, :tenant, :key_id, :key, :digest, :content, :shadow_id, now() + CAST(:deadline AS interval))
     ON CONFLICT (tenant, idempotency_key) DO NOTHING
 """)
+# What a request cost is added to its tenant's hours once: when its end is recorded, or an hour after it can have none any more. How
+# old it is at most is bounded by a day of waiting, so that a budget that is set late does not read the whole ledger.
+_SETTLE = text("""
+    WITH ended AS (
+        SELECT g.request_id, coalesce(
+                   a.tokens_out,
+                   (SELECT sum(p.tokens_out) FROM paths p WHERE p.asked_at = g.asked_at AND p.request_id = g.request_id),
+                   0) AS tokens,
+               date_bin('1 hour', coalesce(a.answered_at, g.deadline_at), '2000-01-01 00:00:00+00') AS hour
+        FROM gateway_requests g LEFT JOIN answers a ON a.asked_at = g.asked_at AND a.request_id = g.request_id
+        WHERE g.tenant = :tenant AND g.tokens IS NULL AND g.created_at > now() - interval '50 hours'
+            AND (a.request_id IS NOT NULL OR g.deadline_at < now() - interval '1 hour')),
+    settled AS (
+        UPDATE gateway_requests g SET tokens = e.tokens FROM ended e WHERE g.request_id = e.request_id)
+    INSERT INTO tenant_hours AS h (tenant, hour, tokens) SELECT :tenant, hour, sum(tokens) FROM ended GROUP BY hour
+    ON CONFLICT (tenant, hour) DO UPDATE SET tokens = h.tokens + excluded.tokens
+""")
+_HOURS = text("""
+    SELECT extract(epoch FROM now() - hour)::float8 AS age_s, tokens FROM tenant_hours
+    WHERE tenant = :tenant AND hour > now() - CAST(:window AS interval)
+""")
+_UNDER_WAY = text("""
+    SELECT coalesce(sum(p.tokens_out), 0) FROM gateway_requests g
+    JOIN paths p ON p.asked_at = g.asked_at AND p.request_id = g.request_id
+    WHERE g.tenant = :tenant AND g.tokens IS NULL AND g.created_at > now() - interval '50 hours'
+""")
+_PAUSE = text("UPDATE tenants SET waits_until = now() + CAST(:pause AS interval) WHERE tenant = :tenant")
+_FORGET_HOURS = text("DELETE FROM tenant_hours WHERE hour < now() - CAST(:age AS interval)")
 _OWNERS = text("SELECT request_id, tenant FROM gateway_requests WHERE request_id = ANY(CAST(:ids AS uuid[]))")
 
 
@@ -43,6 +72,7 @@ class Limits:
 
     rate_per_minute: int | None = None
     max_open: int | None = None
+    tokens_per_day: int | None = None  # generated, of all paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +166,9 @@ class Ledger:
         """How many entries were dropped, those of before so many days."""
         statement = text("DELETE FROM gateway_requests WHERE created_at < now() - CAST(:age AS interval)")
         async with lost_when_away(), self._engine.begin() as connection:
-            return (await connection.execute(statement, {"age": timedelta(days=older_than_days)})).rowcount
+            age = {"age": timedelta(days=older_than_days)}
+            await connection.execute(_FORGET_HOURS, age)
+            return (await connection.execute(statement, age)).rowcount
 
 
 async def _known(connection: AsyncConnection, entry: Entry) -> Entered | KeyReused | None:
@@ -164,4 +196,24 @@ async def _over(connection: AsyncConnection, tenant: str, limits: Limits) -> Ove
         num = (await connection.execute(_OPEN, {"tenant": tenant})).scalar_one()
         if num >= limits.max_open:
             return OverLimit("requests open at once", limits.max_open, _OPEN_RETRY_S)
+    if limits.tokens_per_day is not None:
+        return await _over_budget(connection, tenant, limits.tokens_per_day)
     return None
+
+
+async def _over_budget(connection: AsyncConnection, tenant: str, tokens_per_day: int) -> OverLimit | None:
+    """What is spent is spent, whoever asks: what runs now goes on to its end, so the last requests of a day may go beyond.
+
+    1. What has ended since is added to the hours.
+    2. These, and what requests under way have generated so far, are held against the budget.
+    3. Over it, the tenant's batches wait too.
+    """
+    values: dict[str, Any] = {"tenant": tenant, "window": timedelta(hours=WINDOW_HOURS)}
+    await connection.execute(_SETTLE, values)  # 1
+    hours = [Spent(row.age_s, int(row.tokens)) for row in await connection.execute(_HOURS, values)]
+    under_way = int((await connection.execute(_UNDER_WAY, values)).scalar_one())
+    retry_after_s = free_in_s(hours, under_way, tokens_per_day)  # 2
+    if retry_after_s is None:
+        return None
+    await connection.execute(_PAUSE, {"tenant": tenant, "pause": timedelta(seconds=retry_after_s)})  # 3
+    return OverLimit("generated tokens in 24 hours", tokens_per_day, retry_after_s)

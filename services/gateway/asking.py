@@ -25,6 +25,7 @@ from services.gateway.masking import Mask, masked
 from services.gateway.results import Result, of_row
 
 TENANT_TAG = "tenant"
+OVER_LIMIT = "over_limit"
 GRACE_S = 30.0  # beyond a request's deadline: the services tell of a missed one a little after it
 MAX_DEADLINE_S = 86_400.0
 _BUSY_RETRY_S = 5
@@ -224,7 +225,7 @@ def _admitted(entered: Entered | KeyReused | OverLimit) -> Entered:
             raise ApiError(409, message, "idempotency_key_reused", "Idempotency-Key", {"x-should-retry": "false"})
         case OverLimit():
             headers = {"Retry-After": str(max(1, round(entered.retry_after_s)))}
-            raise ApiError(429, f"this tenant may have {entered.allowed} {entered.what}", "over_limit", headers=headers)
+            raise ApiError(429, f"this tenant may have {entered.allowed} {entered.what}", OVER_LIMIT, headers=headers)
 
 
 def _priority(caller: Caller, body: AskBody) -> str | None:

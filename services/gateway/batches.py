@@ -15,10 +15,11 @@ from starlette.responses import Response, StreamingResponse
 from conclave.domain.api_keys import Scope
 from conclave.errors import LostDependency
 from conclave.store.batches import BatchRow, Claimed, FileRow, Line
+from conclave.store.ledger import Limits
 from conclave.store.rows import asked_at
 from services.gateway import metrics
 from services.gateway.access import Caller
-from services.gateway.asking import Asking, Sent
+from services.gateway.asking import OVER_LIMIT, Asking, Sent
 from services.gateway.batch_lines import lines_of, masked_file, output
 from services.gateway.bodies import Batch, BatchBody, BatchCounts, Batches, ChatBody, File
 from services.gateway.calls import Call, answered
@@ -56,6 +57,7 @@ class Store(Protocol):
     async def cancel(self, batch_id: str) -> list[str]: ...
     async def claim(self, max_open: int) -> list[Claimed]: ...
     async def asked(self, claimed: Claimed, request_id: str, asked_at: Any) -> None: ...
+    async def put_back(self, claimed: Claimed) -> None: ...
     async def refused(self, claimed: Claimed, error: str) -> None: ...
     async def ended(self, batch_id: str, *, first: int, limit: int) -> list[dict[str, Any]]: ...
 
@@ -186,13 +188,20 @@ class BatchRunner:
     async def _ask(self, line: Claimed) -> None:
         # The same key whoever asks it: a line that was asked before a crash is the same request after it.
         sent = Sent(f"{line.batch_id}/{line.line}")
-        caller = Caller(line.tenant, frozenset({Scope.ASK}), is_redacted=line.is_redacted, most_urgent="batch")
+        # How often and how many at once is the batch's own business; what it costs is its tenant's.
+        limits = Limits(tokens_per_day=line.tokens_per_day)
+        caller = Caller(
+            line.tenant, frozenset({Scope.ASK}), limits=limits, is_redacted=line.is_redacted, most_urgent="batch"
+        )
         body = msgspec.convert(line.body, ChatBody)
         try:
             question = question_of_chat(body, deadline_s=min(86_400.0, max(1.0, line.left_s)))
             request_id = await self.asking.ask(caller, question, sent)
         except ApiError as error:
-            await self.store.refused(line, error.message)
+            if error.code == OVER_LIMIT:
+                await self.store.put_back(line)
+            else:
+                await self.store.refused(line, error.message)
             return
         metrics.LINES_ASKED.inc()
         await self.store.asked(line, request_id, asked_at(request_id))

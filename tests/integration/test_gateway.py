@@ -14,21 +14,33 @@ from typing import Any
 
 import httpx2
 import pytest
+from msgspec.structs import replace
 from openai import AsyncOpenAI
 
+from benchmarks.load.arrivals import Level, Shape
+from benchmarks.load.counting import counted, ends_in_log
+from benchmarks.load.driving import Driver
+from benchmarks.load.killing import kill_in_turn
+from benchmarks.load.over_http import over_http
+from benchmarks.load.stacks import target_of
 from conclave.domain.api_keys import Scope
+from conclave.domain.recorded import RecordedEvent
 from conclave.errors import Rejected
 from conclave.local.machine.ports import free_port
 from conclave.local.servers.kafka import KafkaBroker
+from conclave.local.servers.postgres import PostgresServer
 from conclave.store.accounts import Accounts
 from conclave.store.batches import BatchStore, Line
 from conclave.store.ledger import Entered, Entry, KeyReused, Ledger, Limits, OverLimit
 from conclave.store.reader import Reader
 from conclave.store.rows import asked_at
+from conclave.store.store import Store
+from conclave.testing import events as made
 from conclave.testing.pipeline import Pipeline, read_log
 from conclave.testing.waiting import until_async
 from schemas import flow
-from schemas.ids import new_request_id
+from schemas.events import Event
+from schemas.ids import asked_at_ms, new_request_id
 from tests.integration.conftest import own_broker
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -54,7 +66,7 @@ def _url(pipeline: Pipeline) -> str:
     return f"http://127.0.0.1:{pipeline.settings['CONCLAVE_GATEWAY_PORT']}"
 
 
-async def test_clients_are_answered_whatever_befalls_a_gateway(pipeline: Pipeline) -> None:
+async def test_clients_are_answered_whatever_befalls_a_gateway(pipeline: Pipeline, postgres: PostgresServer) -> None:
     async with (
         AsyncOpenAI(base_url=f"{_url(pipeline)}/v1", api_key="none", max_retries=0) as openai,
         httpx2.AsyncClient(base_url=_url(pipeline), timeout=60) as client,
@@ -64,6 +76,7 @@ async def test_clients_are_answered_whatever_befalls_a_gateway(pipeline: Pipelin
         await _survives_a_kill(pipeline, client)
         await _cancels(client)
         await _shows_pages(client)
+        await _answers_each_once_whatever_is_killed(pipeline, postgres)
         await _asks_for_a_key_once_there_is_one(pipeline, client)
         await _keeps_no_word(pipeline, client)
 
@@ -197,6 +210,26 @@ async def _survives_a_kill(pipeline: Pipeline, client: httpx2.AsyncClient) -> No
         await reader.close()
 
 
+async def _answers_each_once_whatever_is_killed(pipeline: Pipeline, postgres: PostgresServer) -> None:
+    """Under load Kafka is killed, then the gateway: every accepted request has one end in the log, and its client hears it."""
+    before = await ends_in_log(pipeline.address)
+    kill = target_of(pipeline, postgres, gateway_url=_url(pipeline)).kill
+    assert kill is not None
+    async with over_http(_url(pipeline)) as way, asyncio.TaskGroup() as tasks:
+        driver = Driver(way, policy="fixed-8", asked=[QUESTION], shape=Shape.STEADY, seed=1)
+        killing = tasks.create_task(kill_in_turn(kill, ["kafka", "gateway"], 3.0))
+        tasks.create_task(driver.run([Level(clients=10)], 4.0))
+    assert [each.part for each in killing.result()] == ["kafka", "gateway"]
+    driven = driver.driven
+    assert (driven.lost, driven.num_never_accepted) == ([], 0)
+    assert len(driven.asked) >= 10
+    assert all(each.is_answered for each in driven.asked)
+    assert way.refused, "something was killed while it was asked"
+    after = await ends_in_log(pipeline.address)
+    new = {request_id: number for request_id, number in after.items() if request_id not in before}
+    assert counted(new, driven.accepted, 0).is_once
+
+
 async def _cancels(client: httpx2.AsyncClient) -> None:
     """What is cancelled ends as cancelled, and its paths are not decoded to their end."""
     request_id = (await client.post("/v1/requests", json={"question": QUESTION})).json()["id"]
@@ -328,17 +361,24 @@ async def test_keys_are_made_rotated_and_revoked_and_each_change_is_noted(fresh_
     try:
         assert not await accounts.has_keys()
         key = await accounts.create("ours", [Scope.ASK], actor="ann", label="the shop's")
-        await accounts.change_tenant("ours", actor="ann", limits=Limits(60, 5), is_redacted=False)
+        await accounts.change_tenant(
+            "ours", actor="ann", rate_per_minute=60, max_open=5, tokens_per_day=900, is_redacted=False
+        )
         found = await accounts.find(key.key_id)
         assert found is not None
         assert (found.tenant, found.scopes, found.limits, found.is_redacted) == (
-            "ours", frozenset({Scope.ASK}), Limits(60, 5), False,
+            "ours", frozenset({Scope.ASK}), Limits(60, 5, 900), False,
         )  # fmt: skip
         assert key.is_of(found.digest)
         again = await accounts.create("ours", [Scope.ASK], actor="ann")
-        assert (await accounts.find(again.key_id) or found).limits == Limits(60, 5), (
+        assert (await accounts.find(again.key_id) or found).limits == Limits(60, 5, 900), (
             "another key leaves limits as they are"
         )
+        await accounts.change_tenant("ours", actor="ann", max_open=0)
+        assert (await accounts.find(again.key_id) or found).limits == Limits(60, None, 900), "one limit at a time"
+        assert [(row["tenant"], row["tokens_per_day"], row["tokens_24_h"]) for row in await accounts.tenants()] == [
+            ("ours", 900, 0)
+        ]
         new = await accounts.rotate(key.key_id, actor="bob", grace=timedelta(0))
         assert await accounts.find(key.key_id) is None, "no grace, no key"
         rotated = await accounts.find(new.key_id)
@@ -353,12 +393,67 @@ async def test_keys_are_made_rotated_and_revoked_and_each_change_is_noted(fresh_
         assert await accounts.find(expired.key_id) is None
         changes = [(row["actor"], row["action"]) for row in await accounts.changes()]
         assert changes == [
-            ("ann", "create"), ("bob", "revoke"), ("bob", "rotate"), ("ann", "create"), ("ann", "tenant"), ("ann", "create"),
+            ("ann", "create"), ("bob", "revoke"), ("bob", "rotate"), ("ann", "tenant"), ("ann", "create"), ("ann", "tenant"),
+            ("ann", "create"),
         ]  # fmt: skip
         told = repr(await accounts.keys()) + repr(await accounts.changes())
         assert not any(each.secret in told for each in (key, again, new, expired))
     finally:
         await accounts.close()
+
+
+async def _ended(dsn: str, entry: Entry, tokens: int, *, is_answered: bool = True) -> None:
+    """Records a path of so many tokens, and the end of its request."""
+    store = Store(dsn)
+    try:
+        await store.maintain(asked_at_ms(entry.request_id))
+        context = made.context(request_id=entry.request_id)
+        events: list[Event] = [replace(made.decoded(context, 0, 1, "36"), tokens_out=tokens)]
+        if is_answered:
+            events.append(replace(made.answer("36", request_id=entry.request_id), tokens_out=tokens))
+        recorded = [
+            RecordedEvent(
+                event, f"{entry.request_id} {at}", entry.request_id, flow.topic_of(type(event)).value, 0, at,
+                asked_at_ms(entry.request_id), None, "",
+            )
+            for at, event in enumerate(events)
+        ]  # fmt: skip
+        await store.write(recorded, {})
+    finally:
+        await store.close()
+
+
+async def test_a_budget_of_tokens_counts_what_ended_once_and_what_is_under_way(fresh_database: str) -> None:
+    ledger, accounts, batches = Ledger(fresh_database), Accounts(fresh_database), BatchStore(fresh_database)
+    limits = Limits(tokens_per_day=100)
+    try:
+        await accounts.change_tenant("ours", actor="ann", tokens_per_day=100)
+        ended, running = _entry(), _entry()
+        assert isinstance(await ledger.enter(ended, limits), Entered)
+        await _ended(fresh_database, ended, 60)
+        for _ in range(2):  # counted once, however often it is looked at
+            assert isinstance(await ledger.enter(_entry(), limits), Entered)
+        assert isinstance(await ledger.enter(running, limits), Entered)
+        await _ended(fresh_database, running, 40, is_answered=False)
+        over = await ledger.enter(_entry(), limits)
+        assert isinstance(over, OverLimit)
+        assert (over.allowed, 22 * 3600 < over.retry_after_s <= 24 * 3600) == (100, True)
+        assert isinstance(await ledger.enter(_entry("theirs"), limits), Entered), "each has its own"
+        await batches.add_file("file-a", "ours", "a.jsonl", "x")
+        await batches.add(
+            "batch_a", "ours", "file-a", 3600.0, [Line(0, "a", {"model": "x"})], is_redacted=True, metadata={}
+        )
+        assert await batches.claim(10) == [], "batches wait too"
+        assert [(row["tenant"], row["tokens_24_h"]) for row in await accounts.tenants()] == [("ours", 60)]
+        await accounts.change_tenant("ours", actor="ann", tokens_per_day=1000)
+        claimed = await batches.claim(10)
+        assert [each.tokens_per_day for each in claimed] == [1000]
+        assert await batches.claim(10) == []
+        await batches.put_back(claimed[0])
+        assert [each.line for each in await batches.claim(10)] == [0]
+    finally:
+        for each in (ledger, accounts, batches):
+            await each.close()
 
 
 async def test_a_reader_cannot_write(fresh_database: str) -> None:

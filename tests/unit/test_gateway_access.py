@@ -251,6 +251,18 @@ async def test_a_tenant_beyond_its_limit_is_told_when_to_come_back(limits: Limit
     assert len(world.published) == 3
 
 
+async def test_a_tenant_whose_budget_is_spent_is_told_when_some_is_free_again() -> None:
+    world = World()
+    world.ledger.spent = lambda tenant: 900 if tenant == "ours" else 0
+    limits = Limits(tokens_per_day=900)
+    key, other = (world.accounts.add(tenant, Scope.ASK, limits=limits) for tenant in ("ours", "theirs"))
+    async with world.serving() as client:
+        refused = await client.post("/v1/requests", json=QUESTION, headers=_bearer(key))
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "3600")
+        assert refused.json()["error"]["message"] == "this tenant may have 900 generated tokens in 24 hours"
+        assert (await client.post("/v1/requests", json=QUESTION, headers=_bearer(other))).status_code == 202
+
+
 def test_a_key_is_read_back_and_no_other_text_is_one() -> None:
     key = ApiKey.of(bytes(range(ID_BYTES + SECRET_BYTES)))
     assert ApiKey.parsed(key.text) == key

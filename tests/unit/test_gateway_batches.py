@@ -168,3 +168,17 @@ async def test_lines_are_of_the_class_that_fills_the_slack_whatever_they_ask_for
     async with world.serving(), _client(world) as client:
         await _ended(client, await _begun(client, [_line("a"), _line("b", "And?", **urgent)]))
     assert [asked.priority for asked in _asked(world)] == ["batch", "batch"]
+
+
+async def test_lines_of_a_tenant_whose_budget_is_spent_wait_and_are_asked_later() -> None:
+    world, spent = World(_echoing()), [900]
+    world.ledger.spent, world.batches.tokens_per_day = lambda tenant: spent[0], 900
+    async with world.serving(), _client(world) as client:
+        batch = await _begun(client, [_line("a"), _line("b")])
+        await until(lambda: set(world.batches.put_back_lines) == {0, 1}, what="lines that are put back")
+        assert _asked(world) == []
+        assert (await client.batches.retrieve(batch.id)).status == "in_progress"
+        spent[0] = 0
+        done = await _ended(client, batch)
+    assert done.request_counts is not None
+    assert (done.request_counts.completed, done.request_counts.failed) == (2, 0)

@@ -1,17 +1,23 @@
 """The load tool: what is asked when, what its figures mean, and that its report says them."""
 
+import asyncio
 import itertools
 import os
 import random
 import statistics
 from collections import Counter
+from typing import Any
 
+import httpx2
 import pytest
 
 from benchmarks.load.arrivals import Level, Shape, gaps, questions, ramp
-from benchmarks.load.driving import Asked, Driven
+from benchmarks.load.counting import counted
+from benchmarks.load.driving import Asked, Driven, Driver, End, Put, Refused
 from benchmarks.load.fitting import fitted
+from benchmarks.load.killing import Killed, kill_in_turn
 from benchmarks.load.machine import Usage, usage
+from benchmarks.load.over_http import OverHttp
 from benchmarks.load.report import sections
 from benchmarks.load.stages import STAGES, PathFigures, spans
 from benchmarks.load.watching import Look
@@ -66,11 +72,12 @@ def test_a_line_is_found_again_with_an_error_that_covers_it() -> None:
 
 
 def test_the_stages_of_a_request_add_up_to_all_of_it() -> None:
-    asked = [Asked("a", CALM, 100.0, 102.0, True, 4, 80)]
+    asked = [Asked("a", CALM, 100.0, 102.0, True, 4, 80, 100.02)]
     moments = {"a": {"taken": 100.01, "planned": 100.05, "first_path": 101.0, "decided": 101.5, "answered": 101.6}}
     (found,) = spans(asked, moments).values()
     whole = found.pop("all of it")
-    assert set(found) == set(STAGES) - {"all of it"}
+    assert found.pop("until it was accepted")[0] == pytest.approx(20.0)
+    assert set(found) == set(STAGES) - {"all of it", "until it was accepted"}
     assert sum(each[0] for each in found.values()) == pytest.approx(whole[0]) == pytest.approx(2000.0)
 
 
@@ -104,7 +111,8 @@ def test_the_report_tells_every_figure_that_there_is_and_leaves_out_what_nobody_
     told = sections(Driven(asked), spans(asked, {}), paths, looks)
     titles = [section.title for section in told]
     assert titles == [
-        "By load", "Stages at 1 clients", "Stages at 20/s", "Paths", "L = αT + β", "Queues", "Engine", "Memory", "CPU",
+        "By load", "Answered once", "Stages at 1 clients", "Stages at 20/s", "Paths", "L = αT + β", "Queues", "Engine",
+        "Memory", "CPU",
     ]  # fmt: skip
     by_title = {section.title: section for section in told}
     assert by_title["By load"].rows[0][:3] == ("1 clients", "20", "0")
@@ -121,3 +129,83 @@ def test_the_report_tells_every_figure_that_there_is_and_leaves_out_what_nobody_
     assert page.count("<polyline") == 3
     assert "<b>" not in page
     assert "<script" not in page
+
+
+async def test_what_a_gateway_refuses_or_never_answers_is_sent_again_under_the_same_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("benchmarks.load.over_http._AGAIN_S", 0.0)
+    troubles: list[int | Exception] = [httpx2.ConnectError("gone"), 503, 202, httpx2.ReadError("killed"), 429, 200, 200]
+    keys, running = set(), [True]
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        trouble = troubles.pop(0)
+        if request.method == "POST":
+            keys.add(request.headers["idempotency-key"])
+        if isinstance(trouble, Exception):
+            raise trouble
+        result: Any = {"status": "answered", "num_paths": 4, "tokens_out": 80}
+        if trouble == 200 and running.pop():
+            running.append(False)
+            result = None
+        return httpx2.Response(trouble, json={"id": "a", "result": result}, headers={"Retry-After": "0"})
+
+    async with httpx2.AsyncClient(base_url="http://localhost", transport=httpx2.MockTransport(answer)) as http:
+        way, put = OverHttp(http), Put()
+        assert await way.ask(put, "How many?", "default") == End(True, 4, 80)
+    assert (put.request_id, put.accepted is not None, len(keys), troubles) == ("a", True, 1, [])
+    assert [each.kind for each in way.refused] == ["ConnectError", "503", "ReadError", "429"]
+
+
+class _Silent:
+    """Accepts every other question, and tells the end of none."""
+
+    def __init__(self) -> None:
+        self.num_asked = 0
+
+    async def ask(self, put: Put, question: str, policy: str | None) -> End:
+        self.num_asked += 1
+        if self.num_asked % 2:
+            put.request_id, put.accepted = str(self.num_asked), 1.0
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_what_was_accepted_and_never_ends_is_lost_and_what_was_not_is_no_loss() -> None:
+    driver = Driver(_Silent(), policy=None, asked=["?"], shape=Shape.STEADY, seed=1, last_s=0.4)
+    await driver.run([Level(clients=4)], 0.2)
+    assert sorted(driver.driven.lost) == ["1", "3"]
+    assert (driver.driven.num_never_accepted, driver.driven.accepted) == (2, {"1", "3"})
+
+
+def test_an_end_that_is_missing_or_comes_twice_is_found_in_the_log() -> None:
+    assert counted({"a": 1, "b": 1}, {"a", "b"}, 0).is_once
+    assert counted({"a": 1, "b": 1}, {"a"}, 1).is_once, "a client that gave up before it was told an id"
+    for ends, accepted in (({"a": 1}, {"a", "b"}), ({"a": 2}, {"a"}), ({"a": 1, "b": 1}, {"a"})):
+        assert not counted(ends, accepted, 0).is_once
+
+
+async def test_parts_are_killed_one_after_the_other_within_the_time() -> None:
+    gone: list[str] = []
+
+    async def kill(part: str) -> None:
+        gone.append(part)
+
+    killed = await kill_in_turn(kill, ["kafka", "gateway"], 0.03)
+    assert gone == [each.part for each in killed] == ["kafka", "gateway"]
+    assert killed[0].back <= killed[1].at
+
+
+def test_the_report_says_what_was_killed_what_was_made_again_and_that_nothing_ended_twice() -> None:
+    asked = [Asked("a", CALM, 100.0, 101.0, True, 4, 80, 100.1), Asked("b", CALM, 101.0, 109.0, True, 4, 80, 101.1)]
+    driven = Driven(asked, ["c"], 1, [Refused(103.2, "503"), Refused(103.4, "503"), Refused(104.0, "ReadError")])
+    ends = counted({"a": 1, "b": 2}, driven.accepted, 1)
+    told = sections(driven, spans(asked, {}), [], [], [Killed("kafka", 103.0, 108.5)], ends)
+    by_title = {section.title: section.rows for section in told}
+    assert by_title["Answered once"] == (
+        ("accepted", "3"), ("lost", "1"), ("never accepted", "1"), ("accepted, and without an end in the log", "1"),
+        ("with more ends than one", "1"), ("ended, and no client was told its id", "0"),
+    )  # fmt: skip
+    assert by_title["Made again"] == (("503", "2", "3", "3"), ("ReadError", "1", "4", "4"))
+    assert by_title["Killed"] == (("kafka", "3", "5.5"),)
+    assert document("Load", "of a test", told).count("<polyline") == 2
