@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 WINDOW_HOURS = 24
 _WINDOW_S = WINDOW_HOURS * 3600.0
-_LOOK_AGAIN_S = 60.0  # where only what is under way is too much: it may end with less than it seems, never with more
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +18,8 @@ class Spent:
 def free_in_s(hours: Collection[Spent], under_way: int, tokens_per_day: int) -> float | None:
     """Seconds until something of the budget is free; None where it is now.
 
-    An hour counts as a whole until 24 hours after it began. `under_way` are tokens that open requests have generated so far: nobody
-    knows when they leave the window, so they count for as long as it takes.
+    An hour counts as a whole until 24 hours after it began. `under_way` are tokens that open requests have generated so far: they
+    will count in the hour in which these end, so where they alone are too much it takes 24 hours.
     """
     counted = sorted((hour for hour in hours if hour.age_s < _WINDOW_S), key=lambda hour: -hour.age_s)
     spent = under_way + sum(hour.tokens for hour in counted)
@@ -30,4 +29,4 @@ def free_in_s(hours: Collection[Spent], under_way: int, tokens_per_day: int) -> 
         spent -= hour.tokens
         if spent < tokens_per_day:
             return _WINDOW_S - hour.age_s
-    return _LOOK_AGAIN_S
+    return _WINDOW_S

@@ -19,6 +19,7 @@ from schemas.ids import shadow_id
 
 RATE_WINDOW_S = 60.0
 _OPEN_RETRY_S = 2.0
+_BATCHES_LOOK_AGAIN_S = 600.0  # at the latest: what is under way may come to less than it seems
 
 _KNOWN = text("SELECT request_id, digest FROM gateway_requests WHERE tenant = :tenant AND idempotency_key = :key")
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('gateway ' || :tenant, 0))")
@@ -215,5 +216,6 @@ async def _over_budget(connection: AsyncConnection, tenant: str, tokens_per_day:
     retry_after_s = free_in_s(hours, under_way, tokens_per_day)  # 2
     if retry_after_s is None:
         return None
-    await connection.execute(_PAUSE, {"tenant": tenant, "pause": timedelta(seconds=retry_after_s)})  # 3
+    pause = timedelta(seconds=min(retry_after_s, _BATCHES_LOOK_AGAIN_S))
+    await connection.execute(_PAUSE, {"tenant": tenant, "pause": pause})  # 3
     return OverLimit("generated tokens in 24 hours", tokens_per_day, retry_after_s)

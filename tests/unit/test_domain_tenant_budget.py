@@ -15,7 +15,7 @@ def test_a_budget_is_free_again_when_enough_of_the_oldest_hours_have_left_the_wi
     assert free_in_s(hours, 0, 50) == 14 * 3600.0
     assert free_in_s(hours, 1, 41) == 24 * 3600.0
     assert free_in_s([Spent(25 * 3600.0, 500)], 0, 1) is None
-    assert free_in_s([], 10, 10) == 60.0, "what is under way is looked at again soon"
+    assert free_in_s([Spent(23 * 3600.0, 40)], 10, 10) == 24 * 3600.0, "what is under way has yet to be counted"
 
 
 @given(_HOURS, st.integers(0, 500), st.integers(1, 5000))
@@ -37,6 +37,6 @@ def test_after_the_time_that_is_told_there_is_room_and_not_before(
 @given(_HOURS, st.integers(0, 500), st.integers(1, 5000))
 def test_whoever_spends_less_never_waits_longer(hours: list[Spent], under_way: int, tokens_per_day: int) -> None:
     told = free_in_s(hours, under_way, tokens_per_day) or 0.0
-    if under_way < tokens_per_day:
-        assert (free_in_s(hours[1:], under_way, tokens_per_day) or 0.0) <= told
-    assert (free_in_s(hours, under_way, tokens_per_day + 1) or 0.0) <= max(told, 60.0)
+    assert (free_in_s(hours[1:], under_way, tokens_per_day) or 0.0) <= told
+    assert (free_in_s(hours, max(0, under_way - 1), tokens_per_day) or 0.0) <= told
+    assert (free_in_s(hours, under_way, tokens_per_day + 1) or 0.0) <= told
