@@ -8,10 +8,11 @@ QUESTIONS := data/problems/demo.jsonl
 SHARED := -n 2 --max-worker-restart=0
 PYTEST_ARGS :=
 SCHEDULES := 1000000
+CASES := 10000
 SEED := $(shell date +%j000000)
 TYPED := --explicit-package-bases $(wildcard conclave schemas services migrations training benchmarks tests)
 
-.PHONY: help setup demo test check simulate soak format bench bench-cache bench-effort bench-experiments bench-router bench-reasoner bench-strategies load load-gateway train up down clean
+.PHONY: help setup demo test check simulate soak fuzz-api format bench bench-cache bench-effort bench-experiments bench-router bench-reasoner bench-strategies load load-gateway train up down clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -31,6 +32,7 @@ demo: up ## answer 100 questions through Kafka, vLLM and PostgreSQL, with each t
 
 test: setup ## every test, on a real Kafka, PostgreSQL and vLLM, and in Chromium
 	@./.ci/chromium
+	@./.ci/node
 	@$(BIN)/pytest $(SHARED) $(PYTEST_ARGS)
 
 check: setup ## format, lint, types, import rules, stale schemas, fast tests
@@ -46,6 +48,9 @@ simulate: setup ## ten thousand random schedules of every service, on a broker i
 
 soak: setup ## a million of them, from another seed each day (SEED=n sets the first)
 	@$(BIN)/python -m conclave.testing.soak --schedules $(SCHEDULES) --from $(SEED)
+
+fuzz-api: setup ## ten thousand generated calls of the gateway's API, each answered as its OpenAPI document says (CASES=n)
+	@CONCLAVE_API_CASES=$(CASES) $(BIN)/pytest -q -p no:xdist -rP --timeout 3600 tests/unit/test_gateway_openapi.py $(PYTEST_ARGS)
 
 format: setup ## rewrite the code as `make check` wants it
 	@$(BIN)/ruff format .

@@ -11,7 +11,7 @@ import httpx2
 from starlette.applications import Starlette
 
 from conclave.domain.api_keys import ID_BYTES, SECRET_BYTES, ApiKey, Scope
-from conclave.domain.redaction import masker
+from conclave.domain.redaction import Mask, masker
 from conclave.errors import LostDependency
 from conclave.policies import shipped
 from conclave.runtime.attempts import Dependencies
@@ -268,6 +268,8 @@ class World:
     event_ids: list[str | None] = field(default_factory=list)
     is_log_away: bool = False
     max_waiting: int = 1000
+    mask: Mask = field(default_factory=masker)
+    is_mask_slow: bool = False
     host: str = "127.0.0.1"
     url: str = ""
     app: Starlette | None = None  # while it serves
@@ -305,7 +307,8 @@ class World:
             self.record,
             self.answers,
             knows_policy=lambda name: policies.find(name) is not None,
-            mask=masker(),
+            mask=self.mask,
+            is_mask_slow=self.is_mask_slow,
             max_waiting=self.max_waiting,
         )
         return asking, follower

@@ -9,7 +9,6 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from training import attention, muon
 from training.corpus import IGNORED, MAX_PATH_TOKENS, Batch
-from training.device import device
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +50,14 @@ class Trainee:
 
     @classmethod
     def _of(cls, model: LlamaForCausalLM) -> Self:
-        precision = _precision(device().type)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        precision = _precision(device)
         if precision is torch.float32:
             muon.orthogonalise_in_float32()
         attention.register()
-        model = model.to(device())
+        model = model.to(device)
         model.set_attn_implementation(attention.NAME)
-        return cls(model, _optimizers(model), device().type, precision)
+        return cls(model, _optimizers(model), device, precision)
 
     def learn(self, batch: Batch, lr: float) -> float:
         """Takes one step of the optimizers with this learning rate; returns the loss before it."""

@@ -40,6 +40,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "erase": ("conclave.cli.erasing", "erase"),
     "topics": ("conclave.cli.operating", "topics"),
     "prepare": ("conclave.prepare", "prepare"),
+    "acls": ("conclave.cli.acls", "acls"),
     "check": ("conclave.cli.operating", "check"),
     "dead-letters": ("conclave.cli.dead_letters", "dead_letters"),
 }

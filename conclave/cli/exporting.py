@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
@@ -14,13 +14,14 @@ from conclave import prompts
 from conclave.cli.endpoints import postgres_dsn
 from conclave.cli.since import since as since_of
 from conclave.domain.preferences import preferred
-from conclave.domain.redaction import DEFAULT_MASKS, MASKS, masker
+from conclave.domain.redaction import DEFAULT_MASKS, MASKS, Mask, masker
+from conclave.masking.settings import PresidioSettings
 from conclave.prompts import PromptSet, UnknownPrompt
+from conclave.runtime.settings import load
 from conclave.store.exporting import VIEWS, ToldVote, exports
 from conclave.tools import TOOLS
 
 _PROMPTS = "CONCLAVE_PROMPTS_DIR"
-Mask = Callable[[str], str]
 
 
 @click.command()
@@ -59,7 +60,7 @@ def export(
     if folder is None and pairs_path is None:
         raise click.UsageError("give --parquet FOLDER, --preferences FILE, or both")
     since = since or datetime.now(UTC) - timedelta(days=30)
-    mask = masker(masks or DEFAULT_MASKS)
+    mask = load(PresidioSettings).after(masker(masks or DEFAULT_MASKS))
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         asyncio.run(_write_views(folder, views or VIEWS, since, mask))

@@ -13,6 +13,7 @@ from typing import Any
 import re2
 
 Check = Callable[[str], bool]
+Mask = Callable[[str], str]
 
 
 def is_card(text: str) -> bool:
@@ -76,7 +77,41 @@ _NOT_BY_DEFAULT = ("us_ssn", "ip_address")
 DEFAULT_MASKS = tuple(name for name in MASKS if name not in _NOT_BY_DEFAULT)
 
 
-def masker(names: Iterable[str] = DEFAULT_MASKS) -> Callable[[str], str]:
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Characters that somebody else has found: from `start` on, before `end`, of what kind, and how sure that is (0..1)."""
+
+    start: int
+    end: int
+    label: str
+    score: float
+
+
+def without(text: str, spans: Iterable[Span]) -> str:
+    """The text with `[label]` for each span; of spans that overlap, the surest gives the label, and all of them goes."""
+    parts: list[str] = []
+    done = 0
+    for group in _overlapping(spans):
+        surest = max(group, key=lambda span: (span.score, span.end - span.start, span.label))
+        parts += [text[done : group[0].start], f"[{surest.label}]"]
+        done = max(span.end for span in group)
+    return "".join([*parts, text[done:]])
+
+
+def _overlapping(spans: Iterable[Span]) -> list[list[Span]]:
+    """Spans in order, those together that overlap; empty ones are none."""
+    groups: list[list[Span]] = []
+    end = 0
+    for span in sorted((span for span in spans if span.start < span.end), key=lambda span: (span.start, span.end)):
+        if groups and span.start < end:
+            groups[-1].append(span)
+        else:
+            groups.append([span])
+        end = max(end, span.end)
+    return groups
+
+
+def masker(names: Iterable[str] = DEFAULT_MASKS) -> Mask:
     """What masks these kinds in a text. Raises: KeyError for a name that is none."""
     wanted = set(names)
     if unknown := wanted - set(MASKS):

@@ -1,9 +1,9 @@
 """The only module that knows aiokafka: conclave.runtime.broker's ports on Apache Kafka, and the administration of topics.
 
 Every call that talks to the broker is under a time limit: several of aiokafka's can wait for ever with the broker away.
-Six places reach into its private parts (pinned version, guarded by tests/integration/test_kafka_adapter.py): the sender's
-backoff, the parser in C, a member's generation, its heartbeat, the touch that says that a full service is still alive, and
-the metadata of a reader. conclave.runtime.kafka_headers is a seventh.
+Seven places reach into its private parts (pinned version, guarded by tests/integration/test_kafka_adapter.py): the sender's
+backoff, the parser in C, a member's generation, its heartbeat, the touch that says that a full service is still alive,
+the metadata of a reader, and the granting of rights (tests/integration/test_tls.py). conclave.runtime.kafka_headers is an eighth.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from aiokafka.errors import (
     TopicAlreadyExistsError,
     for_code,
 )
+from aiokafka.protocol.admin import CreateAclsRequest
 from aiokafka.record._crecords import default_records as _c_extension  # noqa: F401  (13 times slower without: fail at start)
 from aiokafka.structs import OffsetAndMetadata
 
@@ -33,9 +34,9 @@ from conclave.errors import Fenced, LostDependency, Rejected
 from conclave.runtime import broker, kafka_headers  # noqa: F401  (header names of any bytes: at import)
 from conclave.runtime.broker import Membership, Rebalance
 from conclave.runtime.brokers import Brokers
-from conclave.runtime.kafka_partitions import partition_of
 from conclave.runtime.limits import MAX_BATCH_BYTES, MAX_RECORD_BYTES, PRODUCER_BATCH_BYTES
 from conclave.runtime.record import Output, Record, Tp
+from conclave.runtime.rights import Operation, Resource, Right
 
 # After a commit the broker answers CONCURRENT_TRANSACTIONS until its markers are written. aiokafka waits this long before
 # it asks again; its own 20 ms would be the median of a hop (docs/decisions/0004).
@@ -67,6 +68,14 @@ def _connection(brokers: Brokers | str) -> dict[str, Any]:
             "sasl_plain_password": found.password,
         }
     return told
+
+
+# Kafka's numbers for its words: org.apache.kafka.common.resource.ResourceType, PatternType, acl.AclOperation, AclPermissionType.
+_RESOURCES = {Resource.TOPIC: 2, Resource.GROUP: 3, Resource.TRANSACTIONAL_ID: 5}
+_OPERATIONS = {
+    Operation.READ: 3, Operation.WRITE: 4, Operation.CREATE: 5, Operation.DESCRIBE: 8, Operation.DESCRIBE_CONFIGS: 10,
+}  # fmt: skip
+_LITERAL, _PREFIXED, _ALLOW, _ANY_HOST = 3, 4, 3, "*"
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -183,7 +192,6 @@ class TransactionalProducer:
             max_request_size=MAX_RECORD_BYTES,
             request_timeout_ms=20_000,
             retry_backoff_ms=5,
-            partitioner=partition_of,
         )
         self._producer = producer
         await _limited(producer.start())
@@ -250,7 +258,6 @@ class PlainProducer:
             max_batch_size=1 << 18,
             max_request_size=MAX_RECORD_BYTES,
             request_timeout_ms=20_000,
-            partitioner=partition_of,
         )
 
     async def start(self) -> None:
@@ -329,7 +336,7 @@ class LogReader:
 
 
 class Admin:
-    """Topics and committed offsets."""
+    """Topics, committed offsets, and rights."""
 
     def __init__(self, brokers: Brokers | str) -> None:
         self._client = AIOKafkaAdminClient(**_connection(brokers), request_timeout_ms=20_000)
@@ -361,6 +368,18 @@ class Admin:
         resource = ConfigResource(ConfigResourceType.TOPIC, name)
         responses = await _limited(self._client.describe_configs([resource]))
         return {entry[0]: entry[1] for response in responses for row in response.resources for entry in row[4]}
+
+    async def grant(self, principal: str, right: Right) -> None:
+        """Lets somebody do something, from any host. Raises: LostDependency, Rejected where that may not be altered here."""
+        pattern = _PREFIXED if right.is_prefix else _LITERAL
+        request = CreateAclsRequest(
+            _RESOURCES[right.resource], right.name, pattern, principal, _ANY_HOST, _OPERATIONS[right.operation], _ALLOW
+        )
+        response = await _limited(self._client._send_to_controller(request))
+        for code, message in response.creation_responses:
+            if code:
+                expected = "brokers with an authoriser, and to be one who may alter the cluster"
+                raise Rejected("acls", expected, f"{for_code(code).__name__}: {message}")
 
     async def committed(self, group: str, partitions: Collection[Tp] | None = None) -> dict[Tp, tuple[int, str]]:
         """Committed offset and metadata of each partition that has one. Raises: LostDependency."""

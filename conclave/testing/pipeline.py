@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ class Pipeline:
     dsn: str
     folder: Path
     settings: dict[str, str] = field(default_factory=dict)
+    own_settings: Callable[[str], Mapping[str, str]] = lambda service: {}
     services: dict[str, ServiceProcess] = field(default_factory=dict)
 
     @property
@@ -57,6 +58,7 @@ class Pipeline:
             "CONCLAVE_GATEWAY_PORT": "0",
             "CONCLAVE_INSTANCE_ID": label or name,
             **self.settings,
+            **self.own_settings(name),
         }
         port = free_port(avoid=frozenset(each.port for each in self.services.values()))
         service = ServiceProcess(

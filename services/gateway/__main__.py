@@ -66,7 +66,8 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
         record,
         answers,
         knows_policy=lambda name: policies.find(name) is not None,
-        mask=masker(own.gateway_masks),
+        mask=await asyncio.to_thread(own.after, masker(own.gateway_masks)),
+        is_mask_slow=bool(own.presidio_entities),
         max_waiting=own.gateway_max_waiting,
     )
     access = Access(accounts, host=own.gateway_host)

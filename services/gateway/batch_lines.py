@@ -6,12 +6,13 @@ from typing import Any
 
 import msgspec
 
+from conclave.domain.redaction import Mask
 from conclave.store.batches import Line
 from services.gateway.bodies import BatchLine
 from services.gateway.calls import read
 from services.gateway.chat import completion_of, failure_of, question_of_chat
 from services.gateway.errors import ApiError
-from services.gateway.masking import Mask, masked
+from services.gateway.masking import masked
 from services.gateway.results import of_row
 
 MAX_LINES = 50_000

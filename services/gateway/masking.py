@@ -1,9 +1,8 @@
 """Masks every text in what a client sends as JSON. Pure."""
 
-from collections.abc import Callable
 from typing import Any
 
-Mask = Callable[[str], str]
+from conclave.domain.redaction import Mask
 
 
 def masked(value: Any, mask: Mask) -> Any:

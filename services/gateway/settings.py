@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from conclave.domain.redaction import DEFAULT_MASKS, MASKS
+from conclave.masking.settings import PresidioSettings
 from conclave.runtime.settings import PREFIX
 
 
-class GatewaySettings(BaseSettings):
+class GatewaySettings(PresidioSettings):
     """Where the gateway listens, and what it takes from a client at most."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
@@ -42,7 +43,7 @@ class GatewaySettings(BaseSettings):
 
     @field_validator("gateway_masks", mode="before")
     @classmethod
-    def _split(cls, names: object) -> object:
+    def _split_masks(cls, names: object) -> object:
         return tuple(name.strip() for name in names.split(",") if name.strip()) if isinstance(names, str) else names
 
     @field_validator("gateway_masks")

@@ -1,24 +1,41 @@
-"""Kafka over TLS and SASL on a real broker: with a password, or with a certificate; refused to whoever is not let in."""
+"""Kafka over TLS and SASL on a real broker: with a password, or with a certificate; refused to whoever is not let in.
+
+The broker has an authoriser too: who needs no name, and the user below, may do everything; services may do what
+`conclave acls` gives them.
+"""
 
 import asyncio
+import os
+import subprocess
+import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from aiokafka.errors import KafkaError
 
 from conclave.errors import LostDependency
 from conclave.local.machine.ports import LOOPBACK, free_port
 from conclave.local.machine.process import Process
 from conclave.local.servers.kafka import KafkaBroker
 from conclave.runtime.brokers import Brokers, Mechanism, Security
+from conclave.runtime.client import Client
 from conclave.runtime.kafka import Admin, LogReader, PlainProducer, TransactionalProducer
 from conclave.runtime.record import Output, Tp
+from conclave.runtime.topics import ensure_topics
+from conclave.testing.pipeline import Pipeline
+from schemas import flow
+from schemas.events import AnswerReached, ReasoningRequested
+from schemas.flow import Topic
+from schemas.ids import new_request_id
 from tests.certificates import Authority, Issued
 from tests.integration.conftest import finish
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 USER, PASSWORD = "ann", "s3cr3t-of-ann"
+NAMES = (*flow.SERVICES, "shop")  # a producer besides the services
 
 
 class GuardedBroker(KafkaBroker):
@@ -34,6 +51,7 @@ class GuardedBroker(KafkaBroker):
         settings = dict(line.split("=", 1) for line in path.read_text().splitlines())
         more = f",SECURE://{LOOPBACK}:{self.secure_port},MUTUAL://{LOOPBACK}:{self.mutual_port}"
         module = "org.apache.kafka.common.security"
+        known = " ".join(f'user_{name}="{PASSWORD}"' for name in (USER, *NAMES))
         settings |= {
             "listeners": settings["listeners"] + more,
             "advertised.listeners": settings["advertised.listeners"] + more,
@@ -44,7 +62,9 @@ class GuardedBroker(KafkaBroker):
             "ssl.truststore.location": str(self._authority.certificate),
             "listener.name.mutual.ssl.client.auth": "required",
             "listener.name.secure.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
-            "listener.name.secure.plain.sasl.jaas.config": f'{module}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";',
+            "listener.name.secure.plain.sasl.jaas.config": f"{module}.plain.PlainLoginModule required {known};",
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": f"User:ANONYMOUS;User:{USER};User:CN=client",
         }
         for scram in ("scram-sha-256", "scram-sha-512"):
             name = f"listener.name.secure.{scram}.sasl.jaas.config"
@@ -161,3 +181,128 @@ async def test_who_is_not_let_in_or_not_trusted_counts_as_away_and_no_secret_is_
             await producer.stop()
         assert PASSWORD not in str(caught.value), what
         assert wrong not in str(caught.value), what
+
+
+def _as(broker: GuardedBroker, authority: Authority, name: str) -> Brokers:
+    return _secure(broker, authority, username=name, mechanism=Mechanism.PLAIN)
+
+
+@pytest.fixture(scope="module")
+def granted(broker: GuardedBroker, authority: Authority) -> None:
+    """The pipeline's topics are there, and the command has given everybody their rights."""
+    finish(ensure_topics(_as(broker, authority, USER), partitions=2))
+    environment = {
+        **os.environ,
+        "CONCLAVE_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{broker.secure_port}",
+        **_settings(authority, USER),
+    }
+    command = [sys.executable, "-m", "conclave.cli", "acls", "--producer", "User:shop", "--apply"]
+    said = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env=environment, cwd=CHECKOUT, check=True
+    ).stdout
+    assert f"rights of {len(NAMES)} principals are set" in said
+
+
+def _settings(authority: Authority, name: str) -> dict[str, str]:
+    return {
+        "CONCLAVE_KAFKA_SECURITY": "sasl_ssl",
+        "CONCLAVE_KAFKA_MECHANISM": "PLAIN",
+        "CONCLAVE_KAFKA_USERNAME": name,
+        "CONCLAVE_KAFKA_PASSWORD": PASSWORD,
+        "CONCLAVE_KAFKA_CA_FILE": str(authority.certificate),
+    }
+
+
+async def test_a_question_is_answered_by_services_that_may_do_no_more_than_they_need(
+    broker: GuardedBroker, authority: Authority, granted: None, fresh_database: str, tmp_path: Path
+) -> None:
+    pipeline = Pipeline(
+        broker,
+        fresh_database,
+        tmp_path,
+        {"CONCLAVE_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{broker.secure_port}"},
+        lambda service: _settings(authority, service),
+    )
+    request = ReasoningRequested(question="How much is 6 times 6?", request_id=new_request_id())
+    async with (
+        pipeline.running(),
+        Client(_as(broker, authority, "shop")) as client,
+        client.follow(Topic.ANSWERS) as events,
+        asyncio.timeout(60),
+    ):
+        await client.publish(request)
+        async for _, event in events:
+            if isinstance(event, AnswerReached) and event.request_id == str(request.request_id):
+                break
+
+
+async def _may_write(brokers: Brokers, topics: Iterable[str]) -> set[str]:
+    producer, found = PlainProducer(brokers), set()
+    await producer.start()
+    try:
+        for topic in topics:
+            try:
+                await producer.publish([Output(topic, b"key", b"value", ())])
+                found.add(topic)
+            except LostDependency as error:
+                if "AuthorizationFailed" not in error.why:
+                    raise
+    finally:
+        await producer.stop()
+    return found
+
+
+async def _may_read(brokers: Brokers, topics: Iterable[str]) -> set[str]:
+    """Of topics that have a record each, those whose record is read; a topic that may not even be described is none."""
+    found = set()
+    for topic in topics:
+        reader = LogReader(brokers)
+        await reader.start()
+        try:
+            if await reader.partitions(topic):
+                reader.assign({Tp(topic, 0): 0})
+                async with asyncio.timeout(20):
+                    while not await reader.poll(timeout_ms=500):
+                        pass
+                found.add(topic)
+        except KafkaError as error:
+            if "TopicAuthorizationFailed" not in repr(error):
+                raise
+        finally:
+            await reader.stop()
+    return found
+
+
+@pytest.fixture(scope="module")
+def filled(broker: GuardedBroker, authority: Authority, granted: None) -> None:
+    """Every topic has a record in its first partition."""
+
+    async def fill() -> None:
+        producer = PlainProducer(_as(broker, authority, USER))
+        await producer.start()
+        await producer.publish([Output(each.topic, b"key", b"value", (), 0) for each in flow.TOPICS])
+        await producer.stop()
+
+    finish(fill())
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_everybody_may_read_and_write_what_is_theirs_and_nothing_else(
+    broker: GuardedBroker, authority: Authority, filled: None, name: str
+) -> None:
+    row = flow.SERVICES.get(name)
+    if row is None:
+        read, written = {Topic.ANSWERS}, {Topic.REQUESTS.value, Topic.FEEDBACK.value}
+    else:
+        read = {*row.consumes, *row.broadcasts}
+        written = {flow.topic_of(event).value for event in row.emits}
+        written |= {
+            flow.dead_letter_topic(each.topic)
+            for each in flow.TOPICS
+            if each.guardian == name and not each.is_broadcast
+        }
+    topics = [each.topic.value for each in flow.TOPICS]
+    letters = [flow.dead_letter_topic(each.topic) for each in flow.TOPICS if not each.is_broadcast]
+    who = _as(broker, authority, name)
+    assert await _may_write(who, [*topics, *letters]) == written
+    assert await _may_read(who, topics) == set(read)

@@ -1,4 +1,4 @@
-"""OpenAI's JavaScript client over the gateway, unchanged; where Node.js is, and `npm install` was done in tests/javascript."""
+"""OpenAI's JavaScript client over the gateway, unchanged; where Node.js is, and .ci/node has installed it."""
 
 import asyncio
 import shutil
@@ -20,7 +20,7 @@ batch completed 1 true
 
 @pytest.mark.skipif(
     shutil.which("node") is None or not (_FOLDER / "node_modules" / "openai").is_dir(),
-    reason="needs Node.js, and `npm install` in tests/javascript",
+    reason="needs Node.js and npm: .ci/node, which `make test` runs, installs the client",
 )
 async def test_the_javascript_client_chats_streams_lists_is_refused_and_has_a_batch_answered() -> None:
     world = World(answering("36"))

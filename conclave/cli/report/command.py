@@ -16,6 +16,8 @@ from conclave.domain.experiments.reporting import report as report_of
 from conclave.domain.redaction import masker
 from conclave.domain.statistics.agreement import Agreement, agreement
 from conclave.experiments.changes import began_at, newest
+from conclave.masking.settings import PresidioSettings
+from conclave.runtime.settings import load
 from conclave.store.learning import Learning
 from conclave.store.reviews import Reviews
 from conclave.store.summary import Summary, summary
@@ -36,7 +38,7 @@ def report(since: datetime | None, html_path: Path | None) -> None:
     now = datetime.now(UTC)
     since = since or now - timedelta(days=7)
     found, trials, agreed = asyncio.run(_found(postgres_dsn(), since))
-    told = sections(found, trials, agreed, masker())
+    told = sections(found, trials, agreed, load(PresidioSettings).after(masker()))
     if html_path is not None:
         html_path.write_text(html(told, since=since, now=now), encoding="utf-8")
         click.echo(f"{html_path}: {len(told)} sections")
