@@ -20,7 +20,6 @@ import msgspec
 from msgspec.structs import replace
 
 from benchmarks.measuring import record
-from benchmarks.strategies import batch_engine
 from conclave import policies, prompts
 from conclave.domain import counting
 from conclave.domain.complexity import ESTIMATORS, estimate
@@ -29,6 +28,7 @@ from conclave.domain.complexity.needs import Needs
 from conclave.domain.complexity.outcomes import Outcome, examples
 from schemas.values import Ask, Ballot, StopReason
 from training.decoding import BatchDecoder
+from training.engines import ENGINES
 from training.generator import development, held_out
 from training.problems import Problem
 from training.reasoning import ballot_of
@@ -105,7 +105,7 @@ def _until_sure(each: Sampled, ask: Ask) -> int:
 @click.command()
 @click.option("--problems", "number", default=500, show_default=True, help="Held-out problems, from the first on.")
 @click.option("--learn-from", default=500, show_default=True, help="Problems of the training side.")
-@click.option("--engine", type=click.Choice(["vllm", "torch"]), default="vllm", show_default=True)
+@click.option("--engine", type=click.Choice(list(ENGINES)), default="vllm", show_default=True)
 @click.option("--model", type=click.Path(exists=True, path_type=Path), default=_CHECKOUT / "models" / "reasoner")
 @click.option("--no-record", is_flag=True, help="Print only.")
 def main(number: int, learn_from: int, engine: str, model: Path, no_record: bool) -> None:
@@ -113,7 +113,7 @@ def main(number: int, learn_from: int, engine: str, model: Path, no_record: bool
     found = policies.shipped().find(_POLICY)
     assert found is not None
     ask = found.asks["whole"]
-    decoder = BatchDecoder(batch_engine(engine, model), prompts.load(_PROMPT_SET))
+    decoder = BatchDecoder(ENGINES[engine](model), prompts.load(_PROMPT_SET))
     needs = learned(_sampled(decoder, ask, development(learn_from)), ask)
     sampled = _sampled(decoder, ask, held_out(number))
     estimators = [name for name in ESTIMATORS if name != "learned" or needs is not None]

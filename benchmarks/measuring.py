@@ -1,13 +1,19 @@
-"""What every benchmark here records: the commit, the hardware, and medians of runs taken in turns."""
+"""What every benchmark here records: the commit, the hardware, and medians of runs taken in turns.
+
+Where only the files of a commit are, and no git, `MEASURED_COMMIT` says which commit they are of.
+"""
 
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 _RESULTS = Path(__file__).parent / "results"
 
@@ -35,34 +41,54 @@ def percentile(values: list[float], share: float) -> float:
 
 def record(name: str, result: Mapping[str, object]) -> Path:
     """Writes a result with commit and hardware to benchmarks/results/, and returns where."""
-    cpu = next(
-        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor()
-    )
-    hardware = {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "load_1m": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-    }
-    _RESULTS.mkdir(exist_ok=True)
-    path = _RESULTS / f"{name}.json"
+    path = result_path(name)
+    path.parent.mkdir(exist_ok=True)
     document = {
         "commit": commit(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "hardware": hardware,
+        "hardware": _hardware(),
         **result,
     }
     path.write_text(json.dumps(document, indent=2) + "\n")
     return path
 
 
+def result_path(name: str) -> Path:
+    """Where the result of this name is, or will be."""
+    return _RESULTS / f"{name}.json"
+
+
 def commit() -> str:
-    """The commit that was measured, with `-dirty` where anything but the results differs from it."""
+    """The commit that was measured, with `-dirty` where anything but the results differs from it; empty where nothing tells."""
+    if told := os.environ.get("MEASURED_COMMIT"):
+        return told
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":/!benchmarks/results")
     return _git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
 
 
+def _hardware() -> dict[str, object]:
+    cpu = next(
+        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor()
+    )
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "load_1m": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        **_gpu(),
+    }
+
+
+def _gpu() -> dict[str, str]:
+    """The GPU's name, where this process uses one by PyTorch."""
+    torch: Any = sys.modules.get("torch")
+    is_used = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
+    return {"gpu": torch.cuda.get_device_name()} if is_used else {}
+
+
 def _git(*arguments: str) -> str:
+    if shutil.which("git") is None:
+        return ""
     return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
 

@@ -17,7 +17,6 @@ import click
 import msgspec
 
 from benchmarks.measuring import record
-from benchmarks.strategies import batch_engine
 from conclave import policies, prompts, routes
 from conclave.domain.routing import Pressure, Streaks, route
 from conclave.domain.routing.difficulty import Classifier
@@ -25,6 +24,7 @@ from conclave.domain.routing.examples import Example
 from conclave.domain.routing.learning import learned
 from schemas.values import Policy
 from training.decoding import BatchDecoder
+from training.engines import ENGINES
 from training.generator import development, held_out
 from training.problems import Problem
 from training.reasoning import Answered, answered
@@ -84,14 +84,12 @@ def _is_right(found: Answered, problem: Problem) -> bool:
     "--train", type=click.Path(path_type=Path), help="Train the classifier anew, into this file, and measure nothing."
 )
 @click.option("--examples", default=600, show_default=True, help="Problems of the training side to train from.")
-@click.option(
-    "--engine", type=click.Choice(["vllm", "torch"]), default="vllm", show_default=True, help="torch: without vLLM."
-)
+@click.option("--engine", type=click.Choice(list(ENGINES)), default="vllm", show_default=True)
 @click.option("--no-record", is_flag=True, help="Print only.")
 @click.option("--model", type=click.Path(exists=True, path_type=Path), default=_CHECKOUT / "models" / "reasoner")
 def main(number: int, train: Path | None, examples: int, engine: str, no_record: bool, model: Path) -> None:
     """Measures, prints and writes; or trains."""
-    decoder = BatchDecoder(batch_engine(engine, model), prompts.load(_PROMPT_SET))
+    decoder = BatchDecoder(ENGINES[engine](model), prompts.load(_PROMPT_SET))
     if train is not None:
         classifier = trained(decoder, examples)
         train.write_bytes(msgspec.json.format(msgspec.json.encode(classifier), indent=2) + b"\n")

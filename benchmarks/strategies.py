@@ -1,9 +1,9 @@
 """`make bench-strategies`: every way of reasoning of the shipped model on held-out problems, by difficulty.
 
-Each policy answers the same problems on the bare model (on one core, no pipeline): accuracy, and what it cost: samples,
-tokens and dollars a question at a given price. Accuracy and counts do not depend on how busy the machine is; times do, and are
-not taken. `--policy` measures some anew and keeps what was measured of the others on as many problems. One table,
-benchmarks/results/strategies.json, and a plot of accuracy against tokens: benchmarks/results/strategies.svg and the terminal.
+Each policy answers the same problems on the bare model (no pipeline): accuracy, and what it cost: samples, tokens and dollars a
+question at a given price. Accuracy and counts do not depend on how busy the machine is; times do, and are not taken. `--policy`
+measures some anew and keeps what was measured of the others on as many problems. One table, strategies.json among the results,
+written after each policy, and a plot of accuracy against tokens: strategies.svg beside it, and the terminal.
 """
 
 import json
@@ -14,17 +14,17 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
-from benchmarks.measuring import commit, record
+from benchmarks.measuring import commit, record, result_path
 from benchmarks.scatter import Point, as_svg, as_text
 from conclave import policies, prompts
 from schemas.values import Policy
-from training.decoding import BatchDecoder, BatchEngine
+from training.decoding import BatchDecoder
+from training.engines import ENGINES
 from training.generator import held_out
 from training.problems import Problem
 from training.reasoning import Answered, answered
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
-_RESULT = _CHECKOUT / "benchmarks/results/strategies.json"
 _PROMPT_SET = "reasoner-v3"
 _LEVELS = {"1-2": range(1, 3), "3-4": range(3, 5), "5-8": range(5, 9)}  # steps of a problem
 
@@ -70,21 +70,10 @@ def table(rows: Mapping[str, Row]) -> str:
     return "\n".join(lines)
 
 
-def batch_engine(name: str, model: Path) -> BatchEngine:
-    """What decodes, `vllm` or `torch`; imported here, as each takes seconds to import."""
-    if name == "torch":
-        from training.torch_engine import TorchBatchEngine
-
-        return TorchBatchEngine(model)
-    from training.batch_engine import VllmBatchEngine
-
-    return VllmBatchEngine(model)
-
-
 def _earlier(num_problems: int) -> tuple[dict[str, Row], dict[str, str]]:
     """What was measured before on as many problems: figures and commits, by policy."""
     try:
-        found = json.loads(_RESULT.read_text())
+        found = json.loads(result_path("strategies").read_text())
     except FileNotFoundError:
         return {}, {}
     return (found["policies"], found["measured_at_commit"]) if found["num_problems"] == num_problems else ({}, {})
@@ -104,29 +93,27 @@ def _variance(flags: Sequence[bool]) -> float:
 @click.option("--policy", "names", multiple=True, help="Only these.  [default: all of the shipped model]")
 @click.option("--price-in", default=0.05, show_default=True, help="Dollars per million tokens read.")
 @click.option("--price-out", default=0.20, show_default=True, help="Dollars per million tokens written.")
-@click.option(
-    "--engine", type=click.Choice(["vllm", "torch"]), default="vllm", show_default=True, help="torch: without vLLM."
-)
+@click.option("--engine", type=click.Choice(list(ENGINES)), default="vllm", show_default=True)
 @click.option("--model", type=click.Path(exists=True, path_type=Path), default=_CHECKOUT / "models" / "reasoner")
 def main(problems: int, names: tuple[str, ...], price_in: float, price_out: float, engine: str, model: Path) -> None:
-    """Measure the ways of reasoning; the result goes to benchmarks/results/strategies.json and .svg."""
+    """Measure the ways of reasoning."""
     asked = held_out(problems)
-    decoder = BatchDecoder(batch_engine(engine, model), prompts.load(_PROMPT_SET))
-    rows, measured_at = _earlier(len(asked))
+    decoder = BatchDecoder(ENGINES[engine](model), prompts.load(_PROMPT_SET))
+    path, (rows, measured_at) = result_path("strategies"), _earlier(len(asked))
+    limits = f"the first {len(asked)} held-out problems, one draw of each; the engine is {engine}"
+    about = {
+        "num_problems": len(asked),
+        "limits": limits,
+        "dollars_per_million_tokens": {"in": price_in, "out": price_out},
+    }
     for policy in measured_policies(names):
         found = answered(decoder, policy, [each.question for each in asked])
         rows[policy.name] = figures(found, asked, price_in, price_out)
         measured_at[policy.name] = commit()
         print(policy.name, rows[policy.name], flush=True)
+        record("strategies", {**about, "policies": rows, "measured_at_commit": measured_at})
     points = [Point(name, row["tokens_out"], row["right_pct"]) for name, row in rows.items()]
     print("\n" + table(rows) + "\n\n" + as_text(points, "tokens a question", "right, %"))
-    prices = {"in": price_in, "out": price_out}
-    figures_of = {"policies": rows, "measured_at_commit": measured_at}
-    limits = f"the first {len(asked)} held-out problems, one draw of each; the engine is {engine}"
-    path = record(
-        "strategies",
-        {"num_problems": len(asked), "limits": limits, "dollars_per_million_tokens": prices, **figures_of},
-    )
     path.with_suffix(".svg").write_text(as_svg(points, "tokens written a question", "right, %"))
     print(path, path.with_suffix(".svg"))
 

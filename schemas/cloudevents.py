@@ -19,6 +19,7 @@ STRUCTURED_CONTENT_TYPE = "application/cloudevents+json"
 _BATCH_CONTENT_TYPE = "application/cloudevents-batch"
 _JSON_CONTENT_TYPE = re.compile(r"[^/;]+/(?:json|[^/;]+\+json)(?:\s*;.*)?", re.IGNORECASE)
 
+_CONTENT_TYPE_CHARS = len("content-type")
 _BASE64 = "^[A-Za-z0-9+/]*={0,2}$"
 
 # Attributes that become headers; every other one is left where it is.
@@ -99,8 +100,11 @@ def structured_schema(schema: dict[str, Any], types: Iterable[str]) -> dict[str,
 
 
 def _content_type(headers: Headers) -> str:
-    names = [name for name, _ in headers if name.lower() == "content-type"]
-    return (header(headers, names[-1]) or "").lower() if names else ""
+    written = ""
+    for name, _ in headers:
+        if len(name) == _CONTENT_TYPE_CHARS and name.lower() == "content-type":
+            written = name
+    return (header(headers, written) or "").lower() if written else ""
 
 
 def _with_attributes(headers: Headers, attributes: Mapping[str, str]) -> Headers:

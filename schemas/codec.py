@@ -5,8 +5,6 @@ What is written is the newest version of an event; what is read may also be one 
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from functools import cache
 
@@ -22,6 +20,7 @@ from schemas.values import NO_NUL_PATTERN, StepContext
 
 EVENT_TYPES: dict[str, type[Event]] = {event.__name__: event for row in flow.TOPICS for event in row.events}
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # all that decoders raise
 _PATH = re.compile(r" - at `(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"field `(?P<field>[^`]*)`")
 
@@ -76,8 +75,10 @@ def read(topic: str, headers: Headers, value: bytes | None) -> Event:
     if value is None or not cloudevents.is_structured(headers, value):
         event = decode(topic, header(headers, "ce_type"), value)
     else:
-        with _named():
+        try:
             headers, value = cloudevents.binary_mode(headers, value)
+        except _UNREADABLE as error:
+            raise _named(error) from None
         try:
             event = decode(topic, header(headers, "ce_type"), value)
         except UnreadableEvent as error:
@@ -98,14 +99,14 @@ def decode(topic: str, ce_type: str | None, value: bytes | None) -> Event:
     event_type, way = _event_type(topic, ce_type)
     if value is None:
         raise UnreadableEvent(Defect.UNDECODABLE, "$", "the record has no value; expected a JSON object")
-    with _named():
+    try:
         if way.steps:
             return _upcast(event_type, way, value)
         if is_producer_facing(event_type):
             return producers.read(value, event_type)
-        event = _decoder(event_type).decode(value)
-    _note_sound(event)
-    return event
+        return _of_a_step(event_type, value) if _has_context(event_type) else _decoder(event_type).decode(value)
+    except _UNREADABLE as error:
+        raise _named(error) from None
 
 
 def check(event: Event, value: bytes) -> None:
@@ -114,20 +115,37 @@ def check(event: Event, value: bytes) -> None:
     As strict as `decode` and faster: a step's context is most of a sample or a path, and the same in all of the step. One
     that has been read or checked is not checked again.
     """
-    context = getattr(event, "context", None)
+    context: StepContext | None = getattr(event, "context", None)
     is_sound = context is not None and _SOUND.get(id(context)) is context
-    with _named():
+    try:
         (_decoder_but_context if is_sound else _decoder)(type(event)).decode(value)
-    if not is_sound:
-        _note_sound(event)
+    except _UNREADABLE as error:
+        raise _named(error) from None
+    if context is not None and not is_sound:
+        _note_sound(context)
 
 
-def _note_sound(event: Event) -> None:
-    context = getattr(event, "context", None)
-    if context is not None:
-        _SOUND[id(context)] = context  # held on to, so that no other can have its id
-        if len(_SOUND) > _MAX_SOUND:
-            _SOUND.popitem(last=False)
+def _of_a_step(event_type: type[Event], value: bytes) -> Event:
+    """An event with its step's context, which is the same one for all events that have it byte for byte alike."""
+    outer = _decoder_but_context(event_type).decode(value)
+    written = bytes(getattr(outer, "context"))  # noqa: B009  (Raw there, and only there)
+    context = _CONTEXTS.get(written)
+    if context is None:
+        event = _decoder(event_type).decode(value)
+        context = getattr(event, "context")  # noqa: B009  (not of every event)
+        if len(written) <= _MAX_SHARED_BYTES:
+            _CONTEXTS[written] = context
+            _note_sound(context)
+            if len(_CONTEXTS) > _MAX_SOUND:
+                _CONTEXTS.popitem(last=False)
+        return event
+    return event_type(**{name: getattr(outer, name) for name in event_type.__struct_fields__} | {"context": context})
+
+
+def _note_sound(context: StepContext) -> None:
+    _SOUND[id(context)] = context  # held on to, so that no other can have its id
+    if len(_SOUND) > _MAX_SOUND:
+        _SOUND.popitem(last=False)
 
 
 def _event_type(topic: str, ce_type: str | None) -> tuple[type[Event], Way]:
@@ -156,15 +174,11 @@ def _upcast(event_type: type[Event], way: Way, value: bytes) -> Event:
     return msgspec.convert(newest, event_type)
 
 
-@contextmanager
-def _named() -> Iterator[None]:
-    """Turns what decoders raise into UnreadableEvent."""
-    try:
-        yield
-    except msgspec.ValidationError as error:
-        raise _schema_error(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UnreadableEvent(Defect.UNDECODABLE, "$", f"expected JSON in UTF-8: {error}") from None
+def _named(error: Exception) -> UnreadableEvent:
+    """What a decoder raised, with the field at fault."""
+    if isinstance(error, msgspec.ValidationError):
+        return _schema_error(str(error))
+    return UnreadableEvent(Defect.UNDECODABLE, "$", f"expected JSON in UTF-8: {error}")
 
 
 def _schema_error(message: str) -> UnreadableEvent:
@@ -182,8 +196,15 @@ def _schema_error(message: str) -> UnreadableEvent:
 
 _ENCODER = msgspec.json.Encoder()
 
+_MAX_SHARED_BYTES = 16_384  # of a context that is kept
 _MAX_SOUND = 512  # contexts of a few kilobytes; one that is forgotten is merely checked again
-_SOUND: OrderedDict[int, StepContext] = OrderedDict()
+_SOUND: OrderedDict[int, StepContext] = OrderedDict()  # read or checked, by what tells it apart here
+_CONTEXTS: OrderedDict[bytes, StepContext] = OrderedDict()  # read, as they were written
+
+
+@cache
+def _has_context(event_type: type[Event]) -> bool:
+    return "context" in event_type.__struct_fields__
 
 
 @cache

@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -66,14 +67,28 @@ def parse_type(text: str) -> tuple[str, int] | None:
     return (match["name"], int(match["version"])) if match else None
 
 
+class Trace(NamedTuple):
+    """A W3C trace that spans are added to."""
+
+    trace_id: str
+    flags: str
+
+    def span(self) -> str:
+        """The traceparent of a new span of it."""
+        return f"00-{self.trace_id}-{secrets.token_hex(8)}-{self.flags}"
+
+
+def trace_of(parent: str | None) -> Trace:
+    """The trace that a traceparent belongs to; a new sampled one when `parent` is absent or invalid."""
+    match = _TRACEPARENT_PATTERN.fullmatch(parent) if parent else None
+    if match is None or match["version"] == "ff" or match["trace"] == "0" * 32 or match["span"] == "0" * 16:
+        return Trace(secrets.token_hex(16), "01")
+    return Trace(match["trace"], match["flags"])
+
+
 def child_traceparent(parent: str | None) -> str:
     """A W3C traceparent for a new span under `parent`; the start of a new sampled trace when `parent` is absent or invalid."""
-    match = _TRACEPARENT_PATTERN.fullmatch(parent) if parent else None
-    is_valid = (
-        match is not None and match["version"] != "ff" and set(match["trace"]) != {"0"} and set(match["span"]) != {"0"}
-    )
-    trace, flags = (match["trace"], match["flags"]) if match and is_valid else (secrets.token_hex(16), "01")
-    return f"00-{trace}-{secrets.token_hex(8)}-{flags}"
+    return trace_of(parent).span()
 
 
 def rfc3339(timestamp_ms: int) -> str:

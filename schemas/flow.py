@@ -112,13 +112,17 @@ SERVICES: dict[str, ServiceRow] = {row.name: row for row in (
 )}
 # fmt: on
 
-_ROW_OF: dict[Topic, TopicRow] = {row.topic: row for row in TOPICS}
+_ROW_OF: dict[str, TopicRow] = {row.topic.value: row for row in TOPICS}
 _TOPIC_OF: dict[type[e.Event], Topic] = {event: row.topic for row in TOPICS for event in row.events}
+_KEY_OF: dict[type[e.Event], str] = {event: row.key.value for row in TOPICS for event in row.events}
 
 
 def topic_row(topic: str) -> TopicRow:
     """The row of a topic. Raises: ValueError for a name that is no topic of the pipeline."""
-    return _ROW_OF[Topic(topic)]
+    try:
+        return _ROW_OF[topic]
+    except KeyError:
+        raise ValueError(f"{topic!r} is no topic of the pipeline") from None
 
 
 def topic_of(event: type[e.Event]) -> Topic:
@@ -141,7 +145,7 @@ def key_of(event: e.Event) -> str:
 
     Raises: ValueError for a ReasoningRequested with neither request id nor idempotency key: it has no key yet.
     """
-    key: str | None = getattr(event, topic_row(topic_of(type(event))).key.value)
+    key: str | None = getattr(event, _KEY_OF[type(event)])
     if key is None and isinstance(event, e.ReasoningRequested):
         key = event.idempotency_key
     if not key:
@@ -149,7 +153,7 @@ def key_of(event: e.Event) -> str:
     return key
 
 
-def subject_of(event: e.Event) -> str:
-    """The CloudEvents subject of an event: the request it belongs to (the experiment, for weights)."""
-    key = key_of(event)
+def subject_of(event: e.Event, key: str | None = None) -> str:
+    """The CloudEvents subject of an event: the request it belongs to (the experiment, for weights). `key`: where it is known."""
+    key = key_of(event) if key is None else key
     return key if isinstance(event, e.ReasoningRequested) else key.partition("/")[0]

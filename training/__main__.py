@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from training.engines import ENGINES
 from training.generator import development, held_out
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
@@ -52,15 +53,15 @@ def refine(start: Path, folder: Path, minutes: float, tokens: int, lr: float, se
 @click.option("--folder", type=click.Path(path_type=Path), default=_SHIPPED, show_default=True)
 @click.option("--problems", "num_problems", default=200, show_default=True)
 @click.option("--held-out", "is_held_out", is_flag=True, help="The test split: to report, never to decide by.")
-def evaluate(folder: Path, num_problems: int, is_held_out: bool) -> None:
-    """What each skill is worth, through vLLM, on development problems or the held-out ones."""
-    from training.batch_engine import VllmBatchEngine
+@click.option("--engine", type=click.Choice(list(ENGINES)), default="vllm", show_default=True)
+def evaluate(folder: Path, num_problems: int, is_held_out: bool, engine: str) -> None:
+    """What each skill is worth, on development problems or the held-out ones."""
     from training.evaluation import evaluate as run
     from training.non_problems import written
 
     chosen = held_out(num_problems) if is_held_out else development(num_problems)
     others = written(_PROBLEMS / ("non_problems.jsonl" if is_held_out else "non_problems_development.jsonl"))
-    click.echo(json.dumps(run(VllmBatchEngine(folder), chosen, others), indent=2))
+    click.echo(json.dumps(run(ENGINES[engine](folder), chosen, others), indent=2))
 
 
 @main.command()

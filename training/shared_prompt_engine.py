@@ -1,6 +1,7 @@
 """Many paths of each of some prompts at once, on PyTorch alone: the prompt is computed once, and its keys and values are shared.
 
-For sampling a Llama-shaped model folder offline, without vLLM. The same paths for the same seed. One thread.
+For sampling a Llama-shaped model folder offline, without vLLM, on the GPU where there is one, else by one thread. The same paths
+for the same seed on the same kind of device.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from conclave.engine.protocol import Decoded
 from conclave.prompts import Message
 from schemas.values import FinishReason
+from training.device import device
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class _Prompts:
     logits: Tensor
 
     def kept(self, keep: Tensor) -> "_Prompts":
-        """Those of them that are marked."""
+        """Those of them at these places."""
         layers = [(keys[keep], values[keep]) for keys, values in self.layers]
         return _Prompts(layers, self.lengths[keep], self.is_padding[keep], self.logits[keep])
 
@@ -40,7 +42,8 @@ class SharedPromptEngine:
         torch.set_num_threads(1)
         torch.manual_seed(seed)
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self._model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
+        self._device = device()
+        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval().to(self._device)
         config = self._model.config
         self._num_heads, self._head_size = config.num_attention_heads, config.head_dim
         assert config.num_key_value_heads == config.num_attention_heads, "grouped heads are not known here"
@@ -59,9 +62,10 @@ class SharedPromptEngine:
         prompt = self._prefilled(ids)
         own = self._empty(len(ids), num_samples, max_tokens)
         logits = prompt.logits[:, None].expand(-1, num_samples, -1)
-        open_prompts, is_open = torch.arange(len(ids)), torch.ones(len(ids), num_samples, dtype=torch.bool)
-        tokens = torch.full((len(ids), num_samples, max_tokens), -1)
-        logprobs = torch.zeros(len(ids), num_samples, max_tokens)
+        open_prompts = torch.arange(len(ids), device=self._device)
+        is_open = torch.ones(len(ids), num_samples, dtype=torch.bool, device=self._device)
+        tokens = torch.full((len(ids), num_samples, max_tokens), -1, device=self._device)
+        logprobs = torch.zeros(len(ids), num_samples, max_tokens, device=self._device)
         for step in range(max_tokens):
             likely = logits.log_softmax(-1)
             drawn = torch.multinomial((likely / temperature).softmax(-1).flatten(0, 1), 1).view(logits.shape[:2])
@@ -69,13 +73,16 @@ class SharedPromptEngine:
             tokens[open_prompts, :, step] = torch.where(is_open, drawn, -1)
             logprobs[open_prompts, :, step] = said.clamp(max=0.0)
             is_open &= drawn != self._tokenizer.eos_token_id
-            keep = is_open.any(1)
-            if not keep.any():
+            are_open = is_open.any(1).tolist()  # waits for the device, which nothing else here does
+            open_places = [place for place, is_one in enumerate(are_open) if is_one]
+            if not open_places:
                 break
-            if not keep.all():
+            if len(open_places) < len(are_open):
+                keep = torch.tensor(open_places, device=self._device)
                 open_prompts, drawn, is_open, prompt = open_prompts[keep], drawn[keep], is_open[keep], prompt.kept(keep)
                 own = [(keys[keep], values[keep]) for keys, values in own]
             logits = self._next(prompt, own, drawn, step)
+        tokens, logprobs = tokens.cpu(), logprobs.cpu()
         return [
             [self._decoded(tokens[at, place], logprobs[at, place], len(ids[at])) for place in range(num_samples)]
             for at in range(len(ids))
@@ -89,7 +96,7 @@ class SharedPromptEngine:
 
     def _prefilled(self, ids: Sequence[list[int]]) -> "_Prompts":
         width = max(map(len, ids))
-        said = [self._model(input_ids=torch.tensor([each]), use_cache=True) for each in ids]
+        said = [self._model(input_ids=torch.tensor([each], device=self._device), use_cache=True) for each in ids]
         missing = [width - len(each) for each in ids]
         layers = [
             tuple(
@@ -101,17 +108,18 @@ class SharedPromptEngine:
             )
             for number in range(len(self._model.model.layers))
         ]  # fmt: skip
-        lengths = torch.tensor([len(each) for each in ids])
+        lengths = torch.tensor([len(each) for each in ids], device=self._device)
         return _Prompts(
             layers=[(keys, values) for keys, values in layers],
             lengths=lengths,
-            is_padding=torch.arange(width)[None] >= lengths[:, None],
+            is_padding=torch.arange(width, device=self._device)[None] >= lengths[:, None],
             logits=torch.stack([each.logits[0, -1] for each in said]),
         )
 
     def _empty(self, num_prompts: int, num_samples: int, max_tokens: int) -> list[tuple[Tensor, Tensor]]:
         shape = (num_prompts, num_samples, self._num_heads, max_tokens, self._head_size)
-        return [(torch.zeros(shape), torch.zeros(shape)) for _ in self._model.model.layers]
+        keys, values = torch.zeros(2, self._model.config.num_hidden_layers, *shape, device=self._device)
+        return list(zip(keys, values, strict=True))
 
     def _next(self, prompt: "_Prompts", own: list[tuple[Tensor, Tensor]], tokens: Tensor, step: int) -> Tensor:
         """The logits after one more token of each path, (prompts, samples, vocabulary); `own` takes its keys and values in."""

@@ -9,6 +9,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from training import attention, muon
 from training.corpus import IGNORED, MAX_PATH_TOKENS, Batch
+from training.device import device
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +51,13 @@ class Trainee:
 
     @classmethod
     def _of(cls, model: LlamaForCausalLM) -> Self:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        precision = _precision(device)
+        precision = _precision(device().type)
         if precision is torch.float32:
             muon.orthogonalise_in_float32()
         attention.register()
-        model = model.to(device)
+        model = model.to(device())
         model.set_attn_implementation(attention.NAME)
-        return cls(model, _optimizers(model), device, precision)
+        return cls(model, _optimizers(model), device().type, precision)
 
     def learn(self, batch: Batch, lr: float) -> float:
         """Takes one step of the optimizers with this learning rate; returns the loss before it."""

@@ -35,9 +35,13 @@ class FairShares:
         """`who` has no more work. Once nobody has any, all are even."""
         self._busy.pop(who, None)
         if not self._busy:
-            self._tags.clear()
+            self.even_out()
         elif len(self._tags) > 2 * len(self._busy) + _KEPT_IDLE:
             self._tags = {name: tag for name, tag in self._tags.items() if name in self._busy or tag > self._now}
+
+    def even_out(self) -> None:
+        """Forgets what everyone has had. For when nobody has work."""
+        self._tags.clear()
 
     def first(self) -> str | None:
         """Who is next; None when nobody has work. Among equals the heavier, then the earlier."""

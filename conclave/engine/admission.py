@@ -4,8 +4,8 @@ Whose turn it is says conclave.domain.fair_queue. It is decided here and not in 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 
@@ -52,16 +52,24 @@ class Line:
 
         An idle engine takes one whatever it says of its cache: something must run for anything to be freed.
         """
-        if self._in_flight is not None:
-            self._in_flight.look(kv_cache_use=load.kv_cache_use, preemptions=load.preemptions, running=self.running)
-        if self.running >= self.limit:
-            return None
-        if self.running and load.kv_cache_use >= self._kv_limit:
-            return None
-        ticket = self.queue.next()
+        ticket = self.queue.next() if self._has_room(load) else None
         if ticket is not None:
             self.running += 1
         return ticket
+
+    def pass_by(self, step: str, flow: Flow, load: EngineLoad) -> Ticket | None:
+        """The same for one that comes while nobody waits, where there is room."""
+        if not self._has_room(load):
+            return None
+        self.running += 1
+        return self.queue.pass_by(step, flow)
+
+    def _has_room(self, load: EngineLoad) -> bool:
+        if self._in_flight is not None:
+            self._in_flight.look(kv_cache_use=load.kv_cache_use, preemptions=load.preemptions, running=self.running)
+        if self.running >= self.limit:
+            return False
+        return not self.running or load.kv_cache_use < self._kv_limit
 
     def bore(self, decoded: Decoded) -> None:
         """How the engine bore one that is about to be finished."""
@@ -139,25 +147,32 @@ class Admission:
                 turn.set_exception(PutBack())
         self._unbegun.clear()
 
-    @asynccontextmanager
-    async def turn(self, step: str, flow: Flow = ANYONE, *, has_begun: bool = False) -> AsyncIterator[Turn]:
+    def turn(self, step: str, flow: Flow = ANYONE, *, has_begun: bool = False) -> AbstractAsyncContextManager[Turn]:
         """A turn on the engine, held as long as the block runs. Whoever is cancelled while waiting gives up its place.
 
         `has_begun`: it is not the first of its path. Raises: PutBack for the first one, once the room is closed.
         """
+        return _Held(self, step, flow, has_begun)
+
+    async def take(self, step: str, flow: Flow, has_begun: bool) -> tuple[Ticket, Turn]:
+        """A turn, once it has come; to be handed to `give_back`. For `turn`."""
         if self._is_closing and not has_begun:
             raise PutBack
-        clock = asyncio.get_running_loop().time
-        started_s = clock()
-        ticket = await self._wait(step, flow, has_begun)
-        turn = Turn(waited_ms=(clock() - started_s) * 1000)
-        self._waits[ticket.flow.priority].observe(turn.waited_ms / 1000)
-        try:
-            yield turn
-        finally:
-            if turn.decoded is not None:
-                self._line.bore(turn.decoded)
-            self._free(ticket, turn.cost)
+        ticket = None if self._turns else self._line.pass_by(step, flow, self._load())
+        waited_s = 0.0
+        if ticket is None:
+            clock = asyncio.get_running_loop().time
+            started_s = clock()
+            ticket = await self._wait(step, flow, has_begun)
+            waited_s = clock() - started_s
+        self._waits[ticket.flow.priority].observe(waited_s)
+        return ticket, Turn(waited_ms=waited_s * 1000)
+
+    def give_back(self, ticket: Ticket, turn: Turn) -> None:
+        """Ends a turn."""
+        if turn.decoded is not None:
+            self._line.bore(turn.decoded)
+        self._free(ticket, turn.cost)
 
     async def _wait(self, step: str, flow: Flow, has_begun: bool) -> Ticket:
         ticket = self._line.queue.enter(step, flow)
@@ -182,7 +197,7 @@ class Admission:
         self._admit()
 
     def _admit(self) -> None:
-        while (ticket := self._line.next(self._load())) is not None:
+        while self._turns and (ticket := self._line.next(self._load())) is not None:
             turn = self._turns.pop(ticket)
             self._unbegun.discard(ticket)
             if turn.cancelled():
@@ -198,3 +213,19 @@ class Admission:
 
     def _num_waiting_of(self, priority: str) -> int:
         return self.num_waiting_of[priority]
+
+
+class _Held:
+    """A turn from where it is waited for to where it is given back."""
+
+    def __init__(self, room: Admission, step: str, flow: Flow, has_begun: bool) -> None:
+        self._room, self._asked = room, (step, flow, has_begun)
+        self._taken: tuple[Ticket, Turn] | None = None
+
+    async def __aenter__(self) -> Turn:
+        self._taken = await self._room.take(*self._asked)
+        return self._taken[1]
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._taken is not None
+        self._room.give_back(*self._taken)

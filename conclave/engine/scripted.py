@@ -8,6 +8,7 @@ calculator where a closing bracket stops it, line after line where a line's end 
 import asyncio
 import random
 import time
+from functools import lru_cache
 from pathlib import Path
 
 from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad
@@ -53,7 +54,7 @@ class ScriptedEngine:
         started = time.perf_counter()
         prompt = next(message.content for message in reversed(request.messages) if message.role == "user")
         rng = random.Random(f"{prompt}\0{request.sample_id}")
-        right = random.Random(prompt).randrange(1000)
+        right = _right_answer(prompt)
         answer = right if rng.random() < self._accuracy else right + rng.randint(1, 3)
         self._running += 1
         self.num_started += 1
@@ -87,6 +88,11 @@ class ScriptedEngine:
     def trouble(self) -> Trouble | None:
         """Never any."""
         return None
+
+
+@lru_cache(maxsize=1024)
+def _right_answer(prompt: str) -> int:
+    return random.Random(prompt).randrange(1000)
 
 
 def _said(request: DecodeRequest, answer: int) -> str:

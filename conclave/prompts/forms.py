@@ -119,12 +119,16 @@ class Form:
     tool_use: ToolUse | None = None
     declines: str = ""  # all that the model says to what it is not for; "": nothing says so
 
+    def check(self, fields: Mapping[str, str]) -> None:
+        """Nothing, if all that the form needs is given. Raises: UnknownPrompt, naming what is missing."""
+        for name in self.fields:
+            if name not in fields and name not in self.otherwise:
+                raise UnknownPrompt("field", name, tuple(fields))
+
     def render(self, fields: Mapping[str, str], so_far: str = "") -> Rendered:
         """The prompt with its fields filled in, to be gone on with from `so_far`. Raises: UnknownPrompt when one is missing."""
-        filled = {**self.otherwise, **fields}
-        missing = next((name for name in self.fields if name not in filled), None)
-        if missing is not None:
-            raise UnknownPrompt("field", missing, tuple(fields))
+        self.check(fields)
+        filled = {**self.otherwise, **fields} if self.otherwise else fields
         so_far = self.said(fields) + so_far
         messages = [] if self.system is None else [Message("system", self.system)]
         messages.append(Message("user", self.user.format_map(filled)))
@@ -134,6 +138,8 @@ class Form:
 
     def said(self, fields: Mapping[str, str]) -> str:
         """What the model has said before its first turn: `begun` filled in; nothing where one of its fields is not given."""
+        if not self.begun:
+            return ""
         try:
             return self.begun.format_map(fields)
         except KeyError:
@@ -153,7 +159,7 @@ class Form:
 
         A choice is read as that one of the `candidates` among `fields` that it means.
         """
-        if self.declines and whole_text(text, is_cut) == self.declines:
+        if self.declines and self.declines in text and whole_text(text, is_cut) == self.declines:
             return Reading(None, None, is_declined=True)
         call = None if self.tool_use is None else self.tool_use.called_in(text)
         return Reading(self._meant(self.extract(so_far + text, is_cut=is_cut), fields or {}), call)

@@ -52,4 +52,4 @@ def group_done(lane: Lane, group: Group, ending: Ending) -> None:
 
 def _hand_over(lane: Lane, ending: Ending, *, worked_s: float = 0.0) -> None:
     lane.submit(ending.completion, worked_s=worked_s)
-    metrics.MESSAGES.labels(lane.tp.topic, ending.outcome).inc(len(ending.completion.offsets))
+    metrics.messages(lane.tp.topic, ending.outcome).inc(len(ending.completion.offsets))

@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -48,6 +49,7 @@ class Handling:
         self._rng = rng or random.Random()
         self.num_running = 0
         self._num_open = self._num_bytes = 0  # of all that were taken
+        metrics.IN_FLIGHT.set_function(lambda: self.num_running)  # to set it with each message costs more than to count
 
     @property
     def room(self) -> int:
@@ -61,7 +63,7 @@ class Handling:
 
     def take(self, tasks: asyncio.TaskGroup, delivery: Delivery, event: Event) -> None:
         """Handles the event in `tasks`."""
-        self._count(1)
+        self.num_running += 1
         lane, offset, num_bytes = delivery.lane, delivery.record.offset, len(delivery.record.value or b"")
         self._num_open += 1
         self._num_bytes += num_bytes
@@ -74,7 +76,7 @@ class Handling:
         lane.tasks.pop(offset, None)
         self._num_open -= 1
         self._num_bytes -= num_bytes
-        self._count(-1)
+        self.num_running -= 1
         self._on_change()
 
     async def _handle(self, delivery: Delivery, event: Event) -> None:
@@ -108,19 +110,18 @@ class Handling:
             await self._wait_slotless(self._backoff.delay_s(attempt, self._rng))
             attempt += 1
 
-    async def _attempt(self, event: Event, arrival: Arrival) -> list[Event]:
-        with metrics.HANDLE_SECONDS.labels(type(event).__name__).time():
-            return list(await self._work.handler.handle(event, arrival))
+    async def _attempt(self, event: Event, arrival: Arrival) -> Sequence[Event]:
+        started_s = time.perf_counter()
+        try:
+            return await self._work.handler.handle(event, arrival)
+        finally:
+            metrics.handle_seconds(type(event).__name__).observe(time.perf_counter() - started_s)
 
     async def _wait_slotless(self, delay_s: float) -> None:
         """Waits without holding a slot: only the record's offset stays open (docs/decisions/0003)."""
-        self._count(-1)
+        self.num_running -= 1
         self._on_change()
         try:
             await asyncio.sleep(delay_s)
         finally:
-            self._count(1)
-
-    def _count(self, change: int) -> None:
-        self.num_running += change
-        metrics.IN_FLIGHT.set(self.num_running)
+            self.num_running += 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from conclave.errors import ConclaveError
 from conclave.runtime import dead_letters
@@ -14,10 +15,10 @@ from conclave.runtime.limits import (
     MAX_RECORD_BYTES,
     MAX_VALUE_BYTES,
 )
-from conclave.runtime.record import Output, Record, coordinates, output_of
+from conclave.runtime.record import Origin, Output, Record, coordinates
 from schemas import cloudevents, codec
 from schemas.codec import Defect, UnreadableEvent
-from schemas.envelope import header
+from schemas.envelope import Headers, header, rfc3339, trace_of
 from schemas.events import Event
 from schemas.ids import derived_event_id
 
@@ -50,7 +51,7 @@ class Publisher:
 
     def arrival(self, record: Record) -> Arrival:
         """How the record came."""
-        headers = cloudevents.attribute_headers(record.headers, record.value)
+        headers = attributes(record)
         return Arrival(
             event_id=header(headers, "ce_id") or coordinates(record),
             key=(record.key or b"").decode("utf-8", "replace"),
@@ -66,12 +67,13 @@ class Publisher:
 
         Raises: Unpublishable, for the first that breaks its own schema or is too large, alone or with those before it.
         """
-        origin, published, num_bytes = _origin(cause), [], 0
+        caused, published, num_bytes = self._caused(cause), [], 0
         for index, event in enumerate((*events, carry) if carry is not None else events):
-            output = self._output(origin, event, index, is_carry=event is carry)
-            num_bytes += output.size
-            if output.size > MAX_OUTPUT_BYTES:
-                raise _too_large(event, output.size, MAX_OUTPUT_BYTES)
+            output = self._output(caused, event, index, is_carry=event is carry)
+            size = output.size
+            num_bytes += size
+            if size > MAX_OUTPUT_BYTES:
+                raise _too_large(event, size, MAX_OUTPUT_BYTES)
             if num_bytes > MAX_COMPLETION_BYTES:
                 raise _too_large(event, num_bytes, MAX_COMPLETION_BYTES, what=f"{index + 1} outputs, the last one")
             published.append(output)
@@ -81,10 +83,10 @@ class Publisher:
         self, cause: Record, events: Iterable[Event], carry: Event | None = None
     ) -> tuple[tuple[Output, ...], list[Unpublishable]]:
         """The same for what gives something up: those that can be published, and what is wrong with the others."""
-        origin, published, refused = _origin(cause), [], []
+        caused, published, refused = self._caused(cause), [], []
         for index, event in enumerate((*events, carry) if carry is not None else events):
             try:
-                output = self._output(origin, event, index, is_carry=event is carry)
+                output = self._output(caused, event, index, is_carry=event is carry)
                 if output.size > MAX_RECORD_BYTES:
                     raise _too_large(event, output.size, MAX_RECORD_BYTES)
                 published.append(output)
@@ -104,16 +106,19 @@ class Publisher:
             left = max(0, left - letter.size)
         return letters
 
-    def _output(self, origin: "_Origin", event: Event, index: int, *, is_carry: bool) -> Output:
+    def _caused(self, cause: Record) -> "_Caused":
+        headers = attributes(cause)
+        trace = trace_of(header(headers, "traceparent"))
+        origin = Origin(self.service, trace, rfc3339(self.clock_ms()))
+        return _Caused(origin, _identity(cause, headers), cause.partition)
+
+    def _output(self, caused: "_Caused", event: Event, index: int, *, is_carry: bool) -> Output:
         kind = type(event).__name__
         try:
-            output = output_of(
+            output = caused.origin.output(
                 event,
-                service=self.service,
-                event_id=derived_event_id(self.service, origin.identity, kind, index),
-                parent=origin.traceparent,
-                now_ms=self.clock_ms(),
-                partition=origin.partition if is_carry else None,
+                derived_event_id(self.service, caused.identity, kind, index),
+                partition=caused.partition if is_carry else None,
             )
             # What cannot be read back would be a dead letter one service on, where nobody knows what waits for it.
             codec.check(event, output.value or b"")
@@ -124,17 +129,12 @@ class Publisher:
         return output
 
 
-@dataclass(frozen=True, slots=True)
-class _Origin:
+class _Caused(NamedTuple):
     """What outputs take over from the record that caused them."""
 
+    origin: Origin
     identity: str
-    traceparent: str | None
     partition: int
-
-
-def _origin(cause: Record) -> _Origin:
-    return _Origin(_identity(cause), attribute(cause, "traceparent"), cause.partition)
 
 
 def _too_large(event: Event, num_bytes: int, max_bytes: int, *, what: str = "an output") -> Unpublishable:
@@ -144,15 +144,19 @@ def _too_large(event: Event, num_bytes: int, max_bytes: int, *, what: str = "an 
 
 def event_id(record: Record) -> str:
     """The CloudEvents id of a record; its coordinates where a producer set none."""
-    return attribute(record, "ce_id") or coordinates(record)
+    return header(attributes(record), "ce_id") or coordinates(record)
 
 
-def _identity(record: Record) -> str:
-    """What tells a record from all others: its id, which is unique within its source, and for Conclave's own everywhere."""
-    source = attribute(record, "ce_source") or ""
-    return event_id(record) if not source or source.startswith("/conclave/") else f"{source} {event_id(record)}"
+def _identity(record: Record, headers: Headers) -> str:
+    """What tells a record from all others: its id, which is unique within its source, and for Conclave's own everywhere.
+
+    `headers` hold its attributes.
+    """
+    known = header(headers, "ce_id") or coordinates(record)
+    source = header(headers, "ce_source") or ""
+    return known if not source or source.startswith("/conclave/") else f"{source} {known}"
 
 
-def attribute(record: Record, name: str) -> str | None:
-    """An attribute of the record's envelope, which stands in its headers or (structured mode) in its value."""
-    return header(cloudevents.attribute_headers(record.headers, record.value), name)
+def attributes(record: Record) -> Headers:
+    """The headers with the attributes of the record's envelope, which stand there or (structured mode) in its value."""
+    return cloudevents.attribute_headers(record.headers, record.value)

@@ -34,6 +34,7 @@ from conclave.errors import Fenced, LostDependency, Rejected
 from conclave.runtime import broker, kafka_headers  # noqa: F401  (header names of any bytes: at import)
 from conclave.runtime.broker import Membership, Rebalance
 from conclave.runtime.brokers import Brokers
+from conclave.runtime.kafka_partitions import partition_of
 from conclave.runtime.limits import MAX_BATCH_BYTES, MAX_RECORD_BYTES, PRODUCER_BATCH_BYTES
 from conclave.runtime.record import Output, Record, Tp
 from conclave.runtime.rights import Operation, Resource, Right
@@ -192,6 +193,7 @@ class TransactionalProducer:
             max_request_size=MAX_RECORD_BYTES,
             request_timeout_ms=20_000,
             retry_backoff_ms=5,
+            partitioner=partition_of,
         )
         self._producer = producer
         await _limited(producer.start())
@@ -258,6 +260,7 @@ class PlainProducer:
             max_batch_size=1 << 18,
             max_request_size=MAX_RECORD_BYTES,
             request_timeout_ms=20_000,
+            partitioner=partition_of,
         )
 
     async def start(self) -> None:

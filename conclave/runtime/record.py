@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from msgspec import Struct
+
 from conclave.runtime.limits import BATCH_OVERHEAD_BYTES, HEADER_OVERHEAD_BYTES
 from schemas import codec, flow
-from schemas.envelope import Envelope, Headers, child_traceparent, rfc3339
+from schemas.envelope import Envelope, Headers, Trace, rfc3339, trace_of
 from schemas.events import Event
 
 
@@ -38,8 +40,7 @@ class Record(Protocol):
     def headers(self) -> Headers: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Struct, frozen=True):
     """A record to publish. `partition` None leaves the choice to the key's hash."""
 
     topic: str
@@ -64,12 +65,11 @@ class Completion:
 
 def headers_size(headers: Headers) -> int:
     """Bytes of headers in a record; never too few."""
-    return sum(
-        HEADER_OVERHEAD_BYTES
-        + (len(name) if name.isascii() else len(name.encode("utf-8", "replace")))
-        + len(value or b"")
-        for name, value in headers
-    )
+    num_bytes = HEADER_OVERHEAD_BYTES * len(headers)
+    for name, value in headers:
+        num_bytes += len(name) if name.isascii() else len(name.encode("utf-8", "replace"))
+        num_bytes += len(value or b"")
+    return num_bytes
 
 
 def coordinates(record: Record) -> str:
@@ -81,14 +81,27 @@ def output_of(
     event: Event, *, service: str, event_id: str, parent: str | None, now_ms: int, partition: int | None = None
 ) -> Output:
     """The record that publishes `event` on its topic, under its key, in its CloudEvents envelope."""
-    key = flow.key_of(event)
-    envelope = Envelope(
-        id=event_id,
-        type=codec.versioned_type(type(event)),
-        source=f"/conclave/{service}",
-        subject=flow.subject_of(event),
-        time=rfc3339(now_ms),
-        traceparent=child_traceparent(parent),
-    )
-    topic = flow.topic_of(type(event))
-    return Output(topic, key.encode(), codec.encode(event), envelope.to_headers(), partition)
+    origin = Origin(service, trace_of(parent), rfc3339(now_ms))
+    return origin.output(event, event_id, partition=partition)
+
+
+class Origin(NamedTuple):
+    """What all events that a service publishes of one cause at one time have in common."""
+
+    service: str
+    trace: Trace
+    time: str  # RFC 3339
+
+    def output(self, event: Event, event_id: str, *, partition: int | None = None) -> Output:
+        """The record that publishes `event` on its topic, under its key, in its CloudEvents envelope."""
+        key = flow.key_of(event)
+        envelope = Envelope(
+            id=event_id,
+            type=codec.versioned_type(type(event)),
+            source=f"/conclave/{self.service}",
+            subject=flow.subject_of(event, key),
+            time=self.time,
+            traceparent=self.trace.span(),
+        )
+        topic = flow.topic_of(type(event))
+        return Output(topic, key.encode(), codec.encode(event), envelope.to_headers(), partition)

@@ -5,6 +5,7 @@ The same idea as a lane's, in SQL: claiming a partition raises its epoch, so a f
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
@@ -16,13 +17,14 @@ from conclave.runtime import dead_letters, metrics
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.broker import Broker, PlainProducer
 from conclave.runtime.clock import ClockMs, wall_clock_ms
-from conclave.runtime.intake import Publisher, attribute, event_id
+from conclave.runtime.intake import Publisher, attributes
 from conclave.runtime.member import Member
 from conclave.runtime.pace import Pace
 from conclave.runtime.record import Record, Tp, coordinates
 from conclave.runtime.settings import RuntimeSettings
 from schemas import flow
 from schemas.codec import UnreadableEvent
+from schemas.envelope import header
 
 _MAINTAIN_EVERY_S = 3600.0
 _IDLE_S = 0.2  # while no partition is this process's
@@ -144,8 +146,8 @@ class Sink:
         num_rows = await self._record(batch, positions, {coordinates(record): record for record in records})
         metrics.TRANSACTION_SECONDS.observe(time.perf_counter() - started)
         metrics.TRANSACTION_RECORDS.observe(len(records))
-        for record in records:
-            metrics.MESSAGES.labels(record.topic, "recorded").inc()
+        for topic, number in Counter(record.topic for record in records).items():
+            metrics.messages(topic, "recorded").inc(number)
         log.info("batch_recorded", records=len(records), rows=num_rows)
 
     async def _record(
@@ -172,16 +174,17 @@ class Sink:
         except UnreadableEvent as error:
             await self._give_up(record, error)
             return None
+        headers = attributes(record)
         return RecordedEvent(
             event=event,
-            event_id=event_id(record),
+            event_id=header(headers, "ce_id") or coordinates(record),
             key=(record.key or b"").decode("utf-8", "replace"),
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,
             recorded_ms=record.timestamp,
-            traceparent=attribute(record, "traceparent"),
-            event_source=attribute(record, "ce_source") or "",
+            traceparent=header(headers, "traceparent"),
+            event_source=header(headers, "ce_source") or "",
         )
 
     async def _give_up(self, record: Record, error: Exception) -> None:
@@ -189,7 +192,7 @@ class Sink:
 
         Only what this service guards: another one dead-letters what both of them refuse.
         """
-        metrics.MESSAGES.labels(record.topic, "refused").inc()
+        metrics.messages(record.topic, "refused").inc()
         log.warning("record_refused", topic=record.topic, partition=record.partition, offset=record.offset)
         if flow.topic_row(record.topic).guardian != self._name:
             return

@@ -1,6 +1,7 @@
 """`python -m conclave.testing.soak`: many schedules, over all cores; each seed that breaks a law is printed.
 
 python -m conclave.testing.soak --schedules 10000
+python -m conclave.testing.soak --schedules 1000000 --minutes 5      # as many of them as that allows
 python -m conclave.testing.soak --replay 4711        # one of them again, with all that the services say
 """
 
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import click
 import structlog
@@ -39,24 +41,30 @@ class Soak:
         )
 
 
-def soak(first: int, num_schedules: int, jobs: int) -> Soak:
-    """Plays the schedules of seeds `first`, `first` + 1, … in `jobs` processes."""
-    started, virtual_s, broken = time.monotonic(), 0.0, []
+def soak(first: int, num_schedules: int, jobs: int, *, limit_s: float = float("inf")) -> Soak:
+    """Plays the schedules of seeds `first`, `first` + 1, … in `jobs` processes, each of them until the limit has passed."""
+    started, num_played, virtual_s, broken = time.monotonic(), 0, 0.0, []
     chunks = [
         range(low, min(low + _CHUNK, first + num_schedules)) for low in range(first, first + num_schedules, _CHUNK)
     ]
     with ProcessPoolExecutor(jobs) as pool:
-        for seconds, reports in pool.map(_play, chunks):
+        for played, seconds, reports in pool.map(partial(_play, started + limit_s), chunks):
+            num_played += played
             virtual_s += seconds
             for report in reports:
                 print(f"{report}\nagain: python -m conclave.testing.soak --replay {report.seed}", flush=True)
                 broken.append(report)
-    return Soak(num_schedules, time.monotonic() - started, virtual_s, tuple(broken))
+    return Soak(num_played, time.monotonic() - started, virtual_s, tuple(broken))
 
 
-def _play(seeds: range) -> tuple[float, list[Report]]:
-    reports = [simulate(seed) for seed in seeds]
-    return sum(report.virtual_s for report in reports), [report for report in reports if report.violations]
+def _play(until_s: float, seeds: range) -> tuple[int, float, list[Report]]:
+    """How many were played before this reading of the clock, which processes share; their virtual seconds; and what broke a law."""
+    reports = [simulate(seed) for seed in seeds if time.monotonic() < until_s]
+    return (
+        len(reports),
+        sum(report.virtual_s for report in reports),
+        [report for report in reports if report.violations],
+    )
 
 
 def replay(seed: int) -> Report:
@@ -83,15 +91,18 @@ def _fields(event: EventDict) -> Iterator[str]:
 @click.command()
 @click.option("--schedules", default=10_000, show_default=True)
 @click.option("--from", "first", default=0, show_default=True, help="The first seed.")
+@click.option(
+    "--minutes", default=float("inf"), help="Play what is left of them no more after so long.  [default: no limit]"
+)
 @click.option("--jobs", default=os.cpu_count() or 1, show_default=True)
 @click.option("--replay", "again", type=int, help="Play the schedule of this seed, and say all that happens.")
-def main(schedules: int, first: int, jobs: int, again: int | None) -> None:
+def main(schedules: int, first: int, minutes: float, jobs: int, again: int | None) -> None:
     """Play random schedules of every service, and judge each by the laws."""
     if again is not None:
         report = replay(again)
         print(report)
         sys.exit(1 if report.violations else 0)
-    found = soak(first, schedules, jobs)
+    found = soak(first, schedules, jobs, limit_s=60 * minutes)
     print(found)
     sys.exit(1 if found.broken else 0)
 

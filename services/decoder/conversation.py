@@ -57,7 +57,7 @@ class Conversation:
         self._room, self._set, self._context = room, prompt_set, context
         self.sample_id = path_id(context.step_id, sample_index)
         self._program = _program(context.ask, prompt_set)
-        prompt_set.form(context.ask.form).render(context.step.fields)
+        prompt_set.form(context.ask.form).check(context.step.fields)
         self._flow = Flow(context.priority, context.tenant)
         self.waited_ms = 0.0  # for turns on the engine, whatever became of them
         self.begin_again()

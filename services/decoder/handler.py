@@ -77,7 +77,7 @@ class Decoder:
         )
         self._room = Room(engine, self._admission, toolbox or Toolbox())
         self._closed: OrderedDict[str, None] = OrderedDict()
-        self._decoding: dict[str, set[asyncio.Task[End]]] = {}
+        self._decoding: dict[str, set[asyncio.Timeout]] = {}  # the deadlines of a step's paths
 
     def may_take(self) -> bool:
         """False while the engine is away, barred or pausing: more samples could only wait here."""
@@ -107,8 +107,10 @@ class Decoder:
         self._closed[event.step_id] = None
         while len(self._closed) > _REMEMBERED_STEPS:
             self._closed.popitem(last=False)
-        for task in self._decoding.get(event.step_id, ()):
-            task.cancel()
+        now_s = asyncio.get_running_loop().time() if event.step_id in self._decoding else 0.0
+        for deadline in self._decoding.get(event.step_id, ()):
+            if not deadline.expired():
+                deadline.reschedule(now_s)
 
     async def handle(self, event: Event, arrival: Arrival) -> Sequence[Event]:
         """The one terminal event of a sample, after the chunks of a text that is too long for it.
@@ -149,6 +151,8 @@ class Decoder:
         except PathFault as fault:
             return _failed(event, FAULTS[type(fault)], str(fault), started, path)
         except TimeoutError:
+            if event.context.step_id in self._closed:
+                return _failed(event, PathFailure.CANCELLED, "its step was decided without it", started, path)
             trouble = self._engine.trouble()
             why = "" if trouble is None else f": {trouble}"
             return _failed(
@@ -157,12 +161,6 @@ class Decoder:
         except EngineLost as error:
             message = f"the engine was lost {_MAX_LOSSES} times while decoding it: {error.why}"
             return _failed(event, PathFailure.ENGINE, message, started, path)
-        except asyncio.CancelledError:
-            # Our own task being cancelled (a partition lost, a shutdown) is not for the handler to turn into an event.
-            task = asyncio.current_task()
-            if event.context.step_id not in self._closed or (task is not None and task.cancelling()):
-                raise
-            return _failed(event, PathFailure.CANCELLED, "its step was decided without it", started, path)
         spoken = tuple(path.decoded.values())
         if _is_wordless(spoken):
             return _without_a_word(event, spoken[-1], started, path)
@@ -177,18 +175,17 @@ class Decoder:
         return 1.0 if is_full else min(1.0, max(0.0, load.running / max(1, self._engine.max_running)))
 
     async def _cancellable(self, event: SampleRequested, path: Conversation, left_s: float) -> End:
-        """The path's end; ends early with CancelledError when the step is closed, TimeoutError at its deadline."""
+        """The path's end. Raises: TimeoutError at its deadline, which is now once its step is closed."""
         step = event.context.step_id
-        task = asyncio.create_task(self._until_ended(path), name=path.sample_id)
-        self._decoding.setdefault(step, set()).add(task)
-        try:
-            async with asyncio.timeout(left_s):
-                return await task
-        finally:
-            tasks = self._decoding[step]
-            tasks.discard(task)
-            if not tasks:
-                del self._decoding[step]
+        async with asyncio.timeout(left_s) as deadline:
+            deadlines = self._decoding.setdefault(step, set())
+            deadlines.add(deadline)
+            try:
+                return await self._until_ended(path)
+            finally:
+                deadlines.discard(deadline)
+                if not deadlines:
+                    del self._decoding[step]
 
     @staticmethod
     async def _until_ended(path: Conversation) -> End:

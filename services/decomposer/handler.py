@@ -209,9 +209,11 @@ class Decomposer:
         self, event: ReasoningRequested, plan: PlanMade, assigned: Assigned | None, arrival: Arrival
     ) -> Remembered | None:
         """An answer that the request may be given at once. What an experiment compares is always thought about."""
-        max_age_s = self._settings.freshness.max_age_s(event.question, event.max_age_s)
         is_compared = assigned is not None and assigned.is_compared
-        if self._memory is None or plan.fingerprint is None or is_compared or max_age_s <= 0.0:
+        if self._memory is None or plan.fingerprint is None or is_compared:
+            return None
+        max_age_s = self._settings.freshness.max_age_s(event.question, event.max_age_s)
+        if max_age_s <= 0.0:
             return None
         wanted = Wanted(
             fingerprint=plan.fingerprint,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from conclave import prompts
 from conclave.domain.equivalence import are_same
-from conclave.domain.extraction import EXTRACTORS, by_patterns
+from conclave.domain.extraction import EXTRACTORS, by_patterns, thoughts
 from conclave.domain.extraction.patterns import BadPattern, Last, Pattern
 from conclave.domain.extraction.thoughts import spoken
 from conclave.testing.hostile_texts import hostile_texts
@@ -149,6 +149,41 @@ def test_a_thought_is_left_out_whatever_marks_it() -> None:
     ):
         assert spoken(f"{thought}{said}").decode().strip() == said.strip()
     assert spoken("before<think>x</think>after").decode().split() == ["before", "after"]
+
+
+_FRAGMENTS = [
+    *(
+        "<think>",
+        "</think>",
+        "...done thinking.",
+        "HERE is my response:",
+        "analysis",
+        "assistantfinal",
+        "[INST]",
+        "<|im_end|>",
+    ),
+    *(
+        "A",
+        "analysisWe",
+        " ",
+        "\n",
+        "\t",
+        "\x0b",
+        "\x1f",
+        "Answer: 4",
+        "4 < 5",
+        "x[1]",
+        "\N{LATIN SMALL LETTER LONG S}",
+        "\N{NO-BREAK SPACE}",
+    ),
+]
+
+
+@given(st.lists(st.sampled_from(_FRAGMENTS), max_size=8).map("".join))
+def test_a_text_without_any_mark_is_said_as_the_patterns_would_have_it(text: str) -> None:
+    data = text.encode("utf-8", "replace")
+    by_pattern = thoughts._segments(thoughts._one_turn(thoughts._of_final_channel(data)))
+    assert spoken(text) == b"\n" + b"\n".join(by_pattern)
 
 
 @pytest.mark.parametrize(

@@ -203,5 +203,36 @@ def test_a_priority_that_is_limited_is_never_more_urgent_than_its_limit(wanted: 
     assert PRIORITIES[given_] == min(PRIORITIES[wanted], PRIORITIES[most])
 
 
+_comings = st.tuples(
+    st.sampled_from(["come", "pass"]),
+    st.sampled_from(["a/0", "a/1", "b/0"]),
+    st.sampled_from(["batch", "standard"]),
+    st.sampled_from("xy"),
+)
+
+
+@given(st.lists(_comings | st.just(("next",)) | st.tuples(st.just("end"), st.floats(0, 50)), max_size=60))
+def test_who_passes_by_an_empty_queue_changes_as_much_as_if_it_had_stood_in_it(moves: list[tuple[object, ...]]) -> None:
+    through, past = FairQueue(), FairQueue()
+    running: list[Ticket] = []
+    for move in moves:
+        match move:
+            case ("pass", str(step), str(priority), str(tenant)) if not past.num_waiting:
+                flow = Flow(priority, tenant)
+                through.enter(step, flow)
+                running.append(past.pass_by(step, flow))
+                assert through.next() == running[-1]
+            case ("come" | "pass", str(step), str(priority), str(tenant)):
+                assert through.enter(step, Flow(priority, tenant)) == past.enter(step, Flow(priority, tenant))
+            case ("end", float(cost)) if running:
+                ticket = running.pop(0)
+                through.ended(ticket, cost)
+                past.ended(ticket, cost)
+            case _:
+                ticket_of = past.next()
+                assert through.next() == ticket_of
+                running += [ticket_of] if ticket_of else []
+
+
 def _number(ticket: Ticket) -> int:
     return ticket.number

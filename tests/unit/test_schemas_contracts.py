@@ -13,11 +13,12 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from conclave.testing import events as made
 from schemas import __main__ as tool
 from schemas import codec, documents, envelope, flow, ids, upcasts
 from schemas.codec import Defect, UnreadableEvent
 from schemas.compatibility import breaks
-from schemas.events import Event, ReasoningRequested
+from schemas.events import Event, PathDecoded, ReasoningRequested
 from tests.drawn import EVENTS, any_event, document
 
 VALIDATORS = {
@@ -274,3 +275,18 @@ def _is_checked(event: Event, value: bytes) -> bool:
     except codec.UnreadableEvent:
         return False
     return True
+
+
+def test_events_of_one_step_have_one_context_between_them_and_one_that_differs_has_its_own() -> None:
+    path, other = (made.decoded(made.context(), index, 2, "36") for index in range(2))
+    written = [codec.encode(each) for each in (path, other)]
+    first, second = (codec.decode(flow.Topic.PATHS, codec.versioned_type(PathDecoded), each) for each in written)
+    assert isinstance(first, PathDecoded)
+    assert isinstance(second, PathDecoded)
+    assert (first, second) == (path, other)
+    assert first.context is second.context
+    spoilt = written[1].replace(b'"step":{"index":', b'"step":{"index":-1')
+    assert spoilt != written[1]
+    with pytest.raises(UnreadableEvent) as refused:
+        codec.decode(flow.Topic.PATHS, codec.versioned_type(PathDecoded), spoilt)
+    assert refused.value.field == "$.context.step.index"

@@ -24,6 +24,10 @@ _LAST_FINAL = Last(r"<\|channel\|>final(?:<\|constrain\|>|[^<\n]){0,40}<\|messag
 _BARE_ANALYSIS = First(r"\A\s*(?-i:analysis)(?-i:[A-Z])")
 _BARE_FINAL = Last(r"(?-i:assistantfinal)")
 
+# Something in each of the patterns here, in small letters: a text of ASCII without any of it is said as it is.
+_SPACE = b"\t\n\f\r "  # \s of RE2
+_MARKS = ("<", "[", "...done thinking.", "here is my response:")
+
 _TURN_OPENING = First(
     r"\A(?:\s|<\|(?:im_start|start_header_id|start|begin_of_text|START_RESPONSE|START_OF_TURN_TOKEN|CHATBOT_TOKEN)\|>"
     r"(?:assistant)?(?:<\|end_header_id\|>|<\|message\|>)?|<start_of_turn>model|<s>)+"
@@ -36,9 +40,16 @@ _TURN_END = First(
 
 def spoken(text: str) -> bytes:
     """What the text says, as UTF-8 after a line break of its own; empty after it when all of it is thought."""
-    data = text.encode("utf-8", "replace")
-    data = _one_turn(_of_final_channel(data))
-    return b"\n" + b"\n".join(_segments(data))
+    if _is_plain(text):  # as most are
+        return b"\n" + text.encode().lstrip(_SPACE)
+    return b"\n" + b"\n".join(_segments(_one_turn(_of_final_channel(text.encode("utf-8", "replace")))))
+
+
+def _is_plain(text: str) -> bool:
+    if not text.isascii():
+        return False
+    small = text.lower()
+    return not any(mark in small for mark in _MARKS) and not small.lstrip().startswith("analysis")
 
 
 def _of_final_channel(data: bytes) -> bytes:
