@@ -117,7 +117,7 @@ async def overhead(rate: float, duration_s: float) -> dict[str, object]:
     async with stack({"CONCLAVE_SCRIPTED_LATENCY_MS": "0"}) as (pipeline, _):
         await _paced(pipeline, rate, 3.0)  # warm
         seen = await _paced(pipeline, rate, duration_s)
-        stages = await _stages(pipeline, set(seen))
+        stages = await stages_of(pipeline, set(seen))
     values = list(seen.values())
     print(f"  p50 {percentile(values, 0.5):.1f} ms, p99 {percentile(values, 0.99):.1f} ms over {len(values)} requests")
     return {
@@ -153,7 +153,7 @@ async def _paced(pipeline: Pipeline, rate: float, duration_s: float) -> dict[str
     return seen
 
 
-async def _stages(pipeline: Pipeline, ids: set[str]) -> dict[str, dict[str, float]]:
+async def stages_of(pipeline: Pipeline, ids: set[str]) -> dict[str, dict[str, float]]:
     """Medians and 99th percentiles between the records that a request leaves in the log."""
     times: dict[str, dict[str, list[int]]] = {each: {} for each in ids}
     reader = LogReader(pipeline.address)

@@ -82,6 +82,7 @@ class ServiceRow(Struct, frozen=True):
     asks_postgres: bool = False  # where it is there; without it the service does its work all the same
     needs_model: bool = False
     serves_web: bool = False  # for people and their programs, on a port besides that of /live and /ready
+    keeps_pace_with: tuple[str, ...] = ()  # services whose groups it looks at: it begins little while those are behind
     package: str = "services"  # that its module is in; an operator's own may be in none
 
     @property
@@ -95,7 +96,7 @@ SERVICES: dict[str, ServiceRow] = {row.name: row for row in (
     ServiceRow("decomposer", (Topic.REQUESTS,),
                (e.PlanMade, e.StepDecided, e.SampleRequested, e.ToolRequested, e.ApprovalRequested, e.RequestFailed,
                 e.ReasoningRequested),
-               broadcasts=(Topic.EXPERIMENTS, Topic.WEIGHTS), asks_postgres=True),
+               broadcasts=(Topic.EXPERIMENTS, Topic.WEIGHTS), asks_postgres=True, keeps_pace_with=("decoder",)),
     ServiceRow("decoder",    (Topic.SAMPLES,),  (e.PathDecoded, e.PathFailed, e.TextStored),
                broadcasts=(Topic.CONTROL,), asks_postgres=True, needs_model=True),
     ServiceRow("voter",      (Topic.PATHS,),    (e.StepDecided, e.SampleRequested, e.StepClosed, e.TallyCarried)),

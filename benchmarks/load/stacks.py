@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import click
 
@@ -59,11 +60,6 @@ async def scripted(latency_ms: float, max_running: int) -> AsyncIterator[Target]
 def target_of(pipeline: Pipeline, server: PostgresServer, *, gateway_url: str) -> Target:
     """A stack of processes, any of which may be killed."""
 
-    def leaders() -> dict[str, int]:
-        found = {name: each.process.mark.pid for name, each in pipeline.services.items() if each.process is not None}
-        servers = {KAFKA: pipeline.broker.pid, POSTGRES: server.pid}
-        return found | {name: pid for name, pid in servers.items() if pid is not None}
-
     async def kill(part: str) -> None:
         match part:
             case "kafka":
@@ -79,4 +75,11 @@ def target_of(pipeline: Pipeline, server: PostgresServer, *, gateway_url: str) -
         await pipeline.until_ready(limit_s=120.0)
 
     urls = {name: each.url for name, each in pipeline.services.items()}
-    return Target(pipeline.address, server.dsn(), urls, leaders, gateway_url, kill)
+    return Target(pipeline.address, server.dsn(), urls, partial(leaders, pipeline, server), gateway_url, kill)
+
+
+def leaders(pipeline: Pipeline, server: PostgresServer) -> dict[str, int]:
+    """The first process of each part of a stack, as it is now."""
+    found = {name: each.process.mark.pid for name, each in pipeline.services.items() if each.process is not None}
+    servers = {KAFKA: pipeline.broker.pid, POSTGRES: server.pid}
+    return found | {name: pid for name, pid in servers.items() if pid is not None}

@@ -93,10 +93,10 @@ class FairQueue:
         if backlog is not None and backlog.remove(ticket):
             self._gone(ticket.flow)
 
-    def next(self) -> Ticket | None:
-        """The one whose turn it is, which has begun from here; None when nobody waits."""
-        priority = self._classes.first()
-        if priority is None:
+    def next(self, only: str | None = None) -> Ticket | None:
+        """The one whose turn it is, which has begun from here; None when nobody waits. `only`: of this class."""
+        priority = self._classes.first() if only is None else only
+        if priority is None or not self._num_waiting[priority]:
             return None
         tenant = self._tenants[priority].first()
         assert tenant is not None, "a class has work without a tenant that has"

@@ -15,6 +15,7 @@ PRIORITIES: Mapping[str, float] = {
     "standard": 4.0,
     "batch": 1.0,  # any time before its deadline will do
 }
+MOST_URGENT = next(iter(PRIORITIES))
 
 
 def known_priority(name: str) -> str:

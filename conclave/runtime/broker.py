@@ -158,6 +158,26 @@ class LogReader(Protocol):
         ...
 
 
+class GroupReader(Protocol):
+    """Reads what a consumer group has come to, from outside of it."""
+
+    async def start(self) -> None:
+        """Connects."""
+        ...
+
+    async def committed(self, partitions: Collection[Tp]) -> dict[Tp, tuple[int, str]]:
+        """Committed offset and metadata of each partition that has one."""
+        ...
+
+    async def num_members(self) -> int:
+        """How many are in the group now."""
+        ...
+
+    async def stop(self) -> None:
+        """Closes the connections."""
+        ...
+
+
 class Broker(Protocol):
     """A broker's address, and what can be made to talk to it. Making one of these connects nothing yet."""
 
@@ -187,6 +207,10 @@ class Broker(Protocol):
 
     def log_reader(self) -> LogReader:
         """A reader without a group."""
+        ...
+
+    def group_reader(self, consumer_group: str) -> GroupReader:
+        """A reader of what a consumer group has come to."""
         ...
 
     async def committed(

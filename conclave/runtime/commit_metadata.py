@@ -30,6 +30,18 @@ def decode(low: int, metadata: str | None) -> Commit | None:
     """The commit that `encode` made; None for metadata that is not ours (treat it as nothing known above `low`)."""
     if not metadata:
         return Commit(low)
+    bits = _bits(metadata)
+    if bits is None:
+        return None
+    return Commit(low, frozenset(low + i for i in range(1, bits.bit_length()) if bits >> i & 1))
+
+
+def num_done(metadata: str | None) -> int:
+    """How many offsets are done above the watermark; 0 for metadata that is not ours."""
+    return (_bits(metadata) or 0).bit_count() if metadata else 0
+
+
+def _bits(metadata: str) -> int | None:
     prefix, data = metadata[:2], metadata[2:]
     if prefix not in (_PLAIN, _ZLIB):
         return None
@@ -38,7 +50,4 @@ def decode(low: int, metadata: str | None) -> Commit | None:
         plain = zlib.decompressobj().decompress(raw, MAX_SPAN // 8 + 1) if prefix == _ZLIB else raw
     except (binascii.Error, zlib.error, ValueError):
         return None
-    if len(plain) > MAX_SPAN // 8 + 1:
-        return None
-    bits = int.from_bytes(plain, "little")
-    return Commit(low, frozenset(low + i for i in range(1, bits.bit_length()) if bits >> i & 1))
+    return int.from_bytes(plain, "little") if len(plain) <= MAX_SPAN // 8 + 1 else None

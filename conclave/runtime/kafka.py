@@ -390,6 +390,38 @@ class Admin:
         found = await _limited(self._client.list_consumer_group_offsets(group, partitions=wanted))
         return {Tp(*tp): (each.offset, each.metadata or "") for tp, each in found.items() if each.offset >= 0}
 
+    async def num_members(self, group: str) -> int:
+        """How many are in a consumer group; 0 where there is none. Raises: LostDependency."""
+        responses = await _limited(self._client.describe_consumer_groups([group]))
+        described = [row for response in responses for row in response.groups]
+        for error_code, *_ in described:
+            if error_code:
+                raise LostDependency("kafka", repr(for_code(error_code)(f"group {group}")))
+        return sum(len(row[5]) for row in described)
+
+
+class GroupReader:
+    """Reads what a consumer group has come to, on one connection that it keeps."""
+
+    def __init__(self, brokers: Brokers | str, consumer_group: str) -> None:
+        self._admin, self._group = Admin(brokers), consumer_group
+
+    async def start(self) -> None:
+        """Connects. Raises: LostDependency."""
+        await self._admin.__aenter__()
+
+    async def committed(self, partitions: Collection[Tp]) -> dict[Tp, tuple[int, str]]:
+        """Committed offset and metadata of each partition that has one. Raises: LostDependency."""
+        return await self._admin.committed(self._group, partitions)
+
+    async def num_members(self) -> int:
+        """How many are in the group now. Raises: LostDependency."""
+        return await self._admin.num_members(self._group)
+
+    async def stop(self) -> None:
+        """Closes the connections."""
+        await self._admin.__aexit__()
+
 
 @dataclass(frozen=True, slots=True)
 class Kafka:
@@ -427,6 +459,10 @@ class Kafka:
     def log_reader(self) -> broker.LogReader:
         """A reader without a group."""
         return LogReader(self.brokers)
+
+    def group_reader(self, consumer_group: str) -> broker.GroupReader:
+        """A reader of what a consumer group has come to."""
+        return GroupReader(self.brokers, consumer_group)
 
     async def committed(
         self, consumer_group: str, partitions: Collection[Tp] | None = None

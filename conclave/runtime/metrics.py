@@ -29,6 +29,14 @@ CARRIED_FORWARD = Counter(
 LOOP_DELAY_SECONDS = Histogram("conclave_loop_delay_seconds", "How late the event loop wakes", buckets=_FAST)
 UP = Gauge("conclave_dependency_up", "1 while a dependency answers", ("dependency",))
 RECALLS = Counter("conclave_recalls", "Questions whose answer was looked for, by where it was found", ("where",))
+WAITING_REQUESTS = Gauge("conclave_waiting_requests", "Requests read that wait to be begun", ("priority",))
+REQUEST_WAIT_SECONDS = Histogram(
+    "conclave_request_wait_seconds",
+    "How long a request that was read has waited to be begun",
+    ("priority",),
+    buckets=(0.001, 0.01, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
+)
+OPEN_SAMPLES = Gauge("conclave_open_samples", "Samples in the log whose paths are not, as they were counted last")
 
 
 # A child is looked up by its labels with each message, which takes longer than to count one.

@@ -77,6 +77,12 @@ def coordinates(record: Record) -> str:
     return f"{record.topic}/{record.partition}/{record.offset}"
 
 
+def located(coordinates: str) -> tuple[Tp, int]:
+    """The partition and the offset that coordinates name."""
+    topic, partition, offset = coordinates.rsplit("/", 2)
+    return Tp(topic, int(partition)), int(offset)
+
+
 def output_of(
     event: Event, *, service: str, event_id: str, parent: str | None, now_ms: int, partition: int | None = None
 ) -> Output:

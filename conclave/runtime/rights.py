@@ -51,6 +51,7 @@ def rights_of_service(row: ServiceRow) -> tuple[Right, ...]:
         if not row.keeps_offsets:
             transactions = f"{_TRANSACTIONS}{row.name}."
             rights.append(Right(Operation.WRITE, Resource.TRANSACTIONAL_ID, transactions, is_prefix=True))
+    rights += _each(Operation.DESCRIBE, Resource.GROUP, row.keeps_pace_with)
     if row.serves_web:  # its pages tell how far each group is
         rights += _each(Operation.DESCRIBE, Resource.GROUP, _groups())
     return tuple(rights)

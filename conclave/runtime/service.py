@@ -28,7 +28,7 @@ from conclave.runtime.lane import Lane
 from conclave.runtime.lanes import Lanes
 from conclave.runtime.member import Member
 from conclave.runtime.pace import Pace
-from conclave.runtime.record import Completion, Record, Tp
+from conclave.runtime.record import Completion, Record, Tp, located
 from conclave.runtime.settings import RuntimeSettings
 from conclave.runtime.work import Handles, Joins, Work
 from schemas.codec import UnreadableEvent
@@ -84,6 +84,12 @@ class Service:
     def partitions(self) -> frozenset[Tp]:
         """The partitions that it holds."""
         return frozenset(lane.tp for lane in self._lanes)
+
+    def is_durable(self, coordinates: str) -> bool:
+        """True once what was made of a record that was read is in the log, or the record is another's to handle."""
+        tp, offset = located(coordinates)
+        lane = self._lanes.of(tp)
+        return lane is None or offset not in lane.tracker.running
 
     def stop(self) -> None:
         """Has `run` drain and return."""

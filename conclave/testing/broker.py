@@ -60,6 +60,10 @@ class MemoryBroker:
         """A reader without a group."""
         return MemoryLogReader(self)
 
+    def group_reader(self, consumer_group: str) -> broker.GroupReader:
+        """A reader of what a consumer group has come to."""
+        return MemoryGroupReader(self, consumer_group)
+
     async def committed(
         self, consumer_group: str, partitions: Collection[Tp] | None = None
     ) -> dict[Tp, tuple[int, str]]:
@@ -361,6 +365,31 @@ class MemoryLogReader:
             if records or left_s <= 0:
                 return records
             await self._cluster.changed(dict.fromkeys(tp.topic for tp in self._positions), left_s)
+
+    async def stop(self) -> None:
+        """Nothing to close."""
+
+
+class MemoryGroupReader:
+    """conclave.runtime.broker.GroupReader."""
+
+    def __init__(self, way: MemoryBroker, consumer_group: str) -> None:
+        self._way, self._group = way, consumer_group
+
+    async def start(self) -> None:
+        """Connects. Raises: LostDependency."""
+        await self._way.request(Request.METADATA, lambda: None)
+
+    async def committed(self, partitions: Collection[Tp]) -> dict[Tp, tuple[int, str]]:
+        """Committed offset and metadata of each partition that has one. Raises: LostDependency."""
+        return await self._way.committed(self._group, partitions)
+
+    async def num_members(self) -> int:
+        """How many are in the group now. Raises: LostDependency."""
+        found: int = await self._way.request(
+            Request.METADATA, lambda: len(self._way.cluster.group(self._group).members)
+        )
+        return found
 
     async def stop(self) -> None:
         """Nothing to close."""

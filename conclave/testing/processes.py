@@ -12,6 +12,7 @@ from conclave.engine.scripted import ScriptedEngine
 from conclave.policies.current import CurrentPolicies
 from conclave.routes.current import CurrentRouter
 from conclave.runtime.attempts import Dependencies
+from conclave.runtime.backlog import Backlog
 from conclave.runtime.broadcast import BroadcastReader
 from conclave.runtime.broker import Broker
 from conclave.runtime.pace import Pace
@@ -27,9 +28,11 @@ from conclave.testing.recollection import MemoryRecollection
 from conclave.testing.record import Database, MemoryStore
 from conclave.testing.unsteady import UnsteadyHandler, UnsteadyJoiner
 from schemas import flow
+from schemas.flow import Topic
 from services.aggregator.joiner import Aggregator
 from services.aggregator.settings import AggregatorSettings
 from services.decoder.handler import Decoder
+from services.decomposer.door import Door
 from services.decomposer.handler import Decomposer
 from services.decomposer.memory import Limits, RecordedMemory
 from services.decomposer.settings import DecomposerSettings
@@ -66,7 +69,7 @@ class Process:
     consumer: Service | Sink
     instance_id: str = ""
     reader: BroadcastReader | None = None
-    beside: Callable[[], Coroutine[None, None, None]] | None = None  # what else runs in it
+    beside: tuple[Callable[[], Coroutine[None, None, None]], ...] = ()  # what else runs in it
     task: "asyncio.Task[None] | None" = None
     is_frozen: bool = False
     is_stopping: bool = False
@@ -89,6 +92,7 @@ class Processes:
     recall: Literal["off", "exact", "gist"] = "off"  # which questions are given remembered answers
     num_behind: int = 0  # rows of the database that a memory does not see yet
     has_instances: bool = False  # a process that is started takes over the membership of one that is gone
+    open_samples: int | None = None  # for each decoder, before requests wait their turn; None: there is no door
     is_routed: bool = False  # requests that name no policy go through the router that ships
     alive: dict[str, Process] = field(default_factory=dict)
     _number: int = 0
@@ -144,9 +148,9 @@ class Processes:
         try:
             async with asyncio.TaskGroup() as tasks:
                 reader = tasks.create_task(process.reader.run(), name="broadcast") if process.reader else None
-                beside = tasks.create_task(process.beside(), name="beside") if process.beside else None
+                beside = [tasks.create_task(each(), name="beside") for each in process.beside]
                 await process.consumer.run()
-                for task in (reader, beside):
+                for task in (reader, *beside):
                     if task is not None:
                         task.cancel()
         except Exception as error:  # noqa: BLE001  (whatever ends a process is for the laws to judge)
@@ -172,22 +176,25 @@ class Processes:
                 Sink(service, settings, store, dependencies, broker, clock_ms=clock_ms, batch=50, pace=_PACE),
             )
             return process
-        work, listener = self._work(service)
         memory = self._memory(endpoint, clock_ms) if service == "decomposer" and self.recall != "off" else None
-        if service == "decomposer" and (memory is not None or self.is_routed):
-            own = _DECOMPOSER.model_copy(update={"recall": self.recall})
-            router = CurrentRouter("effort", policies=lambda: _policies().policies) if self.is_routed else None
-            decomposer = Decomposer(own, _policies(), router, memory)
-            work = Handles(decomposer, request_key=decomposer.request_key)
+        backlog = Backlog(broker, "decoder", Topic.SAMPLES.value, source=Topic.REQUESTS.value)
+
+        def share() -> float:
+            return backlog.share(consumer.partitions)
+
+        is_guarded = service == "decomposer" and self.open_samples is not None
+        door = (
+            Door(backlog.count, share, lambda at: consumer.is_durable(at), open_samples=self.open_samples or 0)
+            if is_guarded
+            else None
+        )
+        work, listener = self._decomposer(memory, door, share) if service == "decomposer" else self._work(service)
         if self.failing:
             work = self._unsteady(work)
         rng = random.Random(self.rng.getrandbits(32))
-        process = Process(
-            service,
-            endpoint,
-            Service(service, settings, work, dependencies, broker, clock_ms=clock_ms, rng=rng, pace=_PACE),
-        )
-        process.beside = memory.follow if memory is not None else None
+        consumer = Service(service, settings, work, dependencies, broker, clock_ms=clock_ms, rng=rng, pace=_PACE)
+        process = Process(service, endpoint, consumer)
+        process.beside = tuple(each.follow for each in (memory, door) if each is not None)
         broadcasts = [topic.value for topic in flow.service_row(service).broadcasts]
         if broadcasts and listener is not None:
             process.reader = BroadcastReader(broker, broadcasts, listener, dependencies)
@@ -204,11 +211,16 @@ class Processes:
         source = MemoryRecollection(self.database, endpoint, num_behind=self.num_behind)
         return RecordedMemory(source, Limits(wait_s=1.0), clock_ms=clock_ms)
 
+    def _decomposer(
+        self, memory: RecordedMemory | None, door: Door | None, share: Callable[[], float]
+    ) -> tuple[Work, None]:
+        own = _DECOMPOSER.model_copy(update={"recall": self.recall, "interactive_per_minute": 6})
+        router = CurrentRouter("effort", policies=lambda: _policies().policies) if self.is_routed else None
+        decomposer = Decomposer(own, _policies(), router, memory, door=door, share=share)
+        return Handles(decomposer, request_key=decomposer.request_key, drain=decomposer.drain), None
+
     def _work(self, service: str) -> tuple[Work, Decoder | None]:
         match service:
-            case "decomposer":
-                decomposer = Decomposer(_DECOMPOSER, _policies())
-                return Handles(decomposer, request_key=decomposer.request_key), None
             case "decoder":
                 decoder = Decoder(ScriptedEngine(latency_ms=self.engine_latency_ms, max_running=8))
                 return Handles(decoder, may_take=decoder.may_take, drain=decoder.drain), decoder

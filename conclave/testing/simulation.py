@@ -131,6 +131,8 @@ class Simulation:
             self.processes.is_routed = self.expected.is_routed = self._recalls.random() < 0.5
         self._sizes = random.Random(f"sizes {seed}")
         self.processes.has_instances = random.Random(f"instances {seed}").random() < 0.5
+        self._hurries = random.Random(f"hurries {seed}")
+        self.processes.open_samples = self._hurries.choice((None, 2, 8))
         self._num_moves = self.rng.randint(0, 8) if num_moves is None else num_moves
         self._moves = [row for row in MOVES if not only or row[0].__name__ in only]
 
@@ -210,6 +212,7 @@ class Simulation:
                     policy=rng.choice(_POLICIES),
                     max_samples=rng.randint(1, 6),
                     deadline_s=rng.choice((5.0, 600.0, 600.0)),
+                    priority=self._hurries.choice((None, None, "interactive", "batch")),
                 )
                 self.expected.requests.add(str(request.request_id))
                 self._publish(request, f"p{number}")

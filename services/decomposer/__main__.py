@@ -12,12 +12,15 @@ from conclave.policies.current import CurrentPolicies
 from conclave.policies.effort import CurrentNeeds
 from conclave.routes.current import CurrentRouter
 from conclave.runtime.attempts import Dependencies
+from conclave.runtime.backlog import Backlog
 from conclave.runtime.kafka import Kafka
 from conclave.runtime.process import Parts, main
 from conclave.runtime.service import Service
 from conclave.runtime.settings import RuntimeSettings, load
 from conclave.runtime.work import Handles
 from conclave.tools import TOOLS, mcp_servers
+from schemas.flow import Topic
+from services.decomposer.door import Door
 from services.decomposer.handler import Decomposer
 from services.decomposer.memory import Limits, RecordedMemory
 from services.decomposer.settings import DecomposerSettings
@@ -40,10 +43,25 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     source = _source(own)
     memory = RecordedMemory(source, _limits(own)) if source is not None else None
     effort = CurrentNeeds(own.effort_file) if own.effort_file is not None else None
-    decomposer = Decomposer(own, policies, router, memory, effort)
-    work = Handles(decomposer, request_key=decomposer.request_key)
-    service = Service("decomposer", settings, work, dependencies, Kafka(settings.brokers))
-    following = {asyncio.create_task(policies.follow(), name="policies")}
+    kafka = Kafka(settings.brokers)
+    backlog = Backlog(kafka, "decoder", Topic.SAMPLES.value, source=Topic.REQUESTS.value)
+
+    def share() -> float:
+        return backlog.share(service.partitions)
+
+    door = Door(backlog.count, share, lambda at: service.is_durable(at), open_samples=own.open_samples)
+    decomposer = Decomposer(own, policies, router, memory, effort, door, share)
+    service = Service(
+        "decomposer",
+        settings.model_copy(update={"max_in_flight": own.max_in_flight}),
+        Handles(decomposer, request_key=decomposer.request_key, drain=decomposer.drain),
+        dependencies,
+        kafka,
+    )
+    following = {
+        asyncio.create_task(policies.follow(), name="policies"),
+        asyncio.create_task(door.follow(), name="door"),
+    }
     if router is not None:
         following.add(asyncio.create_task(router.follow(), name="router"))
     if spending is not None:
@@ -58,6 +76,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
         for task in following:
             task.cancel()
         await asyncio.wait(following)
+        await backlog.close()
         if source is not None:
             await source.close()
 

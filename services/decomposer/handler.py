@@ -14,12 +14,15 @@ given up for any other cause         ->  dead letter + RequestFailed(no_answer)
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from msgspec.structs import replace
 
 from conclave.domain import planning, recall, thinking
-from conclave.domain.priorities import PRIORITIES
+from conclave.domain.fair_queue import Flow
+from conclave.domain.pacing import TokenBuckets
+from conclave.domain.priorities import DEFAULT_PRIORITY, MOST_URGENT, PRIORITIES, known_priority
 from conclave.domain.quality import QUALITIES
 from conclave.domain.recall import Memory, Remembered, Wanted
 from conclave.domain.routing import Choice
@@ -32,11 +35,12 @@ from conclave.routes.current import CurrentRouter
 from conclave.runtime.dead_letters import Cause, Reason
 from conclave.runtime.handler import Arrival
 from schemas.envelope import rfc3339
-from schemas.events import Event, PlanMade, ReasoningRequested, RequestFailed
+from schemas.events import Event, PlanMade, ReasoningRequested, RequestFailed, SampleRequested
 from schemas.experiments import SHADOW
 from schemas.ids import asked_at_ms, derived_request_id, shadow_id
 from schemas.values import Fingerprint, Policy, RequestFailure
 from services.decomposer.claims import claimed_request_id, record_named
+from services.decomposer.door import Door, Entry
 from services.decomposer.experiments import Assigned, Experiments
 from services.decomposer.settings import DecomposerSettings
 from services.decomposer.shadows import can_shadow, copy_of
@@ -52,9 +56,13 @@ class Decomposer:
         router: CurrentRouter | None = None,
         memory: Memory | None = None,
         effort: CurrentNeeds | None = None,
+        door: Door | None = None,
+        share: Callable[[], float] = lambda: 1.0,
     ) -> None:
+        """`door`: through which requests are begun, at once without one. `share`, 0 to 1: of all requests that come here."""
         self._settings, self._policies, self._router, self._memory = settings, policies, router, memory
-        self._effort = effort
+        self._effort, self._door, self._share = effort, door, share
+        self._urgent = TokenBuckets(settings.interactive_per_minute)
         self._experiments = Experiments(policies.find)
 
     async def handle(self, event: Event, arrival: Arrival) -> Sequence[Event]:
@@ -72,17 +80,25 @@ class Decomposer:
         self._check_time(request_id, arrival)
         if event.shadow is not None and request_id != shadow_id(event.shadow.request_id):
             raise Rejected("$.shadow.request_id", "nothing: it is set on the pipeline's own copies", request_id)
-        plan, assigned = self._plan(event, request_id, arrival)
-        kept = event.fork.kept if event.fork is not None else ()
-        found = await self._remembered(event, plan, assigned, arrival)
-        if found is not None:
-            return recall.recalled(plan, found, arrival.now_ms)
-        if self._router is not None:
-            self._router.note(plan.policy, arrival.now_ms)
-        contexts = planning.step_contexts(plan, plan.steps[len(kept) :])
-        verdicts = thinking.recalled(plan, kept, arrival.recorded_ms)
-        begun = [first for context in contexts for first in planning.begun(context)]
-        return [plan, *verdicts, *begun, *self._shadowed(event, request_id, assigned)]
+        event, reasons = self._within_rate(event, arrival)
+        planned = None
+        if self._memory is not None:
+            planned = plan, assigned = self._plan(event, request_id, arrival, reasons)
+            found = await self._remembered(event, plan, assigned, arrival)
+            if found is not None:
+                return recall.recalled(plan, found, arrival.now_ms)
+        async with self._entry(event, request_id, arrival) as entry:
+            if planned is None or entry.has_waited:  # by what holds now
+                planned = self._plan(event, request_id, arrival, reasons)
+            plan, assigned = planned
+            begun = self._begun(event, plan, arrival)
+            entry.num_samples = sum(isinstance(each, SampleRequested) for each in begun)
+        return [plan, *begun, *self._shadowed(event, request_id, assigned)]
+
+    def drain(self) -> None:
+        """Begins with no request any more: those that wait are put back."""
+        if self._door is not None:
+            self._door.close()
 
     def give_up(self, event: Event, arrival: Arrival, cause: Cause) -> Sequence[Event]:
         """The failure of the request."""
@@ -113,6 +129,36 @@ class Decomposer:
         is_own = arrival.key == event.request_id and self._is_timely(event.request_id, arrival)
         return event.request_id if is_own else None
 
+    def _within_rate(self, event: ReasoningRequested, arrival: Arrival) -> tuple[ReasoningRequested, dict[str, str]]:
+        """The request, standard where it is interactive and its tenant has had its share of those; and why."""
+        if event.priority != MOST_URGENT:
+            return event, {}
+        # The broker's time and not the clock's: what was published slowly and lay long is not a flood.
+        if self._urgent.take(self._tenant(event), arrival.recorded_ms, share=self._share()):
+            return event, {}
+        most = self._settings.interactive_per_minute
+        reason = f"{DEFAULT_PRIORITY}: its tenant has had the {most} {MOST_URGENT} requests that it may have a minute"
+        return replace(event, priority=None), {"priority": reason}
+
+    def _entry(
+        self, event: ReasoningRequested, request_id: str, arrival: Arrival
+    ) -> AbstractAsyncContextManager[Entry]:
+        """The request's way through the door."""
+        if self._door is None:
+            return nullcontext(Entry())
+        flow = Flow(known_priority(event.priority or DEFAULT_PRIORITY), self._tenant(event))
+        left_s = event.deadline_s - (arrival.now_ms - arrival.recorded_ms) / 1000
+        return self._door.entry(request_id, arrival.coordinates, flow, left_s=left_s)
+
+    def _begun(self, event: ReasoningRequested, plan: PlanMade, arrival: Arrival) -> list[Event]:
+        """The verdicts that a fork keeps, and what the steps that are asked first begin with."""
+        if self._router is not None:
+            self._router.note(plan.policy, arrival.now_ms)
+        kept = event.fork.kept if event.fork is not None else ()
+        contexts = planning.step_contexts(plan, plan.steps[len(kept) :])
+        verdicts = thinking.recalled(plan, kept, arrival.recorded_ms)
+        return [*verdicts, *(first for context in contexts for first in planning.begun(context))]
+
     @staticmethod
     def _named(event: ReasoningRequested, arrival: Arrival) -> ReasoningRequested:
         """A request without an id under its idempotency key; there, or without one, with an id."""
@@ -126,13 +172,15 @@ class Decomposer:
 
     def status(self) -> dict[str, object]:
         """What /ready says."""
-        parts = (self._router, self._memory, self._effort)
+        parts = (self._router, self._memory, self._effort, self._door)
         told = [each.status() for each in parts if each is not None]
         return (
             self._policies.status() | self._experiments.status() | {key: v for each in told for key, v in each.items()}
         )
 
-    def _plan(self, event: ReasoningRequested, request_id: str, arrival: Arrival) -> tuple[PlanMade, Assigned | None]:
+    def _plan(
+        self, event: ReasoningRequested, request_id: str, arrival: Arrival, reasons: Mapping[str, str]
+    ) -> tuple[PlanMade, Assigned | None]:
         """By the policy that the request names, else a router's choice, else its experiment's arm, else the default one."""
         if event.quality is not None and event.quality not in QUALITIES:
             raise Rejected("$.quality", f"one of {', '.join(QUALITIES)}", event.quality)
@@ -153,7 +201,7 @@ class Decomposer:
             request_id,
             policy,
             arrival.recorded_ms,
-            reasons={**choice.reasons, **gone},
+            reasons={**choice.reasons, **gone, **reasons},
             needs=self._effort.needs if self._effort is not None else None,
         )
         plan = replace(

@@ -27,6 +27,15 @@ class DecomposerSettings(BaseSettings):
     effort_file: Annotated[
         Path | None, Field(description="of estimator `learned`, as `conclave effort fit` writes it")
     ] = None
+    max_in_flight: Annotated[
+        int, Field(ge=1, le=65_536, description="requests read and not begun, or being begun: so far it looks ahead")
+    ] = 8192
+    open_samples: Annotated[
+        int, Field(ge=1, le=1_000_000, description="for each decoder, before requests wait their turn")
+    ] = 2048
+    interactive_per_minute: Annotated[
+        int, Field(ge=0, le=1_000_000, description="requests of one tenant; what is more is standard")
+    ] = 600
     tenant_tag: Annotated[str, Field(min_length=1, max_length=256, description="whose value is a request's tenant")] = (
         "tenant"
     )

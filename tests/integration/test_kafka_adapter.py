@@ -16,10 +16,13 @@ from aiokafka.producer import sender
 from aiokafka.record import default_records
 
 from conclave.local.servers.kafka import KafkaBroker
-from conclave.runtime import broker
+from conclave.runtime import broker, commit_metadata
+from conclave.runtime.backlog import Backlog, Behind
 from conclave.runtime.broker import GroupConsumer, Rebalance
 from conclave.runtime.kafka import Admin, Kafka, LogReader, PlainProducer
 from conclave.runtime.record import Output, Tp
+from conclave.runtime.tracker import Commit
+from conclave.runtime.transaction import transact
 from conclave.testing.waiting import until, until_async
 
 
@@ -155,3 +158,31 @@ async def test_who_comes_back_under_an_instance_id_has_its_place_at_once_and_nob
     assert again.membership().generation == other.membership().generation
     await again.stop()
     await other.stop()
+
+
+async def test_a_group_is_read_from_outside_what_it_has_committed_and_how_many_it_is(
+    kafka: KafkaBroker, topic: str, consumer: GroupConsumer
+) -> None:
+    address, tp = str(kafka.endpoint), Tp(topic, 0)
+    producer = PlainProducer(address)
+    await producer.start()
+    await producer.publish([Output(topic, b"", b"{}", ()) for _ in range(5)])
+    await producer.stop()
+    backlog = Backlog(Kafka(address), f"group-{topic}", topic, source=topic)
+    assert await backlog.count() == Behind(5, 1)
+    writer = Kafka(address).transactional_producer(f"test.{topic}")
+    await writer.open()
+    commit = Commit(2, frozenset({3}))
+    await transact(writer, [], f"group-{topic}", {tp: (2, commit_metadata.encode(commit))})
+    await writer.close()
+
+    async def counts() -> bool:
+        consumer.touch()
+        return await backlog.count() == Behind(2, 1)
+
+    await until_async(counts, what="the commit")  # which counts a moment after it was confirmed
+    assert backlog.share([tp]) == 1.0
+    await backlog.close()
+    nobody = Backlog(Kafka(address), f"nobody-{topic}", topic, source=topic)
+    assert await nobody.count() == Behind(5, 0)
+    await nobody.close()

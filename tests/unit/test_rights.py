@@ -31,6 +31,8 @@ def test_a_service_writes_what_it_emits_and_reads_what_it_consumes_or_hears(row:
     assert len(set(rights)) == len(rights)
     groups = {each.name for each in rights if each.resource is Resource.GROUP and each.operation is Operation.READ}
     assert groups == ({row.name} if row.consumes else set())
+    described = {each.name for each in rights if each.resource is Resource.GROUP} - groups
+    assert described >= set(row.keeps_pace_with)
 
 
 def test_every_topic_of_dead_letters_has_one_who_may_write_it() -> None:
