@@ -297,7 +297,7 @@ class MemoryDesk:
             ]
         )
 
-    async def open(self, *, since: datetime, num_reviewers: int, limit: int) -> list[Item]:
+    async def open(self, *, since: datetime, num_reviewers: int, limit: int, num_latest: int) -> list[Item]:
         """All of it."""
         return self.items[:limit]
 

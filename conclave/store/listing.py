@@ -49,15 +49,29 @@ def keys_query(wanted: Filter, before: Key | None) -> tuple[str, dict[str, Any]]
     elif wanted.text:
         of_others.append(_HAS_WORDS.format("k"))
     if before is not None:
-        of_others.append("k.asked_at <= :before_at AND (k.asked_at, k.request_id) < (:before_at, :before_id)")
+        of_others.append(_BEFORE)
         values |= {"before_at": before.asked_at, "before_id": UUID(before.request_id)}
     conditions = " AND ".join([*of_answers, *of_others])
+    if table == "request_payloads":
+        return _OF_WORDS.format(conditions=conditions, before=_BEFORE if before is not None else "true"), values
     query = f"""
         SELECT k.asked_at, k.request_id FROM {table} k {joins} {conditions and "WHERE"} {conditions}
         ORDER BY k.asked_at DESC, k.request_id DESC LIMIT :limit"""
     return query, values
 
 
+_BEFORE = "k.asked_at <= :before_at AND (k.asked_at, k.request_id) < (:before_at, :before_id)"
+# Words that are frequent are found among the latest requests, and those that are not by their index. PostgreSQL can't tell which
+# they are (each of three words may be in every question, and all three together in none): left alone it would go through all.
+_OF_WORDS = """
+    WITH lately AS MATERIALIZED (
+        SELECT * FROM request_payloads k WHERE {before} ORDER BY asked_at DESC, request_id DESC LIMIT 4000),
+    frequent AS MATERIALIZED (
+        SELECT k.asked_at, k.request_id FROM lately k WHERE {conditions} ORDER BY k.asked_at DESC, k.request_id DESC LIMIT :limit),
+    rare AS MATERIALIZED (
+        SELECT k.asked_at, k.request_id FROM request_payloads k WHERE {conditions} AND (SELECT count(*) FROM frequent) < :limit)
+    SELECT asked_at, request_id FROM frequent WHERE (SELECT count(*) FROM frequent) >= :limit
+    UNION ALL SELECT asked_at, request_id FROM rare ORDER BY asked_at DESC, request_id DESC LIMIT :limit"""
 _SAME = "{0}.asked_at = k.asked_at AND {0}.request_id = k.request_id"
 # Of feedback `f`: it neither takes something back nor was taken back.
 _HOLDS = """NOT f.is_withdrawn AND NOT EXISTS (

@@ -22,11 +22,18 @@ _LOCK = 0x72657669  # "revi"
 _UNTIL_RECORDED_S = 3600.0
 _SKIPPED_S = 7 * 86_400.0
 
+_NUM_LATEST = 20_000
 _NUM_CANDIDATES = 200  # that are looked at for a claim: more are hardly ever in others' hands
 _ITEM = "q.request_id, q.asked_at, q.question, q.answer, q.reasons, q.num_reviews, q.policy, q.margin"
+# The queue is asked for one answer after the other, the latest first, until there are enough: as a whole it is joined of the whole
+# record. OFFSET 0 keeps PostgreSQL from doing that all the same.
 _OPEN = text(f"""
-    SELECT {_ITEM} FROM review_queue q
-    WHERE q.asked_at >= :since AND q.num_reviews < :num_reviewers ORDER BY q.asked_at DESC, q.request_id LIMIT :limit
+    WITH latest AS MATERIALIZED (
+        SELECT asked_at, request_id FROM answers WHERE asked_at >= :since AND failure IS NULL
+        ORDER BY asked_at DESC, request_id DESC LIMIT :num_latest)
+    SELECT {_ITEM} FROM latest l CROSS JOIN LATERAL (
+        SELECT * FROM review_queue r WHERE r.asked_at = l.asked_at AND r.request_id = l.request_id OFFSET 0) q
+    WHERE q.num_reviews < :num_reviewers ORDER BY l.asked_at DESC, l.request_id DESC LIMIT :limit
 """)
 # What others have begun comes first, then reasons in turns (else what is disliked would leave no time for what is drawn at random),
 # the newest of each. Taken is what a reviewer has in hand or has judged, whether or not that is recorded yet.
@@ -95,9 +102,11 @@ class Reviews:
         """Closes the connections."""
         await self._engine.dispose()
 
-    async def open(self, *, since: datetime, num_reviewers: int, limit: int) -> list[Item]:
-        """The answers that fewer reviewers than wanted have judged, the latest first."""
-        values = {"since": since, "num_reviewers": num_reviewers, "limit": limit}
+    async def open(
+        self, *, since: datetime, num_reviewers: int, limit: int, num_latest: int = _NUM_LATEST
+    ) -> list[Item]:
+        """Of the latest answers, those that fewer reviewers than wanted have judged, the latest first."""
+        values = {"since": since, "num_reviewers": num_reviewers, "limit": limit, "num_latest": num_latest}
         async with lost_when_away(), self._engine.connect() as connection:
             return [_item(row) for row in (await connection.execute(_OPEN, values)).mappings()]
 

@@ -407,6 +407,13 @@ async def test_an_answer_is_leased_to_as_many_reviewers_as_are_wanted_and_judged
         (second, 1),
         (first, 0),
     ]
+    assert [each.request_id for each in await reviews.open(since=since, num_reviewers=2, limit=9, num_latest=1)] == [
+        second
+    ]
+    async with record.learning._reading() as connection:
+        queue = text("SELECT request_id FROM review_queue ORDER BY asked_at DESC, request_id DESC")
+        whole = [str(each) for each in (await connection.execute(queue)).scalars()]
+    assert [each.request_id for each in await reviews.open(since=since, num_reviewers=2, limit=9)] == whole
     await record.judged(second, 0.0, rater=Rater.EXPERT, source="dan")
     assert [each.request_id for each in await reviews.open(since=since, num_reviewers=2, limit=9)] == [first]
     assert await reviews.judgements(since) == [[True, False]]

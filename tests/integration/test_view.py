@@ -76,6 +76,23 @@ async def test_pages_of_a_list_hold_every_request_once(told: tuple[RecordView, l
     assert seen == sorted(seen, reverse=True)
 
 
+@pytest.mark.parametrize("text", ["has", "dollars"])
+async def test_pages_of_a_search_hold_every_find_once_whether_many_are_found_at_once_or_few(
+    told: tuple[RecordView, list[RecordedEvent]], text: str
+) -> None:
+    view, _ = told
+    expected = [line.request_id for line in (await view.requests(Filter(text=text))).lines]
+    assert len(expected) > 4
+    seen: list[str] = []
+    page = await view.requests(Filter(text=text), limit=2)
+    while True:
+        seen += [line.request_id for line in page.lines]
+        if page.oldest is None:
+            break
+        page = await view.requests(Filter(text=text), before=page.oldest, limit=2)
+    assert seen == expected
+
+
 FILTERS: list[tuple[Filter, Any]] = [
     (Filter(policy="default"), lambda line: line.policy == "default"),
     (Filter(arm="default"), lambda line: not line.is_open),

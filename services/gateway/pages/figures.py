@@ -100,15 +100,17 @@ class FigurePages:
 
     async def quality(self, request: Request) -> Response:
         """What policies are worth and cost, and whether confidence can be trusted."""
-        policies = await self._figures.policies()
+        policies, buckets, contradicted = await asyncio.gather(
+            self._figures.policies(), self._figures.calibration(), self._figures.contradicted()
+        )
         return render(
             request,
             "quality.html",
             policies=policies,
             places=places_of(policies),
             most=most_tokens(policies),
-            buckets=await self._figures.calibration(),
-            contradicted=await self._view.lines(await self._figures.contradicted()),
+            buckets=buckets,
+            contradicted=await self._view.lines(contradicted),
         )
 
     async def system(self, request: Request) -> Response:

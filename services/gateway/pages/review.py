@@ -21,6 +21,7 @@ from services.gateway.pages.rendering import render
 from services.gateway.pages.view import Publish
 
 _NUM_SHOWN = 25
+_NUM_LATEST = 2_000  # answers that are looked at for them: the page comes at once, also where nothing is open
 _NUM_REVIEWERS = 2
 _LEASE_S = 1800.0
 _AGE = timedelta(days=7)
@@ -30,8 +31,8 @@ _MAX_NAME_CHARS = 64
 class Desk(Protocol):
     """What these pages work at: conclave.store.reviews.Reviews. Every method raises LostDependency."""
 
-    async def open(self, *, since: datetime, num_reviewers: int, limit: int) -> list[Item]:
-        """What is open, the latest first."""
+    async def open(self, *, since: datetime, num_reviewers: int, limit: int, num_latest: int) -> list[Item]:
+        """What is open of the latest answers, the latest first."""
         ...
 
     async def claimed(self, reviewer: str) -> Item | None:
@@ -74,7 +75,9 @@ class ReviewPages:
         if self._desk is not None:
             since = datetime.now(UTC) - _AGE
             in_hand = await self._desk.claimed(reviewer) if reviewer else None
-            items = await self._desk.open(since=since, num_reviewers=_NUM_REVIEWERS, limit=_NUM_SHOWN)
+            items = await self._desk.open(
+                since=since, num_reviewers=_NUM_REVIEWERS, limit=_NUM_SHOWN, num_latest=_NUM_LATEST
+            )
             agreed = agreement(await self._desk.judgements(since))
         values: dict[str, Any] = {
             "items": items,
