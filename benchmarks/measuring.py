@@ -66,12 +66,15 @@ def commit() -> str:
     return _git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
 
 
+def cpu_name() -> str:
+    """What the processor calls itself."""
+    names = (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name"))
+    return next(names, platform.processor())
+
+
 def _hardware() -> dict[str, object]:
-    cpu = next(
-        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor()
-    )
     return {
-        "cpu": cpu,
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "load_1m": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),

@@ -39,6 +39,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "mcp": ("conclave.cli.mcp", "mcp"),
     "erase": ("conclave.cli.erasing", "erase"),
     "topics": ("conclave.cli.operating", "topics"),
+    "capacity": ("conclave.cli.capacity", "capacity"),
     "prepare": ("conclave.prepare", "prepare"),
     "acls": ("conclave.cli.acls", "acls"),
     "check": ("conclave.cli.operating", "check"),
