@@ -10,6 +10,7 @@ from conclave.runtime.groups import Group
 from conclave.runtime.intake import event_id
 from conclave.runtime.lane import Lane
 from conclave.runtime.record import Record
+from schemas.envelope import header
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +41,7 @@ def group_done(lane: Lane, group: Group, ending: Ending) -> None:
     """The same for all records of a group."""
     _hand_over(lane, ending)
     if ending.carry is not None and lane.groups is not None:
-        lane.groups.expect(group.key, ending.carry)
+        lane.groups.expect(group.key, header(ending.carry.headers, "ce_id") or "")
     log.info(
         "group_decided",
         partition=str(lane.tp),

@@ -19,6 +19,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 import structlog
+from msgspec import structs
 
 from conclave.domain.joining import Decision
 from conclave.runtime import dead_letters, metrics
@@ -29,7 +30,11 @@ from conclave.runtime.intake import Publisher, Unpublishable
 from conclave.runtime.record import Completion, Output, Record
 from schemas import flow
 from schemas.codec import UnreadableEvent
+from schemas.envelope import header
 from schemas.events import Event
+
+_AGAIN_HEADER = "conclave-given-up"  # of a carry: how often it has been given up as it is
+_MOST_AGAIN, _MAX_DIGITS = 3, 4
 
 log = structlog.get_logger(__name__)
 
@@ -40,17 +45,24 @@ class Ending:
 
     outcome: str
     completion: Completion
-    carry: type[Event] | None = None  # what the completion addresses to its own group
+    carry: Output | None = None  # of the completion's outputs, what goes to the group that has ended
 
 
-def given_up(joiner: Joiner, events: Sequence[Event], cause: Cause, now_ms: int) -> Decision:
-    """How a group ends that is given up: as its joiner says, but a carry that is itself at fault is not carried again.
+def given_up(joiner: Joiner, events: Sequence[Event], cause: Cause, now_ms: int, *, num_before: int = 0) -> Decision:
+    """How a group ends that is given up: as its joiner says, but a carry that is itself at fault is not carried for ever.
 
-    One that says less than before is another one: what failed once may have failed for what is no longer in it.
+    `num_before`: so often it has been given up as it is. A carry is all that tells later events that their group has had its
+    end, so it takes as many faults to lose one. One that says less than before is another one: what failed once may have failed
+    for what is no longer in it.
     """
     decision = joiner.give_up(events, cause, now_ms)
-    is_again = len(events) == 1 and events[0] == decision.carry
-    return Decision() if is_again and not decision.outputs else decision
+    is_lost = is_again(events, decision) and num_before >= _MOST_AGAIN
+    return Decision() if is_lost and not decision.outputs else decision
+
+
+def is_again(events: Sequence[Event], decision: Decision) -> bool:
+    """True where all that a decision carries is the one event that the group was."""
+    return decision.carry is not None and len(events) == 1 and events[0] == decision.carry
 
 
 class Endings:
@@ -99,27 +111,37 @@ class Endings:
         except Unpublishable as error:
             return self.group_failed(group, error.cause)
         kinds = ",".join(sorted({type(event).__name__ for event in decision.outputs})) or "absorbed"
-        carry = type(decision.carry) if decision.carry is not None else None
+        carry = published[-1] if decision.carry is not None else None
         return Ending(kinds, Completion(group.offsets, published), carry)
 
     def group_failed(self, group: Group, cause: Cause) -> Ending:
         """The whole group is given up."""
         joiner, events, now_ms = self._joiner, group.events, self._publisher.clock_ms()
         assert joiner is not None
-        return self._given_up(records_of(group), cause, lambda: given_up(joiner, events, cause, now_ms))
+        records = records_of(group)
+        num_before = _num_given_up(records[0]) if len(records) == 1 else 0
 
-    def _given_up(self, records: Sequence[Record], cause: Cause, give_up: Callable[[], Decision]) -> Ending:
+        def give_up() -> Decision:
+            return given_up(joiner, events, cause, now_ms, num_before=num_before)
+
+        return self._given_up(records, cause, give_up, number=num_before + 1 if len(records) == 1 else None)
+
+    def _given_up(
+        self, records: Sequence[Record], cause: Cause, give_up: Callable[[], Decision], *, number: int | None = None
+    ) -> Ending:
+        """`number`: what a carry is to say of how often it has been given up."""
         letters = self._publisher.dead_letters(records, cause)
         for record in records:
             metrics.DEAD_LETTERS.labels(record.topic, cause.reason.value).inc()
-        offsets = tuple(record.offset for record in records)
         published, carry = self._last_words(records[0], give_up)
-        return Ending(cause.reason.value, Completion(offsets, (*letters, *published)), carry)
+        if carry is not None and number is not None:
+            carry = _marked(carry, number)
+        offsets = tuple(record.offset for record in records)
+        said = published if carry is None else (*published, carry)
+        return Ending(cause.reason.value, Completion(offsets, (*letters, *said)), carry)
 
-    def _last_words(
-        self, record: Record, give_up: Callable[[], Decision]
-    ) -> tuple[tuple[Output, ...], type[Event] | None]:
-        """What giving up publishes, and its carry. A fault in it is said, and costs no more than the event at fault."""
+    def _last_words(self, record: Record, give_up: Callable[[], Decision]) -> tuple[tuple[Output, ...], Output | None]:
+        """What giving up publishes, and beside that its carry. A fault in it is said, and costs no more than the event at fault."""
         try:
             decision = give_up()
         except Exception:
@@ -128,5 +150,15 @@ class Endings:
         published, refused = self._publisher.publishable(record, decision.outputs, decision.carry)
         for error in refused:
             log.error("give_up_unpublishable", topic=record.topic, offset=record.offset, error=error.cause.error)
-        is_carried = any(output.partition is not None for output in published)
-        return published, type(decision.carry) if is_carried and decision.carry is not None else None
+        carry = next((output for output in published if output.partition is not None), None)
+        return tuple(output for output in published if output is not carry), carry
+
+
+def _num_given_up(record: Record) -> int:
+    """How often a carry has been given up as it is."""
+    said = header(record.headers, _AGAIN_HEADER) or "0"
+    return int(said) if said.isdecimal() and len(said) < _MAX_DIGITS else _MOST_AGAIN
+
+
+def _marked(carry: Output, number: int) -> Output:
+    return structs.replace(carry, headers=(*carry.headers, (_AGAIN_HEADER, str(number).encode())))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from conclave.domain.joining import Decision, Wait
 from conclave.errors import Unbegun
 from conclave.runtime.handler import Joiner
+from conclave.runtime.intake import event_id
 from conclave.runtime.record import Record
 from schemas.events import Event
 
@@ -61,7 +62,7 @@ class Groups:
         self._groups: dict[str, Group] = {}
         self._wakes: list[tuple[int, str]] = []
         self._order: dict[int, str] = {}  # offset -> key, oldest first as offsets arrive in order
-        self._carries: dict[str, type[Event]] = {}  # those that are under way, by key
+        self._carries: dict[str, set[str]] = {}  # ids of those that are under way, by key
         self.is_read_back = False  # all that the log had when the lane was opened has been read
 
     def __len__(self) -> int:
@@ -85,8 +86,10 @@ class Groups:
         if group is None:
             group = self._groups[key] = Group(key, opened_ms=now_ms)
         group.records[record.offset] = (record, event)
-        if self._carries.get(key) is type(event):
-            del self._carries[key]
+        if (under_way := self._carries.get(key)) is not None:
+            under_way.discard(event_id(record))
+            if not under_way:
+                del self._carries[key]
         self._order[record.offset] = key
         return key
 
@@ -114,9 +117,9 @@ class Groups:
                 self._set_wake(group, until_ms)
                 return None
 
-    def expect(self, key: str, carry: type[Event]) -> None:
-        """Notes that a carry of the group that was closed last is on its way through the log."""
-        self._carries[key] = carry
+    def expect(self, key: str, carry_id: str) -> None:
+        """Notes that a carry of a group of this key is on its way through the log: there may be several, of parts of a group."""
+        self._carries.setdefault(key, set()).add(carry_id)
 
     def due(self, now_ms: int) -> Iterator[str]:
         """The keys of groups that asked to be joined again by now."""

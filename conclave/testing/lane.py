@@ -33,7 +33,7 @@ class SimulatedLane:
     groups: dict[str, list[int]] = field(default_factory=dict)
     unflushed: deque[tuple[Sequence[int], Decision]] = field(default_factory=deque)
     num_faults: int = 0  # so many joins to come fail, as by a bug or an output that no record can hold
-    _carries: dict[str, Event] = field(default_factory=dict)  # those under way since the last crash, by key
+    _carries: dict[str, list[Event]] = field(default_factory=dict)  # those under way since the last crash, by key
     _crashed_at: int = 0  # the log's length at the last crash
 
     @property
@@ -53,8 +53,9 @@ class SimulatedLane:
             offset, self.next_offset = self.next_offset, self.next_offset + 1
             if offset not in self.done:
                 key = self.joiner.key(self.log[offset])
-                if self._carries.get(key) is self.log[offset]:
-                    del self._carries[key]
+                under_way = [each for each in self._carries.pop(key, ()) if each is not self.log[offset]]
+                if under_way:
+                    self._carries[key] = under_way
                 self.groups.setdefault(key, []).append(offset)
                 touched[key] = None
                 num_records -= 1
@@ -126,7 +127,7 @@ class SimulatedLane:
 
     def _close(self, key: str, decision: Decision) -> None:
         if decision.carry is not None:
-            self._carries[key] = decision.carry
+            self._carries.setdefault(key, []).append(decision.carry)
         self.unflushed.append((self.groups.pop(key), decision))
 
 

@@ -153,24 +153,35 @@ def test_a_carry_that_is_too_large_gives_its_group_up() -> None:
     assert (reasons(ending), said(ending)) == (["output_too_large"], ["RequestFailed"])
 
 
-def test_what_a_group_leaves_behind_goes_to_its_own_partition_but_a_carry_at_fault_is_not_carried_again() -> None:
+def test_what_a_group_leaves_behind_goes_to_its_own_partition() -> None:
     carry = TallyCarried(context=made.context(), launched=2, ballots=(), is_decided=True)
     law = joined(lambda: Decision((FAILED,), carry))
     ending = law.group_failed(group(made.failed(made.context(), 0, 2)), Cause(Reason.HANDLER, "a bug"))
     assert said(ending) == ["RequestFailed", "TallyCarried"]
     assert ending.completion.outputs[-1].partition == 0
+    assert ending.carry is ending.completion.outputs[-1]
+
+
+def test_a_carry_at_fault_is_carried_again_but_not_for_ever() -> None:
+    carry = TallyCarried(context=made.context(), launched=2, ballots=(), is_decided=True)
     law = joined(lambda: Decision((), carry))
-    ending = law.group_failed(group(carry), Cause(Reason.HANDLER, "a bug"))
-    assert said(ending) == []
+    headers: Headers = ()
+    carried: list[list[str]] = []
+    for _ in range(5):
+        open_group = Group("k", {10: (FakeRecord(10, "reasoning.paths", headers=headers), carry)})
+        ending = law.group_failed(open_group, Cause(Reason.HANDLER, "a bug"))
+        assert reasons(ending) == ["handler"]
+        carried.append(said(ending))
+        headers = ending.carry.headers if ending.carry is not None else headers
+    assert carried == [["TallyCarried"]] * 3 + [[]] * 2
 
 
-def test_a_carry_at_fault_is_carried_once_more_when_it_says_less_than_before() -> None:
+def test_a_carry_that_says_less_than_before_is_another_one() -> None:
     ballots = made.verdict(answer="4", num_votes=2).ballots
     carry = TallyCarried(context=made.context(), launched=4, ballots=ballots, is_decided=False)
-    bare = replace(carry, ballots=())
-    law = joined(lambda: Decision((), bare))
-    assert law.group_failed(group(carry), Cause(Reason.HANDLER, "a bug")).carry is TallyCarried
-    assert law.group_failed(group(bare), Cause(Reason.HANDLER, "a bug")).carry is None
+    law = joined(lambda: Decision((), replace(carry, ballots=())))
+    worn = Group("k", {10: (FakeRecord(10, "reasoning.paths", headers=(("conclave-given-up", b"9"),)), carry)})
+    assert law.group_failed(worn, Cause(Reason.HANDLER, "a bug")).carry is not None
 
 
 def test_last_words_that_fail_or_do_not_fit_cost_neither_the_dead_letter_nor_the_other_words() -> None:

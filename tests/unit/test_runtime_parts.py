@@ -238,9 +238,11 @@ def test_a_group_without_a_beginning_is_given_up_only_once_none_can_be_under_way
     assert groups.decide("a", 0) is None, "the log may hold its beginning further on"
     assert list(groups.due(1_000)) == ["a"]
     groups.is_read_back = True
-    groups.expect("a", ReasoningRequested)
-    assert groups.decide("a", 1_000) is None, "its carry is on its way"
-    groups.add(FakeRecord(1), _asked("a"), 1_000)
+    for name in ("one carry", "another"):
+        groups.expect("a", name)
+    for offset, name in enumerate(("no carry", "another", "one carry"), 1):
+        assert groups.decide("a", 1_000) is None, "carries of parts of it are on their way"
+        groups.add(FakeRecord(offset, headers=(("ce_id", name.encode()),)), _asked("a"), 1_000)
     assert isinstance(groups.decide("a", 2_000), Failed)
 
 
