@@ -50,7 +50,7 @@ soak: setup ## a million of them, from another seed each day (SEED=n sets the fi
 	@$(BIN)/python -m conclave.testing.soak --schedules $(SCHEDULES) --from $(SEED)
 
 fuzz-api: setup ## ten thousand generated calls of the gateway's API, each answered as its OpenAPI document says (CASES=n)
-	@CONCLAVE_API_CASES=$(CASES) $(BIN)/pytest -q -p no:xdist -rP --timeout 3600 tests/unit/test_gateway_openapi.py $(PYTEST_ARGS)
+	@CONCLAVE_API_CASES=$(CASES) $(BIN)/pytest -q -rP --timeout 3600 tests/unit/test_gateway_openapi.py $(PYTEST_ARGS)
 
 format: setup ## rewrite the code as `make check` wants it
 	@$(BIN)/ruff format .

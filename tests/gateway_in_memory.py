@@ -36,6 +36,8 @@ from services.gateway.requests import Requests
 from services.gateway.routes import ApiRoute, api_routes
 from services.gateway.server import WebServer
 from services.gateway.settings import GatewaySettings
+from services.gateway.trials import Experiments
+from tests.memory_view import MemoryTrials
 
 DSN = "postgresql://nobody@127.0.0.1:1/none"
 NOW = datetime.fromtimestamp(made.NOW_MS / 1000, UTC)
@@ -317,7 +319,8 @@ class World:
         """The API's table."""
         asking, follower = parts or self._parts()
         batches = BatchApi(asking, self.batches)
-        return api_routes(Requests(asking, follower), Chat(asking, follower, lambda: shipped().names), batches)
+        chat = Chat(asking, follower, lambda: shipped().names)
+        return api_routes(Requests(asking, follower), chat, batches, Experiments(MemoryTrials()))
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[httpx2.AsyncClient]:

@@ -15,7 +15,7 @@ _TIMEOUT_S = 60.0
 
 @click.command()
 def mcp() -> None:
-    """Serve ask, trace, feedback and policies as MCP tools on standard input and output.
+    """Serve ask, trace, feedback, policies and experiments as MCP tools on standard input and output.
 
     They call the gateway at CONCLAVE_URL (default: this checkout's stack), with the key in CONCLAVE_API_KEY where one is needed.
     """

@@ -42,6 +42,7 @@ from services.gateway.requests import Requests
 from services.gateway.routes import api_routes
 from services.gateway.server import WebServer
 from services.gateway.settings import GatewaySettings
+from services.gateway.trials import Experiments
 
 if TYPE_CHECKING:
     from services.gateway.mcp_door import McpDoor
@@ -72,11 +73,14 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     )
     access = Access(accounts, host=own.gateway_host)
     batches = BatchStore(own.postgres_dsn)
+    trials, reviews = Learning(own.postgres_dsn), Reviews(own.postgres_dsn)
     table = api_routes(
-        Requests(asking, follower), Chat(asking, follower, lambda: policies.names), BatchApi(asking, batches)
+        Requests(asking, follower),
+        Chat(asking, follower, lambda: policies.names),
+        BatchApi(asking, batches),
+        Experiments(trials),
     )
     door, topics = _mcp_door(access), partial(topic_states, settings.brokers)
-    trials, reviews = Learning(own.postgres_dsn), Reviews(own.postgres_dsn)
     site = Site(access, reader, asking, door.routes if door else (), topics, lambda: policies.names, trials, reviews)
     app = make_app(own, site, table)
     server = WebServer(app, own, drain_s=settings.drain_s)

@@ -296,3 +296,55 @@ class Models(Struct, frozen=True, kw_only=True):
 
     data: tuple[Model, ...]
     object: Literal["list"] = "list"
+
+
+class ExperimentState(Struct, frozen=True, kw_only=True):
+    """An experiment, and the last thing that was done to it."""
+
+    name: str
+    status: Literal["running", "stopped", "killed", "promoted"]
+    revision: int
+    mode: str
+    unit: str
+    goal: str  # the metric that decides
+    control: str
+    policies: dict[str, str]  # by arm
+    started_at: int  # seconds since 1970; the run of this revision
+    changed_at: int
+    by: str
+    why: str
+    promoted: str | None = None  # the arm that all traffic goes to
+    object: Literal["experiment"] = "experiment"
+
+
+class ExperimentList(Struct, frozen=True, kw_only=True):
+    """All of them."""
+
+    data: tuple[ExperimentState, ...]
+    object: Literal["list"] = "list"
+
+
+class ExperimentArm(Struct, frozen=True, kw_only=True):
+    """An arm so far. `lower` and `upper` hold at all looks at once; `mean` is None before anything was judged."""
+
+    arm: str
+    policy: str
+    share: float
+    num_units: int
+    response_rate: float
+    mean: float | None
+    lower: float
+    upper: float
+    probability_best: float
+    out_by: str | None  # the guardrail that it broke
+
+
+class ExperimentReport(Struct, frozen=True, kw_only=True):
+    """What an experiment has shown. With an alarm, units weren't dealt out as they should have been: don't trust it."""
+
+    experiment: ExperimentState
+    weights_version: int
+    winner: str | None
+    arms: tuple[ExperimentArm, ...]
+    alarms: tuple[str, ...]  # the stages at which the sample ratio is off
+    object: Literal["experiment.report"] = "experiment.report"

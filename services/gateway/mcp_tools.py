@@ -6,6 +6,7 @@ Tools call the API like any client, with the key of whoever calls them: what a k
 import json
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 from mcp.server.mcpserver import Context, MCPServer
@@ -15,7 +16,8 @@ GRACE_S = 30.0
 _WAIT_S = 20.0  # for each look: progress is told in between
 _INSTRUCTIONS = (
     "Conclave answers a question by sampling many reasoning paths and putting their answers to a vote. `ask` gives the answer"
-    " with its tally and confidence, `trace` how it came about, `feedback` says what it was worth."
+    " with its tally and confidence, `trace` how it came about, `feedback` says what it was worth,"
+    " `experiments` what comparisons of policies have shown."
 )
 
 ClientOf = Callable[[Context[Any, Any]], httpx2.AsyncClient]
@@ -94,6 +96,15 @@ def tool_server(client_of: ClientOf, version: str) -> MCPServer:
         async with client_of(context) as client:
             found = await _called(client, "GET", "/v1/models")
         return {"policies": [model["id"] for model in found["data"]]}
+
+    @server.tool()
+    async def experiments(context: Context[Any, Any], name: str | None = None) -> dict[str, Any]:
+        """The experiments that compare policies; with `name`, what that one has shown so far: shares, intervals, who is best.
+
+        For administrators' keys.
+        """
+        async with client_of(context) as client:
+            return await _called(client, "GET", "/v1/experiments" + (f"/{quote(name, safe='')}" if name else ""))
 
     return server
 

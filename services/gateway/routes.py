@@ -20,6 +20,8 @@ from services.gateway.bodies import (
     Batches,
     ChatBody,
     ChatCompletion,
+    ExperimentList,
+    ExperimentReport,
     FeedbackBody,
     FeedbackState,
     File,
@@ -33,6 +35,7 @@ from services.gateway.chat import Chat
 from services.gateway.errors import ApiError
 from services.gateway.requests import Requests
 from services.gateway.results import Result
+from services.gateway.trials import Experiments
 
 Handler = Callable[[Call], Awaitable[Response]]
 
@@ -57,9 +60,9 @@ class ApiRoute:
     streams: bool = False  # it may, besides answering as a whole
 
 
-def api_routes(requests: Requests, chat: Chat, batches: BatchApi) -> tuple[ApiRoute, ...]:
+def api_routes(requests: Requests, chat: Chat, batches: BatchApi, experiments: Experiments) -> tuple[ApiRoute, ...]:
     """The table."""
-    ask, feedback = Scope.ASK, Scope.FEEDBACK
+    ask, feedback, admin = Scope.ASK, Scope.FEEDBACK, Scope.ADMIN
     # fmt: off
     return (
         ApiRoute("POST", "/v1/requests", ask, requests.ask, "Ask a question", RequestState, 202, AskBody, is_idempotent=True),
@@ -83,6 +86,8 @@ def api_routes(requests: Requests, chat: Chat, batches: BatchApi) -> tuple[ApiRo
         ApiRoute("GET", "/v1/batches", ask, batches.list_, "The latest batches", Batches, query=("limit",)),
         ApiRoute("GET", "/v1/batches/{batch_id}", ask, batches.state, "How far a batch is", Batch),
         ApiRoute("POST", "/v1/batches/{batch_id}/cancel", ask, batches.cancel, "Ask nothing more of a batch", Batch),
+        ApiRoute("GET", "/v1/experiments", admin, experiments.list_, "Every experiment", ExperimentList),
+        ApiRoute("GET", "/v1/experiments/{name}", admin, experiments.report, "What an experiment has shown", ExperimentReport),
     )
     # fmt: on
 

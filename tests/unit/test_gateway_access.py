@@ -34,6 +34,8 @@ MATRIX = {
     ("GET", "/v1/batches"): (401, 401, 200, 403, 200, 200),
     ("GET", "/v1/batches/{batch_id}"): (401, 401, 404, 403, 200, 200),
     ("POST", "/v1/batches/{batch_id}/cancel"): (401, 401, 404, 403, 200, 200),
+    ("GET", "/v1/experiments"): (401, 401, 403, 403, 403, 200),
+    ("GET", "/v1/experiments/{name}"): (401, 401, 403, 403, 403, 200),
 }
 LINE = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": CHAT}
 FILE = {"file": ("a.jsonl", json.dumps(LINE).encode())}
@@ -54,7 +56,7 @@ async def _called(
         "/v1/feedback": {"request_id": ids["request_id"], "reward": 1},
         "/v1/chat/completions": CHAT,
     }.get(path)
-    path = path.format(**ids, model="default")
+    path = path.format(**ids, model="default", name="sure-or-plain")
     return (await client.request(method, path, json=body, headers=headers)).status_code
 
 
@@ -65,6 +67,7 @@ async def test_the_matrix_of_every_route_and_every_kind_of_caller_holds() -> Non
     lacking = {
         Scope.ASK: world.accounts.add("ours", Scope.FEEDBACK),
         Scope.FEEDBACK: world.accounts.add("ours", Scope.ASK),
+        Scope.ADMIN: world.accounts.add("ours", Scope.ASK, Scope.FEEDBACK),
     }
     wrong = ApiKey(own.key_id, other.secret)
     async with world.serving() as client:

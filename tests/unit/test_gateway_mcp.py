@@ -22,13 +22,13 @@ from tests.gateway_in_memory import World, answering, failing
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-async def _told(client: Client, name: str, **arguments: Any) -> Any:
+async def _told(client: Client, name: str, /, **arguments: Any) -> Any:
     result = await client.call_tool(name, arguments)
     assert not result.is_error, result.content
     return result.structured_content
 
 
-async def _refused(client: Client, name: str, **arguments: Any) -> str:
+async def _refused(client: Client, name: str, /, **arguments: Any) -> str:
     result = await client.call_tool(name, arguments)
     assert result.is_error
     return str(result.content[0])
@@ -36,7 +36,7 @@ async def _refused(client: Client, name: str, **arguments: Any) -> str:
 
 async def _use_every_tool(client: Client, world: World) -> None:
     tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-    assert set(tools) == {"ask", "trace", "feedback", "policies"}
+    assert set(tools) == {"ask", "trace", "feedback", "policies", "experiments"}
     assert all(tool.description for tool in tools.values())
     assert "context" not in tools["ask"].input_schema["properties"]
     answer = await _told(client, "ask", question="What is 6 times 6?", policy="default", max_samples=8)
@@ -60,6 +60,16 @@ async def _use_every_tool(client: Client, world: World) -> None:
         feedback_id=taken["id"],
     )
     assert "default" in (await _told(client, "policies"))["policies"]
+    (trial,) = (await _told(client, "experiments"))["data"]
+    assert (trial["name"], trial["status"], trial["policies"]) == (
+        "sure-or-plain", "running", {"plain": "default", "sure": "sure"},
+    )  # fmt: skip
+    shown = await _told(client, "experiments", name="sure-or-plain")
+    assert shown["weights_version"] == 3
+    assert [(arm["arm"], round(arm["share"], 3), arm["mean"]) for arm in shown["arms"]] == [
+        ("plain", 0.3, None), ("sure", 0.7, None),
+    ]  # fmt: skip
+    assert "no experiment" in await _refused(client, "experiments", name="no-such")
     assert "policy" in await _refused(client, "ask", question="?", policy="no-such-policy")
     assert "no request" in await _refused(client, "trace", request_id=str(new_request_id()))
     assert "reward" in await _refused(client, "feedback", request_id=request_id)
@@ -99,6 +109,7 @@ async def test_tools_are_for_who_has_a_key_and_do_what_it_may() -> None:
         async with _holding(world, ours) as client:
             answer = await _told(client, "ask", question="What is 6 times 6?")
             assert "scope" in await _refused(client, "feedback", request_id=answer["request_id"], reward=1)
+            assert "scope" in await _refused(client, "experiments")
         async with _holding(world, theirs) as client:
             assert "no request" in await _refused(client, "trace", request_id=answer["request_id"])
     assert world.published[0].tags["tenant"] == "ours"  # type: ignore[attr-defined]
