@@ -69,10 +69,10 @@ async def throughput(rounds: int, num_requests: int) -> dict[str, object]:
     async with stack({"CONCLAVE_SCRIPTED_LATENCY_MS": "0", "CONCLAVE_MAX_IN_FLIGHT": "512"}) as (pipeline, server):
         number = num_requests * _SAMPLES
         await bare_loops.fill(pipeline.address, "bench-in", number, 1200)
-        await _store_paths(pipeline, server, 20)  # warm
+        await store_paths(pipeline, server, 20)  # warm
         figures = await in_turns(
             {
-                "stored paths/s, whole pipeline": lambda: _store_paths(pipeline, server, num_requests),
+                "stored paths/s, whole pipeline": lambda: store_paths(pipeline, server, num_requests),
                 "bare loop, at least once": lambda: bare_loops.loop(
                     pipeline.address, "bench-in", number, is_transactional=False
                 ),
@@ -92,7 +92,7 @@ async def throughput(rounds: int, num_requests: int) -> dict[str, object]:
     }
 
 
-async def _store_paths(pipeline: Pipeline, server: PostgresServer, num_requests: int) -> float:
+async def store_paths(pipeline: Pipeline, server: PostgresServer, num_requests: int) -> float:
     requests = [
         ReasoningRequested(question=f"{uuid.uuid4()}?", request_id=new_request_id(), policy="fixed-8")
         for _ in range(num_requests)

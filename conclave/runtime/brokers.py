@@ -39,6 +39,16 @@ class Mechanism(StrEnum):
     SCRAM_SHA_512 = "SCRAM-SHA-512"
 
 
+class Compression(StrEnum):
+    """How batches of records are compressed by who publishes them, in Kafka's words."""
+
+    NONE = "none"
+    LZ4 = "lz4"
+    SNAPPY = "snappy"
+    ZSTD = "zstd"
+    GZIP = "gzip"
+
+
 @dataclass(frozen=True, slots=True)
 class Brokers:
     """Brokers of one cluster, and how to speak to them; as a text, where they are."""
@@ -51,6 +61,7 @@ class Brokers:
     ca_file: Path | None = None  # None: whom the system trusts
     certificate_file: Path | None = None
     key_file: Path | None = None
+    compression: Compression = Compression.NONE
 
     @classmethod
     def of(cls, brokers: "Brokers | str") -> "Brokers":
@@ -89,6 +100,7 @@ class BrokerSettings(BaseSettings):
     kafka_ca_file: Annotated[FilePath | None, Field(description="certificates to trust; none: the system's")] = None
     kafka_certificate_file: Annotated[FilePath | None, Field(description="of the client, where the broker asks")] = None
     kafka_key_file: Annotated[FilePath | None, Field(validate_default=True)] = None
+    kafka_compression: Annotated[Compression, Field(description="none, lz4, snappy, zstd or gzip")] = Compression.NONE
 
     @property
     def brokers(self) -> Brokers:
@@ -102,6 +114,7 @@ class BrokerSettings(BaseSettings):
             self.kafka_ca_file,
             self.kafka_certificate_file,
             self.kafka_key_file,
+            self.kafka_compression,
         )
 
     @field_validator("kafka_username", "kafka_password")

@@ -33,7 +33,7 @@ from aiokafka.structs import OffsetAndMetadata
 from conclave.errors import Fenced, LostDependency, Rejected
 from conclave.runtime import broker, kafka_headers  # noqa: F401  (header names of any bytes: at import)
 from conclave.runtime.broker import Membership, Rebalance
-from conclave.runtime.brokers import Brokers
+from conclave.runtime.brokers import Brokers, Compression
 from conclave.runtime.kafka_partitions import partition_of
 from conclave.runtime.limits import MAX_BATCH_BYTES, MAX_RECORD_BYTES, PRODUCER_BATCH_BYTES
 from conclave.runtime.record import Output, Record, Tp
@@ -69,6 +69,12 @@ def _connection(brokers: Brokers | str) -> dict[str, Any]:
             "sasl_plain_password": found.password,
         }
     return told
+
+
+def _compression(brokers: Brokers | str) -> str | None:
+    """How aiokafka's producers are told to compress."""
+    found = Brokers.of(brokers).compression
+    return None if found is Compression.NONE else found.value
 
 
 # Kafka's numbers for its words: org.apache.kafka.common.resource.ResourceType, PatternType, acl.AclOperation, AclPermissionType.
@@ -186,6 +192,7 @@ class TransactionalProducer:
         await self.close()
         producer = AIOKafkaProducer(
             **_connection(self._brokers),
+            compression_type=_compression(self._brokers),
             transactional_id=self._transactional_id,
             acks="all",
             transaction_timeout_ms=30_000,
@@ -255,6 +262,7 @@ class PlainProducer:
     def __init__(self, brokers: Brokers | str) -> None:
         self._producer = AIOKafkaProducer(
             **_connection(brokers),
+            compression_type=_compression(brokers),
             enable_idempotence=True,
             acks="all",
             max_batch_size=1 << 18,

@@ -19,8 +19,9 @@ from conclave.local.servers.kafka import KafkaBroker
 from conclave.runtime import broker, commit_metadata
 from conclave.runtime.backlog import Backlog, Behind
 from conclave.runtime.broker import GroupConsumer, Rebalance
+from conclave.runtime.brokers import Brokers, Compression
 from conclave.runtime.kafka import Admin, Kafka, LogReader, PlainProducer
-from conclave.runtime.record import Output, Tp
+from conclave.runtime.record import Output, Record, Tp
 from conclave.runtime.tracker import Commit
 from conclave.runtime.transaction import transact
 from conclave.testing.waiting import until, until_async
@@ -186,3 +187,30 @@ async def test_a_group_is_read_from_outside_what_it_has_committed_and_how_many_i
     nobody = Backlog(Kafka(address), f"nobody-{topic}", topic, source=topic)
     assert await nobody.count() == Behind(5, 0)
     await nobody.close()
+
+
+async def test_what_is_compressed_is_read_as_it_was_written_and_takes_less_of_the_log(
+    kafka: KafkaBroker, topic: str
+) -> None:
+    outputs = [Output(topic, b"key", b"an answer, and again an answer " * 20, (("tr\xfc", b"\xff"),))] * 50
+    reader = LogReader(str(kafka.endpoint))
+    await reader.start()
+    reader.assign({Tp(topic, 0): 0})
+    sizes: dict[Compression, int] = {}
+    before = 0
+    for compression in Compression:
+        brokers = Brokers(str(kafka.endpoint), compression=compression)
+        producer = Kafka(brokers).transactional_producer(f"test.{topic}.{compression}")
+        await producer.open()
+        await transact(producer, outputs, f"group-{topic}", {Tp(topic, 0): (0, "")})
+        await producer.close()
+        found: list[Record] = []
+        while len(found) < len(outputs):
+            found += await reader.poll(timeout_ms=500)
+        assert {(each.key, each.value, tuple(each.headers)) for each in found} == {
+            (each.key, each.value, each.headers) for each in outputs
+        }
+        log = sum(path.stat().st_size for path in kafka.data_dir.rglob(f"{topic}-0/*.log"))
+        sizes[compression], before = log - before, log
+    await reader.stop()
+    assert all(size < sizes[Compression.NONE] / 4 for each, size in sizes.items() if each is not Compression.NONE)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conclave.errors import Misconfigured
-from conclave.runtime.brokers import Brokers, BrokerSettings, Mechanism, Security
+from conclave.runtime.brokers import Brokers, BrokerSettings, Compression, Mechanism, Security
 from conclave.runtime.settings import load
 from conclave.store.addresses import address_of
 from services.recorder.settings import RecorderSettings
@@ -24,6 +24,13 @@ def test_brokers_are_spoken_to_in_the_clear_unless_it_is_said_otherwise(monkeypa
     brokers = _load(monkeypatch).brokers
     assert brokers == Brokers.of("kafka:9092")
     assert (brokers.tls(), str(brokers)) == (None, "kafka:9092")
+
+
+def test_records_are_compressed_as_it_is_said_and_not_unless_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _load(monkeypatch).brokers.compression is Compression.NONE
+    assert _load(monkeypatch, KAFKA_COMPRESSION="lz4").brokers.compression is Compression.LZ4
+    with pytest.raises(Misconfigured, match="KAFKA_COMPRESSION"):
+        _load(monkeypatch, KAFKA_COMPRESSION="rar")
 
 
 def test_a_password_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
