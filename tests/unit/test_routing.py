@@ -33,6 +33,7 @@ from services.decomposer.handler import Decomposer
 from services.decomposer.settings import DecomposerSettings
 
 HARD = "Ann has 3 nuts. Ben has twice as many. They share them equally. " * 3 + "How many are left?"
+LONG = "Ann has 3 nuts. Ben has 12. " * 5 + "How many have they?"
 EASY = "Ann has 3 nuts and gets 4. How many has she?"
 
 
@@ -432,8 +433,9 @@ def decomposer_with(*folders: Path, name: str = "effort", current: CurrentPolici
 
 async def test_a_request_gets_what_it_names_then_what_a_rule_gives_it_then_the_default() -> None:
     decomposer = decomposer_with()
-    assert (await planned(decomposer)).policy.name == "escalate"
-    assert (await planned(decomposer, HARD)).policy.name == "default"
+    assert (await planned(decomposer)).policy.name == "least-to-most"
+    assert (await planned(decomposer, LONG)).policy.name == "criticised"
+    assert (await planned(decomposer, "Who wrote Faust?")).policy.name == "default"
     named = await planned(decomposer, policy="single")
     assert (named.policy.name, named.reasons) == ("single", {})
     without = Decomposer(DecomposerSettings(), CurrentPolicies("default"))
@@ -442,11 +444,11 @@ async def test_a_request_gets_what_it_names_then_what_a_rule_gives_it_then_the_d
 
 async def test_each_decision_of_a_router_is_stored_with_its_reasons() -> None:
     decomposer = decomposer_with()
-    short, long = await planned(decomposer), await planned(decomposer, HARD)
-    assert short.reasons["rule"] == "short"
-    assert short.reasons["because"] == "sentences 2 ≤ 2; numbers 2 ≤ 2; operators 0 ≤ 2; relations 0 ≤ 2"
-    assert long.reasons["rule"] == "none"
-    assert short.reasons["router"] == long.reasons["router"]
+    other, long = await planned(decomposer, "Who wrote Faust?"), await planned(decomposer, LONG)
+    assert long.reasons["rule"] == "long"
+    assert long.reasons["because"] == "sentences 11 ≥ 10; numbers 10 ≥ 10"
+    assert other.reasons["rule"] == "none"
+    assert other.reasons["router"] == long.reasons["router"]
 
 
 async def test_a_policy_that_has_gone_leaves_the_default_and_says_so(tmp_path: Path) -> None:
