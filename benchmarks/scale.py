@@ -34,6 +34,7 @@ from conclave.domain.capacity import (
     Costs,
     Latency,
     Stack,
+    cores_of,
     predicted,
     transactions_per_path,
     waiting_s,
@@ -49,9 +50,11 @@ _CORES = os.cpu_count() or 1
 _PARTITIONS = 4  # of the stacks that benchmarks start
 _SHARES = (0.03, 0.15, 0.3, 0.5)  # of the saturation: the rates at which one of each is measured
 _CHECKED_SHARE = 0.5
+_FULL = 0.9  # of the cores that the parts had at saturation
 _ENDED_S = 300.0
-# Among these is looked for how many paths a second of a partition it takes for two to share a transaction.
-_HALVES = np.geomspace(1, 10_000, 60)
+# Among these is looked for how transactions are shared: at how many paths a second of a partition by two, and how it grows.
+_HALVES = np.geomspace(1, 10_000, 40)
+_STEEPNESSES = (1.0, 1.25, 1.5, 2.0, 3.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +164,16 @@ async def one_of_each(seconds: float, num_requests: int) -> tuple[Run, list[Run]
 def fitted(rest: Run, full: Sequence[Run], paced: Sequence[Run], *, cores: int) -> Costs:
     """The costs that come nearest to what was measured of one of each, in relative terms."""
     runs = [*paced, *full]
-    fits = {half: {part: _cost(part, half, rest, runs) for part in rest.cores_of} for half in _HALVES}
-    half = min(fits, key=lambda each: sum(error for _, error in fits[each].values()))
+    fits = {
+        (half, steepness): {part: _cost(part, half, steepness, rest, runs) for part in rest.cores_of}
+        for half in map(float, _HALVES)
+        for steepness in _STEEPNESSES
+    }
+    shape = min(fits, key=lambda each: _error(fits[each], each[0], each[1], runs))
     costs = Costs(
-        parts={part: cost for part, (cost, _) in fits[half].items()},
-        half=float(half),
+        parts=fits[shape],
+        half=shape[0],
+        steepness=shape[1],
         used=sum(full[0].cores_of.values()) / cores,
         p50=Latency(0.0, 0.0),
         p99=Latency(0.0, 0.0),
@@ -173,25 +181,34 @@ def fitted(rest: Run, full: Sequence[Run], paced: Sequence[Run], *, cores: int) 
     return replace(costs, p50=_latency(costs, paced, 0.5, cores), p99=_latency(costs, paced, 0.99, cores))
 
 
-def _cost(part: str, half: float, rest: Run, runs: Sequence[Run]) -> tuple[Cost, float]:
-    """A part's costs, and the sum of squares that is left."""
+def _cost(part: str, half: float, steepness: float, rest: Run, runs: Sequence[Run]) -> Cost:
+    """A part's costs that come nearest to what it took."""
     idle = rest.cores_of[part]
     used = np.array([max(1e-6, run.cores_of[part]) for run in runs])
     rows = [
         [
             run.paths_per_s,
             run.paths_per_s / run.samples,
-            run.paths_per_s * transactions_per_path(half, _PARTITIONS, run.paths_per_s),
+            run.paths_per_s * transactions_per_path(half, steepness, _PARTITIONS, run.paths_per_s),
         ]
         for run in runs
     ]
-    found, left = nnls(np.array(rows) / used[:, None] / 1e6, np.maximum(0.0, used - idle) / used)
+    found, _ = nnls(np.array(rows) / used[:, None] / 1e6, np.maximum(0.0, used - idle) / used)
     path_us, request_us, transaction_us = map(float, found)
-    return Cost(idle, path_us, request_us, transaction_us), float(left) ** 2
+    return Cost(idle, path_us, request_us, transaction_us)
+
+
+def _error(parts: Mapping[str, Cost], half: float, steepness: float, runs: Sequence[Run]) -> float:
+    """How far all parts together are off, as a sum of squares of relative errors."""
+    costs = Costs(parts, half, steepness, 1.0, Latency(0.0, 0.0), Latency(0.0, 0.0))
+    told = [sum(cores_of(costs, run.stack(_CORES), run.paths_per_s).values()) for run in runs]
+    return sum((each / sum(run.cores_of.values()) - 1) ** 2 for each, run in zip(told, runs, strict=True))
 
 
 def _latency(costs: Costs, paced: Sequence[Run], share: float, cores: int) -> Latency:
-    """A percentile as a line over the mean waiting of the model."""
+    """A percentile as a line over the mean waiting of the model; what ran full says nothing of it, and is left out."""
+    fullest = _FULL * costs.used * cores
+    paced = [run for run in paced if sum(run.cores_of.values()) < fullest] or paced[:1]
     waited_ms = [1000 * waiting_s(costs, run.stack(cores), run.paths_per_s) for run in paced]
     took_ms = np.array([percentile(list(run.took_ms), share) for run in paced])
     rows = np.array([[1.0, each] for each in waited_ms])

@@ -1,7 +1,8 @@
 """How much a stack carries, and how long an answer takes, from what its parts were measured to cost. Pure.
 
     CPU        of each part: at rest, for each path, each request, and each transaction. At a trickle every path pays for a
-               transaction of its own; the more come, the more share one: it pays 1 / (1 + λ / half) at λ a second by a partition
+               transaction of its own; the more come, the more share one: at λ a second by a partition it pays for
+               1 / (1 + (λ / half)^k) of it, and k above 1 says that what waits for the processor shares the more
     limits     the cores together; one core of each process; the places on the engine
     waiting    Erlang's formula (M/M/c) of the cores and of the engine's places, M/D/1 of each service's process
     latency    what it is without load, and the waiting, scaled as it was fitted to one measured stack; beside it the slowest of a
@@ -38,10 +39,12 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What one stack was measured to cost. `half`: paths a second of a partition at which two share a transaction."""
+    """What one stack was measured to cost. `half`: paths a second of a partition at which two share a transaction; `steepness`: the
+    power by which that grows."""
 
     parts: Mapping[str, Cost]
     half: float
+    steepness: float
     used: float  # share of the cores that the parts had at saturation: the rest went to others, and to switching
     p50: Latency
     p99: Latency
@@ -87,20 +90,18 @@ def predicted(costs: Costs, stack: Stack, requests_per_s: float) -> Prediction:
     """What becomes of a stack that is asked so much."""
     most, limited_by = most_per_s(costs, stack)
     paths_per_s = requests_per_s * stack.samples
-    cores_of = {part: _cores(costs, stack, part, paths_per_s) for part in costs.parts}
+    used = cores_of(costs, stack, paths_per_s)
     if requests_per_s >= most:
-        return Prediction(most, limited_by, cores_of, None, None)
+        return Prediction(most, limited_by, used, None, None)
     running = None if stack.engine is None else _running(stack.engine, paths_per_s)
     p50_ms, p99_ms = (_latency_ms(costs, stack, paths_per_s, running, each) for each in (0.5, 0.99))
-    return Prediction(most, limited_by, cores_of, p50_ms, p50_ms + max(0.0, p99_ms - p50_ms), running)
+    return Prediction(most, limited_by, used, p50_ms, p50_ms + max(0.0, p99_ms - p50_ms), running)
 
 
 def most_per_s(costs: Costs, stack: Stack) -> tuple[float, str]:
     """Requests a second that the stack carries, and what keeps it from more."""
     limits: dict[str, Callable[[float], float]] = {
-        "the cores": lambda rate: (
-            sum(_cores(costs, stack, each, rate) for each in costs.parts) / (costs.used * stack.cores)
-        )
+        "the cores": lambda rate: sum(cores_of(costs, stack, rate).values()) / (costs.used * stack.cores)
     }
     for part in costs.parts:
         if part in ONE_PROCESS:
@@ -115,24 +116,29 @@ def most_per_s(costs: Costs, stack: Stack) -> tuple[float, str]:
     return found[name], name
 
 
+def cores_of(costs: Costs, stack: Stack, paths_per_s: float) -> dict[str, float]:
+    """The cores that each part takes, were there enough of them."""
+    return {part: _cores(costs, stack, part, paths_per_s) for part in costs.parts}
+
+
 def _cores(costs: Costs, stack: Stack, part: str, paths_per_s: float) -> float:
     cost, processes = costs.parts[part], stack.processes(part)
-    transactions = transactions_per_path(costs.half, stack.partitions, paths_per_s)
+    transactions = transactions_per_path(costs.half, costs.steepness, stack.partitions, paths_per_s)
     each_us = cost.path_us + cost.request_us / stack.samples + cost.transaction_us * transactions
     return processes * cost.idle_cores + paths_per_s * each_us / 1e6
 
 
-def transactions_per_path(half: float, partitions: int, paths_per_s: float) -> float:
+def transactions_per_path(half: float, steepness: float, partitions: int, paths_per_s: float) -> float:
     """How much of a transaction a path pays for: all of it at a trickle, half of it at `half` paths a second of a partition."""
-    return 1 / (1 + paths_per_s / (partitions * half))
+    return 1 / (1 + pow(paths_per_s / (partitions * half), steepness))
 
 
 def _largest(use: Callable[[float], float]) -> float:
-    """The largest rate at which `use`, which grows, is at most 1."""
-    high = 1.0
-    while use(high) < 1.0 and high < 1e9:
-        high *= 2
-    low = 0.0
+    """The largest rate at which `use` is at most 1. On the way there it may pass 1: then sharing more is what carries more."""
+    low = 1e9
+    while use(low) > 1.0 and low > 1e-9:
+        low /= 2
+    high = 2 * low
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if use(middle) <= 1.0 else (low, middle)
@@ -144,7 +150,7 @@ def waiting_s(costs: Costs, stack: Stack, paths_per_s: float) -> float:
     if paths_per_s <= 0:
         return 0.0
     requests_per_s = paths_per_s / stack.samples
-    used = {part: _cores(costs, stack, part, paths_per_s) for part in costs.parts}
+    used = cores_of(costs, stack, paths_per_s)
     work_s = {
         part: (cores - stack.processes(part) * costs.parts[part].idle_cores) / requests_per_s
         for part, cores in used.items()

@@ -36,6 +36,7 @@ COSTS = Costs(
         "recorder": Cost(0.01, 45.0, 30.0, 500.0),
     },
     half=25.0,
+    steepness=1.5,
     used=0.95,
     p50=Latency(20.0, 1.0),
     p99=Latency(40.0, 4.0),
