@@ -1,6 +1,6 @@
 """Samples the shipped model on the 500 held-out problems, or on development ones, with log probabilities, for `conclave replay`.
 
-    python -m benchmarks.replay_set --out tests/data/replay_own/reasoner_test.jsonl.gz
+    python -m benchmarks.replay_set --out tests/data/replay_own/reasoner_held-out.jsonl.gz
 
 By PyTorch alone (training/shared_prompt_engine.py): it needs no vLLM, takes the GPU where there is one (`--at-once 125` then), and
 draws the same paths for the same seed, batches and kind of device. `conclave sample`

@@ -19,6 +19,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "trace": ("conclave.cli.tracing", "trace"),
     "replay": ("conclave.cli.replaying", "replay"),
     "sample": ("conclave.cli.sampling", "sample"),
+    "evidence": ("conclave.cli.evidence", "evidence"),
     "compare": ("conclave.cli.comparing", "compare"),
     "fork": ("conclave.cli.forking", "fork"),
     "policies": ("conclave.cli.policies", "policies"),

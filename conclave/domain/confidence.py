@@ -6,7 +6,7 @@ A way reads what the vote came to and the ballots that were counted, in launch o
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from conclave.domain.stopping import leader_confidence
+from conclave.domain.stopping import leader_confidence, log_odds
 from conclave.domain.voting import Result
 from schemas.values import Ask, Ballot
 
@@ -35,6 +35,12 @@ def likelihood(result: Result, ballots: Sequence[Ballot], ask: Ask) -> float:
     return _mean([math.exp(each.mean_logprob) for each in _winners(result, ballots) if each.mean_logprob is not None])
 
 
+def odds(result: Result, ballots: Sequence[Ballot], ask: Ask) -> float:
+    """That the winner is right and not the strongest other answer, by weight, as stopping rule `log_odds` has it."""
+    weights = sorted((row.weight for row in result.tally[1:]), reverse=True)
+    return log_odds.leader_confidence(result.tally[0].weight, weights[0] if weights else 0.0, ask)
+
+
 Confidence = Callable[[Result, Sequence[Ballot], Ask], float]
 
 CONFIDENCES: dict[str, Confidence] = {
@@ -42,6 +48,7 @@ CONFIDENCES: dict[str, Confidence] = {
     "share": share,
     "stated": stated,
     "likelihood": likelihood,
+    "odds": odds,
 }
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from conclave.domain import log_linear
 from conclave.domain.calibration import calibrated
 from conclave.domain.params import Param, Params, number
 from schemas.values import Ask, Ballot
@@ -124,6 +125,7 @@ WEIGHINGS: dict[str, Weighing] = {
     "softmax_lowest_group": _softmax(lowest_group),
     "softmax_tail": _softmax(tail),
     "learned": Weighing(learned, figure=said_of_itself),
+    "log_linear": Weighing(log_linear.weigh, log_linear.PARAMS),
 }
 
 

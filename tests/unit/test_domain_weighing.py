@@ -49,8 +49,9 @@ def test_softmax_weights_are_a_multiple_of_the_softmax_over_the_votes_paths(temp
 
 
 def test_a_path_that_says_nothing_of_what_it_is_weighed_by_has_half_a_vote() -> None:
-    # Where nothing has been learned yet, `learned` weighs all alike.
-    plain = [name for name in WEIGHINGS if name not in ("alike", "learned") and not name.startswith("softmax")]
+    # Where nothing has been learned yet, `learned` weighs all alike, and `log_linear` by no figure.
+    others = ("alike", "learned", "log_linear")
+    plain = [name for name in WEIGHINGS if name not in others and not name.startswith("softmax")]
     assert [weight(Ballot(sample_index=0), ask(name)) for name in plain] == [0.5] * 6
     assert weight(Ballot(sample_index=0), ask("softmax_tail", weight_temperature=0.5)) == pytest.approx(math.exp(-1))
 

@@ -22,6 +22,7 @@ from conclave.domain.stopping import (
     evidence,
     fixed,
     likelihood_ratio,
+    log_odds,
 )
 from conclave.domain.stopping.adaptive_consistency import leader_confidence
 from conclave.domain.stopping.labels import Labels, StoppingRule, top_two
@@ -41,6 +42,7 @@ STOPPING_RULES: dict[str, StoppingRule] = {
     "mixture_sprt": StoppingRule(likelihood_ratio.mixture_sprt, likelihood_ratio.MIXTURE_PARAMS),
     "bayes_factor": StoppingRule(bayes_factor.num_needed, bayes_factor.PARAMS),
     "evidence": StoppingRule(evidence.num_needed, evidence.PARAMS, num_needed_by_weight=evidence.num_needed_by_weight),
+    "log_odds": StoppingRule(log_odds.num_needed, log_odds.PARAMS, num_needed_by_weight=log_odds.num_needed_by_weight),
 }
 
 
