@@ -61,7 +61,7 @@ class Brokers:
     ca_file: Path | None = None  # None: whom the system trusts
     certificate_file: Path | None = None
     key_file: Path | None = None
-    compression: Compression = Compression.NONE
+    compression: Compression = Compression.LZ4
 
     @classmethod
     def of(cls, brokers: "Brokers | str") -> "Brokers":
@@ -100,7 +100,7 @@ class BrokerSettings(BaseSettings):
     kafka_ca_file: Annotated[FilePath | None, Field(description="certificates to trust; none: the system's")] = None
     kafka_certificate_file: Annotated[FilePath | None, Field(description="of the client, where the broker asks")] = None
     kafka_key_file: Annotated[FilePath | None, Field(validate_default=True)] = None
-    kafka_compression: Annotated[Compression, Field(description="none, lz4, snappy, zstd or gzip")] = Compression.NONE
+    kafka_compression: Annotated[Compression, Field(description="none, lz4, snappy, zstd or gzip")] = Compression.LZ4
 
     @property
     def brokers(self) -> Brokers:
