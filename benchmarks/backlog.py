@@ -20,7 +20,7 @@ from schemas.events import AnswerReached, ReasoningRequested, RequestFailed
 from schemas.flow import Topic
 from schemas.ids import new_request_id
 
-_DOORS = {"with the door": "2048", "without": "1000000"}
+_DOORS = {"with the door": "3072", "without": "1000000"}
 _LIMIT_S = 600.0
 _EVERY_S = 1.0  # an interactive question
 

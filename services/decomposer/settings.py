@@ -32,7 +32,7 @@ class DecomposerSettings(BaseSettings):
     ] = 8192
     open_samples: Annotated[
         int, Field(ge=1, le=1_000_000, description="for each decoder, before requests wait their turn")
-    ] = 2048
+    ] = 3072
     interactive_per_minute: Annotated[
         int, Field(ge=0, le=1_000_000, description="requests of one tenant; what is more is standard")
     ] = 600

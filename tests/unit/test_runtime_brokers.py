@@ -26,9 +26,9 @@ def test_brokers_are_spoken_to_in_the_clear_unless_it_is_said_otherwise(monkeypa
     assert (brokers.tls(), str(brokers)) == (None, "kafka:9092")
 
 
-def test_records_are_compressed_as_it_is_said_and_not_unless_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _load(monkeypatch).brokers.compression is Compression.NONE
-    assert _load(monkeypatch, KAFKA_COMPRESSION="lz4").brokers.compression is Compression.LZ4
+def test_records_are_compressed_by_lz4_unless_it_is_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _load(monkeypatch).brokers.compression is Brokers.of("kafka:9092").compression is Compression.LZ4
+    assert _load(monkeypatch, KAFKA_COMPRESSION="none").brokers.compression is Compression.NONE
     with pytest.raises(Misconfigured, match="KAFKA_COMPRESSION"):
         _load(monkeypatch, KAFKA_COMPRESSION="rar")
 
