@@ -86,11 +86,6 @@ def trace_of(parent: str | None) -> Trace:
     return Trace(match["trace"], match["flags"])
 
 
-def child_traceparent(parent: str | None) -> str:
-    """A W3C traceparent for a new span under `parent`; the start of a new sampled trace when `parent` is absent or invalid."""
-    return trace_of(parent).span()
-
-
 def rfc3339(timestamp_ms: int) -> str:
     """A time in UTC as CloudEvents wants it, to the millisecond."""
     return datetime.fromtimestamp(timestamp_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -131,8 +131,8 @@ def test_derived_ids_are_uuid7_of_their_time_and_always_the_same(timestamp_ms: i
 
 @given(st.none() | st.text(max_size=60))
 def test_a_child_span_is_valid_whatever_its_parent_claims(parent: str | None) -> None:
-    child = envelope.child_traceparent(parent)
-    assert envelope.child_traceparent(child).split("-")[1] == child.split("-")[1], "the trace was not handed on"
+    child = envelope.trace_of(parent).span()
+    assert envelope.trace_of(child).span().split("-")[1] == child.split("-")[1], "the trace was not handed on"
 
 
 def test_generated_documents_are_up_to_date_and_break_no_reader() -> None:
