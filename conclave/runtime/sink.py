@@ -29,6 +29,7 @@ from schemas.envelope import header
 _MAINTAIN_EVERY_S = 3600.0
 _IDLE_S = 0.2  # while no partition is this process's
 _AWAY_S = 0.5  # while the store or the broker is away
+_MUCH = 4  # a batch of this part of the most that is read at once is followed by the next one at once
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +73,7 @@ class Sink:
         self._producer: PlainProducer | None = None  # once there has been a dead letter
         self._assigned: frozenset[Tp] = frozenset()
         self._claimed: dict[Tp, int] = {}  # next offset to store
+        self._next_write = 0.0  # on the event loop's clock: what has come by then is written together
 
     @property
     def is_ready(self) -> bool:
@@ -111,6 +113,7 @@ class Sink:
             if not self._claimed:
                 await self._member.pause(_IDLE_S)
                 return
+            await self._company()
             records = await self._member.consumer.poll(
                 list(self._claimed), timeout_ms=self._pace.idle_poll_ms, max_records=self._batch
             )
@@ -125,6 +128,12 @@ class Sink:
             log.warning("sink_fenced")
             self._claimed.clear()
 
+    async def _company(self) -> None:
+        """Returns once the next write is due, or at once when told to stop."""
+        left_s = self._next_write - asyncio.get_running_loop().time()
+        if left_s > 0:
+            await self._member.pause(left_s)
+
     async def _claim(self, assigned: frozenset[Tp]) -> None:
         if not await self._member.consumer.is_member():
             raise LostDependency("kafka", "not a member of the group")
@@ -138,7 +147,8 @@ class Sink:
         self._dependencies.back("kafka")
 
     async def _write(self, records: Sequence[Record]) -> None:
-        started = time.perf_counter()
+        started, is_much = time.perf_counter(), len(records) >= self._batch // _MUCH
+        self._next_write = 0.0 if is_much else asyncio.get_running_loop().time() + self._pace.between_writes_s
         batch = [event for record in records if (event := await self._read(record)) is not None]
         positions: dict[tuple[str, int], int] = {}
         for record in records:
