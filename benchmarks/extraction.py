@@ -20,7 +20,7 @@ from conclave.engine.protocol import Decoded
 from conclave.prompts import Form
 from conclave.testing.hostile_texts import hostile_texts
 from schemas.values import MAX_SAMPLES, MAX_TEXT_CHARS, FinishReason
-from services.decoder.conversation import reading_of
+from services.decoder.reading import reading_of
 
 _ROUNDS = 5
 _TICK_S = 0.001

@@ -38,6 +38,7 @@ from schemas.values import (
     Policy,
     PolicyReference,
     Probability,
+    Progress,
     Question,
     RequestFailure,
     SampleCount,
@@ -167,13 +168,18 @@ class PlanMade(Event, frozen=True, kw_only=True):
 
 
 class SampleRequested(Event, frozen=True, kw_only=True):
-    """One path to decode. `launched` counts the step's samples up to and including this one's wave."""
+    """One path to decode. `launched` counts the step's samples up to and including this one's wave.
+
+    With `progress` it is the rest of one: the decoder before has handed on how far the path had come. Who does not know the
+    field decodes all of it.
+    """
 
     VERSION: ClassVar[int] = 2
 
     context: StepContext
     sample_index: SampleIndex
     launched: SampleCount
+    progress: Progress | None = None
 
     @property
     def step_id(self) -> StepId:
@@ -223,6 +229,7 @@ class PathDecoded(Event, frozen=True, kw_only=True):
     long_text: LongText | None = None  # set where `text` is only the end of what the model said
     is_declined: bool = False  # the model says that this is no question for it; then there is no answer
     waited_ms: DurationMs = 0.0  # for its turns on the engine, in the decoder
+    num_handed_on: Count = 0  # so often a decoder handed on how far it had come, and went on from there, or another did
 
     @property
     def step_id(self) -> StepId:
@@ -258,6 +265,7 @@ class PathFailed(Event, frozen=True, kw_only=True):
     tokens_in: Count = 0
     tokens_out: Count = 0  # generated before the end came
     total_ms: DurationMs = 0.0
+    num_handed_on: Count = 0
 
     @property
     def step_id(self) -> StepId:

@@ -97,7 +97,7 @@ SERVICES: dict[str, ServiceRow] = {row.name: row for row in (
                (e.PlanMade, e.StepDecided, e.SampleRequested, e.ToolRequested, e.ApprovalRequested, e.RequestFailed,
                 e.ReasoningRequested),
                broadcasts=(Topic.EXPERIMENTS, Topic.WEIGHTS), asks_postgres=True, keeps_pace_with=("decoder",)),
-    ServiceRow("decoder",    (Topic.SAMPLES,),  (e.PathDecoded, e.PathFailed, e.TextStored),
+    ServiceRow("decoder",    (Topic.SAMPLES,),  (e.PathDecoded, e.PathFailed, e.TextStored, e.SampleRequested),
                broadcasts=(Topic.CONTROL,), asks_postgres=True, needs_model=True),
     ServiceRow("voter",      (Topic.PATHS,),    (e.StepDecided, e.SampleRequested, e.StepClosed, e.TallyCarried)),
     ServiceRow("aggregator", (Topic.STEPS,),

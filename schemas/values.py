@@ -160,6 +160,8 @@ class Ask(Struct, frozen=True, kw_only=True):
     temperature: Annotated[float, Meta(ge=0.0, le=5.0)] = 0.8
     top_p: Annotated[float, Meta(gt=0.0, le=1.0)] = 1.0
     max_tokens: Annotated[int, Meta(ge=1, le=131_072, description="of one turn")] = 256
+    # A path hands on how far it has come after so many tokens of a turn: what a crash costs it at most. 0: not before its end.
+    chunk_tokens: Annotated[int, Meta(ge=0, le=131_072)] = 0
     max_samples: SampleCount = 16
     stopping: Name = "adaptive_consistency"
     schedule: Name = "waves"  # conclave.domain.schedules: when samples are launched, never what they come to
@@ -300,6 +302,68 @@ class Turn(Struct, frozen=True, kw_only=True):
     tokens_in: Count = 0
     tokens_out: Count = 0
     is_declined: bool = False  # the model says that what it is asked is not what it is for
+
+
+class TurnFigures(Struct, frozen=True, kw_only=True):
+    """What an engine said of a turn besides what was said in it; None where it does not say."""
+
+    finish_reason: FinishReason
+    tokens_in: Count | None = None
+    tokens_out: Count | None = None
+    mean_logprob: LogProbability | None = None
+    min_logprob: LogProbability | None = None
+    answer_logprob: LogProbability | None = None  # this and the next two: of a turn that is over, see PathDecoded
+    lowest_group_logprob: LogProbability | None = None
+    tail_logprob: LogProbability | None = None
+    queued_ms: DurationMs = 0.0
+    first_token_ms: DurationMs = 0.0
+    total_ms: DurationMs = 0.0
+    reasoning: Text = ""
+
+
+class BegunTurn(Struct, frozen=True, kw_only=True):
+    """What was decoded of a turn that was cut: whoever goes on begins behind it, and what came of both is one turn.
+
+    Of each token, in order: its log probability and its text, where the engine says them, and its id in the vocabulary of
+    `model`, where another may go on from ids. Numbers are packed: four bytes each, little-endian, floats and unsigned integers.
+    """
+
+    text: Text
+    figures: TurnFigures
+    logprobs: bytes = b""
+    pieces: tuple[str, ...] = ()
+    token_ids: bytes = b""
+    model: Label = ""
+
+    def __post_init__(self) -> None:
+        if len(self.logprobs) % 4 or len(self.token_ids) % 4:
+            raise ValueError("`logprobs` and `token_ids` must hold four bytes a token - at `$.logprobs`")
+        if self.pieces and len(self.pieces) * 4 != len(self.logprobs):
+            raise ValueError("`pieces` must be as many as `logprobs` - at `$.pieces`")
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """How far a path has come that was handed on: the turns that are over, and the one that was cut, if any was."""
+
+    num_handed_on: Annotated[int, Meta(ge=1, le=2**31)]
+    turns: Annotated[tuple[Turn, ...], Meta(max_length=2 * MAX_TURNS)] = ()
+    figures: Annotated[tuple[TurnFigures, ...], Meta(max_length=2 * MAX_TURNS)] = ()  # of those that are the model's
+    begun: BegunTurn | None = None
+    waited_ms: DurationMs = 0.0
+
+    @property
+    def tokens_in(self) -> int:
+        """Of all prompts so far, as far as they are known."""
+        return sum(turn.tokens_in for turn in self.turns) + ((self.begun and self.begun.figures.tokens_in) or 0)
+
+    @property
+    def tokens_out(self) -> int:
+        """Generated so far, as far as it is known."""
+        return sum(turn.tokens_out for turn in self.turns) + ((self.begun and self.begun.figures.tokens_out) or 0)
+
+    def __post_init__(self) -> None:
+        if len(self.figures) != sum(turn.tool is None for turn in self.turns):
+            raise ValueError("`figures` must be those of the model's turns, one each - at `$.figures`")
 
 
 class LongText(Struct, frozen=True, kw_only=True):

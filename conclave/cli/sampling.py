@@ -18,7 +18,7 @@ from conclave.engine import ENGINES
 from conclave.engine.protocol import Engine
 from conclave.runtime.handler import Arrival
 from conclave.runtime.settings import load
-from schemas.events import PathDecoded, PathFailed, SampleRequested
+from schemas.events import Event, PathDecoded, PathFailed, SampleRequested
 from schemas.ids import new_request_id
 from schemas.values import MAX_SAMPLES, PathFailure, Policy, Step, StepContext
 from services.decoder.handler import Decoder
@@ -98,9 +98,10 @@ async def sampled(
     room = asyncio.Semaphore(2 * engine.max_running)
 
     async def one(context: StepContext, index: int) -> End:
-        wanted = SampleRequested(context=context, sample_index=index, launched=num_samples)
+        end: Event = SampleRequested(context=context, sample_index=index, launched=num_samples)
         async with room:
-            *_, end = await decoder.handle(wanted, Arrival("", "", now_ms, now_ms, "sample"))
+            while isinstance(end, SampleRequested):  # again: a policy with chunks hands the path on
+                *_, end = await decoder.handle(end, Arrival("", "", now_ms, now_ms, "sample"))
         assert isinstance(end, End)
         if isinstance(end, PathFailed) and end.failure in _FATAL:
             raise click.ClickException(f"{end.failure.value}: {end.message}")

@@ -12,6 +12,7 @@ from functools import partial
 from conclave.domain.fair_queue import ANYONE, FairQueue, Flow, Ticket
 from conclave.domain.in_flight import InFlight
 from conclave.engine import metrics
+from conclave.engine.cut import Cut
 from conclave.engine.protocol import Decoded, EngineLoad
 from conclave.errors import PutBack
 
@@ -141,20 +142,20 @@ class Admission:
         """Lets no path begin any more: those that wait to begin are put back. Those that have begun come to their end."""
         self._is_closing = True
         for ticket in self._unbegun:
-            turn = self._turns.pop(ticket)
-            self._line.queue.leave(ticket)
-            if not turn.done():
-                turn.set_exception(PutBack())
+            self._put_back(ticket)
         self._unbegun.clear()
 
-    def turn(self, step: str, flow: Flow = ANYONE, *, has_begun: bool = False) -> AbstractAsyncContextManager[Turn]:
+    def turn(
+        self, step: str, flow: Flow = ANYONE, *, has_begun: bool = False, cut: Cut | None = None
+    ) -> AbstractAsyncContextManager[Turn]:
         """A turn on the engine, held as long as the block runs. Whoever is cancelled while waiting gives up its place.
 
-        `has_begun`: it is not the first of its path. Raises: PutBack for the first one, once the room is closed.
+        `has_begun`: its path would lose something. Raises: PutBack for one that has not, once the room is closed, and for one that
+        has as soon as it is to be cut.
         """
-        return _Held(self, step, flow, has_begun)
+        return _Held(self, step, flow, cut if has_begun else None, has_begun)
 
-    async def take(self, step: str, flow: Flow, has_begun: bool) -> tuple[Ticket, Turn]:
+    async def take(self, step: str, flow: Flow, cut: Cut | None, has_begun: bool) -> tuple[Ticket, Turn]:
         """A turn, once it has come; to be handed to `give_back`. For `turn`."""
         if self._is_closing and not has_begun:
             raise PutBack
@@ -163,7 +164,7 @@ class Admission:
         if ticket is None:
             clock = asyncio.get_running_loop().time
             started_s = clock()
-            ticket = await self._wait(step, flow, has_begun)
+            ticket = await self._wait(step, flow, cut, has_begun)
             waited_s = clock() - started_s
         self._waits[ticket.flow.priority].observe(waited_s)
         return ticket, Turn(waited_ms=waited_s * 1000)
@@ -174,12 +175,14 @@ class Admission:
             self._line.bore(turn.decoded)
         self._free(ticket, turn.cost)
 
-    async def _wait(self, step: str, flow: Flow, has_begun: bool) -> Ticket:
+    async def _wait(self, step: str, flow: Flow, cut: Cut | None, has_begun: bool) -> Ticket:
         ticket = self._line.queue.enter(step, flow)
         turn = self._turns[ticket] = asyncio.get_running_loop().create_future()
         if not has_begun:
             self._unbegun.add(ticket)
         try:
+            if cut is not None:
+                cut.tell(partial(self._put_back, ticket))
             self._admit()
             await turn
         except asyncio.CancelledError:
@@ -190,7 +193,17 @@ class Admission:
             raise
         finally:
             self._unbegun.discard(ticket)
+            if cut is not None:
+                cut.tell(None)
         return ticket
+
+    def _put_back(self, ticket: Ticket) -> None:
+        """Ends the wait for a turn, unless it has come."""
+        turn = self._turns.pop(ticket, None)
+        if turn is not None:
+            self._line.queue.leave(ticket)
+            if not turn.done():
+                turn.set_exception(PutBack())
 
     def _free(self, ticket: Ticket, cost: float | None) -> None:
         self._line.finished(ticket, cost)
@@ -218,8 +231,8 @@ class Admission:
 class _Held:
     """A turn from where it is waited for to where it is given back."""
 
-    def __init__(self, room: Admission, step: str, flow: Flow, has_begun: bool) -> None:
-        self._room, self._asked = room, (step, flow, has_begun)
+    def __init__(self, room: Admission, step: str, flow: Flow, cut: Cut | None, has_begun: bool) -> None:
+        self._room, self._asked = room, (step, flow, cut, has_begun)
         self._taken: tuple[Ticket, Turn] | None = None
 
     async def __aenter__(self) -> Turn:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from conclave.domain.path_watch import BrokenOff, Watch
+from conclave.engine.cut import Cut
 from conclave.engine.server_errors import Seen, ServerError
 from schemas.values import MAX_TEXT_CHARS
 
@@ -69,6 +70,7 @@ class Chat:
 
     stops: tuple[str, ...] = ()  # looked for here, since the server was not told of them
     watch: Watch | None = None
+    cut: Cut | None = None  # of a path that can be gone on from
     texts: list[str] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
@@ -78,6 +80,7 @@ class Chat:
     is_ended: bool = False  # by [DONE], or a body that is complete in itself
     is_alive: bool = False  # it has said something that only a model server says
     aborted: BrokenOff | None = None  # by its watch
+    is_cut: bool = False
     tokens_in: int | None = None
     tokens_out: int | None = None
     _unwatched: list[str] = field(default_factory=list)
@@ -101,7 +104,9 @@ class Chat:
         return self.is_ended or self.finish_reason is not None
 
     def event(self, name: str, data: bytes) -> None:
-        """Takes an event in. Raises: StreamFailed."""
+        """Takes an event in; none after a cut. Raises: StreamFailed."""
+        if self.is_cut:
+            return
         if data.strip().startswith(b"[DONE]"):
             self.is_ended = True
             return
@@ -150,6 +155,7 @@ class Chat:
             )
         self._stop()
         self._look()
+        self._cut_where_asked()
 
     def _said(self, said: Mapping[str, Any]) -> None:
         content = said.get("content")
@@ -180,6 +186,11 @@ class Chat:
         self._unwatched, self._num_watched = [], len(self.logprobs)
         if self.aborted is not None:
             self.finish_reason = "abort"
+
+    def _cut_where_asked(self) -> None:
+        """Ends it with what there is, where all of its tokens are known and none is a thought."""
+        if self.cut is not None and self.cut.is_asked and not self.is_whole and self.logprobs and not self.thoughts:
+            self.is_cut, self.finish_reason = True, "abort"
 
     def _add(self, texts: list[str], text: Any) -> None:
         if not isinstance(text, str) or not text:

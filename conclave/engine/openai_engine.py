@@ -11,7 +11,7 @@ import math
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -112,6 +112,7 @@ class OpenAIEngine:
         self._breaker = Breaker(max_running=max_running, pace=self._pace, try_once=self._try_once)
         self._dialect = Dialect()
         self._server: str | None = server or None  # its kind, asked for when a path is first gone on from
+        self._cuts = True  # until it has been seen that what comes of it is not to be gone on from
         self._rng = random.Random()
 
     @property
@@ -153,22 +154,50 @@ class OpenAIEngine:
         return self._breaker.trouble()
 
     async def decode(self, request: DecodeRequest) -> Decoded:
-        """One path, however long it takes. Raises: PromptTooLong, ContentFiltered, RequestRefused, CannotGoOn."""
+        """One path, however long it takes. Raises: PromptTooLong, ContentFiltered, RequestRefused, CannotGoOn.
+
+        It is cut only where the server is known to go on, and says of what there is how many tokens it has and no thoughts apart.
+        """
         started = time.perf_counter()
         num_failures = 0
-        if continuation.is_gone_on(request) and self._server is None:
+        request = request.in_words()
+        if (continuation.is_gone_on(request) or request.chunk_tokens) and self._server is None:
             await self._look_at_server()
+        asked = self._in_a_chunk(request)
         while True:
             async with self._breaker.call() as call:
                 dialect = self._dialect
-                attempt = await self._attempt(dialect, request, call, started)
+                attempt = await self._attempt(dialect, asked, call, started)
                 if attempt.error is None:
                     metrics.CALLS.labels("answered").inc()
-                    return _decoded(attempt, started)
-                remedy = self._react(attempt, dialect, request, call)
+                    decoded = _decoded(attempt, started)
+                    if not _is_full(decoded, asked, request):
+                        return decoded
+                    if decoded.tokens_out is not None and not decoded.reasoning:
+                        return replace(decoded, is_cut=True)
+                    self._cut_no_more()
+                    asked = request
+                    continue
+                remedy = self._react(attempt, dialect, asked, call)
             if remedy is Remedy.COME_AGAIN:
                 num_failures += 1
                 await asyncio.sleep(self._own_pause_s(num_failures))
+
+    @property
+    def _may_cut(self) -> bool:
+        return self._cuts and self._server in continuation.CONTINUATIONS
+
+    def _in_a_chunk(self, request: DecodeRequest) -> DecodeRequest:
+        """The same up to the end of its chunk, where there is one and the server goes on from there."""
+        most = request.chunk_tokens
+        return replace(request, max_tokens=most) if self._may_cut and 0 < most < request.max_tokens else request
+
+    def _cut_no_more(self) -> None:
+        log.warning(
+            "model_server_not_cut",
+            why="of what was said in a chunk it tells thoughts apart, or does not count the tokens",
+        )
+        self._cuts = False
 
     async def _look_at_server(self) -> None:
         """Finds out what kind of server it is, by the models that it lists, once it answers."""
@@ -263,7 +292,8 @@ class OpenAIEngine:
         """One call, read to its end or to an error."""
         queued_ms = (time.perf_counter() - started) * 1000
         arguments = dialect.arguments(self._model, request) | continuation.words(self._server or "", request)
-        reading = _Reading(Chat(dialect.untold_stops(request), request.watch), started)
+        cut = request.cut if self._may_cut else None
+        reading = _Reading(Chat(dialect.untold_stops(request), request.watch, cut), started)
         error: ServerError | None = None
         try:
             await self._read(arguments, reading, call)
@@ -320,7 +350,7 @@ class _Reading:
     def is_over(self) -> bool:
         """True once nothing that may still come counts. After a finish reason the usage may."""
         is_at_a_stop = self.chat.finish_reason == "stop" and bool(self.chat.stops)
-        return self.chat.is_ended or is_at_a_stop or self.chat.aborted is not None
+        return self.chat.is_ended or is_at_a_stop or self.chat.aborted is not None or self.chat.is_cut
 
     def feed(self, data: bytes) -> None:
         """Takes bytes of the stream in. Raises: StreamFailed."""
@@ -367,7 +397,7 @@ def _decoded(attempt: Attempt, started: float) -> Decoded:
         finish_reason=finish_reason_of(chat),
         tokens_in=chat.tokens_in,
         # Of a path that was broken off the server does not say what it cost.
-        tokens_out=chat.tokens_out if chat.aborted is None else len(chat.logprobs) or None,
+        tokens_out=len(chat.logprobs) or None if chat.aborted is not None or chat.is_cut else chat.tokens_out,
         mean_logprob=math.fsum(chat.logprobs) / len(chat.logprobs) if chat.logprobs else None,
         min_logprob=min(chat.logprobs, default=None),
         queued_ms=attempt.queued_ms,
@@ -376,7 +406,14 @@ def _decoded(attempt: Attempt, started: float) -> Decoded:
         token_logprobs=tuple(chat.logprobs),
         token_texts=tuple(chat.pieces),
         aborted=chat.aborted,
+        is_cut=chat.is_cut,
     )
+
+
+def _is_full(decoded: Decoded, asked: DecodeRequest, request: DecodeRequest) -> bool:
+    """True for a path that has come to the end of its chunk and not to its own."""
+    is_at_limit = decoded.finish_reason is FinishReason.LENGTH and asked.max_tokens < request.max_tokens
+    return is_at_limit and (decoded.tokens_out is None or decoded.tokens_out >= asked.max_tokens)
 
 
 def finish_reason_of(chat: Chat) -> FinishReason:

@@ -1,9 +1,10 @@
 """What an engine is asked, what it answers, and how it fails."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from conclave.domain.path_watch import BrokenOff, Watch
+from conclave.engine.cut import Cut, Prefix
 from conclave.engine.trouble import Listener, Trouble, ignore
 from conclave.errors import ConclaveError, LostDependency
 from conclave.prompts import Message
@@ -14,7 +15,8 @@ from schemas.values import FinishReason
 class DecodeRequest:
     """One turn of a path to decode. Messages whose last one is the assistant's are gone on from; only what is new is decoded.
 
-    `sample_id` is for logs and for engines that must be repeatable; it seeds nothing in a model.
+    `sample_id` is for logs and for engines that must be repeatable; it seeds nothing in a model. A turn that was cut has a
+    `prefix`, what was decoded of it before: it follows the messages, and `max_tokens` is what is left.
     """
 
     sample_id: str
@@ -25,6 +27,19 @@ class DecodeRequest:
     max_tokens: int = 256
     json_schema: str = ""  # that what is said has to fit, as far as the engine can see to it; "": none
     watch: Watch | None = field(default=None, compare=False)  # fed while it is decoded; ends it where it says so
+    prefix: Prefix | None = None
+    chunk_tokens: int = 0  # it may be cut after so many; 0: it need not be
+    cut: Cut | None = field(default=None, compare=False)  # it is cut as soon as that is asked for
+
+    def in_words(self) -> "DecodeRequest":
+        """The same for an engine that knows texts only: the prefix stands in the messages."""
+        if self.prefix is None:
+            return self
+        *before, last = self.messages
+        if last.role != "assistant":
+            before, last = [*before, last], Message("assistant", "")
+        said = Message("assistant", last.content + self.prefix.text)
+        return replace(self, messages=(*before, said) if said.content else tuple(before), prefix=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +60,8 @@ class Decoded:
     token_logprobs: tuple[float, ...] = ()  # of every generated token, where the engine says them
     token_texts: tuple[str, ...] = ()  # of the same tokens: what is said, and maybe more around it
     aborted: BrokenOff | None = None  # why its watch has ended it; then this is as much as there was by then
+    is_cut: bool = False  # there is more to come: asked again with this for a prefix, it goes on
+    token_ids: tuple[int, ...] = ()  # of a path that is cut, where the engine can go on from them
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +168,10 @@ class Engine(Protocol):
         ...
 
     async def decode(self, request: DecodeRequest) -> Decoded:
-        """One path, however long it takes: what will pass is waited out. Raises: PathFault; EngineLost when it died over it."""
+        """One path, however long it takes: what will pass is waited out. Raises: PathFault; EngineLost when it died over it.
+
+        An engine that can't go on from a prefix cuts nothing, and decodes to the end.
+        """
         ...
 
     def trouble(self) -> Trouble | None:

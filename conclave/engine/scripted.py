@@ -2,15 +2,18 @@
 
 Each sample's answer, length and latency follow from its prompt and its id alone, so a run can be repeated. The answer is the
 prompt's own digest most of the time and a near miss otherwise, so votes are contested as with a real model. It calls a
-calculator where a closing bracket stops it, line after line where a line's end does, and keeps to any other stop as well.
+calculator where a closing bracket stops it, line after line where a line's end does, and keeps to any other stop as well. Time
+passes evenly over its tokens, and a path that is cut and gone on from says what it would have said in one go.
 """
 
 import asyncio
 import random
 import time
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from conclave.engine.cut import Cut
 from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad
 from conclave.engine.trouble import Listener, Trouble, ignore
 from schemas.values import FinishReason
@@ -50,36 +53,46 @@ class ScriptedEngine:
         """Nothing to stop."""
 
     async def decode(self, request: DecodeRequest) -> Decoded:
-        """The scripted path of this prompt and sample."""
+        """The scripted path of this prompt and sample, from its prefix on."""
         started = time.perf_counter()
-        prompt = next(message.content for message in reversed(request.messages) if message.role == "user")
-        rng = random.Random(f"{prompt}\0{request.sample_id}")
-        right = _right_answer(prompt)
-        answer = right if rng.random() < self._accuracy else right + rng.randint(1, 3)
+        script = self._script(request)
         self._running += 1
         self.num_started += 1
         if self._journal is not None:
             with self._journal.open("a") as lines:  # a line is one small write: it survives a kill, and is never torn
                 lines.write(request.sample_id + "\n")
+        before = 0 if request.prefix is None else request.prefix.num_tokens
+        most = max(0, script.num_tokens - before)
+        if request.chunk_tokens:
+            most = min(most, request.chunk_tokens)
         try:
-            if self._latency_ms > 0:
-                await asyncio.sleep(rng.expovariate(1000 / self._latency_ms))
+            num_tokens = await _passed(most, script.token_s, request.cut)
         finally:
             self._running -= 1
-        tokens_out = min(rng.randint(10, 60), request.max_tokens)
-        logprob = -rng.random() * (0.2 if answer == right else 0.6)
         total_ms = (time.perf_counter() - started) * 1000
         return Decoded(
-            text=_said(request, answer),
+            text=script.text[script.num_chars(before) : script.num_chars(before + num_tokens)],
             finish_reason=FinishReason.STOP,
-            tokens_in=len(prompt.split()),
-            tokens_out=tokens_out,
-            mean_logprob=logprob,
-            min_logprob=logprob * 4,
+            tokens_in=script.tokens_in,
+            tokens_out=num_tokens,
+            mean_logprob=script.logprob,
+            min_logprob=script.logprob * 4,
             queued_ms=0.0,
-            first_token_ms=total_ms / tokens_out,
+            first_token_ms=total_ms / max(1, num_tokens),
             total_ms=total_ms,
+            is_cut=before + num_tokens < script.num_tokens,
         )
+
+    def _script(self, request: DecodeRequest) -> "_Script":
+        prompt = next(message.content for message in reversed(request.messages) if message.role == "user")
+        rng = random.Random(f"{prompt}\0{request.sample_id}")
+        right = _right_answer(prompt)
+        answer = right if rng.random() < self._accuracy else right + rng.randint(1, 3)
+        latency_s = rng.expovariate(1000 / self._latency_ms) if self._latency_ms > 0 else 0.0
+        most = request.max_tokens + (request.prefix.num_tokens if request.prefix is not None else 0)
+        num_tokens = min(rng.randint(10, 60), most)
+        logprob = -rng.random() * (0.2 if answer == right else 0.6)
+        return _Script(_said(request, answer), num_tokens, latency_s / num_tokens, logprob, len(prompt.split()))
 
     def load(self) -> EngineLoad:
         """What runs now; a script has no cache to fill."""
@@ -88,6 +101,45 @@ class ScriptedEngine:
     def trouble(self) -> Trouble | None:
         """Never any."""
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Script:
+    """All of a path: its text, evenly spread over its tokens, and its figures."""
+
+    text: str
+    num_tokens: int
+    token_s: float
+    logprob: float
+    tokens_in: int
+
+    def num_chars(self, num_tokens: int) -> int:
+        """The characters that the first tokens make up."""
+        return len(self.text) * num_tokens // self.num_tokens
+
+
+async def _passed(num_tokens: int, token_s: float, cut: Cut | None) -> int:
+    """So many tokens, once their time has passed; those that were there by then where it is cut before."""
+    if token_s <= 0:
+        return num_tokens
+    if cut is None:
+        await asyncio.sleep(num_tokens * token_s)
+        return num_tokens
+    loop = asyncio.get_running_loop()
+    started_s, over = loop.time(), loop.create_future()
+
+    def end() -> None:
+        if not over.done():
+            over.set_result(None)
+
+    timer = loop.call_later(num_tokens * token_s, end)
+    try:
+        cut.tell(end)
+        await over
+    finally:
+        cut.tell(None)
+        timer.cancel()
+    return num_tokens if not cut.is_asked else min(num_tokens, int((loop.time() - started_s) / token_s))
 
 
 @lru_cache(maxsize=1024)

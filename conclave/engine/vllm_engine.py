@@ -2,7 +2,8 @@
 
 A dead engine core is replaced: whoever notices first closes the old one and starts another with backoff, everyone whose path
 it took with it gets EngineLost, and everyone else waits. Only final outputs are fetched, so a path costs this process one
-wake-up, not one a token; of a path that is watched, one for every few dozen.
+wake-up, not one a token; of a path that is watched, one for every few dozen. A path that is cut is gone on from by the ids of its
+tokens: it is the same to the model as if nothing had happened, and the engine's prefix cache still has it.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.metadata import distributions
-from typing import Any
+from typing import Any, ClassVar
 
 import structlog
 
@@ -39,7 +40,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
 from vllm.v1.metrics.loggers import StatLoggerBase
 
-from conclave.domain.path_watch import BrokenOff, Watch
+from conclave.domain.path_watch import BrokenOff
 from conclave.engine.cpu_threads import bound_cores, openmp_on
 from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad, EngineLost, PromptTooLong
 from conclave.engine.pulse import Pulse
@@ -56,6 +57,7 @@ _FINISH_REASONS = {
 _CACHED_PROMPTS = 1024
 _REMEMBERED_SCHEMAS = 256
 _GRAMMARS = "guidance"
+_ASK_AGAIN_S = 0.02
 
 log = structlog.get_logger(__name__)
 
@@ -160,7 +162,7 @@ class VllmEngine:
         A JSON Schema that it can't hold an answer to is said once, and left to whoever reads the answer.
         """
         llm = await self._alive()
-        tokens = self._tokens(request.messages)
+        tokens = self._tokens_of(request)
         if len(tokens) >= self._limit:
             raise PromptTooLong(len(tokens), self._limit - 1)
         schema = "" if request.json_schema in self._unheld else request.json_schema
@@ -168,7 +170,7 @@ class VllmEngine:
         started = time.perf_counter()
         try:
             with self._pulse.waiting(time.monotonic()):
-                heard = await _generated(llm, tokens, params, request.watch)
+                heard = await _generated(llm, tokens, params, request)
         except EngineDeadError as error:
             self._restart()
             raise EngineLost("the engine core died") from error
@@ -182,6 +184,8 @@ class VllmEngine:
             if schema:
                 return await self._unheld_from_now_on(request, "its grammar could not be compiled")
             raise EngineLost("the engine failed while decoding it")
+        if heard.output.finished and _is_at_chunk_end(heard, params, request):
+            heard.is_cut = True
         return _decoded(heard, total_ms=(time.perf_counter() - started) * 1000)
 
     async def _unheld_from_now_on(self, request: DecodeRequest, why: str) -> Decoded:
@@ -249,6 +253,15 @@ class VllmEngine:
             async with asyncio.timeout(_STOP_LIMIT_S):
                 await asyncio.to_thread(llm.shutdown)
         _kill(pids)
+
+    def _tokens_of(self, request: DecodeRequest) -> list[int]:
+        """The ids of the prompt's tokens, and of those that a turn which was cut has behind it."""
+        prefix = request.prefix
+        if prefix is None:
+            return self._tokens(request.messages)
+        if prefix.model == self.model and len(prefix.token_ids) == prefix.num_tokens:
+            return [*self._tokens(request.messages), *prefix.token_ids]
+        return self._tokens(request.in_words().messages)
 
     def _tokens(self, messages: tuple[Message, ...]) -> list[int]:
         """The prompt's token ids. A step's samples share their prompt, so it is tokenised once.
@@ -321,7 +334,7 @@ def _params(request: DecodeRequest, schema: str, *, room: int) -> SamplingParams
     return SamplingParams(
         temperature=request.temperature,
         top_p=request.top_p,
-        max_tokens=min(request.max_tokens, room),
+        max_tokens=min(request.max_tokens, room, request.chunk_tokens or room),
         stop=list(request.stop) or None,
         structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
         logprobs=0,  # of the sampled tokens; no per-request seed: with logprobs it can kill the CPU engine
@@ -338,8 +351,9 @@ class _Heard:
     texts: list[str] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     pieces: list[str] = field(default_factory=list)
-    num_tokens: int = 0
+    token_ids: list[int] = field(default_factory=list)
     aborted: BrokenOff | None = None
+    is_cut: bool = False
 
     def take(self, output: RequestOutput) -> tuple[str, list[float]]:
         """The text and log probabilities in an output. vLLM goes on writing in its lists: what counts is copied."""
@@ -353,7 +367,7 @@ class _Heard:
         self.texts.append(path.text)
         self.logprobs += logprobs
         self.pieces += [each.decoded_token or "" for each in drawn]
-        self.num_tokens += len(path.token_ids)
+        self.token_ids += path.token_ids
         return path.text, logprobs
 
     @property
@@ -362,19 +376,64 @@ class _Heard:
         return self.output is not None and self.output.finished
 
 
-async def _generated(llm: AsyncLLM, tokens: list[int], params: SamplingParams, watch: Watch | None) -> _Heard:
-    """All that came of a request, and why it was broken off if it was."""
-    heard = _Heard()
-    # Leaving the generator early (a cancelled task, a path that its watch breaks off) aborts the request in the engine.
-    async with contextlib.aclosing(
-        llm.generate(TokensPrompt(prompt_token_ids=tokens), params, uuid.uuid4().hex)
-    ) as outputs:
-        async for latest in outputs:
-            text, logprobs = heard.take(latest)
-            if watch is not None and not heard.has_ended and (why := watch.feed(text, logprobs)) is not None:
-                heard.aborted = why
-                break
+async def _generated(llm: AsyncLLM, tokens: list[int], params: SamplingParams, request: DecodeRequest) -> _Heard:
+    """All that came of a request, and why it ended before its end if it did."""
+    heard, watch, cut, request_id = _Heard(), request.watch, request.cut, uuid.uuid4().hex
+    ending = _Ending(llm, request_id)
+    try:
+        if cut is not None:
+            cut.tell(ending.start)
+        # Leaving the generator early (a cancelled task, a path that its watch breaks off) aborts the request in the engine.
+        async with contextlib.aclosing(
+            llm.generate(TokensPrompt(prompt_token_ids=tokens), params, request_id)
+        ) as outputs:
+            async for latest in outputs:
+                text, logprobs = heard.take(latest)
+                if watch is not None and not heard.has_ended and (why := watch.feed(text, logprobs)) is not None:
+                    heard.aborted = why
+                    break
+    finally:
+        if cut is not None:
+            cut.tell(None)
+        ending.stop()
+    is_aborted = (
+        heard.output is not None and bool(heard.output.outputs) and heard.output.outputs[0].finish_reason == "abort"
+    )
+    heard.is_cut = is_aborted and heard.aborted is None and cut is not None and cut.is_asked
     return heard
+
+
+class _Ending:
+    """Has vLLM end a request with what there is of it: its last output is as of one that has come to its end."""
+
+    _asking: ClassVar[set[asyncio.Task[None]]] = set()
+
+    def __init__(self, llm: AsyncLLM, request_id: str) -> None:
+        self._llm, self._request_id, self._is_over = llm, request_id, False
+
+    def start(self) -> None:
+        """Begins to ask for it."""
+        task = asyncio.create_task(self._ask(), name="cut path")
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    def stop(self) -> None:
+        """There is nothing more to ask for. What was asked for is told to the engine core all the same."""
+        self._is_over = True
+
+    async def _ask(self) -> None:
+        with contextlib.suppress(EngineDeadError):
+            while not self._is_over:  # one that vLLM has not taken in yet is unknown to it
+                await self._llm.abort(self._request_id)
+                await asyncio.sleep(_ASK_AGAIN_S)
+
+
+def _is_at_chunk_end(heard: _Heard, params: SamplingParams, request: DecodeRequest) -> bool:
+    """True for a path that was cut because its chunk was full, and may be longer."""
+    assert heard.output is not None
+    most = params.max_tokens or 0
+    is_full = heard.output.outputs[0].finish_reason == "length" and len(heard.token_ids) == most
+    return is_full and most == request.chunk_tokens < request.max_tokens
 
 
 def _decoded(heard: _Heard, *, total_ms: float) -> Decoded:
@@ -385,7 +444,7 @@ def _decoded(heard: _Heard, *, total_ms: float) -> Decoded:
         text="".join(heard.texts),
         finish_reason=ended if heard.aborted is None else FinishReason.ABORT,
         tokens_in=len(heard.output.prompt_token_ids or ()),
-        tokens_out=heard.num_tokens,
+        tokens_out=len(heard.token_ids),
         mean_logprob=sum(logprobs) / len(logprobs) if logprobs else None,
         min_logprob=min(logprobs, default=None),
         queued_ms=max(0.0, (stats.scheduled_ts - stats.queued_ts) * 1000) if stats else 0.0,
@@ -394,4 +453,6 @@ def _decoded(heard: _Heard, *, total_ms: float) -> Decoded:
         token_logprobs=tuple(logprobs),
         token_texts=tuple(heard.pieces),
         aborted=heard.aborted,
+        is_cut=heard.is_cut,
+        token_ids=tuple(heard.token_ids) if heard.is_cut else (),
     )

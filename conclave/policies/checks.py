@@ -22,6 +22,8 @@ from schemas.values import Ask, Policy
 
 _Found = tuple[str, str, str]  # field, expected, got
 
+_LEAST_CHUNK = 16  # each chunk's event holds all before it: shorter ones cost more than they save
+
 
 def problems_of(read: Read, prompt_sets: Mapping[str, PromptSet]) -> list[Problem]:
     """Everything that a policy names and that is not there, or does not fit."""
@@ -114,6 +116,8 @@ def _turns(ask: Ask, at: str, prompt_set: PromptSet) -> Iterator[_Found]:
     program, form = PROGRAMS.get(ask.program), prompt_set.forms.get(ask.form)
     if program is not None and ask.max_turns < program.min_turns:
         yield f"{at}.max_turns", f"at least {program.min_turns} for program {ask.program}", str(ask.max_turns)
+    if 0 < ask.chunk_tokens < _LEAST_CHUNK:
+        yield f"{at}.chunk_tokens", f"at least {_LEAST_CHUNK}, or 0: the path is not handed on", str(ask.chunk_tokens)
     use = form.tool_use if form is not None else None
     if form is not None and use is None and ask.program == "tools":
         yield f"{at}.form", "a form that says how its tool is called, for program tools", ask.form

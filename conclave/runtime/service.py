@@ -9,7 +9,7 @@ Nothing is polled while there is no room: the broker keeps the rest, and one fet
 import asyncio
 import contextlib
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import structlog
 
@@ -35,6 +35,8 @@ from schemas.codec import UnreadableEvent
 
 _MAX_POLLED = 500  # records at once: what is admitted between two looks at the rest of the loop
 _DRAIN_LOOK_S = 0.1
+_HAND_ON_S = 2.0  # of a drain, at its end; within which what is cut ends
+_REVOKED_HAND_ON_S, _HAND_ON_LOOK_S = 1.0, 0.01  # the whole group waits for this member's revocation
 
 log = structlog.get_logger(__name__)
 
@@ -97,7 +99,7 @@ class Service:
         self._changed.set()
 
     async def run(self) -> None:
-        """Consumes until `stop`, then drains: running work is waited for, finished work flushed, the rest left undone."""
+        """Consumes until `stop`, then drains: running work is waited for and then handed on, finished work flushed."""
         await self._member.join()
         async with asyncio.TaskGroup() as tasks:
             ticker = tasks.create_task(self._tick(), name="tick")
@@ -112,7 +114,13 @@ class Service:
 
     async def _drain(self) -> None:
         clock = asyncio.get_running_loop().time
-        deadline = clock() + self._settings.drain_s
+        drain_s = self._settings.drain_s
+        deadline = clock() + drain_s
+        cut_at = deadline - min(_HAND_ON_S, drain_s / 2)
+        while self._num_running and clock() < cut_at:
+            await self._until_changed(min(_DRAIN_LOOK_S, cut_at - clock()))
+        if self._num_running and isinstance(self._work, Handles):
+            self._work.hand_on(True)
         while self._num_running and clock() < deadline:
             await self._until_changed(_DRAIN_LOOK_S)
         await self._lanes.flush()
@@ -121,7 +129,15 @@ class Service:
     # -- partitions ---------------------------------------------------------------------------------------------------
 
     async def _on_revoked(self, revoked: Collection[Tp]) -> None:
+        if isinstance(self._work, Handles):
+            await self._until_handed_on(self._work.hand_on(False))
         await self._lanes.revoke(revoked)
+
+    async def _until_handed_on(self, is_done: Callable[[], bool]) -> None:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + _REVOKED_HAND_ON_S
+        while not is_done() and clock() < deadline:
+            await self._until_changed(_HAND_ON_LOOK_S)
 
     async def _on_assigned(self, assigned: Collection[Tp]) -> None:
         self._lanes.assign(assigned)

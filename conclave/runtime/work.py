@@ -15,6 +15,9 @@ class Handles:
     request_key: RequestKey | None = None
     may_take: Callable[[], bool] = lambda: True  # False while `handler` could do nothing with more events
     drain: Callable[[], None] = lambda: None  # told once the service ends: what has not begun may raise PutBack
+    # Told when what runs may be lost: before a rebalance, and (True) when the service is about to end. The handler may end what
+    # it does with events that let another go on from there. What it returns tells whether all of that has been done.
+    hand_on: Callable[[bool], Callable[[], bool]] = lambda is_last: lambda: True
 
 
 @dataclass(frozen=True, slots=True)

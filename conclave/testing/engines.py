@@ -3,7 +3,9 @@
 import asyncio
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
+from conclave.engine.cut import Cut, Prefix
 from conclave.engine.protocol import Decoded, DecodeRequest, Engine
 from conclave.prompts import Message
 from conclave.testing.waiting import until
@@ -15,7 +17,8 @@ async def check(engine: Engine, prompt: str, *, limit_s: float = 60.0) -> None:
     """Starts the engine, has it decode `prompt`, cancels it and stops it. Raises: AssertionError when it breaks its law.
 
     Once started it has no trouble. A path's figures are sane, or None where it does not know them. Paths are decoded side by
-    side. A cancelled path frees what it held. Stopped, it is gone within `limit_s`, and may be stopped again.
+    side. What is cut says how many tokens there are, and comes to its end when it is gone on from. A cancelled path frees what it
+    held. Stopped, it is gone within `limit_s`, and may be stopped again.
     """
     assert 0 < len(engine.name) <= _MAX_NAME_CHARS
     assert engine.max_running > 0
@@ -27,6 +30,7 @@ async def check(engine: Engine, prompt: str, *, limit_s: float = 60.0) -> None:
         async with asyncio.timeout(limit_s):
             for decoded in await _decoded(engine, prompt, num_paths=min(4, engine.max_running)):
                 _check_figures(decoded)
+            await _check_cutting(engine, prompt)
         await until(lambda: engine.load().running == 0, limit_s=limit_s, what="an idle engine after the last path")
         await _check_cancelling(engine, prompt, limit_s)
     finally:
@@ -51,6 +55,26 @@ def _check_figures(decoded: Decoded) -> None:
     assert decoded.mean_logprob is None or decoded.min_logprob is None or decoded.min_logprob <= decoded.mean_logprob
     times = (decoded.queued_ms, decoded.first_token_ms, decoded.total_ms)
     assert all(math.isfinite(each) and each >= 0 for each in times), f"milliseconds: {times}"
+
+
+async def _check_cutting(engine: Engine, prompt: str) -> None:
+    """Decodes a path in chunks of four tokens, and one that is to be cut from the first."""
+    request = replace(_request(prompt, 0), chunk_tokens=4)
+    while (decoded := await engine.decode(request)).is_cut:
+        assert decoded.tokens_out, "a path was cut whose tokens are not counted, or are none"
+        assert decoded.tokens_out < request.max_tokens, "a path was cut that may not be longer"
+        request = replace(
+            request, prefix=_longer(request.prefix, decoded, engine), max_tokens=request.max_tokens - decoded.tokens_out
+        )
+    cut = Cut()
+    cut.ask()
+    decoded = await engine.decode(replace(_request(prompt, 1), cut=cut))
+    assert decoded.tokens_out is not None or not decoded.is_cut
+
+
+def _longer(before: Prefix | None, decoded: Decoded, engine: Engine) -> Prefix:
+    text, num_tokens, ids = ("", 0, ()) if before is None else (before.text, before.num_tokens, before.token_ids)
+    return Prefix(text + decoded.text, num_tokens + (decoded.tokens_out or 0), (*ids, *decoded.token_ids), engine.model)
 
 
 async def _check_cancelling(engine: Engine, prompt: str, limit_s: float) -> None:

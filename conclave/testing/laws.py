@@ -1,7 +1,8 @@
 """What must hold of a cluster and a database once everything has settled, whatever happened on the way.
 
 1. each request has one answer or one failure
-2. each sample has one terminal event, and each launched or recalled step one verdict
+2. each sample has one terminal event, and each launched or recalled step one verdict; a path that is handed on is so once each
+   time, further than before, and its end says how often
 3. no output is there twice, by its event's id
 4. committed offsets never lose what they covered (watched as they are committed), and in the end cover all
 5. the recorder's rows are the log's events
@@ -41,6 +42,7 @@ from schemas.events import (
 )
 from schemas.flow import Topic
 from schemas.ids import path_id, step_id
+from schemas.values import Progress
 
 # The recorder's dead letters: its rows and offsets are elsewhere, in no transaction with them.
 AT_LEAST_ONCE = frozenset(flow.dead_letter_topic(row.topic.value) for row in flow.TOPICS if row.guardian == "recorder")
@@ -138,12 +140,14 @@ def _samples(cluster: Cluster) -> Iterator[str]:
     steps: set[str] = set()
     for event in events(cluster.records(Topic.SAMPLES.value)):
         assert isinstance(event, SampleRequested)
-        launched[path_id(event.context.step_id, event.sample_index)] += 1
+        if event.progress is None:
+            launched[path_id(event.context.step_id, event.sample_index)] += 1
         steps.add(event.context.step_id)
     reported: Counter[str] = Counter()
     for event in events(cluster.records(Topic.PATHS.value)):
         if isinstance(event, PathDecoded | PathFailed):
             reported[path_id(event.context.step_id, event.sample_index)] += 1
+    yield from _handed_on(cluster)
     yield from _differences("sample", launched, dict.fromkeys(launched, 1), "launched")
     yield from _differences("sample", reported, dict.fromkeys(launched, 1), "reported")
     # An aggregator that must carry a lone verdict publishes it again: that one is a carry.
@@ -161,6 +165,28 @@ def _samples(cluster: Cluster) -> Iterator[str]:
     if recalled & steps:
         yield f"{sorted(recalled & steps)} were recalled, and sampled all the same"
     yield from _differences("step", verdicts, dict.fromkeys([*steps, *recalled], 1), "decided")
+
+
+def _handed_on(cluster: Cluster) -> Iterator[str]:
+    chains: dict[str, list[Progress]] = {}
+    for event in events(cluster.records(Topic.SAMPLES.value)):
+        if isinstance(event, SampleRequested) and event.progress is not None:
+            chains.setdefault(path_id(event.context.step_id, event.sample_index), []).append(event.progress)
+    for path, chain in chains.items():
+        chain.sort(key=lambda progress: progress.num_handed_on)
+        if [progress.num_handed_on for progress in chain] != list(range(1, len(chain) + 1)):
+            yield f"sample {path} was handed on as {[progress.num_handed_on for progress in chain]}"
+        come = [(len(progress.turns), progress.tokens_out) for progress in chain]
+        if sorted(set(come)) != come:
+            yield f"sample {path} was handed on no further than before: {come}"
+    for event in events(cluster.records(Topic.PATHS.value)):
+        if isinstance(event, PathDecoded | PathFailed):
+            path = path_id(event.context.step_id, event.sample_index)
+            chain = chains.get(path, [])
+            if event.num_handed_on != len(chain):
+                yield f"sample {path} was handed on {len(chain)} times, and says {event.num_handed_on}"
+            if chain and (event.tokens_out or 0) < chain[-1].tokens_out:
+                yield f"sample {path} has {event.tokens_out} tokens, and had {chain[-1].tokens_out} when it was handed on"
 
 
 def _plans(cluster: Cluster) -> Iterator[PlanMade]:

@@ -8,8 +8,12 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Literal
 
+from msgspec.structs import replace as replace_fields
+
 from conclave.engine.scripted import ScriptedEngine
+from conclave.policies import PolicySet, Problem
 from conclave.policies.current import CurrentPolicies
+from conclave.policies.reading import Read
 from conclave.routes.current import CurrentRouter
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.backlog import Backlog
@@ -54,10 +58,26 @@ _AGGREGATOR = AggregatorSettings(aggregator_grace_s=5.0, aggregator_orphan_s=720
 _DECOMPOSER = DecomposerSettings()
 
 
+class _PoliciesInChunks(CurrentPolicies):
+    """The policies that ship, with paths that are handed on after so many tokens of a turn; 0: as they ship."""
+
+    def __init__(self, chunk_tokens: int) -> None:
+        self._chunk_tokens = chunk_tokens
+        super().__init__(_DECOMPOSER.default_policy)
+
+    def _load(self) -> tuple[PolicySet, list[Problem]]:
+        found, problems = super()._load()
+        return PolicySet({key: self._in_chunks(each) for key, each in found.rows.items()}), problems
+
+    def _in_chunks(self, each: Read) -> Read:
+        asks = {name: replace_fields(ask, chunk_tokens=self._chunk_tokens) for name, ask in each.policy.asks.items()}
+        return replace(each, policy=replace_fields(each.policy, asks=asks))
+
+
 @cache
-def _policies() -> CurrentPolicies:
-    """The policies that ship; read once, as they do not change."""
-    return CurrentPolicies(_DECOMPOSER.default_policy)
+def _policies(chunk_tokens: int) -> CurrentPolicies:
+    """The policies of all decomposers; read once, as they do not change."""
+    return _PoliciesInChunks(chunk_tokens)
 
 
 @dataclass(eq=False, slots=True)
@@ -93,6 +113,7 @@ class Processes:
     num_behind: int = 0  # rows of the database that a memory does not see yet
     has_instances: bool = False  # a process that is started takes over the membership of one that is gone
     open_samples: int | None = None  # for each decoder, before requests wait their turn; None: there is no door
+    chunk_tokens: int = 0  # of a turn, after which paths are handed on; 0: not before their end
     is_routed: bool = False  # requests that name no policy go through the router that ships
     alive: dict[str, Process] = field(default_factory=dict)
     _number: int = 0
@@ -215,15 +236,19 @@ class Processes:
         self, memory: RecordedMemory | None, door: Door | None, share: Callable[[], float]
     ) -> tuple[Work, None]:
         own = _DECOMPOSER.model_copy(update={"recall": self.recall, "interactive_per_minute": 6})
-        router = CurrentRouter("effort", policies=lambda: _policies().policies) if self.is_routed else None
-        decomposer = Decomposer(own, _policies(), router, memory, door=door, share=share)
+        router = (
+            CurrentRouter("effort", policies=lambda: _policies(self.chunk_tokens).policies) if self.is_routed else None
+        )
+        decomposer = Decomposer(own, _policies(self.chunk_tokens), router, memory, door=door, share=share)
         return Handles(decomposer, request_key=decomposer.request_key, drain=decomposer.drain), None
 
     def _work(self, service: str) -> tuple[Work, Decoder | None]:
         match service:
             case "decoder":
                 decoder = Decoder(ScriptedEngine(latency_ms=self.engine_latency_ms, max_running=8))
-                return Handles(decoder, may_take=decoder.may_take, drain=decoder.drain), decoder
+                return Handles(
+                    decoder, may_take=decoder.may_take, drain=decoder.drain, hand_on=decoder.hand_on
+                ), decoder
             case "voter":
                 return Joins(Voter(_VOTER)), None
             case "aggregator":

@@ -51,7 +51,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
             service = Service(
                 "decoder",
                 settings.model_copy(update={"max_in_flight": own.max_in_flight}),
-                Handles(decoder, may_take=decoder.may_take, drain=decoder.drain),
+                Handles(decoder, may_take=decoder.may_take, drain=decoder.drain, hand_on=decoder.hand_on),
                 dependencies,
                 Kafka(settings.brokers),
             )

@@ -4,13 +4,13 @@
     2. Speak: the form is filled in, waits for its turn on the engine, is decoded and read
        Call:  the tool answers, and the form says how that is put in
        End:   the path has ended
+    3. where it is to be handed on (its chunk is full, or its `cut` is asked for), it ends with how far it has come
 A turn that its watch breaks off (conclave.domain.path_watch) is the last and gives no answer; what was said by then stays. A path
 whose next prompt the model has no room for, or whose texts together outgrow an event, has no turns left: its program ends it with
-what there is.
+what there is. What was decoded of a turn before a cut and after it is one turn (services.decoder.handing_on).
 """
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -23,17 +23,22 @@ from conclave.domain.fair_queue import Flow
 from conclave.domain.path_watch import Sibling, watch
 from conclave.domain.programs import PROGRAMS, End, Program, Speak
 from conclave.domain.programs.moves import num_spoken
+from conclave.domain.token_confidence import TokenConfidence, token_confidence
 from conclave.engine.admission import Admission
-from conclave.engine.protocol import Decoded, DecodeRequest, Engine, PromptTooLong
-from conclave.prompts import Form, PromptSet, Reading, UnknownPrompt
+from conclave.engine.cut import Cut
+from conclave.engine.protocol import CannotGoOn, Decoded, DecodeRequest, Engine, PromptTooLong
+from conclave.errors import PutBack
+from conclave.prompts import Form, PromptSet, Reading, Rendered, UnknownPrompt
 from conclave.tools.toolbox import Toolbox
 from schemas.ids import path_id
-from schemas.values import MAX_TEXT_CHARS, Ask, Call, FinishReason, StepContext, Turn
+from schemas.values import MAX_TEXT_CHARS, Ask, BegunTurn, Call, Progress, StepContext, Turn
+from services.decoder import handing_on
+from services.decoder.handing_on import storable
+from services.decoder.reading import reading_of
 from services.decoder.siblings import Siblings
 
 ABORTED = Counter("conclave_paths_aborted", "Paths broken off while they were decoded, by why", ("why",))
-MAX_ANSWER_CHARS = 4096
-_MAX_CHARS_AT_ONCE = 4_096  # read within a few milliseconds, whatever they are
+HANDED_ON = Counter("conclave_paths_handed_on", "Paths that ended here with how far they had come, to be gone on with")
 MAX_TURNS_BYTES = 1_000_000  # of all turns of a path in its event, beside its step
 
 log = structlog.get_logger(__name__)
@@ -52,45 +57,109 @@ class Room:
 class Conversation:
     """One path under way. What was said is there at any time, also when it is cut."""
 
-    def __init__(self, room: Room, prompt_set: PromptSet, context: StepContext, sample_index: int) -> None:
-        """Raises: UnknownPrompt when program, form or field is not there."""
-        self._room, self._set, self._context = room, prompt_set, context
+    def __init__(
+        self,
+        room: Room,
+        prompt_set: PromptSet,
+        context: StepContext,
+        sample_index: int,
+        progress: Progress | None = None,
+    ) -> None:
+        """`progress`: how far it had come, if it was handed on. Raises: UnknownPrompt when program, form or field is not there."""
+        self._room, self._set, self._context, self._before = room, prompt_set, context, progress
         self.sample_id = path_id(context.step_id, sample_index)
         self._program = _program(context.ask, prompt_set)
         prompt_set.form(context.ask.form).check(context.step.fields)
         self._flow = Flow(context.priority, context.tenant)
-        self.waited_ms = 0.0  # for turns on the engine, whatever became of them
+        self.waited_ms = 0.0 if progress is None else progress.waited_ms  # for turns, whatever became of them
+        self.cut = Cut()
         self.begin_again()
 
     def begin_again(self) -> None:
-        """Forgets all that was said."""
+        """Forgets all that was said here."""
         self._ask: Ask = self._context.ask
         self._num_chars = self._num_bytes = 0
         self.turns: list[Turn] = []
         self.decoded: dict[int, Decoded] = {}  # by turn, of those that are the model's
+        self.sure: dict[int, TokenConfidence] = {}  # by turn, of those that were handed on
+        self._begun: BegunTurn | None = None
+        if self._before is not None:
+            self._go_on_from(self._before)
+        self._has_news = self._is_cut = self._is_speaking = False
+
+    def _go_on_from(self, progress: Progress) -> None:
+        said = iter(progress.figures)
+        for number, turn in enumerate(progress.turns):
+            self._add(turn, is_whole=True)
+            if turn.tool is None:
+                self.decoded[number], self.sure[number] = handing_on.decoded_before(turn, next(said))
+        self._begun = progress.begun
+
+    @property
+    def is_in_chunks(self) -> bool:
+        """True for a path that its policy has handed on whenever it may be lost."""
+        return self._context.ask.chunk_tokens > 0
+
+    @property
+    def is_begun(self) -> bool:
+        """True for a path that has something to hand on, or is about to."""
+        return self._has_news or self._is_speaking
 
     @property
     def tokens_in(self) -> int:
         """Of all prompts so far."""
-        return sum(turn.tokens_in for turn in self.turns)
+        begun = self._begun.figures.tokens_in if self._begun is not None else 0
+        return sum(turn.tokens_in for turn in self.turns) + (begun or 0)
 
     @property
     def tokens_out(self) -> int:
         """Generated so far."""
-        return sum(turn.tokens_out for turn in self.turns)
+        return sum(turn.tokens_out for turn in self.turns) + self._num_begun
 
-    async def run(self) -> End:
-        """The end of the path. Raises: UnknownPrompt, PathFault, EngineLost."""
+    @property
+    def _num_begun(self) -> int:
+        return (self._begun.figures.tokens_out or 0) if self._begun is not None else 0
+
+    async def run(self) -> End | Progress:
+        """The end of the path, or how far it has come where it is to be handed on.
+
+        Raises: UnknownPrompt, PathFault, EngineLost; PutBack for one that has come no further, and that nobody waits for here.
+        """
         while True:
-            match self._next():
+            move = self._next()
+            if isinstance(move, Speak) and (self._is_cut or self.cut.is_asked):
+                if (progress := self._to_hand_on()) is not None:
+                    return progress
+                self._is_cut, self.cut.is_over = False, True
+                self.cut = Cut()
+            match move:
                 case Speak() as speak:
                     await self._speak(speak)
                 case Call() as call:
                     await self._call(call)
                 case End() as end:
                     return end
-                case move:
+                case _:
                     assert_never(move)
+
+    def _to_hand_on(self) -> Progress | None:
+        """How far it has come; None where that is no further than its record says, or more than an event holds."""
+        if not self._has_news:
+            return None
+        said = [
+            handing_on.figures(decoded, self.sure[number] if number in self.sure else self._how_sure(number))
+            for number, decoded in self.decoded.items()
+        ]
+        made = handing_on.progress(self.turns, said, self._begun, waited_ms=self.waited_ms, before=self._before)
+        if made is not None:
+            HANDED_ON.inc()
+        return made
+
+    def _how_sure(self, number: int) -> TokenConfidence:
+        decoded = self.decoded[number]
+        return token_confidence(
+            decoded.token_logprobs, decoded.token_texts, text=decoded.text, answer=self.turns[number].answer
+        )
 
     def _next(self) -> Speak | Call | End:
         move = self._program.go_on(self._context.step.fields, self.turns, self._ask)
@@ -102,26 +171,75 @@ class Conversation:
     async def _speak(self, speak: Speak) -> None:
         form = self._set.form(speak.form)
         rendered = form.render(speak.fields, speak.so_far)
-        request = DecodeRequest(
+        try:
+            decoded = await self._decoded(self._request(speak, rendered))
+        except PutBack:
+            if not self._has_news:
+                raise
+            self._is_cut = True
+            return
+        except CannotGoOn:
+            if self._begun is None:
+                raise
+            self._begun = None  # decoded elsewhere: this turn begins again
+            return
+        except PromptTooLong:
+            if self._begun is not None:
+                decoded = handing_on.ended_at_limit(self._begun)
+            elif self.turns:
+                self._leave_no_turns()
+                return
+            else:
+                raise
+        else:
+            if self._begun is not None:
+                decoded = handing_on.joined(self._begun, decoded, rendered.stop)
+        if decoded.is_cut:
+            self._keep(decoded, speak)
+        else:
+            self._begun = None
+            await self._said(speak, form, decoded)
+
+    def _request(self, speak: Speak, rendered: Rendered) -> DecodeRequest:
+        """What is asked of the engine. JSON that is held to a schema is not gone on from: its grammar would begin anew."""
+        begun, seen = self._begun, watch(self._siblings(), self._ask)
+        if begun is not None and seen is not None:
+            seen.feed(begun.text, handing_on.logprobs(begun))
+        may_cut = self._has_news or not speak.json_schema
+        return DecodeRequest(
             sample_id=self.sample_id,
             messages=rendered.messages,
             stop=rendered.stop,
             temperature=self._ask.temperature,
             top_p=self._ask.top_p,
-            max_tokens=self._ask.max_tokens,
+            max_tokens=max(1, self._ask.max_tokens - self._num_begun),
             json_schema=speak.json_schema,
-            watch=watch(self._siblings(), self._ask),
+            watch=seen,
+            prefix=None if begun is None else handing_on.prefix(begun),
+            chunk_tokens=0 if speak.json_schema else self._ask.chunk_tokens,
+            cut=self.cut if may_cut else None,
         )
-        try:
-            async with self._room.admission.turn(self._context.step_id, self._flow, has_begun=bool(self.turns)) as turn:
-                self.waited_ms += turn.waited_ms
-                decoded = await self._room.engine.decode(request)
-                turn.decoded = decoded
-        except PromptTooLong:
-            if not self.turns:
-                raise
-            self._leave_no_turns()
-            return
+
+    async def _decoded(self, request: DecodeRequest) -> Decoded:
+        admission = self._room.admission
+        async with admission.turn(self._context.step_id, self._flow, has_begun=self._has_news, cut=self.cut) as turn:
+            self.waited_ms += turn.waited_ms
+            self._is_speaking = True
+            try:
+                turn.decoded = await self._room.engine.decode(request)
+            finally:
+                self._is_speaking = False
+            return turn.decoded
+
+    def _keep(self, decoded: Decoded, speak: Speak) -> None:
+        """Keeps what there is of a turn that was cut."""
+        self._is_cut = True
+        if not speak.json_schema:
+            self._has_news = self._has_news or (decoded.tokens_out or 0) > self._num_begun
+            self._begun = handing_on.begun(decoded, self._room.engine.model)
+
+    async def _said(self, speak: Speak, form: Form, decoded: Decoded) -> None:
+        """Adds a turn of the model's to the path."""
         # All of it, before the text is cut for storage: an answer stands at its end.
         reading = await reading_of(form, decoded, speak.so_far, speak.fields)
         text = self._fitted(decoded.text)
@@ -165,6 +283,7 @@ class Conversation:
 
     def _add(self, turn: Turn, *, is_whole: bool) -> None:
         self.turns.append(turn)
+        self._has_news = True
         self._num_chars += len(turn.text)
         self._num_bytes += bounds.size(turn)
         if not is_whole or self._num_bytes >= MAX_TURNS_BYTES:
@@ -179,40 +298,9 @@ class Conversation:
         return bounds.beginning(text, MAX_TURNS_BYTES - self._num_bytes)
 
 
-def storable(text: str) -> str:
-    """The text as JSON and PostgreSQL can hold it: no NUL, no lone surrogates, as long as before."""
-    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
 def _program(ask: Ask, prompt_set: PromptSet) -> Program:
     if ask.program not in PROGRAMS:
         raise UnknownPrompt("program", ask.program, tuple(PROGRAMS))
     for form in PROGRAMS[ask.program].forms:
         prompt_set.form(form)
     return PROGRAMS[ask.program]
-
-
-async def reading_of(
-    form: Form, decoded: Decoded, so_far: str = "", fields: Mapping[str, str] | None = None
-) -> Reading:
-    """What counts in all of what was decoded: of a text that came to its end, or of one that was cut what is certainly whole.
-
-    A long text is read in a thread, so that it stalls nobody.
-    """
-    match decoded.finish_reason:
-        case FinishReason.STOP | FinishReason.LENGTH:
-            is_cut = decoded.finish_reason is FinishReason.LENGTH
-        case FinishReason.TOOL_CALLS | FinishReason.CONTENT_FILTER | FinishReason.ABORT | FinishReason.NONE:
-            return Reading(None, None)
-        case _:
-            assert_never(decoded.finish_reason)
-    if len(so_far) + len(decoded.text) <= _MAX_CHARS_AT_ONCE:
-        reading = form.read(decoded.text, so_far, is_cut=is_cut, fields=fields)
-    else:
-        reading = await asyncio.to_thread(form.read, decoded.text, so_far, is_cut=is_cut, fields=fields)
-    answer, call = reading.answer, None if is_cut or reading.call is None else reading.call
-    if call is not None:
-        call = replace(call, argument=storable(call.argument))
-    if answer is not None:
-        answer = storable(answer) if len(answer) <= MAX_ANSWER_CHARS else None
-    return Reading(answer, call, is_declined=reading.is_declined)

@@ -4,16 +4,22 @@
     2. what asks for it is not there   PathFailed(bad_prompt): prompt set, program, form, field or tool
     3. it goes from turn to turn       see conversation.py; each waits for room in the engine
     4. it comes to its end             PathDecoded; PathFailed, by a fault of the path (FAULTS), or (engine)
+       or to the end of its chunk      SampleRequested, with how far it has come: whoever reads it goes on from there
     5. it is given up                  PathFailed(engine)
 A step closed meanwhile ends 3 wherever it is, and frees the engine. So does the deadline: until then a path waits for an engine
 that is away, and no attempt is counted. While it is away nothing more is taken (`may_take`). A path over which the engine died
-begins again at its first turn: tools have no effect that would be repeated.
+begins again where its record does: tools have no effect that would be repeated.
+
+What is under way when the service ends is handed on in the same way, and before a rebalance that of policies with chunks
+(`hand_on`). A hand-on is an outcome like any other: it is published in the transaction that completes its record, so a path has
+one record that is open at any time, and one end.
 """
 
 import asyncio
+import dataclasses
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -37,8 +43,9 @@ from conclave.runtime.dead_letters import Cause
 from conclave.runtime.handler import Arrival
 from conclave.tools.toolbox import Toolbox
 from schemas.events import Event, PathDecoded, PathFailed, SampleRequested, StepClosed
-from schemas.values import MAX_TEXT_CHARS, FinishReason, PathFailure
-from services.decoder.conversation import Conversation, Room, storable
+from schemas.values import MAX_TEXT_CHARS, FinishReason, PathFailure, Progress
+from services.decoder.conversation import Conversation, Room
+from services.decoder.handing_on import storable
 
 _REMEMBERED_STEPS = 100_000
 _MAX_REASONING_BYTES = 393_216
@@ -78,6 +85,7 @@ class Decoder:
         self._room = Room(engine, self._admission, toolbox or Toolbox())
         self._closed: OrderedDict[str, None] = OrderedDict()
         self._decoding: dict[str, set[asyncio.Timeout]] = {}  # the deadlines of a step's paths
+        self._under_way: set[Conversation] = set()
 
     def may_take(self) -> bool:
         """False while the engine is away, barred or pausing: more samples could only wait here."""
@@ -100,6 +108,17 @@ class Decoder:
         """Begins no path any more. Those that wait to begin are put back, and read again by whoever takes their partition."""
         self._admission.close()
 
+    def hand_on(self, is_last: bool) -> Callable[[], bool]:
+        """Cuts what is under way, so that whoever takes its partition goes on from there; returns what tells whether that is done.
+
+        `is_last`: all of it, as this process ends. Else its partitions may go to others, and may not: what is cut is only what has
+        chunks, since all else would most often be cut for nothing.
+        """
+        asked = [path.cut for path in self._under_way if is_last or (path.is_in_chunks and path.is_begun)]
+        for cut in asked:
+            cut.ask()
+        return lambda: all(cut.is_over for cut in asked)
+
     def hear(self, event: Event) -> None:
         """Ends what is still decoded for a closed step."""
         if not isinstance(event, StepClosed):
@@ -113,7 +132,7 @@ class Decoder:
                 deadline.reschedule(now_s)
 
     async def handle(self, event: Event, arrival: Arrival) -> Sequence[Event]:
-        """The one terminal event of a sample, after the chunks of a text that is too long for it.
+        """The one terminal event of a sample, after the chunks of a text that is too long for it; or the rest of it, handed on.
 
         Raises: PutBack for one that had not begun when `drain` was called.
         """
@@ -126,10 +145,15 @@ class Decoder:
             return [_failed(event, PathFailure.DEADLINE, "its deadline had passed before it started", started)]
         try:
             prompt_set = prompts.load(event.context.prompt_set, self._prompt_sets)
-            path = Conversation(self._room, prompt_set, event.context, event.sample_index)
+            path = Conversation(self._room, prompt_set, event.context, event.sample_index, event.progress)
         except UnknownPrompt as error:
             return [_failed(event, PathFailure.BAD_PROMPT, str(error), started)]
-        end = await self._decode(event, path, left_s, started)
+        self._under_way.add(path)
+        try:
+            end = await self._decode(event, path, left_s, started)
+        finally:
+            self._under_way.discard(path)
+            path.cut.is_over = True
         return _with_long_text(end, path) if isinstance(end, PathDecoded) else [end]
 
     def give_up(self, event: Event, arrival: Arrival, cause: Cause) -> Sequence[Event]:
@@ -143,7 +167,7 @@ class Decoder:
 
     async def _decode(
         self, event: SampleRequested, path: Conversation, left_s: float, started: float
-    ) -> PathDecoded | PathFailed:
+    ) -> PathDecoded | PathFailed | SampleRequested:
         try:
             end = await self._cancellable(event, path, left_s)
         except UnknownPrompt as error:
@@ -161,6 +185,8 @@ class Decoder:
         except EngineLost as error:
             message = f"the engine was lost {_MAX_LOSSES} times while decoding it: {error.why}"
             return _failed(event, PathFailure.ENGINE, message, started, path)
+        if isinstance(end, Progress):
+            return replace(event, progress=end)
         spoken = tuple(path.decoded.values())
         if _is_wordless(spoken):
             return _without_a_word(event, spoken[-1], started, path)
@@ -174,8 +200,8 @@ class Decoder:
         is_full = self._admission.num_waiting > 0 or load.waiting > 0
         return 1.0 if is_full else min(1.0, max(0.0, load.running / max(1, self._engine.max_running)))
 
-    async def _cancellable(self, event: SampleRequested, path: Conversation, left_s: float) -> End:
-        """The path's end. Raises: TimeoutError at its deadline, which is now once its step is closed."""
+    async def _cancellable(self, event: SampleRequested, path: Conversation, left_s: float) -> End | Progress:
+        """What the path comes to. Raises: TimeoutError at its deadline, which is now once its step is closed."""
         step = event.context.step_id
         async with asyncio.timeout(left_s) as deadline:
             deadlines = self._decoding.setdefault(step, set())
@@ -188,8 +214,8 @@ class Decoder:
                     del self._decoding[step]
 
     @staticmethod
-    async def _until_ended(path: Conversation) -> End:
-        """The path's end, begun again where the engine died over it. Raises: EngineLost at the third time."""
+    async def _until_ended(path: Conversation) -> End | Progress:
+        """What the path comes to, begun again where the engine died over it. Raises: EngineLost at the third time."""
         for _ in range(_MAX_LOSSES - 1):
             try:
                 return await path.run()
@@ -202,7 +228,7 @@ def _decoded(event: SampleRequested, path: Conversation, end: End, engine: Engin
     """The path with its sums over all turns; log probabilities are those of the turn that gave the answer."""
     *before, last = path.turns
     spoken, answering = tuple(path.decoded.values()), path.decoded.get(end.turn)
-    sure = _token_confidence(answering, end.answer)
+    sure = _token_confidence(path, end)
     return PathDecoded(
         context=event.context,
         sample_index=event.sample_index,
@@ -229,14 +255,20 @@ def _decoded(event: SampleRequested, path: Conversation, end: End, engine: Engin
         load=load,
         is_declined=end.answer is None and path.turns[end.turn].is_declined,
         reasoning=_thought(spoken, room=MAX_TEXT_CHARS - sum(len(turn.text) for turn in path.turns)),
+        num_handed_on=_num_handed_on(event),
     )
 
 
-def _token_confidence(answering: Decoded | None, answer: str | None) -> TokenConfidence:
+def _token_confidence(path: Conversation, end: End) -> TokenConfidence:
     """How sure the tokens were of the turn that gave the answer; nothing where its engine says nothing of them."""
+    answering = path.decoded.get(end.turn)
     if answering is None:
         return token_confidence(())
-    return token_confidence(answering.token_logprobs, answering.token_texts, text=answering.text, answer=answer)
+    if (
+        known := path.sure.get(end.turn)
+    ) is not None:  # by the decoder that handed it on, of the answer that it read there
+        return known if end.answer == path.turns[end.turn].answer else dataclasses.replace(known, answer=None)
+    return token_confidence(answering.token_logprobs, answering.token_texts, text=answering.text, answer=end.answer)
 
 
 def _total(counts: Iterable[int | None]) -> int | None:
@@ -282,13 +314,19 @@ def _failed(
     event: SampleRequested, failure: PathFailure, message: str, started: float, path: Conversation | None = None
 ) -> PathFailed:
     turn = f"in turn {len(path.turns) + 1}: " if path is not None and path.turns else ""
+    spent = path or event.progress
     return PathFailed(
         context=event.context,
         sample_index=event.sample_index,
         launched=event.launched,
         failure=failure,
         message=storable(turn + message)[:4096],
-        tokens_in=path.tokens_in if path is not None else 0,
-        tokens_out=path.tokens_out if path is not None else 0,
+        tokens_in=spent.tokens_in if spent is not None else 0,
+        tokens_out=spent.tokens_out if spent is not None else 0,
         total_ms=(time.perf_counter() - started) * 1000,
+        num_handed_on=_num_handed_on(event),
     )
+
+
+def _num_handed_on(event: SampleRequested) -> int:
+    return 0 if event.progress is None else event.progress.num_handed_on

@@ -28,8 +28,18 @@ from schemas.events import (
 from schemas.flow import Topic
 from schemas.ids import new_request_id, path_id
 from tests.integration.conftest import finish, own_broker
+from tests.unit.test_handing_on import alike, in_one_go
 
 IN_FLIGHT = 32
+IN_CHUNKS = """
+about = "Paths that are handed on every 16 tokens."
+prompt_set = "reasoner-v3"
+
+[asks.whole]
+form = "chain_of_thought"
+max_samples = 6
+chunk_tokens = 16
+"""
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -54,15 +64,21 @@ def server(session_dir: Path) -> Iterator[PostgresServer]:
 @pytest.fixture
 async def pipeline(broker: KafkaBroker, server: PostgresServer, tmp_path: Path) -> AsyncIterator[Pipeline]:
     """Every service once, on the scripted engine, with few messages in flight."""
-    settings = {"CONCLAVE_MAX_IN_FLIGHT": str(IN_FLIGHT), "CONCLAVE_SCRIPTED_LATENCY_MS": "40"}
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "in-chunks.toml").write_text(IN_CHUNKS)
+    settings = {
+        "CONCLAVE_MAX_IN_FLIGHT": str(IN_FLIGHT),
+        "CONCLAVE_SCRIPTED_LATENCY_MS": "40",
+        "CONCLAVE_POLICIES_DIR": str(tmp_path / "policies"),
+    }
     async with Pipeline(broker, server.dsn(), tmp_path, settings).running() as pipeline:
         yield pipeline
 
 
-async def _publish(pipeline: Pipeline, number: int) -> list[str]:
+async def _publish(pipeline: Pipeline, number: int, policy: str | None = None) -> list[str]:
     """The ids of so many requests, published in the background's pace; every tenth twice."""
     requests = [
-        ReasoningRequested(question=f"How much is {i}?", request_id=new_request_id(), deadline_s=3600)
+        ReasoningRequested(question=f"How much is {i}?", request_id=new_request_id(), deadline_s=3600, policy=policy)
         for i in range(number)
     ]
     async with Client(pipeline.address) as client:
@@ -109,7 +125,7 @@ async def _ends(pipeline: Pipeline, ids: list[str]) -> Ends:
                 ends.answers[event.request_id] += 1
             case StepDecided() if event.request_id in wanted:
                 ends.verdicts[event.request_id] += 1
-            case SampleRequested() if event.context.request_id in wanted:
+            case SampleRequested(progress=None) if event.context.request_id in wanted:
                 ends.launched[path_id(event.context.step_id, event.sample_index)] += 1
             case PathDecoded() | PathFailed() if event.context.request_id in wanted:
                 ends.paths[path_id(event.context.step_id, event.sample_index)] += 1
@@ -163,14 +179,25 @@ async def test_every_request_is_answered_once_though_everything_is_killed_in_tur
     assert all(service.is_running for service in pipeline.services.values())
 
 
-async def test_a_second_decoder_takes_over_what_a_killed_one_had(pipeline: Pipeline, server: PostgresServer) -> None:
+async def test_a_second_decoder_takes_over_what_a_killed_one_had_and_goes_on_from_the_last_chunks(
+    pipeline: Pipeline, server: PostgresServer
+) -> None:
     await pipeline.add("decoder", "decoder-2")
     await pipeline.until_ready()
-    ids = await _publish(pipeline, 100)
-    await until_async(lambda: _has_decoded(pipeline, 20), what="the first paths")
+    long = await _publish(pipeline, 50, policy="in-chunks")
+    ids = [*long, *await _publish(pipeline, 50)]
+    await until_async(lambda: _has_decoded(pipeline, 40), what="the first paths")
     await pipeline.services.pop("decoder").kill()
     await _until_answered(pipeline, server, ids)
     await _assert_once(pipeline, server, ids)
+    log = await read_log(pipeline.address, [Topic.PATHS])
+    paths = [event for _, event, _ in log if isinstance(event, PathDecoded) and event.context.request_id in long]
+    assert sum(path.num_handed_on for path in paths) > len(long)
+    started = pipeline.decoded()
+    for path in paths:
+        assert alike(path) == alike(await in_one_go(path)), "a path is not the one that it would have been"
+        sample_id = path_id(path.step_id, path.sample_index)
+        assert started[sample_id] <= 1 + path.num_handed_on + 1, "more than a chunk was decoded again"
 
 
 async def test_a_decoder_frozen_past_its_session_publishes_nothing_that_counts_twice(

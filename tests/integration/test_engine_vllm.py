@@ -22,12 +22,14 @@ from conclave.domain.path_watch import Bar, BrokenOff, Watch
 from conclave.domain.structured.answer_schema import accepted, read
 from conclave.engine import ENGINES, EngineOptions
 from conclave.engine.breaker import Pace
+from conclave.engine.cut import Cut
 from conclave.engine.protocol import DecodeRequest, Engine, EngineLost, PromptTooLong
 from conclave.prompts import Message
 from conclave.runtime.handler import Arrival
 from schemas.events import Event, PathDecoded, SampleRequested
 from schemas.ids import new_request_id
 from schemas.values import FinishReason, Step, StepContext
+from services.decoder import handing_on
 from services.decoder.handler import Decoder
 
 NUM_PROBLEMS = 40
@@ -97,6 +99,44 @@ async def test_cancelling_frees_the_engine(engine: Engine) -> None:
     started = time.monotonic()
     await engine.decode(_request(2, max_tokens=2))
     assert time.monotonic() - started < 30, "cancelled samples were still decoded"
+
+
+async def test_a_path_in_chunks_is_gone_on_from_its_tokens(engine: Engine) -> None:
+    request = replace(_request(5), temperature=0.0)
+    whole, part = await engine.decode(request), await engine.decode(replace(request, chunk_tokens=7))
+    num_parts = 1
+    while part.is_cut:
+        before = handing_on.begun(part, engine.model)
+        assert len(part.token_ids) == part.tokens_out == 7 * num_parts
+        left = request.max_tokens - 7 * num_parts
+        rest = replace(request, max_tokens=left, chunk_tokens=7, prefix=handing_on.prefix(before))
+        part, num_parts = handing_on.joined(before, await engine.decode(rest)), num_parts + 1
+    assert (part.text, part.token_texts, part.finish_reason) == (whole.text, whole.token_texts, whole.finish_reason)
+    assert (part.tokens_in, part.tokens_out) == (whole.tokens_in, whole.tokens_out)
+    assert part.token_logprobs == pytest.approx(whole.token_logprobs, abs=1e-3)
+    assert num_parts == -(-(whole.tokens_out or 0) // 7)
+
+
+@pytest.mark.parametrize("watch", [None, Watch()])
+async def test_a_path_that_is_cut_ends_with_what_there_is_and_frees_the_engine(
+    engine: Engine, watch: Watch | None
+) -> None:
+    cut = Cut()
+    request = replace(_request(4, max_tokens=900), temperature=2.0, cut=cut, watch=watch)
+    task = asyncio.create_task(engine.decode(request))
+    await _until(lambda: engine.load().running == 1, "a path under way")
+    await asyncio.sleep(0.05)  # for some tokens: their number is whatever it is
+    cut.ask()
+    async with asyncio.timeout(5):
+        part = await task
+    assert part.is_cut or part.finish_reason is FinishReason.STOP
+    assert part.tokens_out == len(part.token_logprobs)
+    assert part.tokens_out is not None
+    assert part.tokens_out < 900
+    await engine.decode(_request(1, max_tokens=8))  # its own count comes with its steps
+    await _until(lambda: engine.load().running + engine.load().waiting == 0, "an idle engine")
+    at_once = await engine.decode(replace(request, watch=None))
+    assert (at_once.is_cut, (at_once.tokens_out or 0) < 100) == (True, True)
 
 
 async def test_what_is_cancelled_leaves_the_engine_idle_within_a_second(engine: Engine) -> None:

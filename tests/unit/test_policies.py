@@ -98,6 +98,7 @@ def test_a_digest_changes_with_whatever_a_policy_says_and_with_nothing_else(tmp_
             GOOD.replace("chain_of_thought", "tool") + 'tools = ["calculator"]',
             "mine.toml: asks.whole.tools: expected whole_calculator among them, which form tool calls, got calculator",
         ),
+        (GOOD + "chunk_tokens = 9", "mine.toml: asks.whole.chunk_tokens: expected at least 16, or 0: the path is not handed on"),
         (GOOD + "max_samples = 0", "mine.toml: asks.whole.max_samples: expected `int` >= 1, got 0"),
         (GOOD + "temperature = nan", "mine.toml: asks.whole.temperature: expected a finite number, got nan"),
         (GOOD + 'temperature = "hot"', "mine.toml: asks.whole.temperature: expected `float`, got 'hot'"),

@@ -301,9 +301,9 @@ def test_on_the_real_runtime_too(policies_dir: Path, seed: int, monkeypatch: pyt
     with version(is_new=True):
         monkeypatch.setattr(stopping, "STOPPING_RULES", Rules(STOPPING_RULES))
         monkeypatch.setattr(counting, "STOPPING_RULES", stopping.STOPPING_RULES)
-    old_policies = processes._policies()
+    old_policies = processes._policies(0)
     monkeypatch.setattr(
-        processes, "_policies", lambda: upgrade._new_policies if len(upgrade._old) == 10 else old_policies
+        processes, "_policies", lambda _: upgrade._new_policies if len(upgrade._old) == 10 else old_policies
     )
     monkeypatch.setattr(Publisher, "read", lambda self, record: read_by(read(self, record), is_new=upgrade.is_new))
     with quiet():
