@@ -1,6 +1,6 @@
 """Adaptive-Consistency: the leader is likely enough to stay ahead. arXiv 2305.11860."""
 
-from functools import cache
+from functools import cache, lru_cache
 from math import comb
 
 from conclave.domain.params import Param, Params, number
@@ -12,8 +12,11 @@ PARAMS: Params = {"stop_confidence": Param(0.95, 0.0, 1.0)}
 
 def num_needed(labels: Labels, ask: Ask) -> int:
     """Satisfied once the leader stays ahead of the runner-up with probability `stop_confidence`: the Beta criterion, section 3."""
-    leader, runner_up = top_two(labels)
-    wanted = number(ask.params, PARAMS, "stop_confidence")
+    return _num_needed(*top_two(labels), number(ask.params, PARAMS, "stop_confidence"))
+
+
+@lru_cache(maxsize=4096)  # votes are few, and asked about again and again
+def _num_needed(leader: int, runner_up: int, wanted: float) -> int:
     return fewest(lambda more: leader_confidence(leader + more, runner_up) >= wanted, least=0 if leader else 1)
 
 

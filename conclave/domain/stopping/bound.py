@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import floor
 
 from conclave.domain.params import Param, Params, whole_number
-from conclave.domain.stopping.labels import Labels
+from conclave.domain.stopping.labels import Labels, top_two
 from schemas.values import Ask
 
 
@@ -18,7 +18,7 @@ PARAMS: Params = params(is_on=True)
 
 def is_on(ask: Ask, declared: Params) -> bool:
     """Whether it ends the sampling of an ask, of whose rule these are the parameters."""
-    return whole_number(ask.params, {**PARAMS, **declared}, "bound") == 1
+    return whole_number(ask.params, declared if "bound" in declared else PARAMS, "bound") == 1
 
 
 def num_needed(labels: Labels, weights: Sequence[float] | None, ask: Ask) -> int:
@@ -36,8 +36,11 @@ def num_needed(labels: Labels, weights: Sequence[float] | None, ask: Ask) -> int
 
 def lead(labels: Labels, weights: Sequence[float] | None) -> float:
     """The leader's weight less that of the runner-up."""
+    if weights is None:
+        leader, runner_up = top_two(labels)
+        return leader - runner_up
     totals: dict[str, float] = {}
-    for label, weight in zip(labels, weights if weights is not None else [1.0] * len(labels), strict=True):
+    for label, weight in zip(labels, weights, strict=True):
         if label:
             totals[label] = totals.get(label, 0.0) + weight
     first, second = (*sorted(totals.values(), reverse=True)[:2], 0.0, 0.0)[:2]

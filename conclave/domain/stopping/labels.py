@@ -1,6 +1,5 @@
 """What stopping rules read, and what a row of their table is."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -23,14 +22,16 @@ class StoppingRule:
 
 def votes_of(labels: Labels) -> list[int]:
     """The votes of each answer, the most first."""
-    return sorted(Counter(label for label in labels if label).values(), reverse=True)
+    counts: dict[str, int] = {}
+    for label in labels:
+        counts[label] = counts.get(label, 0) + 1
+    counts.pop("", None)
+    return sorted(counts.values(), reverse=True)
 
 
 def top_two(labels: Labels) -> tuple[int, int]:
     """Votes of the leader and of the runner-up."""
-    leader, runner_up = 0, 0
-    for votes in votes_of(labels)[:2]:
-        leader, runner_up = (votes, runner_up) if not leader else (leader, votes)
+    leader, runner_up = (*votes_of(labels)[:2], 0, 0)[:2]
     return leader, runner_up
 
 
