@@ -1,20 +1,21 @@
-"""The policies of a running service: checked at start, followed as their files change, never replaced by wrong ones."""
+"""The policies of a running service: checked at start, followed as their files change, never replaced by wrong ones.
+
+They are checked against the prompt sets that are followed beside them: both are taken over together, or neither.
+"""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import structlog
 
 from conclave import prompts
 from conclave.errors import Misconfigured, WrongSetting
+from conclave.file_states import LOOKED_AT_EVERY_S, FileState, states_of
 from conclave.policies import PolicySet, Problem, load
 from conclave.prompts import PromptSet, UnknownPrompt
+from conclave.prompts.current import CurrentPrompts
 from schemas.values import Policy
-
-LOOKED_AT_EVERY_S = 2.0
-
-FileState = tuple[str, int, int]
 
 log = structlog.get_logger(__name__)
 
@@ -22,11 +23,17 @@ log = structlog.get_logger(__name__)
 class CurrentPolicies:
     """The last good set of policies. `default` is the one of requests that name none: a set without it is wrong."""
 
-    def __init__(self, default: str, *folders: Path, prompt_sets: Mapping[str, PromptSet] | None = None) -> None:
-        """Raises: Misconfigured, listing everything that is wrong with any file."""
-        self._default, self._folders, self._prompt_sets = default, folders, prompt_sets
+    def __init__(
+        self, default: str, *folders: Path, prompts_dir: Path | None = None, tools: Collection[str] = ()
+    ) -> None:
+        """`prompts_dir`: an operator's prompt sets, whose forms may call `tools`. A set that a policy needs is followed with it.
+
+        Raises: Misconfigured, listing everything that is wrong with any file.
+        """
+        self._default, self._folders = default, folders
+        self._prompts = CurrentPrompts(prompts_dir, tools=tools)
         self._seen = self._signature()
-        self._policies, self._problems = self._load()
+        self._policies, self._problems = self._load(self._prompts.sets)
         if self._problems:
             raise Misconfigured([WrongSetting(_place(each), each.expected, each.got) for each in self._problems])
 
@@ -49,14 +56,14 @@ class CurrentPolicies:
     def has_form(self, policy: Policy, form: str) -> bool:
         """True where a policy's prompt set has a form."""
         try:
-            return form in prompts.load(policy.prompt_set, self._prompt_sets).forms
+            return form in prompts.load(policy.prompt_set, self._prompts.sets).forms
         except UnknownPrompt:
             return False
 
     def purpose(self, policy: Policy) -> str:
         """What the model is for that a policy's prompt set was made for; "" where that says nothing."""
         try:
-            return prompts.load(policy.prompt_set, self._prompt_sets).purpose
+            return prompts.load(policy.prompt_set, self._prompts.sets).purpose
         except UnknownPrompt:
             return ""
 
@@ -79,42 +86,33 @@ class CurrentPolicies:
             await asyncio.to_thread(self.refresh)
 
     def refresh(self) -> None:
-        """Takes over what has changed since; a set with anything wrong is refused as a whole, and said so."""
+        """Takes over what has changed since; policies and prompt sets with anything wrong are refused as a whole, and said so."""
         signature = self._signature()
         if signature == self._seen:
             return
         self._seen = signature
-        found, self._problems = self._load()
+        prompt_sets = self._prompts.look()
+        wrong = [Problem(each.name, "", each.expected, str(each.got)) for each in prompt_sets.problems]
+        found, problems = (self._policies, []) if wrong else self._load(prompt_sets.sets)
+        self._problems = wrong + problems
         if self._problems:
             log.error(
                 "policies_refused", problems=[str(each) for each in self._problems], kept=len(self._policies.rows)
             )
             return
         self._policies = found
-        log.info("policies_loaded", policies=len(found.rows))
+        self._prompts.take(prompt_sets)
+        log.info("policies_loaded", policies=len(found.rows), prompt_sets=len(prompt_sets.sets))
 
-    def _load(self) -> tuple[PolicySet, list[Problem]]:
-        found, problems = load(*self._folders, prompt_sets=self._prompt_sets)
+    def _load(self, prompt_sets: Mapping[str, PromptSet]) -> tuple[PolicySet, list[Problem]]:
+        found, problems = load(*self._folders, prompt_sets=prompt_sets)
         if found.find(self._default) is None:
             expected = f"a policy of requests that name none: {', '.join(found.names)}"
             problems.append(Problem("CONCLAVE_DEFAULT_POLICY", "", expected, self._default))
         return found, problems
 
     def _signature(self) -> tuple[FileState, ...]:
-        return states_of(self._folders, "*.toml")
-
-
-def states_of(folders: Iterable[Path], *patterns: str) -> tuple[FileState, ...]:
-    """Path, time of change and size of each file in the folders: what changes whenever one of them does."""
-    found = []
-    for folder in folders:
-        for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
-            try:
-                stat = path.stat()
-            except OSError:  # gone since it was listed
-                continue
-            found.append((str(path), stat.st_mtime_ns, stat.st_size))
-    return tuple(found)
+        return (*self._prompts.states(), *states_of(self._folders, "*.toml"))
 
 
 def _place(problem: Problem) -> str:

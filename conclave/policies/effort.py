@@ -6,7 +6,7 @@ from pathlib import Path
 import structlog
 
 from conclave.domain.complexity.needs import Needs, decoded
-from conclave.policies.current import LOOKED_AT_EVERY_S, FileState, states_of
+from conclave.file_states import LOOKED_AT_EVERY_S, FileState, states_of
 
 _MAX_BYTES = 1_000_000
 _EXPECTED = "a file that `conclave effort fit` has written"

@@ -8,12 +8,10 @@ import structlog
 
 from conclave.domain.routing import Choice, Meter, Streaks, route
 from conclave.errors import Misconfigured, WrongSetting
+from conclave.file_states import LOOKED_AT_EVERY_S, FileState, states_of
 from conclave.policies import PolicySet, Problem
-from conclave.policies.current import FileState, states_of
 from conclave.routes import Read, load
 from schemas.values import Policy
-
-_LOOKED_AT_EVERY_S = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +70,7 @@ class CurrentRouter:
     async def follow(self) -> None:
         """Looks at the files every few seconds, for ever."""
         while True:
-            await asyncio.sleep(_LOOKED_AT_EVERY_S)
+            await asyncio.sleep(LOOKED_AT_EVERY_S)
             await asyncio.to_thread(self.refresh)
 
     def refresh(self) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Literal
@@ -14,6 +14,7 @@ from conclave.engine.scripted import ScriptedEngine
 from conclave.policies import PolicySet, Problem
 from conclave.policies.current import CurrentPolicies
 from conclave.policies.reading import Read
+from conclave.prompts import PromptSet
 from conclave.routes.current import CurrentRouter
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.backlog import Backlog
@@ -65,8 +66,8 @@ class _PoliciesInChunks(CurrentPolicies):
         self._chunk_tokens = chunk_tokens
         super().__init__(_DECOMPOSER.default_policy)
 
-    def _load(self) -> tuple[PolicySet, list[Problem]]:
-        found, problems = super()._load()
+    def _load(self, prompt_sets: Mapping[str, PromptSet]) -> tuple[PolicySet, list[Problem]]:
+        found, problems = super()._load(prompt_sets)
         return PolicySet({key: self._in_chunks(each) for key, each in found.rows.items()}), problems
 
     def _in_chunks(self, each: Read) -> Read:

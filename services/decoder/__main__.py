@@ -1,12 +1,13 @@
 """`python -m services.decoder`."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from conclave import prompts
 from conclave.engine import ENGINES
 from conclave.engine.trouble import Trouble
+from conclave.prompts.current import CurrentPrompts
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.kafka import Kafka
 from conclave.runtime.process import Parts, main
@@ -28,7 +29,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     servers = mcp_servers.read(own.mcp_servers)
     mcp_servers.declare(servers)
     mcp_servers.check_values(_of_paths(servers))
-    prompt_sets = prompts.available(own.prompts_dir, tools=TOOLS)
+    prompt_sets = CurrentPrompts(own.prompts_dir, tools=TOOLS)
     engine = ENGINES[own.engine](own.options())
 
     def hear(trouble: Trouble | None) -> None:
@@ -43,7 +44,8 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
             decoder = Decoder(
                 engine,
                 kv_cache_use_limit=own.kv_cache_use_limit,
-                prompt_sets=prompt_sets,
+                find_prompts=prompt_sets.find,
+                look_again=prompt_sets.refresh,
                 toolbox=toolbox,
                 weights=own.priority_weights,
                 min_running=own.min_running,
@@ -55,7 +57,10 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
                 dependencies,
                 Kafka(settings.brokers),
             )
-            yield Parts(service, listener=decoder, status=decoder.status)
+            following = asyncio.create_task(prompt_sets.follow(), name="prompts")
+            yield Parts(service, listener=decoder, status=lambda: decoder.status() | prompt_sets.status())
+            following.cancel()
+            await asyncio.wait({following})
     finally:
         await engine.stop()
 

@@ -67,14 +67,16 @@ class Decoder:
         engine: Engine,
         *,
         kv_cache_use_limit: float = 0.95,
-        prompt_sets: Mapping[str, PromptSet] | None = None,
+        find_prompts: Callable[[str], PromptSet] = prompts.load,
+        look_again: Callable[[], None] | None = None,
         toolbox: Toolbox | None = None,
         weights: Mapping[str, float] | None = None,
         min_running: int | None = None,
     ) -> None:
         """`weights`: of classes of priority, where they are not those of conclave.domain.priorities. With `min_running`, how many
-        paths run at once follows the engine's pressure, from there to what the engine takes."""
-        self._engine, self._prompt_sets = engine, prompt_sets
+        paths run at once follows the engine's pressure, from there to what the engine takes. `look_again`, in a thread, for prompts
+        that `find_prompts` does not know."""
+        self._engine, self._find_prompts, self._look_again = engine, find_prompts, look_again
         self._admission = Admission(
             engine.load,
             max_running=engine.max_running,
@@ -144,8 +146,7 @@ class Decoder:
         if left_s <= 0:
             return [_failed(event, PathFailure.DEADLINE, "its deadline had passed before it started", started)]
         try:
-            prompt_set = prompts.load(event.context.prompt_set, self._prompt_sets)
-            path = Conversation(self._room, prompt_set, event.context, event.sample_index, event.progress)
+            path = await self._path(event)
         except UnknownPrompt as error:
             return [_failed(event, PathFailure.BAD_PROMPT, str(error), started)]
         self._under_way.add(path)
@@ -155,6 +156,20 @@ class Decoder:
             self._under_way.discard(path)
             path.cut.is_over = True
         return _with_long_text(end, path) if isinstance(end, PathDecoded) else [end]
+
+    async def _path(self, event: SampleRequested) -> Conversation:
+        """The path, before its first turn. Raises: UnknownPrompt for what was not deployed a moment ago either."""
+        try:
+            return self._conversation(event)
+        except UnknownPrompt:
+            if self._look_again is None:
+                raise
+        await asyncio.to_thread(self._look_again)
+        return self._conversation(event)
+
+    def _conversation(self, event: SampleRequested) -> Conversation:
+        prompt_set = self._find_prompts(event.context.prompt_set)
+        return Conversation(self._room, prompt_set, event.context, event.sample_index, event.progress)
 
     def give_up(self, event: Event, arrival: Arrival, cause: Cause) -> Sequence[Event]:
         """The sample's terminal event, whatever was the matter with it."""

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from conclave import prompts
 from conclave.errors import Misconfigured, WrongSetting
 from conclave.policies.current import CurrentPolicies
 from conclave.policies.effort import CurrentNeeds
@@ -32,12 +31,11 @@ if TYPE_CHECKING:  # they import SQLAlchemy, for seconds: only a decomposer that
 
 @asynccontextmanager
 async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> AsyncIterator[Parts]:
-    """The decomposer, which knows a request published twice, and follows the files of its policies."""
+    """The decomposer, which knows a request published twice, and follows the files of its policies and prompt sets."""
     own = load(DecomposerSettings)
     mcp_servers.declare(mcp_servers.read(own.mcp_servers))
-    prompt_sets = prompts.available(own.prompts_dir, tools=TOOLS)
     folders = [own.policies_dir] if own.policies_dir else []
-    policies = CurrentPolicies(own.default_policy, *folders, prompt_sets=prompt_sets)
+    policies = CurrentPolicies(own.default_policy, *folders, prompts_dir=own.prompts_dir, tools=TOOLS)
     spending = _spending(own)
     router = _router(own, policies, spending)
     source = _source(own)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from conclave import prompts
 from conclave.domain.redaction import masker
 from conclave.errors import LostDependency
 from conclave.policies.current import CurrentPolicies
@@ -112,8 +111,7 @@ def _mcp_door(access: Access) -> "McpDoor | None":
 def _policies(settings: GatewaySettings) -> CurrentPolicies:
     """The policies that the decomposer has too: who offers them must know their names."""
     folders = [settings.policies_dir] if settings.policies_dir else []
-    prompt_sets = prompts.available(settings.prompts_dir, tools=TOOLS)
-    return CurrentPolicies(settings.default_policy, *folders, prompt_sets=prompt_sets)
+    return CurrentPolicies(settings.default_policy, *folders, prompts_dir=settings.prompts_dir, tools=TOOLS)
 
 
 async def _forget(ledger: Ledger, batches: BatchStore, retention_days: int) -> None:

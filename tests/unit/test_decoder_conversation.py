@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 import pytest
@@ -360,7 +361,7 @@ async def test_whatever_is_handed_to_a_tool_is_answered_and_the_path_goes_on(
     argument: str, observation: str | None
 ) -> None:
     said = iter([f"c({argument}", "Answer: 1"])
-    decoder = Decoder(Speaker(lambda _: next(said)), prompt_sets=_any_argument())
+    decoder = Decoder(Speaker(lambda _: next(said)), find_prompts=partial(prompts.load, sets=_any_argument()))
     path = await ended(decoder, sample(replace(TOOL, tools=("calculator",)), prompt_set="own"))
     assert isinstance(path, PathDecoded)
     if observation is None:
@@ -381,13 +382,14 @@ async def test_a_tool_that_hangs_is_left_behind_and_one_that_waits_is_cut_with_i
         return "late"
 
     ask = replace(TOOL, tools=("calculator",))
-    slow = Decoder(Speaker(lambda r: "c(1" if len(r.messages) == 1 else "Answer: 1"), prompt_sets=_any_argument(),
+    find_prompts = partial(prompts.load, sets=_any_argument())
+    slow = Decoder(Speaker(lambda r: "c(1" if len(r.messages) == 1 else "Answer: 1"), find_prompts=find_prompts,
                    toolbox=Toolbox({"calculator": hang}, limit_s=0.05))  # fmt: skip
     path = await ended(slow, sample(ask, prompt_set="own"))
     assert isinstance(path, PathDecoded)
     assert (path.answer, path.turns[1].answer) == ("1", "error: calculator took more than 0.05 s")
 
-    patient = Decoder(Speaker(lambda _: "c(1"), prompt_sets=_any_argument(),
+    patient = Decoder(Speaker(lambda _: "c(1"), find_prompts=find_prompts,
                       toolbox=Toolbox({"calculator": hang}, limit_s=60.0))  # fmt: skip
     one = sample(ask, prompt_set="own")
     task = asyncio.create_task(ended(patient, one))

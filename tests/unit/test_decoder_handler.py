@@ -5,16 +5,20 @@ import dataclasses
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from conclave import prompts
 from conclave.domain.extraction import EXTRACTORS
 from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad, EngineLost, PromptTooLong
 from conclave.engine.scripted import ScriptedEngine
 from conclave.engine.trouble import Listener, Trouble, TroubleKind, ignore
 from conclave.prompts import Form, PromptSet
+from conclave.prompts.current import CurrentPrompts
 from conclave.runtime.dead_letters import Cause, Reason
 from conclave.runtime.handler import Arrival
 from conclave.runtime.limits import MAX_OUTPUT_BYTES
@@ -268,12 +272,28 @@ async def test_the_answer_of_a_text_too_long_to_be_kept_is_read_at_its_end_and_o
     sets = {"mine": PromptSet("mine", {form.name: form})}
     texts = ["x " * 200_000 + "\nAnswer: 7", "Answer: 7"]
     for text in texts:
-        decoder = Decoder(FakeEngine([dataclasses.replace(DECODED, text=text)]), prompt_sets=sets)
+        decoder = Decoder(
+            FakeEngine([dataclasses.replace(DECODED, text=text)]), find_prompts=partial(prompts.load, sets=sets)
+        )
         path = await _end(decoder, _sample(prompt_set="mine"))
         assert isinstance(path, PathDecoded)
         assert path.answer == "7"
         assert (path.long_text is not None) is (len(text) > MAX_TEXT_CHARS)
     assert [name == threading.current_thread().name for name in readers] == [False, True]
+
+
+async def test_a_prompt_set_that_was_deployed_a_moment_ago_is_looked_for_once_more(tmp_path: Path) -> None:
+    current = CurrentPrompts(tmp_path, tools=())
+    decoder = Decoder(FakeEngine([DECODED, DECODED]), find_prompts=current.find, look_again=current.refresh)
+    early = await _end(decoder, _sample(prompt_set="mine"))
+    assert isinstance(early, PathFailed)
+    assert (early.failure, "mine" in early.message) == (PathFailure.BAD_PROMPT, True)
+    form = '[forms.chain_of_thought]\nuser = "{question}"\nanswer = ["(.+)"]\n'
+    (tmp_path / "mine.toml").write_text(form)
+    assert isinstance(await _end(decoder, _sample(prompt_set="mine")), PathDecoded)
+    (tmp_path / "mine.toml").unlink()
+    current.refresh()
+    assert isinstance(await _end(decoder, _sample(prompt_set="mine")), PathDecoded), "a path of a step that had begun"
 
 
 async def test_text_that_neither_json_nor_postgres_can_hold_is_replaced() -> None:

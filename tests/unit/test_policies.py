@@ -189,6 +189,30 @@ def test_a_running_service_takes_over_what_changed_and_keeps_the_last_good_set(t
     )
 
 
+def test_policies_and_the_prompt_sets_that_they_need_are_taken_over_together_or_not_at_all(tmp_path: Path) -> None:
+    policies, prompts_dir = tmp_path / "policies", tmp_path / "prompts"
+    policies.mkdir()
+    prompts_dir.mkdir()
+    form = '[forms.chain_of_thought]\nuser = "{question}"\nanswer = ["(.+)"]\n'
+    current = CurrentPolicies("default", policies, prompts_dir=prompts_dir)
+    (policies / "mine.toml").write_text(GOOD.replace("reasoner-v3", "own"))
+    current.refresh()
+    assert "prompt_set" in str(current.status()["policies_refused"])
+    (prompts_dir / "own.toml").write_text(form)
+    current.refresh()
+    assert "policies_refused" not in current.status()
+    assert current.find("mine") is not None
+    for wrong, named in ((form.replace("chain_of_thought", "other"), "asks.whole.form"), ("forms = 1", "own.toml")):
+        (prompts_dir / "own.toml").write_text(wrong)
+        current.refresh()
+        assert named in str(current.status()["policies_refused"])
+        assert current.find("mine") is not None
+        assert current.has_form(current.find("mine"), "chain_of_thought"), "the last good set"  # type: ignore[arg-type]
+    (prompts_dir / "own.toml").write_text(form + 'stop = ["x"]\n')
+    current.refresh()
+    assert "policies_refused" not in current.status()
+
+
 def test_a_default_policy_that_vanishes_is_kept(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(GOOD)
     current = CurrentPolicies("mine", tmp_path)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from conclave import prompts
 from conclave.errors import Misconfigured
 from conclave.prompts import FIELDS, UnknownPrompt
+from conclave.prompts.current import CurrentPrompts
 from conclave.prompts.reading import read_set
 from conclave.tools import TOOLS
 from schemas.values import Call
@@ -204,6 +205,46 @@ def test_a_folder_that_is_not_there_and_a_file_that_is_no_text_are_named(tmp_pat
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(Misconfigured, match=r"bytes\.toml"):
         prompts.available(tmp_path, tools=TOOLS)
+
+
+_SOUND = '[forms.direct]\nuser = "{question}"\nanswer = ["(.+)"]\n'
+
+
+def test_a_running_service_takes_over_prompt_sets_that_changed_and_keeps_the_last_good_ones(tmp_path: Path) -> None:
+    current = CurrentPrompts(tmp_path, tools=TOOLS)
+    (tmp_path / "mine.toml").write_text(_SOUND)
+    current.refresh()
+    before = current.find("mine")
+    number = len(prompts.names()) + 1
+    assert current.status() == {"prompt_sets": number}
+    (tmp_path / "mine.toml").write_text(_SOUND.replace("{question}", "{qestion}"))
+    (tmp_path / "other.toml").write_text(_SOUND)
+    current.refresh()
+    assert current.find("mine") is before
+    assert "other" not in current.sets, "refused as a whole"
+    told = str(current.status()["prompt_sets_refused"])
+    assert [each for each in ("mine.toml", "[forms.direct] user", "{question}", "qestion") if each not in told] == []
+    (tmp_path / "mine.toml").write_text(_SOUND.replace("{question}", "So: {question}"))
+    current.refresh()
+    assert current.find("mine").form("direct").render({"question": "1?"}).messages[-1].content == "So: 1?"
+    assert current.status() == {"prompt_sets": number + 1}
+
+
+def test_a_service_starts_with_no_wrong_prompt_set(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("forms = 1")
+    with pytest.raises(Misconfigured, match=r"mine\.toml"):
+        CurrentPrompts(tmp_path, tools=TOOLS)
+
+
+def test_a_set_that_is_gone_is_still_there_for_paths_under_way(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(_SOUND)
+    current = CurrentPrompts(tmp_path, tools=TOOLS)
+    (tmp_path / "mine.toml").unlink()
+    current.refresh()
+    assert "mine" not in current.sets
+    assert current.find("mine").forms
+    with pytest.raises(prompts.UnknownPrompt):
+        current.find("none")
 
 
 def test_the_sets_that_ship_call_tools_that_there_are() -> None:
