@@ -10,7 +10,9 @@ from graphlib import TopologicalSorter
 from sqlalchemy import Connection, text
 
 # Of no one tenant: what was done to experiments, what was learned from everyone's feedback, and what nobody was answered.
-NOT_FOR_TENANTS = frozenset({"experiment_history", "weights_history", "shadow_answers", "shadow_agreement"})
+NOT_FOR_TENANTS = frozenset(
+    {"experiment_history", "weights_history", "shadow_answers", "shadow_agreement", "policy_changes"}
+)
 
 _DEFINITIONS = text("""
     SELECT relname, pg_get_viewdef(oid), obj_description(oid, 'pg_class') FROM pg_class

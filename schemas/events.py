@@ -36,6 +36,7 @@ from schemas.values import (
     Outcome,
     PathFailure,
     Policy,
+    PolicyFile,
     PolicyReference,
     Probability,
     Progress,
@@ -59,6 +60,8 @@ from schemas.values import (
     Verdict,
     is_blank,
 )
+
+MAX_POLICY_FILES = 1000
 
 
 class Event(Struct, frozen=True, kw_only=True):
@@ -527,7 +530,7 @@ class WeightsPublished(Event, frozen=True, kw_only=True):
     version: Count
     allocation: Annotated[dict[Name, Probability], Meta(min_length=1, max_length=64)]
     revision: Count = 0
-    reason: Name = "update"  # update, winner, guardrail, spent
+    reason: Name = "update"  # update, winner, guardrail, spent; of a shadow with checks also ramp, check
     winner: Name | None = None  # the arm that is known to be the best, for the rest of the run
     out: dict[Name, Label] = {}  # arms that broke a guardrail, for the rest of the run, and its metric
     salt: Label = ""  # of the draws that go by it
@@ -537,10 +540,20 @@ class WeightsPublished(Event, frozen=True, kw_only=True):
     previous_digest: Label = ""
     digest: Label = ""  # sha256 of all the rest
     spent_micro: Count = 0  # millionths of a dollar, by an experiment's shadow on the day of `as_of_ms`
+    ramp_since: Count = 0  # the version at which the shadow became a ramp; 0: it has not, or there was none
+    why: ShortText = ""  # of a version by which a shadow becomes a ramp, or either of them ends
 
     def __post_init__(self) -> None:
         if abs(sum(self.allocation.values()) - 1.0) > 1e-6:
             raise ValueError("`allocation` must add up to 1 - at `$.allocation`")
+
+
+class PoliciesRead(Event, frozen=True, kw_only=True):
+    """Which policies a decomposer goes by from now on: told at its start, and when its files have changed."""
+
+    instance: Annotated[Label, Meta(min_length=1, description="the decomposer")]
+    read_ms: TimestampMs
+    policies: Annotated[tuple[PolicyFile, ...], Meta(max_length=MAX_POLICY_FILES)]
 
 
 class ExperimentChanged(Event, frozen=True, kw_only=True):

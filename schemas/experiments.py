@@ -49,7 +49,9 @@ class Change(StrEnum):
 class Metric(Struct, frozen=True, kw_only=True):
     """What is measured of a unit, from 0 to 1: feedback of this name, or a figure of the answer.
 
-    `answered` is 1 for a request with an answer; `within_ms` is 1 for an answer within `limit` milliseconds.
+    `answered` is 1 for a request with an answer; `within_ms` is 1 for an answer within `limit` milliseconds, `within_tokens` for
+    one of `limit` tokens at most; `confidence` is that of the answer, 0 without one. Of a shadow, `same_answer` is 1 where it says
+    what was served.
     """
 
     name: Name = "reward"
@@ -57,7 +59,9 @@ class Metric(Struct, frozen=True, kw_only=True):
     missing: Annotated[
         Probability | None, Meta(description="what silence is worth once the window has passed; default: unknown")
     ] = None
-    limit: Annotated[Positive | None, Meta(description="of within_ms, in milliseconds")] = None
+    limit: Annotated[Positive | None, Meta(description="of within_ms, in milliseconds; of within_tokens, tokens")] = (
+        None
+    )
 
 
 class Guardrail(Struct, frozen=True, kw_only=True):
@@ -89,6 +93,12 @@ class Shadow(Struct, frozen=True, kw_only=True):
     share: Annotated[Share, Meta(description="of the requests that take part")]
     max_dollars_per_day: Annotated[Positive, Meta(description="of all copies, by when they are answered (UTC)")]
     price: Price = Price()  # the dearest of the arm's policy: filled in when the experiment begins
+    checks: Annotated[
+        tuple[Guardrail, ...],
+        Meta(
+            max_length=8, description="once all are known to hold, the ramp begins; one that is known to break ends it"
+        ),
+    ] = ()
 
 
 class ShadowOf(Struct, frozen=True, kw_only=True):
@@ -143,8 +153,10 @@ class Experiment(Struct, frozen=True, kw_only=True):
             raise ValueError(f"`floor` {self.floor:g} is more than an arm can have - at `$.floor`")
         if self.ramp:
             self._check_ramp(bool(given))
-        if self.shadow is not None and (self.ramp or given or not self._is_plain):
+        if self.shadow is not None and (given or not self._is_plain):
             raise ValueError("`shadow` is for two arms in mode fixed, without shares and `holdout` - at `$.shadow`")
+        if self.shadow is not None and self.ramp and not self.shadow.checks:
+            raise ValueError("`shadow.checks` say when the `ramp` begins: one at least - at `$.shadow.checks`")
 
     @property
     def _is_plain(self) -> bool:

@@ -25,6 +25,7 @@ class Topic(StrEnum):
     WEIGHTS = "reasoning.weights"
     TEXTS = "reasoning.texts"
     TOOLS = "reasoning.tools"
+    POLICIES = "reasoning.policies"
 
 
 class Key(StrEnum):
@@ -33,6 +34,7 @@ class Key(StrEnum):
     REQUEST = "request_id"
     STEP = "step_id"
     EXPERIMENT = "experiment"
+    INSTANCE = "instance"
 
 
 class TopicRow(Struct, frozen=True):
@@ -63,6 +65,7 @@ TOPICS: tuple[TopicRow, ...] = (
     TopicRow(Topic.FEEDBACK, Key.REQUEST, (e.FeedbackGiven,), "recorder"),
     TopicRow(Topic.EXPERIMENTS, Key.EXPERIMENT, (e.ExperimentChanged,), "decomposer", cleanup="compact", is_broadcast=True),
     TopicRow(Topic.WEIGHTS,  Key.EXPERIMENT, (e.WeightsPublished,), "decomposer", cleanup="compact", is_broadcast=True),
+    TopicRow(Topic.POLICIES, Key.INSTANCE, (e.PoliciesRead,), "recorder", cleanup="compact", is_broadcast=True),
 )
 # fmt: on
 
@@ -95,7 +98,7 @@ class ServiceRow(Struct, frozen=True):
 SERVICES: dict[str, ServiceRow] = {row.name: row for row in (
     ServiceRow("decomposer", (Topic.REQUESTS,),
                (e.PlanMade, e.StepDecided, e.SampleRequested, e.ToolRequested, e.ApprovalRequested, e.RequestFailed,
-                e.ReasoningRequested),
+                e.ReasoningRequested, e.PoliciesRead),
                broadcasts=(Topic.EXPERIMENTS, Topic.WEIGHTS), asks_postgres=True, keeps_pace_with=("decoder",)),
     ServiceRow("decoder",    (Topic.SAMPLES,),  (e.PathDecoded, e.PathFailed, e.TextStored, e.SampleRequested),
                broadcasts=(Topic.CONTROL,), asks_postgres=True, needs_model=True),
@@ -106,7 +109,7 @@ SERVICES: dict[str, ServiceRow] = {row.name: row for row in (
     ServiceRow("tools",      (Topic.TOOLS,),    (e.StepDecided,), needs_postgres=True),
     ServiceRow("recorder",
                (Topic.REQUESTS, Topic.STEPS, Topic.TOOLS, Topic.PATHS, Topic.TEXTS, Topic.ANSWERS, Topic.FEEDBACK,
-                Topic.EXPERIMENTS), (), needs_postgres=True, keeps_offsets=True),
+                Topic.EXPERIMENTS, Topic.POLICIES), (), needs_postgres=True, keeps_offsets=True),
     ServiceRow("reweighter", (), (e.WeightsPublished,), needs_postgres=True),
     ServiceRow("gateway",    (), (e.ReasoningRequested, e.RequestCancelled, e.FeedbackGiven), broadcasts=(Topic.ANSWERS,),
                needs_postgres=True, serves_web=True),

@@ -475,3 +475,12 @@ class StepAnswer(Struct, frozen=True, kw_only=True):
     answer: ShortText | None
     confidence: Probability
     num_samples: Count
+
+
+class PolicyFile(Struct, frozen=True, kw_only=True):
+    """A policy as a decomposer has read it: `name@version`, the digest of what it says, and its file without the folder."""
+
+    policy: PolicyReference
+    digest: Label
+    file: Label
+    modified_ms: TimestampMs = 0  # when the file was last written; 0: unknown

@@ -15,6 +15,7 @@ from schemas.events import (
     PathDecoded,
     PathFailed,
     PlanMade,
+    PoliciesRead,
     ReasoningRequested,
     RequestCancelled,
     RequestFailed,
@@ -356,7 +357,20 @@ EVENTS: dict[type, st.SearchStrategy[Event]] = {
         )
     ),
     WeightsPublished: st.builds(
-        WeightsPublished, experiment=names, version=counts, allocation=names.map(lambda name: {name: 1.0})
+        WeightsPublished,
+        experiment=names,
+        version=counts,
+        allocation=names.map(lambda name: {name: 1.0}),
+        ramp_since=counts,
+        why=texts,
+    ),
+    PoliciesRead: st.builds(
+        PoliciesRead,
+        instance=texts.filter(bool),
+        read_ms=_times,
+        policies=st.lists(
+            st.builds(v.PolicyFile, policy=names, digest=texts, file=texts, modified_ms=_times), max_size=3
+        ).map(tuple),
     ),
 }
 

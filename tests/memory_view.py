@@ -260,7 +260,13 @@ class MemoryTrials:
         return self._versions
 
     async def evidence(
-        self, change: ExperimentChanged, *, since_ms: int, as_of_ms: int, watermark: Mapping[str, int] | None = None
+        self,
+        change: ExperimentChanged,
+        *,
+        since_ms: int,
+        as_of_ms: int,
+        watermark: Mapping[str, int] | None = None,
+        ramp_since: int = 0,
     ) -> tuple[Evidence, Mapping[str, int]]:
         """None yet."""
         return Evidence((), as_of_ms), {}

@@ -24,7 +24,7 @@ from benchmarks.load.stages import PathFigures, recorded, spans
 from benchmarks.load.watching import Watch, watched
 from benchmarks.measuring import commit
 from conclave.cli.report.page import document
-from conclave.cli.report.sections import Section
+from conclave.cli.report.section import Section
 from conclave.cli.report.terminal import show
 from schemas import flow
 

@@ -12,7 +12,7 @@ from benchmarks.load.killing import Killed
 from benchmarks.load.stages import STAGES, PathFigures
 from benchmarks.load.watching import Look
 from benchmarks.measuring import percentile
-from conclave.cli.report.sections import Bar, Curve, Section
+from conclave.cli.report.section import Bar, Curve, Section
 
 _SHARES = (0.5, 0.95, 0.99)
 _COLUMNS = ("p50", "p95", "p99")

@@ -55,7 +55,7 @@ def calibrate(
         limit = bound(policy.asks[ask], votes, at_most=at_most_wrong, risk=risk)
         told, accepted = (
             _bound_told(limit),
-            None if limit.quorum is None else with_quorum(policy.asks[ask], limit.quorum),
+            None if limit.quorum is None else with_quorum(policy.asks[ask], limit.quorum, at_most_wrong),
         )
         shown: Learned | Bound = limit
         why = f"answers wrong at most {at_most_wrong:g} of the time, by {limit.num_judged} judged votes"

@@ -10,6 +10,8 @@ from conclave.store.erasure import erase as erase_requests
 from conclave.store.erasure import tagged
 from schemas.ids import canonical_uuid, is_request_id
 
+_ROUNDS = 10  # of looking again for a tag that somebody goes on to ask with
+
 
 @click.command()
 @click.argument("request_ids", nargs=-1)
@@ -34,6 +36,18 @@ def erase(request_ids: tuple[str, ...], tag: str | None, yes: bool, as_json: boo
         raise click.ClickException("no such request")
     if not yes:
         click.confirm(f"Erase the texts of {len(wanted)} requests for good?", abort=True)
-    num_rows = asyncio.run(erase_requests(dsn, wanted))
-    told = {"requests": len(wanted), "rows": num_rows}
-    click.echo(json.dumps(told) if as_json else f"erased {num_rows} rows of {len(wanted)} requests")
+    num_requests, num_rows = asyncio.run(_erased(dsn, wanted, (name, value) if tag is not None else None))
+    told = {"requests": num_requests, "rows": num_rows}
+    click.echo(json.dumps(told) if as_json else f"erased {num_rows} rows of {num_requests} requests")
+
+
+async def _erased(dsn: str, wanted: list[str], tag: tuple[str, str] | None) -> tuple[int, int]:
+    """How many requests and rows were erased: also of those that have been recorded with this tag meanwhile."""
+    num_requests = num_rows = 0
+    for _ in range(_ROUNDS):
+        if not wanted:
+            break
+        num_rows += await erase_requests(dsn, wanted)
+        num_requests += len(wanted)
+        wanted = [] if tag is None else await tagged(dsn, *tag)  # what is erased has no tags any more
+    return num_requests, num_rows

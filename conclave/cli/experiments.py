@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,15 @@ import click
 import msgspec
 
 from conclave.cli.endpoints import brokers, postgres_dsn
+from conclave.cli.experiment_receipts import NEVER, export, verify
 from conclave.cli.output import print_rows
 from conclave.cli.policies import load_policies
-from conclave.domain.experiments.reporting import ArmReport, Report
+from conclave.domain.experiments.history import history as history_of
+from conclave.domain.experiments.phases import ramp_since
+from conclave.domain.experiments.reporting import ArmReport, Report, phase_of
 from conclave.domain.experiments.reporting import report as report_of
-from conclave.domain.experiments.verification import Deviation, check_assignments, check_evidence, check_weights
+from conclave.domain.experiments.shares import first_allocation
+from conclave.domain.experiments.unseen import Standing
 from conclave.domain.statistics.estimating import Estimate
 from conclave.experiments import Found, load, pinned
 from conclave.experiments.changes import began_at, ended, newest, started
@@ -62,13 +66,45 @@ def list_all(as_json: bool, only_files: bool) -> int:
 
 @experiment.command()
 @click.argument("name")
-def show(name: str) -> None:
+@click.option("--running", is_flag=True, help="As it runs: its phase, its shares, and all that was done to it.")
+def show(name: str, running: bool) -> None:
     """Show an experiment as it would start: every default filled in, its policies' digests, and its own."""
+    if running:
+        click.echo(msgspec.json.format(msgspec.json.encode(asyncio.run(_running(name))), indent=2).decode())
+        return
     found, policies = _files(None)
     if name not in found.rows:
         raise click.ClickException(f"no experiment {name!r}; there are: {', '.join(found.rows)}")
     definition = pinned(found.rows[name].experiment, policies)
     click.echo(msgspec.json.format(msgspec.json.encode(definition), indent=2).decode())
+
+
+async def _running(name: str) -> dict[str, object]:
+    """What the record has of an experiment that was started."""
+    learning = Learning(postgres_dsn())
+    try:
+        changes, versions = await learning.changes(name), await learning.versions(name)
+    finally:
+        await learning.close()
+    if not changes:
+        raise click.ClickException(NEVER.format(name))
+    change = newest(changes)[name]
+    last = next((each for each in reversed(versions) if each.revision == change.revision), None)
+    done = history_of(changes, versions)
+    return {
+        "state": _STATES[change.change],
+        "revision": change.revision,
+        "phase": phase_of(change, last),
+        "weights_version": last.version if last else 0,
+        "allocation": last.allocation if last else first_allocation(change.definition),
+        "out": last.out if last else {},
+        "history": [{**msgspec.to_builtins(each), "at": _moment(each.at_ms)} for each in done],
+        "definition": change.definition,
+    }
+
+
+def _moment(timestamp_ms: int) -> str:
+    return datetime.fromtimestamp(timestamp_ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 @experiment.command()
@@ -126,52 +162,8 @@ def promote(name: str, arm: str, by: str, why: str) -> None:
     _publish(lambda known: ended(known.get(name), Change.PROMOTE, by=by, why=why, now_ms=_now_ms(), arm=arm))
 
 
-@experiment.command()
-@click.argument("name")
-@click.option(
-    "--recount/--no-recount", default=True, show_default=True, help="Count the evidence of each version again."
-)
-def verify(name: str, recount: bool) -> int:
-    """Compute every assignment and every version of NAME's weights again. Exit status 1, and a line a deviation."""
-    report = asyncio.run(_verified(name, recount=recount))
-    for deviation in report.deviations:
-        click.echo(str(deviation), err=True)
-    click.echo(
-        f"{name}: {report.num_versions} versions of the weights ({report.num_recounted} counted again), "
-        f"{report.num_assignments} assignments, {len(report.deviations)} deviations"
-    )
-    return 1 if report.deviations else 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Report:
-    num_versions: int
-    num_recounted: int
-    num_assignments: int
-    deviations: list[Deviation]
-
-
-async def _verified(name: str, *, recount: bool) -> _Report:
-    learning = Learning(postgres_dsn())
-    try:
-        changes, versions = await learning.changes(name), await learning.versions(name)
-        assigned = await learning.assignments(name)
-        if not changes:
-            raise click.ClickException(f"no experiment {name!r} was ever started, as far as is recorded")
-        deviations = [*check_weights(changes, versions), *check_assignments(changes, versions, assigned)]
-        recounted = versions if recount else []
-        runs = {change.revision: change for change in changes}
-        for place, weights in enumerate(recounted):
-            run = runs.get(weights.revision)
-            if run is not None:
-                since_ms = began_at(run, changes)
-                evidence, _ = await learning.evidence(
-                    run, since_ms=since_ms, as_of_ms=weights.as_of_ms, watermark=weights.watermark
-                )
-                deviations += check_evidence(run, evidence, weights, versions[place - 1] if place else None)
-        return _Report(len(versions), len(recounted), len(assigned), deviations)
-    finally:
-        await learning.close()
+experiment.add_command(verify)
+experiment.add_command(export)
 
 
 @experiment.command()
@@ -183,7 +175,10 @@ def report(name: str, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(msgspec.to_builtins(found) | {"shadows": shadows}).decode())
         return
-    click.echo(f"{name}, revision {found.revision}, weights {found.version}; winner: {found.winner or 'none yet'}")
+    phase = f", {found.phase}" if found.phase else ""
+    click.echo(
+        f"{name}, revision {found.revision}{phase}, weights {found.version}; winner: {found.winner or 'none yet'}"
+    )
     columns = ("arm", "policy", "share", "units", "judged", "mean", "interval", "P(best)", "SNIPS", "AIPW", "out by")
     print_rows(columns, [_row(arm) for arm in found.arms])
     for mismatch in found.mismatches:
@@ -191,6 +186,18 @@ def report(name: str, as_json: bool) -> None:
         click.echo(f"units {mismatch.stage}: {alarm} (log evidence {mismatch.log_evidence:.1f})")
     for row in shadows:
         click.echo(_beside(row))
+    for check in found.checks:
+        click.echo(f"check: {check}: {_standing(check)}")
+
+
+def _standing(check: Standing) -> str:
+    """How a check of a shadow stands, and by what evidence."""
+    if check.holds or check.is_broken:
+        return "known to hold" if check.holds else "known to be broken"
+    return (
+        f"not known yet (log evidence {check.evidence_for:.1f} that it holds, {check.evidence_against:.1f} that it does not, "
+        f"of {check.wanted:.1f})"
+    )
 
 
 def _row(arm: ArmReport) -> tuple[str, ...]:
@@ -228,11 +235,13 @@ async def _reported(name: str) -> tuple[Report, list[dict[str, Any]]]:
     try:
         changes = await learning.changes(name)
         if not changes:
-            raise click.ClickException(f"no experiment {name!r} was ever started, as far as is recorded")
-        change = newest(changes)[name]
-        evidence, _ = await learning.evidence(change, since_ms=began_at(change, changes), as_of_ms=_now_ms())
-        shadows = await learning.shadows(name)
-        return report_of(change, evidence, await learning.versions(name)), shadows
+            raise click.ClickException(NEVER.format(name))
+        change, versions = newest(changes)[name], await learning.versions(name)
+        since = ramp_since(change.revision, versions[-1] if versions else None)
+        evidence, _ = await learning.evidence(
+            change, since_ms=began_at(change, changes), as_of_ms=_now_ms(), ramp_since=since
+        )
+        return report_of(change, evidence, versions), await learning.shadows(name)
     finally:
         await learning.close()
 

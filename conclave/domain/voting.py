@@ -14,7 +14,8 @@ from conclave.domain.params import Param, Params, number
 from schemas.values import Ask, Ballot, Outcome, TallyRow
 
 _MAX_WEIGHT = 1e6  # so that a forged weight overflows no sum
-QUORUM: Params = {"quorum": Param(0.5, 0.0, 1.0)}
+# `at_most_wrong`: what the quorum was certified for (conclave.domain.vote_learning.abstaining); it decides nothing.
+QUORUM: Params = {"quorum": Param(0.5, 0.0, 1.0), "at_most_wrong": Param(1.0, 0.0, 1.0)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from conclave.domain import external
-from conclave.domain.experiments.evidence import FIGURES
+from conclave.domain.experiments.evidence import FIGURES, LIMITED, SAME_ANSWER
 from conclave.experiments.reading import Read
 from conclave.policies import PolicySet, Problem
-from schemas.experiments import SHADOW, Experiment, Metric
+from schemas.experiments import SHADOW, Experiment, Guardrail, Metric
 
 _Found = tuple[str, str, str]  # field, expected, got
 
@@ -35,6 +35,8 @@ def _experiment(experiment: Experiment, policies: PolicySet) -> Iterator[_Found]
 def _shadow(experiment: Experiment, policies: PolicySet) -> Iterator[_Found]:
     if experiment.shadow is None:
         return
+    for place, check in enumerate(experiment.shadow.checks):
+        yield from _check(check, f"shadow.checks[{place}]")
     for name, arm in experiment.arms.items():
         policy = policies.find(arm.policy)
         if name == experiment.control or policy is None:
@@ -45,7 +47,29 @@ def _shadow(experiment: Experiment, policies: PolicySet) -> Iterator[_Found]:
             yield f"arms.{name}.policy", "one without tools with an effect, as nobody is to notice a shadow", arm.policy
 
 
+def _check(check: Guardrail, at: str) -> Iterator[_Found]:
+    """Nobody judges what nobody sees: a shadow is measured by figures of its answers, and by what was served."""
+    metric, known = check.metric, (SAME_ANSWER, *FIGURES)
+    if metric.name not in known:
+        yield f"{at}.metric.name", f"one of {', '.join(known)}", metric.name
+    elif metric.raters or metric.missing is not None:
+        yield f"{at}.metric", "neither raters nor missing", metric.name
+    if metric.name == SAME_ANSWER and check.at_least is None:
+        yield f"{at}.at_least", f"how often, for {SAME_ANSWER}", str(check.at_least)
+    yield from _limit(metric, f"{at}.metric")
+
+
 def _metric(metric: Metric, at: str) -> Iterator[_Found]:
-    needs_limit = metric.name == "within_ms"
+    if metric.name == SAME_ANSWER:
+        yield f"{at}.name", f"another metric: {SAME_ANSWER} is for checks of a shadow", metric.name
+    yield from _limit(metric, at)
+
+
+def _limit(metric: Metric, at: str) -> Iterator[_Found]:
+    needs_limit = metric.name in LIMITED
     if needs_limit is (metric.limit is None):
-        yield f"{at}.limit", "milliseconds for within_ms, and nothing for any other metric", str(metric.limit)
+        yield (
+            f"{at}.limit",
+            "milliseconds for within_ms, tokens for within_tokens, nothing otherwise",
+            str(metric.limit),
+        )

@@ -7,13 +7,20 @@ valued    what each of these is worth by the metric
 per_unit  the mean of that, a unit
 
 Only what lay below the recorder's offsets is looked at: an array a topic, the next offset of partition 0, 1, …
+
+Of a run that began unseen, what its ramp has shown is counted from plans by the version at which it began, and later ones.
+
+Of a shadow's pairs:
+
+copied    of each unit the first request that was copied, with its copy; settled once both deadlines have passed
+valued    what each of the two is worth by the metric; nothing where their words are not kept and would have to be
 """
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from conclave.domain.experiments.evidence import FIGURES
+from conclave.domain.experiments.evidence import FIGURES, SAME_ANSWER
 from schemas.events import ExperimentChanged
 from schemas.experiments import Metric
 from schemas.flow import Topic
@@ -24,7 +31,7 @@ WITH planned AS (
     SELECT coalesce(p.unit, p.request_id::text) AS unit, p.arm, p.weights_version, p.asked_at, p.request_id
     FROM plans p
     WHERE p.experiment = :experiment AND p.revision = :revision AND p.asked_at >= :since
-          AND {_SEEN.format(table="p", topic="steps")}),
+          AND coalesce(p.weights_version, 0) >= :first_version AND {_SEEN.format(table="p", topic="steps")}),
 exposed AS (
     SELECT DISTINCT ON (unit) unit, arm, weights_version, asked_at, asked_at + :window AS until
     FROM planned ORDER BY unit, asked_at, request_id),
@@ -50,14 +57,53 @@ valued AS (SELECT unit, round(reward * 1000000)::bigint AS micro FROM held WHERE
 """
 _FIGURE = f"""
 valued AS (
-    SELECT c.unit, CASE WHEN {{condition}} THEN 1000000 ELSE 0 END AS micro
+    SELECT c.unit, {{worth}} AS micro
     FROM covered c JOIN answers a USING (asked_at, request_id)
     WHERE a.asked_at >= :since AND a.answered_at <= c.until AND {_SEEN.format(table="a", topic="answers")}),
 """
-_CONDITIONS = {
-    "answered": "a.failure IS NULL",
-    "within_ms": "a.failure IS NULL AND a.elapsed_ms <= :limit",
+_OR_NOTHING = "CASE WHEN {{a}}.failure IS NULL AND {condition} THEN {worth} ELSE 0 END"
+# What the answer `a` is worth by a figure of it, in millionths.
+_WORTH = {
+    "answered": _OR_NOTHING.format(condition="true", worth="1000000"),
+    "within_ms": _OR_NOTHING.format(condition="{a}.elapsed_ms <= :limit", worth="1000000"),
+    "within_tokens": _OR_NOTHING.format(condition="{a}.tokens_out <= :limit", worth="1000000"),
+    "confidence": _OR_NOTHING.format(
+        condition="{a}.confidence IS NOT NULL", worth="round({a}.confidence * 1000000)::bigint"
+    ),
 }
+# Of copies, where what was served is an answer; what failed can't be agreed with.
+_SAME = """
+    CASE WHEN a.failure IS NOT NULL THEN NULL WHEN s.failure IS NOT NULL THEN 0
+         WHEN coalesce(c.is_same_answer, s.answer = a.answer) THEN 1000000
+         WHEN NOT coalesce(c.is_same_answer, s.answer = a.answer) THEN 0 END
+"""
+_PAIRS = f"""
+WITH copied AS (
+    SELECT DISTINCT ON (unit) coalesce(p.unit, p.request_id::text) AS unit, p.asked_at, p.request_id, c.request_id AS copy_id,
+           c.is_same_answer, greatest(p.deadline_at, c.deadline_at) AS until
+    FROM plans c JOIN plans p ON p.asked_at = c.asked_at AND p.request_id = c.shadow_of
+    WHERE c.shadow_experiment = :experiment AND c.asked_at >= :since AND p.asked_at >= :since
+          AND p.experiment = :experiment AND p.revision = :revision
+          AND {_SEEN.format(table="c", topic="steps")} AND {_SEEN.format(table="p", topic="steps")}
+    ORDER BY unit, p.asked_at, p.request_id),
+valued AS (
+    SELECT c.until <= :as_of AS is_settled, a.request_id IS NOT NULL AND s.request_id IS NOT NULL AS is_ended,
+           ({{served}})::bigint AS served, ({{copy}})::bigint AS copy
+    FROM copied c
+    LEFT JOIN answers a ON a.asked_at = c.asked_at AND a.request_id = c.request_id AND a.asked_at >= :since
+                           AND {_SEEN.format(table="a", topic="answers")}
+    LEFT JOIN answers s ON s.asked_at = c.asked_at AND s.request_id = c.copy_id AND s.asked_at >= :since
+                           AND {_SEEN.format(table="s", topic="answers")})
+SELECT count(*) AS num_units, count(*) FILTER (WHERE is_settled AND is_ended AND copy IS NOT NULL) AS num_observed,
+       count(*) FILTER (WHERE NOT is_settled AND is_ended) AS num_early,
+       count(*) FILTER (WHERE NOT is_settled AND NOT is_ended) AS num_pending,
+       count(*) FILTER (WHERE is_settled AND NOT is_ended) AS num_missing,
+       sum(copy) FILTER (WHERE is_settled AND is_ended) AS copy_micro,
+       sum(served) FILTER (WHERE is_settled AND is_ended AND copy IS NOT NULL) AS served_micro,
+       sum(greatest(copy - served, 0)) FILTER (WHERE is_settled AND is_ended) AS better_micro,
+       sum(greatest(served - copy, 0)) FILTER (WHERE is_settled AND is_ended) AS worse_micro
+FROM valued
+"""
 _TAIL = """
 per_unit AS (SELECT unit, sum(micro)::bigint / count(*) AS micro FROM valued GROUP BY unit)
 SELECT arm, weights_version, (extract(epoch FROM asked_at) * 1000)::bigint / :period_ms AS period, count(*) AS num_units,
@@ -71,9 +117,15 @@ FROM exposed LEFT JOIN per_unit USING (unit) GROUP BY 1, 2, 3
 
 
 def query_of(
-    change: ExperimentChanged, metric: Metric, watermark: Mapping[str, int], since_ms: int, as_of_ms: int
+    change: ExperimentChanged,
+    metric: Metric,
+    watermark: Mapping[str, int],
+    since_ms: int,
+    as_of_ms: int,
+    *,
+    first_version: int = 0,
 ) -> tuple[str, dict[str, Any]]:
-    """The query, a row for each arm, version of the weights and period, and its values."""
+    """The query, a row for each arm, version of the weights (from the first that counts) and period, and its values."""
     values: dict[str, Any] = {
         "steps": offsets(watermark, Topic.STEPS),
         "experiment": change.experiment,
@@ -82,15 +134,36 @@ def query_of(
         "window": timedelta(seconds=change.definition.window_s),
         "as_of": _moment(as_of_ms),
         "period_ms": round(change.definition.period_s * 1000),
+        "first_version": first_version,
     }
     if metric.name in FIGURES:
         values["answers"] = offsets(watermark, Topic.ANSWERS)
         if metric.limit is not None:
             values["limit"] = metric.limit
-        return _HEAD + _FIGURE.format(condition=_CONDITIONS[metric.name]) + _TAIL, values
+        return _HEAD + _FIGURE.format(worth=_WORTH[metric.name].format(a="a")) + _TAIL, values
     values |= {"feedback": offsets(watermark, Topic.FEEDBACK), "metric": metric.name}
     values["raters"] = [rater.value for rater in metric.raters]
     return _HEAD + _OPINIONS + _TAIL, values
+
+
+def pairs_query_of(
+    change: ExperimentChanged, metric: Metric, watermark: Mapping[str, int], since_ms: int, as_of_ms: int
+) -> tuple[str, dict[str, Any]]:
+    """The query of a shadow's pairs by one metric, which is one row, and its values."""
+    values: dict[str, Any] = {
+        "steps": offsets(watermark, Topic.STEPS),
+        "answers": offsets(watermark, Topic.ANSWERS),
+        "experiment": change.experiment,
+        "revision": change.revision,
+        "since": _moment(since_ms),
+        "as_of": _moment(as_of_ms),
+    }
+    if metric.limit is not None:
+        values["limit"] = metric.limit
+    served, copy = "1000000", _SAME
+    if metric.name != SAME_ANSWER:
+        served, copy = (_WORTH[metric.name].format(a=answer) for answer in ("a", "s"))
+    return _PAIRS.format(served=served, copy=copy), values
 
 
 def offsets(watermark: Mapping[str, int], topic: Topic) -> list[int]:

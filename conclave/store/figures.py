@@ -86,7 +86,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
-    """Something that somebody has changed. Policies are files: who changed one, its history says; here, when it was first used."""
+    """Something that somebody has changed. Of a policy, a file, nobody says who: only which decomposer read it, and when."""
 
     at: datetime
     kind: str  # key, tenant, experiment, policy
@@ -131,7 +131,7 @@ class RecordFigures:
         return _made(Position, await self._reader.rows(_POSITIONS))
 
     async def audit(self) -> tuple[Changed, ...]:
-        """Who changed keys, tenants and experiments, and which policies came to be used: the latest first."""
+        """Who changed keys, tenants and experiments, and which policies changed or came to be used: the latest first."""
         return _made(Changed, await self._reader.rows(_AUDIT))
 
 
@@ -202,6 +202,9 @@ _FAILURES = f"""
     FROM (SELECT failure FROM paths ORDER BY asked_at DESC LIMIT {NUM_LATEST}) p WHERE failure IS NOT NULL GROUP BY failure
     ORDER BY 3 DESC, 1, 2 LIMIT {_MAX_ROWS}"""
 _POSITIONS = """SELECT topic, "partition", next_offset FROM consumer_offsets ORDER BY 1, 2 LIMIT 1000"""
+_READ = """concat(
+        'digest ', coalesce(left(digest_before, 12), 'none'), ' → ', coalesce(left(digest_after, 12), 'none'), ', file ', file,
+        coalesce(to_char(modified_at AT TIME ZONE 'UTC', ' "of" YYYY-MM-DD HH24:MI'), ''), ', read by ', instance)"""
 _AUDIT = f"""
     SELECT changed_at AS at, CASE WHEN key_id IS NULL THEN 'tenant' ELSE 'key' END AS kind,
            concat_ws(' ', key_id, 'of ' || tenant) AS what, action, actor,
@@ -210,6 +213,15 @@ _AUDIT = f"""
     UNION ALL
     SELECT changed_at, 'experiment', concat_ws(' ', experiment, 'revision ' || revision, arm), change, changed_by, left(why, 300)
     FROM (SELECT * FROM experiment_changes ORDER BY changed_at DESC LIMIT {_MAX_ROWS}) e
+    UNION ALL
+    SELECT to_timestamp((w.event::jsonb ->> 'as_of_ms')::bigint / 1000.0), 'experiment',
+           concat(w.experiment, ' revision ', w.revision, ', version ', w.version), w.reason, 'reweighter',
+           left(coalesce(w.event::jsonb ->> 'why', ''), 300)
+    FROM (SELECT * FROM weight_versions WHERE reason IN ('ramp', 'check', 'guardrail', 'winner')
+          ORDER BY computed_at DESC LIMIT {_MAX_ROWS}) w
+    UNION ALL
+    SELECT read_at, 'policy', policy, change, NULL, {_READ}
+    FROM (SELECT * FROM policy_changes ORDER BY read_at DESC LIMIT {_MAX_ROWS}) c
     UNION ALL
     SELECT recorded_at, 'policy', concat(name, '@', version), 'first used', NULL, 'digest ' || left(digest, 12)
     FROM (SELECT * FROM policies ORDER BY recorded_at DESC LIMIT {_MAX_ROWS}) p

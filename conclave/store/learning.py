@@ -5,7 +5,7 @@ below the offsets then is there for good, whatever came later: reading at that w
 the rows are kept.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -15,13 +15,15 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from conclave.domain.budget import cost
-from conclave.domain.experiments.evidence import Cell, Evidence, metrics_of
+from conclave.domain.experiments.evidence import BETTER, WORSE, Cell, Evidence, beside, metrics_of
+from conclave.domain.experiments.phases import as_it_is, candidate_of
+from conclave.domain.experiments.receipts import VerdictReceipt, Vote
 from conclave.domain.experiments.verification import Assigned
 from conclave.store.connection import lost_when_away, make_engine
 from conclave.store.erasure import ERASED
-from conclave.store.evidence_query import offsets, query_of
+from conclave.store.evidence_query import offsets, pairs_query_of, query_of
 from schemas.events import ExperimentChanged, WeightsPublished
-from schemas.experiments import MetricCounts
+from schemas.experiments import Experiment, MetricCounts
 from schemas.flow import Topic
 
 Watermark = Mapping[str, int]  # topic/partition -> the recorder's next offset
@@ -55,6 +57,14 @@ _SPENT = text("""
           AND a.answered_at >= :midnight AND a.answered_at < :midnight + interval '1 day'
           AND p.log_offset < (CAST(:steps AS bigint[]))[p.log_partition + 1]
           AND a.log_offset < (CAST(:answers AS bigint[]))[a.log_partition + 1]
+""")
+_VERDICTS = text("""
+    SELECT v.request_id, v.step_index, v.outcome, v.stop_reason, v.answer, v.num_votes, v.num_for_winner,
+           coalesce((SELECT json_agg(json_build_array(b.sample_index, b.answer, b.weight) ORDER BY b.sample_index) FROM ballots b
+                     WHERE b.asked_at = v.asked_at AND b.request_id = v.request_id AND b.step_index = v.step_index
+                           AND b.failure IS NULL), '[]') AS votes
+    FROM plans p JOIN verdicts v ON v.asked_at = p.asked_at AND v.request_id = p.request_id
+    WHERE p.experiment = :experiment ORDER BY p.asked_at, p.request_id, v.step_index
 """)
 _SHADOWS = text("""
     SELECT * FROM shadow_agreement WHERE experiment = :experiment ORDER BY policy, shadow_policy
@@ -106,11 +116,18 @@ class Learning:
             return bool((await connection.execute(_KEEP, values)).rowcount)
 
     async def evidence(
-        self, change: ExperimentChanged, *, since_ms: int, as_of_ms: int, watermark: Watermark | None = None
+        self,
+        change: ExperimentChanged,
+        *,
+        since_ms: int,
+        as_of_ms: int,
+        watermark: Watermark | None = None,
+        ramp_since: int = 0,
     ) -> tuple[Evidence, Watermark]:
         """The counts of a run that began at `since_ms`, below `watermark` or else all that is recorded now.
 
-        All of it is read in one snapshot, with the recorder's offsets.
+        Of a run whose shadow became a ramp at version `ramp_since` of its weights, those of the ramp. All of it is read in one
+        snapshot, with the recorder's offsets.
         """
         async with self._reading() as connection:
             if watermark is None:
@@ -120,10 +137,16 @@ class Learning:
             await connection.execute(text("SET LOCAL enable_nestloop = off"))
             await connection.execute(text("SET LOCAL work_mem = '64MB'"))  # so that a large run's joins stay in memory
             cells: list[Cell] = []
+            since_ms -= _MAX_AGE_MS
             for key, metric in metrics_of(change.definition).items():
-                query, values = query_of(change, metric, watermark, since_ms - _MAX_AGE_MS, as_of_ms)
+                query, values = query_of(change, metric, watermark, since_ms, as_of_ms, first_version=ramp_since)
                 cells += [_cell(key, row) for row in (await connection.execute(text(query), values)).mappings()]
-            spent_micro = await _spent_micro(connection, change, as_of_ms, watermark)
+            shadow = as_it_is(change.definition, ramp_since).shadow
+            for check in () if shadow is None else shadow.checks:
+                query, values = pairs_query_of(change, check.metric, watermark, since_ms, as_of_ms)
+                row = (await connection.execute(text(query), values)).mappings().one()
+                cells += _cells_of_pairs(change.definition, beside(check.metric), row)
+            spent_micro = 0 if shadow is None else await _spent_micro(connection, change, as_of_ms, watermark)
         return Evidence(tuple(sorted(cells)), as_of_ms, spent_micro), watermark
 
     async def shadows(self, experiment: str) -> list[dict[str, Any]]:
@@ -137,6 +160,12 @@ class Learning:
         async with self._reading() as connection:
             rows = (await connection.execute(_ASSIGNMENTS, {"experiment": experiment})).mappings()
             return [_assigned(row) for row in rows]
+
+    async def verdicts(self, experiment: str) -> list[VerdictReceipt]:
+        """How each step of the requests that an experiment assigned was decided, by time of asking."""
+        async with self._reading() as connection:
+            rows = (await connection.execute(_VERDICTS, {"experiment": experiment})).mappings()
+            return [_verdict(row) for row in rows]
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[AsyncConnection]:
@@ -169,6 +198,41 @@ async def _spent_micro(
 def _assigned(row: RowMapping) -> Assigned:
     unit = None if row["unit"] is None or row["unit"].startswith(ERASED) else row["unit"]
     return Assigned(**{**row, "request_id": str(row["request_id"]), "unit": unit})
+
+
+def _verdict(row: RowMapping) -> VerdictReceipt:
+    """A verdict without words: its answers by number, in the order of their first ballots."""
+    votes = msgspec.json.decode(row["votes"]) if isinstance(row["votes"], str) else row["votes"]
+    numbers: dict[str, int] = {}
+    for _, answer, _ in votes:
+        if answer is not None:
+            numbers.setdefault(answer, len(numbers))
+    return VerdictReceipt(
+        request_id=str(row["request_id"]),
+        step_index=row["step_index"],
+        outcome=row["outcome"],
+        stop_reason=row["stop_reason"],
+        winner=numbers.get(row["answer"]),
+        num_votes=row["num_votes"],
+        num_for_winner=row["num_for_winner"],
+        votes=tuple(Vote(index, numbers.get(answer), weight) for index, answer, weight in votes) if numbers else (),
+    )
+
+
+def _cells_of_pairs(experiment: Experiment, key: str, row: RowMapping) -> Iterator[Cell]:
+    """What a shadow's pairs say of a metric: of the copies, of what was served, and by how much copies were better and worse."""
+    candidate = candidate_of(experiment)
+    sums = (
+        (key, candidate, "copy_micro"),
+        (key, experiment.control, "served_micro"),
+        (key + BETTER, candidate, "better_micro"),
+        (key + WORSE, candidate, "worse_micro"),
+    )
+    for name, arm, column in sums:
+        counts = {
+            count: int(row[count]) for count in ("num_units", "num_observed", "num_early", "num_pending", "num_missing")
+        }
+        yield Cell(name, arm, 0, 0, MetricCounts(**counts, sum_micro=int(row[column] or 0)))
 
 
 def _cell(key: str, row: RowMapping) -> Cell:

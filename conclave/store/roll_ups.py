@@ -31,18 +31,15 @@ _MOST_OF_TIME = (
 _HOURS_AT_ONCE = 6  # in a transaction, that none takes long
 _LOCK = 0x686F7572  # "hour"
 
-_MARK = text("INSERT INTO rolled.marks SELECT unnest(CAST(:hours AS timestamptz[]))")
 _FORGET = text("DELETE FROM rolled.marks WHERE hour < :day")
 _MARKED = text("SELECT DISTINCT hour FROM rolled.marks ORDER BY hour LIMIT :most")
 
 log = structlog.get_logger(__name__)
 
 
-async def mark(connection: AsyncConnection, rows: Rows) -> None:
-    """Marks the hours of these rows. To be called in the transaction that writes them."""
-    hours = {_hour(row[1]) for table in _COUNTED_TABLES for row in rows.get(table, ())}
-    if hours:
-        await connection.execute(_MARK, {"hours": sorted(hours)})
+def hours_of(rows: Rows) -> list[datetime]:
+    """The hours that these rows belong to: to be marked in the transaction that writes them."""
+    return sorted({_hour(row[1]) for table in _COUNTED_TABLES for row in rows.get(table, ())})
 
 
 async def drop_before(connection: AsyncConnection, day: date) -> None:

@@ -20,6 +20,7 @@ from schemas.events import (
     PathDecoded,
     PathFailed,
     PlanMade,
+    PoliciesRead,
     ReasoningRequested,
     RequestFailed,
     StepDecided,
@@ -39,7 +40,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "plans": (
         "request_id", "asked_at", "planned_at", "strategy", "arm", "propensity", "policy", "num_steps", "deadline_at",
         "policy_digest", "weights_version", "experiment", "revision", "unit", "draw", "log_partition", "log_offset",
-        "recalled_from", "shadow_of", "shadow_experiment", "priority",
+        "recalled_from", "shadow_of", "shadow_experiment", "priority", "is_same_answer",
     ),
     "plan_payloads": ("request_id", "asked_at", "reasons"),
     "fingerprints": ("request_id", "asked_at", "key", "gist", "tenant"),
@@ -84,9 +85,11 @@ TABLES: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
-# What belongs to no request, and is kept for ever: policies, once each by digest, and what was done to experiments.
+# What belongs to no request, and is kept for ever: policies, once each by digest, what decomposers read of them, and what was
+# done to experiments.
 SHARED_TABLES: dict[str, tuple[str, ...]] = {
     "policies": ("digest", "name", "version", "recorded_at", "policy"),
+    "policy_reads": ("event_id", "instance", "read_at", "recorded_at", "set_digest", "policies"),
     "experiment_changes": (
         "experiment", "revision", "event_id", "recorded_at", "change", "arm", "changed_at", "changed_by", "why", "digest",
         "event",
@@ -132,6 +135,8 @@ def rows_of(batch: Iterable[RecordedEvent], days: Days = ALL_DAYS) -> Rows:
                 _feedback(rows, each, each.event)
             case ExperimentChanged():
                 _experiment_change(rows, each, each.event)
+            case PoliciesRead():
+                _policies_read(rows, each, each.event)
             case _:
                 pass
     return rows
@@ -177,7 +182,7 @@ def _plan(rows: Rows, each: RecordedEvent, event: PlanMade) -> None:
         of = event.assignment
         assigned = (of.experiment, of.revision, _clean(of.unit), of.draw)
     shadow: Row = (None, None) if event.shadow is None else (event.shadow.request_id, event.shadow.experiment)
-    of_others = (event.recalled_from, *shadow, event.priority)
+    of_others = (event.recalled_from, *shadow, event.priority, None)  # that a copy's answer was the same, erasing notes
     rows["plans"].append((*key, *planned, moment(event.deadline_ms), *by, *assigned, *_place(each), *of_others))
     if event.fingerprint is not None:
         found_by = event.fingerprint
@@ -324,6 +329,13 @@ def _experiment_change(rows: Rows, each: RecordedEvent, event: ExperimentChanged
     key = (event.experiment, event.revision, _key_text(each.event_id), moment(each.recorded_ms))
     done = (event.change.value, event.arm, moment(event.changed_ms), _clean(event.by), _clean(event.why))
     rows["experiment_changes"].append((*key, *done, _clean(event.definition.digest), _json(event)))
+
+
+def _policies_read(rows: Rows, each: RecordedEvent, event: PoliciesRead) -> None:
+    """What says the same of all policies has the same digest, wherever their files lie and whenever they were written."""
+    said = "\n".join(sorted(f"{row.policy} {row.digest}" for row in event.policies))
+    read = (_key_text(each.event_id), _clean(event.instance), moment(event.read_ms), moment(each.recorded_ms))
+    rows["policy_reads"].append((*read, sha256(said.encode()).hexdigest(), _json(event.policies)))
 
 
 def _place(each: RecordedEvent) -> tuple[int, int]:

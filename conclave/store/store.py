@@ -2,15 +2,17 @@
 
 A batch, in the numbers that `write` repeats:
     1. partitions for days not seen before
-    2. offsets, `WHERE epoch = mine`: a former owner of the partition stops here, and its rows roll back
-       words are taken out of the rows of requests whose content is not kept (conclave.store.bare)
-    3. COPY into a staging table, one for each table of the record
-    4. INSERT … SELECT … ON CONFLICT DO NOTHING: what was delivered before is there already
-    5. the hours that are to be added up anew (conclave.store.roll_ups)
+    2. one statement: offsets, of `epoch = mine`, so that a former owner of the partition stops here and its rows roll back; and
+       the hours that are to be added up anew (conclave.store.roll_ups)
+    3. words are taken out of the rows of requests whose content is not kept (conclave.store.bare). Erasing counts on the
+       transaction having its number before that is asked (conclave.store.erasure)
+    4. rows, ON CONFLICT DO NOTHING: what was delivered before is there already. Many of a table by COPY into a staging table first
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -24,18 +26,32 @@ from conclave.store.rows import SHARED_TABLES, TABLES, Days, Row, Rows, rows_of
 
 Position = tuple[str, int]
 
+_FEW_ROWS = 24  # of a table: faster one by one in a single round trip than by COPY into a staging table
+
 _CLAIM = text("""
     INSERT INTO consumer_offsets (topic, "partition", epoch) VALUES (:topic, :partition, 1)
     ON CONFLICT (topic, "partition") DO UPDATE SET epoch = consumer_offsets.epoch + 1
     RETURNING next_offset, epoch
 """)
-_MOVE = text("""
-    UPDATE consumer_offsets SET next_offset = :next WHERE topic = :topic AND "partition" = :partition AND epoch = :epoch
-""")
-_BARE = text("""
-    SELECT request_id FROM gateway_requests WHERE content <> 'kept' AND request_id = ANY(CAST(:ids AS uuid[]))
-    UNION ALL SELECT shadow_id FROM gateway_requests WHERE content <> 'kept' AND shadow_id = ANY(CAST(:ids AS uuid[]))
-""")
+# In one order everywhere, so that two writers never wait for each other.
+_MOVE = """
+    WITH marked AS (INSERT INTO rolled.marks SELECT unnest($5::timestamptz[])),
+    mine AS MATERIALIZED (
+        SELECT o.topic, o."partition", m.next FROM consumer_offsets o
+        JOIN unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[]) AS m (topic, "partition", next, epoch)
+            ON o.topic = m.topic AND o."partition" = m."partition" AND o.epoch = m.epoch
+        ORDER BY 1, 2 FOR UPDATE OF o)
+    UPDATE consumer_offsets o SET next_offset = mine.next FROM mine WHERE o.topic = mine.topic AND o."partition" = mine."partition"
+    RETURNING o.topic, o."partition"
+"""
+_MARK = "INSERT INTO rolled.marks SELECT unnest($1::timestamptz[])"
+_FORGOTTEN = text("DELETE FROM erased_requests WHERE erased_at < :day")
+_NUMBERED = "SELECT pg_current_xact_id()"
+_BARE = """
+    SELECT request_id FROM erased_requests WHERE request_id = ANY($1::uuid[])
+    UNION ALL SELECT request_id FROM gateway_requests WHERE content <> 'kept' AND request_id = ANY($1::uuid[])
+    UNION ALL SELECT shadow_id FROM gateway_requests WHERE content <> 'kept' AND shadow_id = ANY($1::uuid[])
+"""
 
 
 class Store:
@@ -46,9 +62,13 @@ class Store:
         self._ahead_days, self._retention_days = ahead_days, retention_days
         self._epochs: dict[Position, int] = {}
         self._days: set[date] = set()
+        self._writer: AsyncConnection | None = None  # kept: to take it from the pool for each batch costs a round trip
+        self._staged: set[str] = set()  # the staging tables that it has
 
     async def close(self) -> None:
         """Closes the connections."""
+        if self._writer is not None:
+            await self._writer.close()
         await self._engine.dispose()
 
     async def claim(self, wanted: Sequence[Position]) -> dict[Position, int]:
@@ -68,11 +88,9 @@ class Store:
         days = self._days_allowed()
         rows = rows_of(batch, days)
         await self._ensure_days(rows, days)  # 1
-        async with lost_when_away(), self._engine.begin() as connection:
-            await self._move(connection, offsets)  # 2
-            num_new = await _insert(connection, bared(rows, await _bare(connection, rows)))
-            await roll_ups.mark(connection, rows)  # 5
-            return num_new
+        async with self._transaction() as driver:
+            await self._move(driver, offsets, roll_ups.hours_of(rows))  # 2
+            return await self._insert(driver, bared(rows, await _bare(driver, rows)))  # 3, 4
 
     async def maintain(self, now_ms: int) -> None:
         """Makes partitions for the days ahead and drops those past retention. Raises: LostDependency."""
@@ -84,6 +102,7 @@ class Store:
         await partitions.drop_before(self._engine, oldest)
         async with lost_when_away(), self._engine.begin() as connection:
             await roll_ups.drop_before(connection, oldest)
+            await connection.execute(_FORGOTTEN, {"day": oldest})
         self._days = {day for day in self._days if day >= oldest}
 
     def _days_allowed(self) -> Days:
@@ -102,39 +121,71 @@ class Store:
         await partitions.create(self._engine, days)
         self._days |= days
 
-    async def _move(self, connection: AsyncConnection, offsets: Mapping[Position, int]) -> None:
-        for (topic, partition), next_offset in sorted(offsets.items()):
-            epoch = self._epochs.get((topic, partition), -1)
-            values = {"topic": topic, "partition": partition, "next": next_offset, "epoch": epoch}
-            if (await connection.execute(_MOVE, values)).rowcount == 0:
-                raise Fenced(f"{topic}/{partition}")
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Any]:
+        """The driver's connection in a transaction. Raises: LostDependency."""
+        async with lost_when_away():
+            if self._writer is None:
+                self._writer, self._staged = await self._engine.connect(), set()
+            writer, staged = self._writer, set(self._staged)
+            driver: Any = (await writer.get_raw_connection()).driver_connection
+            try:
+                async with driver.transaction():
+                    yield driver
+            except BaseException as error:
+                self._staged = staged  # tables that were made in it are gone with it
+                if driver.is_closed() or not isinstance(error, Exception):  # cancelled in the midst of a statement
+                    self._writer = None
+                    await writer.invalidate()
+                    await writer.close()
+                raise
+
+    async def _move(self, driver: Any, offsets: Mapping[Position, int], hours: Sequence[datetime]) -> None:
         if not offsets:
-            await connection.execute(text("SELECT 1"))  # the driver's transaction begins with the first statement
+            await (driver.execute(_MARK, hours) if hours else driver.execute(_NUMBERED))
+            return
+        wanted = sorted(offsets)
+        topics, numbers = [topic for topic, _ in wanted], [partition for _, partition in wanted]
+        nexts, epochs = [offsets[each] for each in wanted], [self._epochs.get(each, -1) for each in wanted]
+        moved = {(row[0], row[1]) for row in await driver.fetch(_MOVE, topics, numbers, nexts, epochs, hours)}
+        for topic, partition in wanted:
+            if (topic, partition) not in moved:
+                raise Fenced(f"{topic}/{partition}")
+
+    async def _insert(self, driver: Any, rows: Rows) -> int:
+        """How many rows were new."""
+        num_new = 0
+        for table, columns in (TABLES | SHARED_TABLES).items():
+            records: list[Row] = rows.get(table, [])
+            if not records:
+                continue
+            if len(records) <= _FEW_ROWS:
+                num_new += len(await driver.fetchmany(_ONE[table], records))
+                continue
+            names, staging = ", ".join(columns), f"staging_{table}"
+            if table not in self._staged:
+                await driver.execute(f"CREATE TEMP TABLE IF NOT EXISTS {staging} (LIKE {table}) ON COMMIT DELETE ROWS")
+            await driver.copy_records_to_table(staging, records=records, columns=columns)
+            status = await driver.execute(
+                f"INSERT INTO {table} ({names}) SELECT {names} FROM {staging} ON CONFLICT DO NOTHING"
+            )
+            num_new += int(status.rpartition(" ")[2])
+        self._staged |= {table for table, records in rows.items() if len(records) > _FEW_ROWS}
+        return num_new
 
 
-async def _bare(connection: AsyncConnection, rows: Rows) -> set[str]:
+def _one_row(table: str, columns: Sequence[str]) -> str:
+    values = ", ".join(f"${place}" for place in range(1, len(columns) + 1))
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({values}) ON CONFLICT DO NOTHING RETURNING 1"
+
+
+_ONE = {table: _one_row(table, columns) for table, columns in (TABLES | SHARED_TABLES).items()}
+
+
+async def _bare(driver: Any, rows: Rows) -> set[str]:
     """Those of the rows' requests whose words are not kept. A gateway notes that before it publishes the request.
 
     What is not kept of a request is not kept of its shadow's copy either.
     """
-    found = await connection.execute(_BARE, {"ids": list(request_ids(rows))})
-    return {str(request_id) for request_id in found.scalars()}
-
-
-async def _insert(connection: AsyncConnection, rows: Rows) -> int:
-    raw = (await connection.get_raw_connection()).driver_connection
-    assert raw is not None
-    num_new = 0
-    for table, columns in (TABLES | SHARED_TABLES).items():
-        records: list[Row] = rows.get(table, [])
-        if not records:
-            continue
-        staging = f"staging_{table}"
-        await raw.execute(f"CREATE TEMP TABLE IF NOT EXISTS {staging} (LIKE {table}) ON COMMIT DELETE ROWS")
-        await raw.copy_records_to_table(staging, records=records, columns=columns)  # 3
-        names = ", ".join(columns)
-        status = await raw.execute(
-            f"INSERT INTO {table} ({names}) SELECT {names} FROM {staging} ON CONFLICT DO NOTHING"
-        )  # 4
-        num_new += int(status.rpartition(" ")[2])
-    return num_new
+    ids = list(request_ids(rows))
+    return {str(row[0]) for row in await driver.fetch(_BARE, ids)} if ids else set()

@@ -42,6 +42,25 @@ _QUERIES: Mapping[str, str] = {
                sum(num_for_winner)::double precision / nullif(sum(num_votes), 0) AS for_winner,
                avg(agreement) AS agreement, avg((num_flips > 0)::int)::double precision AS flipped
         FROM verdicts WHERE asked_at >= :since AND launched > 1 GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 50""",
+    "correlated": """
+        SELECT policy, arm, sum(num_questions)::bigint AS num_questions,
+               sum(mean_votes * num_questions) / sum(num_questions) AS mean_votes, sum(none_wrong)::bigint AS none_wrong,
+               sum(one_wrong)::bigint AS one_wrong, sum(two_wrong)::bigint AS two_wrong, sum(three_wrong)::bigint AS three_wrong
+        FROM vote_correlation_by_day WHERE day >= date_trunc('day', CAST(:since AS timestamptz))
+        GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT 50""",
+    "bounds": f"""
+        WITH {_JUDGED},
+        bounded AS (
+            SELECT p.digest, concat(p.name, '@', p.version) AS policy,
+                   (a.value #>> '{{params,quorum}}')::double precision AS quorum,
+                   (a.value #>> '{{params,at_most_wrong}}')::double precision AS at_most_wrong
+            FROM policies p CROSS JOIN LATERAL jsonb_each(p.policy -> 'asks') AS a WHERE a.value ->> 'voting' = 'quorum')
+        SELECT b.policy, b.quorum, b.at_most_wrong, count(*) AS ended, count(*) FILTER (WHERE e.failure IS NULL) AS served,
+               count(j.reward) FILTER (WHERE e.failure IS NULL) AS judged,
+               sum(1 - j.reward) FILTER (WHERE e.failure IS NULL) AS wrong
+        FROM plans l JOIN bounded b ON b.digest = l.policy_digest
+        JOIN answers e USING (asked_at, request_id) LEFT JOIN judged j USING (asked_at, request_id)
+        WHERE l.asked_at >= :since AND e.asked_at >= :since GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1 LIMIT 50""",
     "calibration": f"""
         WITH {_JUDGED}
         SELECT least(9, floor(a.confidence * 10))::int AS bin, count(*) AS judged, avg(a.confidence) AS confidence,

@@ -1,6 +1,7 @@
 """`python -m services.decomposer`."""
 
 import asyncio
+import platform
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from conclave.runtime.settings import RuntimeSettings, load
 from conclave.runtime.work import Handles
 from conclave.tools import TOOLS, mcp_servers
 from schemas.flow import Topic
+from services.decomposer.announcing import Announcer
 from services.decomposer.door import Door
 from services.decomposer.handler import Decomposer
 from services.decomposer.memory import Limits, RecordedMemory
@@ -59,6 +61,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     following = {
         asyncio.create_task(policies.follow(), name="policies"),
         asyncio.create_task(door.follow(), name="door"),
+        asyncio.create_task(Announcer(policies, kafka, _instance(settings)).follow(), name="announcer"),
     }
     if router is not None:
         following.add(asyncio.create_task(router.follow(), name="router"))
@@ -77,6 +80,11 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
         await backlog.close()
         if source is not None:
             await source.close()
+
+
+def _instance(settings: RuntimeSettings) -> str:
+    """What this decomposer is called where it is told which policies it goes by."""
+    return settings.instance_id or platform.node() or "decomposer"
 
 
 def _spending(settings: DecomposerSettings) -> "Spending | None":

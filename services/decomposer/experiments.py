@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import structlog
 
 from conclave.domain.experiments.assignment import allocation_of, arm_at, draw, is_counted, policy_arm, served, unit_of
+from conclave.domain.experiments.phases import in_force
 from schemas.events import Event, ExperimentChanged, PlanMade, ReasoningRequested, WeightsPublished
 from schemas.experiments import HOLDOUT, Assignment, Change, Experiment
 from schemas.values import Policy
@@ -101,7 +102,8 @@ class Experiments:
         version, allocation = allocation_of(experiment, change.revision, weights)
         drawn = draw(experiment, unit)
         found = arm_at(allocation, drawn)
-        arm = served(experiment, found)
+        as_it_is = in_force(change, weights)
+        arm = served(as_it_is, found)
         assignment = Assignment(experiment=experiment.name, revision=change.revision, unit=unit, draw=drawn)
         policy = policies[policy_arm(experiment, arm.arm)]
         is_copied = found.arm not in (arm.arm, HOLDOUT) and is_counted(change, weights, now_ms)
@@ -112,7 +114,7 @@ class Experiments:
             version,
             assignment,
             reasons,
-            is_compared=experiment.shadow is None,
+            is_compared=as_it_is.shadow is None,
             shadow=policies[found.arm] if is_copied else None,
         )
 

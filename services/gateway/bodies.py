@@ -339,6 +339,18 @@ class ExperimentArm(Struct, frozen=True, kw_only=True):
     out_by: str | None  # the guardrail that it broke
 
 
+class ShadowCheck(Struct, frozen=True, kw_only=True):
+    """What a shadow must show before anyone is served by it, and how that stands. Means are of pairs of which both have ended."""
+
+    metric: str
+    at_least: float | None
+    max_drop: float | None  # below what was served
+    num_pairs: int
+    mean: float | None  # of the copies
+    served_mean: float | None
+    status: Literal["holds", "broken", "open"]
+
+
 class ExperimentReport(Struct, frozen=True, kw_only=True):
     """What an experiment has shown. With an alarm, units weren't dealt out as they should have been: don't trust it."""
 
@@ -347,4 +359,6 @@ class ExperimentReport(Struct, frozen=True, kw_only=True):
     winner: str | None
     arms: tuple[ExperimentArm, ...]
     alarms: tuple[str, ...]  # the stages at which the sample ratio is off
+    phase: Literal["shadow", "ramp"] | None = None  # of one that begins unseen
+    checks: tuple[ShadowCheck, ...] = ()
     object: Literal["experiment.report"] = "experiment.report"

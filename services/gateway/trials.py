@@ -9,12 +9,14 @@ from typing import Protocol
 from starlette.responses import Response
 
 from conclave.domain.experiments.evidence import Evidence
+from conclave.domain.experiments.phases import ramp_since
 from conclave.domain.experiments.reporting import ArmReport, report
+from conclave.domain.experiments.unseen import Standing
 from conclave.experiments.changes import began_at, newest
 from conclave.store.learning import Watermark
 from schemas.events import ExperimentChanged, WeightsPublished
 from schemas.experiments import Change
-from services.gateway.bodies import ExperimentArm, ExperimentList, ExperimentReport, ExperimentState
+from services.gateway.bodies import ExperimentArm, ExperimentList, ExperimentReport, ExperimentState, ShadowCheck
 from services.gateway.calls import Call, answered
 from services.gateway.errors import ApiError, not_found
 
@@ -33,7 +35,13 @@ class Trials(Protocol):
     async def changes(self, experiment: str = "") -> list[ExperimentChanged]: ...
     async def versions(self, experiment: str) -> list[WeightsPublished]: ...
     async def evidence(
-        self, change: ExperimentChanged, *, since_ms: int, as_of_ms: int, watermark: Watermark | None = None
+        self,
+        change: ExperimentChanged,
+        *,
+        since_ms: int,
+        as_of_ms: int,
+        watermark: Watermark | None = None,
+        ramp_since: int = 0,
     ) -> tuple[Evidence, Watermark]: ...
 
 
@@ -59,8 +67,9 @@ class Experiments:
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 since_ms, now_ms = began_at(change, changes), time.time_ns() // 1_000_000
-                evidence, _ = await self.trials.evidence(change, since_ms=since_ms, as_of_ms=now_ms)
                 versions = await self.trials.versions(name)
+                since = ramp_since(change.revision, versions[-1] if versions else None)
+                evidence, _ = await self.trials.evidence(change, since_ms=since_ms, as_of_ms=now_ms, ramp_since=since)
         except TimeoutError:
             raise ApiError(503, "counting takes too long now", "too_slow", headers={"Retry-After": "30"}) from None
         found = report(change, evidence, versions)
@@ -71,6 +80,8 @@ class Experiments:
                 winner=found.winner,
                 arms=tuple(map(_arm, found.arms)),
                 alarms=tuple(mismatch.stage for mismatch in found.mismatches if mismatch.is_alarm),
+                phase=found.phase,
+                checks=tuple(map(_check, found.checks)),
             )
         )
 
@@ -91,6 +102,18 @@ def _state(change: ExperimentChanged, changes: Sequence[ExperimentChanged]) -> E
         by=change.by,
         why=change.why,
         promoted=change.arm,
+    )
+
+
+def _check(standing: Standing) -> ShadowCheck:
+    return ShadowCheck(
+        metric=standing.key,
+        at_least=standing.check.at_least,
+        max_drop=standing.check.max_drop,
+        num_pairs=standing.num_pairs,
+        mean=standing.mean if standing.num_pairs > standing.num_missing else None,
+        served_mean=standing.served_mean if standing.num_pairs > standing.num_missing else None,
+        status="holds" if standing.holds else "broken" if standing.is_broken else "open",
     )
 
 

@@ -25,8 +25,10 @@ from conclave.local.servers.postgres import PostgresServer
 from conclave.store import migrate, partitions, queries
 from conclave.store.connection import make_engine
 from conclave.store.documents import Documents
+from conclave.store.figures import RecordFigures
 from conclave.store.migrate import current, upgrade
 from conclave.store.observations import observations, outcomes
+from conclave.store.reader import Reader
 from conclave.store.recollection import Recollection
 from conclave.store.rows import SHARED_TABLES, TABLES
 from conclave.store.spending import Spending
@@ -38,6 +40,7 @@ from schemas.events import (
     FeedbackGiven,
     PathDecoded,
     PathFailed,
+    PoliciesRead,
     ReasoningRequested,
     RequestFailed,
 )
@@ -47,6 +50,7 @@ from schemas.values import (
     Fingerprint,
     PathFailure,
     Policy,
+    PolicyFile,
     RequestFailure,
     Step,
     TallyRow,
@@ -604,3 +608,38 @@ async def test_memory_of_a_database_that_is_away_says_so() -> None:
     with pytest.raises(LostDependency):
         await _newest(memory, "k")
     await memory.close()
+
+
+async def test_which_policies_were_changed_is_told_by_what_decomposers_read(store: Store, fresh_database: str) -> None:
+    def read(number: int, instance: str, **policies: str) -> RecordedEvent:
+        files = tuple(
+            PolicyFile(policy=f"{name}@1", digest=digest, file=f"{name}.toml") for name, digest in policies.items()
+        )
+        return _recorded(PoliciesRead(instance=instance, read_ms=made.NOW_MS + number, policies=files), number)
+
+    reads = [
+        read(0, "one", ours="old", theirs="same"),
+        read(1, "two", ours="old", theirs="same"),
+        read(2, "one", ours="new", theirs="same", more="m"),
+        read(3, "two", ours="new", theirs="same", more="m"),
+        read(4, "two", ours="new", theirs="same"),
+    ]
+    await store.write([*reads, reads[0]], {})
+    connection = await asyncpg.connect(fresh_database)
+    await connection.execute("SET ROLE analyst")
+    found = await connection.fetch("SELECT * FROM policy_changes ORDER BY read_at, policy")
+    await connection.close()
+    told = [(row["policy"], row["change"], row["digest_before"], row["digest_after"], row["instance"]) for row in found]
+    assert told == [
+        ("more@1", "added", None, "m", "one"),
+        ("ours@1", "changed", "old", "new", "one"),
+        ("more@1", "removed", "m", None, "two"),
+    ]
+    reader = Reader(fresh_database)
+    audit = await RecordFigures(reader).audit()
+    await reader.close()
+    assert [(each.what, each.action, each.why) for each in audit if each.kind == "policy"][-1] == (
+        "ours@1",
+        "changed",
+        "digest old → new, file ours.toml, read by one",
+    )

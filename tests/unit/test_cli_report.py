@@ -5,7 +5,8 @@ from html.parser import HTMLParser
 from typing import Any
 
 from conclave.cli.report.page import html
-from conclave.cli.report.sections import Bar, sections
+from conclave.cli.report.section import Bar
+from conclave.cli.report.sections import sections
 from conclave.cli.report.terminal import lines, show
 from conclave.domain.experiments.evidence import Cell, Evidence
 from conclave.domain.experiments.reporting import report
@@ -27,6 +28,19 @@ ROWS: dict[str, list[dict[str, Any]]] = {
          "p50_ms": None, "p95_ms": None, "judged": 0, "total_reward": None},
     ],
     "votes": [{"policy": "default", "steps": 800, "votes": 5000, "for_winner": 0.82, "agreement": 0.8, "flipped": 0.1}],
+    "correlated": [
+        {"policy": "default", "arm": "a", "num_questions": 400, "mean_votes": 8.0, "none_wrong": 260, "one_wrong": 90,
+         "two_wrong": 35, "three_wrong": 15},
+        {"policy": "quick", "arm": "b", "num_questions": 400, "mean_votes": 8.0, "none_wrong": 290, "one_wrong": 10,
+         "two_wrong": 10, "three_wrong": 90},
+        {"policy": "new", "arm": "c", "num_questions": 2, "mean_votes": 3.0, "none_wrong": 2, "one_wrong": 0, "two_wrong": 0,
+         "three_wrong": 0},
+    ],
+    "bounds": [
+        {"policy": "sure@2", "quorum": 0.8, "at_most_wrong": 0.1, "ended": 500, "served": 430, "judged": 200, "wrong": 9.0},
+        {"policy": "sure@3", "quorum": 0.5, "at_most_wrong": 0.1, "ended": 500, "served": 490, "judged": 200, "wrong": 60.0},
+        {"policy": "sure@4", "quorum": 0.5, "at_most_wrong": None, "ended": 0, "served": 0, "judged": 0, "wrong": None},
+    ],
     "calibration": [{"bin": 9, "judged": 80, "confidence": 0.96, "total": 76.0}],
     "feedback": [{"rater": "user", "metric": "reward", "pieces": 100, "reward": 0.9, "p50_s": 5400.0}],
     "shadows": [{"experiment": "trial", "policy": "default", "shadow_policy": "quick", "requests": 50, "compared": 48, "same": 45,
@@ -97,3 +111,12 @@ def test_bars_are_as_long_as_their_values_and_intervals_hold_theirs() -> None:
     assert spanned.index("├") < spanned.index("●") < spanned.index("┤")
     (edge,) = lines([Bar("a", 1.0, 1.0, 1.0)], 1.0)
     assert edge.count("●") == 1
+
+
+def test_which_arm_s_errors_go_together_least_and_which_bound_is_broken_is_said() -> None:
+    found = {section.title: section for section in _sections()}
+    worth = found["What votes are worth"]
+    assert worth.about.endswith("Errors of default / a go together less than those of all others.")
+    assert [row[3] == "" for row in worth.rows] == [False, False, True], "no error, no correlation"
+    assert float(worth.rows[0][5]) > 2 * float(worth.rows[1][5])
+    assert [row[-1] for row in found["Bounds on wrong answers"].rows] == ["", "the bound is broken", ""]

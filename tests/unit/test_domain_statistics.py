@@ -21,6 +21,7 @@ from conclave.domain.statistics.betting import (
 )
 from conclave.domain.statistics.dealing import Dealt, log_evidence_of_tilt
 from conclave.domain.statistics.estimating import Served, TooFew, augmented, inverse_propensity, self_normalised
+from conclave.domain.statistics.paired import Differences, log_evidence_of_difference
 
 _outcomes = st.tuples(st.integers(0, 2000), st.floats(0, 1)).map(lambda drawn: Outcomes(drawn[0], drawn[0] * drawn[1]))
 
@@ -216,3 +217,42 @@ def test_too_few_are_refused_by_their_effective_number() -> None:
         with pytest.raises(TooFew):
             estimate([])
         assert 0 <= estimate(few, least=5).error < 1
+
+
+@settings(max_examples=60)
+@given(st.lists(st.floats(-1, 1), max_size=40), st.floats(-0.9, 0.9))
+def test_what_pairs_say_is_never_more_than_each_of_them_said_and_just_that_where_they_are_whole(
+    differences: list[float], above: float
+) -> None:
+    def summed(of: list[float]) -> float:
+        better, worse = sum(max(each, 0.0) for each in of), sum(max(-each, 0.0) for each in of)
+        return log_evidence_of_difference(Differences(len(of), better, worse), above)
+
+    def one_by_one(of: list[float]) -> float:
+        bets = [*(2.0**-k for k in range(1, 13)), *(1.0 - 2.0**-k for k in range(2, 8))]
+        wealth = [math.prod(1 + bet / (1 + above) * (each - above) for each in of) for bet in bets]
+        return math.log(sum(wealth) / len(bets))
+
+    assert summed(differences) <= one_by_one(differences) + 1e-9
+    whole = [float(round(each)) for each in differences]
+    assert math.isclose(summed(whole), one_by_one(whole), abs_tol=1e-6)
+
+
+def test_evidence_of_a_difference_is_rarely_large_where_there_is_none_and_grows_where_there_is() -> None:
+    rng, num_runs = np.random.default_rng(7), 400
+    drawn = rng.choice(
+        [-1.0, 0.0, 1.0], p=[0.06, 0.92, 0.02], size=(num_runs, 600)
+    )  # exactly 0.04 below, question by question
+    alarms = 0
+    for run in drawn:
+        better, worse = np.cumsum(run > 0), np.cumsum(run < 0)
+        alarms += any(
+            log_evidence_of_difference(Differences(num, float(better[num - 1]), float(worse[num - 1])), -0.04)
+            >= math.log(20)
+            for num in range(10, 601, 10)
+        )
+    assert alarms <= 0.05 * num_runs + 3 * math.sqrt(0.05 * 0.95 * num_runs)
+    assert log_evidence_of_difference(Differences(600, 6, 6), -0.05) > math.log(100)
+    assert log_evidence_of_difference(Differences(600, 6, 60).mirrored(), 0.05) > math.log(1.5)
+    assert log_evidence_of_difference(Differences(0, 0, 0), 0.0) == 0.0
+    assert log_evidence_of_difference(Differences(9, 0, 9), -1.0) == math.inf

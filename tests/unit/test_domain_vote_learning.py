@@ -175,6 +175,6 @@ def test_a_quorum_is_one_of_the_votes_that_were_judged() -> None:
         ASK, [*votes, *(JudgedVote("w", ballots, "1", 0.9, 0.0) for _ in range(60))], at_most=0.2, risk=0.05
     )
     assert unanimous_only.quorum is None
-    ask = with_quorum(made.ask(params={"stop_confidence": 0.9}), 0.9)
-    assert (ask.voting, ask.params) == ("quorum", {"stop_confidence": 0.9, "quorum": 0.9})
+    ask = with_quorum(made.ask(params={"stop_confidence": 0.9}), 0.9, 0.2)
+    assert (ask.voting, ask.params) == ("quorum", {"stop_confidence": 0.9, "quorum": 0.9, "at_most_wrong": 0.2})
     assert counting.count(ballots, ask, reason=StopReason.EXHAUSTED).result.answer is None

@@ -12,6 +12,7 @@ from conclave.cli.report.page import html
 from conclave.cli.report.sections import Trials, sections
 from conclave.cli.report.terminal import show
 from conclave.cli.since import since as since_of
+from conclave.domain.experiments.phases import ramp_since
 from conclave.domain.experiments.reporting import report as report_of
 from conclave.domain.redaction import masker
 from conclave.domain.statistics.agreement import Agreement, agreement
@@ -64,8 +65,12 @@ async def _trials(dsn: str) -> Trials:
     try:
         changes, found = await learning.changes(), []
         for name, change in sorted(newest(changes).items()):
-            evidence, _ = await learning.evidence(change, since_ms=began_at(change, changes), as_of_ms=now_ms)
-            found.append((name, report_of(change, evidence, await learning.versions(name))))
+            versions = await learning.versions(name)
+            since = ramp_since(change.revision, versions[-1] if versions else None)
+            evidence, _ = await learning.evidence(
+                change, since_ms=began_at(change, changes), as_of_ms=now_ms, ramp_since=since
+            )
+            found.append((name, report_of(change, evidence, versions)))
         return found
     finally:
         await learning.close()

@@ -5,7 +5,7 @@ from datetime import datetime
 from html import escape
 
 from conclave.cli.output import printable
-from conclave.cli.report.sections import Bar, Curve, Section
+from conclave.cli.report.section import Bar, Curve, Section
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2126; --soft: #5b6470; --line: #d9dee4; --sunk: #f3f5f7; --bar: #2f7d5b;

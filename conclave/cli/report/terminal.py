@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from conclave.cli.output import in_one_line, print_rows
-from conclave.cli.report.sections import Bar, Section
+from conclave.cli.report.section import Bar, Section
 
 _WIDTH = 40
 _EIGHTHS = " ▏▎▍▌▋▊▉"

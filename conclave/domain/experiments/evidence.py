@@ -11,7 +11,10 @@ from schemas.experiments import HOLDOUT, Experiment, Metric, MetricCounts
 
 ANSWERED = Metric(name="answered", missing=0.0)
 # Metrics that are figures of the answer. Any other name is that of feedback.
-FIGURES = ("answered", "within_ms")
+FIGURES = ("answered", "within_ms", "within_tokens", "confidence")
+LIMITED = ("within_ms", "within_tokens")  # these have a limit, and no other has
+SAME_ANSWER = "same_answer"  # of a shadow only
+BETTER, WORSE = ".better", ".worse"  # after a metric beside what was served: by how much copies were, summed over pairs
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -64,8 +67,13 @@ def metrics_of(experiment: Experiment) -> dict[str, Metric]:
 def key_of(metric: Metric) -> str:
     """The name under which a metric's counts are kept: two ways to read the same feedback are two metrics."""
     raters = "-".join(sorted(rater.value for rater in metric.raters))
-    limit = "" if metric.limit is None else f"{metric.limit:g}"
+    limit = "" if metric.limit is None else f"{metric.limit:.15g}"
     return ".".join(part for part in (metric.name, raters, limit) if part)
+
+
+def beside(metric: Metric) -> str:
+    """The name under which a metric of a shadow's pairs is kept, of the copies and of what was served."""
+    return f"shadow.{key_of(metric)}"
 
 
 def resolved(metric: Metric, counts: MetricCounts) -> tuple[float, float]:

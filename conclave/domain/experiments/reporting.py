@@ -3,10 +3,13 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from conclave.domain.experiments.evidence import ANSWERED, Evidence, key_of, resolved
+from conclave.domain.experiments.phases import in_force
 from conclave.domain.experiments.reweighting import decided, states_of
 from conclave.domain.experiments.shares import first_allocation, ramped
+from conclave.domain.experiments.unseen import Standing, standings
 from conclave.domain.statistics.betting import Outcomes, interval
 from conclave.domain.statistics.dealing import Dealt, log_evidence_of_tilt
 from conclave.domain.statistics.estimating import Estimate, Served, TooFew, augmented, self_normalised
@@ -16,6 +19,7 @@ from schemas.experiments import HOLDOUT, Experiment, MetricCounts
 ALARM_RISK = 0.001  # of a sample-ratio alarm on a healthy experiment, for all its looks together
 
 Allocations = Mapping[int, Mapping[str, float]]  # by version
+Phase = Literal["shadow", "ramp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +64,41 @@ class Report:
     winner: str | None
     arms: tuple[ArmReport, ...]
     mismatches: tuple[Mismatch, ...]
+    phase: Phase | None = None  # of one that begins unseen, or climbs
+    checks: tuple[Standing, ...] = ()  # how those of its shadow stand, while it is one
+
+
+def phase_of(change: ExperimentChanged, weights: WeightsPublished | None) -> Phase | None:
+    """Whether an experiment is a shadow or a ramp; None of one that is neither."""
+    experiment = in_force(change, weights)
+    return "shadow" if experiment.shadow is not None else "ramp" if experiment.ramp else None
 
 
 def report(change: ExperimentChanged, evidence: Evidence, versions: Sequence[WeightsPublished]) -> Report:
-    """The report of a run, by the evidence given and the weights published so far."""
-    experiment = change.definition
+    """The report of a run, by the evidence given, of the phase that it is in, and the weights published so far."""
     of_run = [weights for weights in versions if weights.revision == change.revision]
+    last = of_run[-1] if of_run else None
+    experiment = in_force(change, last)
     allocations = {0: first_allocation(experiment)} | {weights.version: weights.allocation for weights in of_run}
     if experiment.shadow is not None:  # whatever was drawn for a shadow, the control served
         allocations = {version: ramped(experiment, 0.0) for version in allocations}
-    last = of_run[-1] if of_run else None
     states, as_of_ms = states_of(experiment, evidence), evidence.as_of_ms
     now = decided(change, states, last, as_of_ms=as_of_ms, watermark={}, spent_micro=evidence.spent_micro)
-    in_force = last.allocation if last else allocations[0]
+    allocation = last.allocation if last else allocations[0]
     arms = sorted(experiment.arms) + ([HOLDOUT] if experiment.holdout else [])
     best = {arm: state.probability_best for arm, state in now.states.items()}
-    rows = tuple(_arm(experiment, evidence, allocations, arm, in_force, best, now.out) for arm in arms)
+    rows = tuple(_arm(experiment, evidence, allocations, arm, allocation, best, now.out) for arm in arms)
     version = last.version if last else 0
-    return Report(experiment, change.revision, version, now.winner, rows, mismatches(experiment, evidence, allocations))
+    return Report(
+        experiment,
+        change.revision,
+        version,
+        now.winner,
+        rows,
+        mismatches(experiment, evidence, allocations),
+        phase_of(change, last),
+        standings(experiment, states),
+    )
 
 
 def mismatches(experiment: Experiment, evidence: Evidence, allocations: Allocations) -> tuple[Mismatch, ...]:
@@ -108,7 +129,7 @@ def _arm(
     evidence: Evidence,
     allocations: Allocations,
     arm: str,
-    in_force: Mapping[str, float],
+    allocation: Mapping[str, float],
     best: Mapping[str, float],
     out: Mapping[str, str],
 ) -> ArmReport:
@@ -121,7 +142,7 @@ def _arm(
     return ArmReport(
         arm=arm,
         policy=policy,
-        share=in_force.get(arm, 0.0),
+        share=allocation.get(arm, 0.0),
         num_units=counts.num_units,
         num_resolved=outcomes.num,
         response_rate=counts.num_observed / has_passed if has_passed else 0.0,

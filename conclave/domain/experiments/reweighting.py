@@ -7,6 +7,7 @@ A version, in the numbers that `decided` repeats:
        wins or moves before each was observed often enough
     4. no share is below the floor, or moves further than the cap; what an arm that is out leaves goes to the control at once
     5. a shadow keeps its share of copies until the day's money is spent, and has it again the day after
+    6. a shadow whose checks all hold becomes a ramp, if it has one; one that breaks a check is out like an arm by a guardrail
 """
 
 import math
@@ -17,10 +18,22 @@ import msgspec
 from msgspec.structs import replace
 
 from conclave.domain.experiments.assignment import salt_of
-from conclave.domain.experiments.evidence import Evidence, arms_of, key_of, known, metrics_of, resolved
+from conclave.domain.experiments.evidence import (
+    BETTER,
+    WORSE,
+    Evidence,
+    arms_of,
+    beside,
+    key_of,
+    known,
+    metrics_of,
+    resolved,
+)
+from conclave.domain.experiments.phases import candidate_of, in_force, ramp_since
 from conclave.domain.experiments.posterior import belief, probabilities_of_best
 from conclave.domain.experiments.shares import first_allocation, ramped, with_holdout
 from conclave.domain.experiments.targets import TARGETS, towards, with_floor
+from conclave.domain.experiments.unseen import broken_check, may_be_seen, standings
 from conclave.domain.statistics.betting import Outcomes, log_evidence_below, log_evidence_of_lead
 from schemas.events import ExperimentChanged, WeightsPublished
 from schemas.experiments import HOLDOUT, ArmState, Experiment, Guardrail, Metric, Mode, Shadow
@@ -34,18 +47,29 @@ States = Mapping[str, ArmState]
 
 def states_of(experiment: Experiment, evidence: Evidence) -> dict[str, ArmState]:
     """What is known and believed of each arm; `decided` adds how probably each is the best."""
-    metrics, states = metrics_of(experiment), {}
+    states = {}
     for arm in arms_of(experiment):
         alpha, beta = belief(experiment, evidence, arm)
-        states[arm] = ArmState(alpha=alpha, beta=beta, counts={key: evidence.of(key, arm) for key in metrics})
+        keys = (*metrics_of(experiment), *_beside(experiment, arm))
+        states[arm] = ArmState(alpha=alpha, beta=beta, counts={key: evidence.of(key, arm) for key in keys})
     return states
+
+
+def _beside(experiment: Experiment, arm: str) -> list[str]:
+    """What is counted of an arm in a shadow's pairs: of the copies also by how much they were better and worse."""
+    if experiment.shadow is None:
+        return []
+    keys = [beside(check.metric) for check in experiment.shadow.checks]
+    if arm != candidate_of(experiment):
+        return keys
+    return [key + what for key in keys for what in ("", BETTER, WORSE)]
 
 
 def next_weights(
     change: ExperimentChanged, evidence: Evidence, previous: WeightsPublished | None, watermark: Mapping[str, int]
 ) -> WeightsPublished | None:
     """The version that follows `previous`; None where nothing that decomposers go by would change."""
-    states = states_of(change.definition, evidence)
+    states = states_of(in_force(change, previous), evidence)
     found = decided(
         change, states, previous, as_of_ms=evidence.as_of_ms, watermark=watermark, spent_micro=evidence.spent_micro
     )
@@ -62,17 +86,21 @@ def decided(
     spent_micro: int = 0,
 ) -> WeightsPublished:
     """The version that follows `previous` from what is known of the arms, and of what a shadow has spent on this day."""
-    experiment, before = change.definition, _of_run(change, previous)
+    experiment, before = in_force(change, previous), _of_run(change, previous)
     out = dict(before.out) if before else {}
     newly_out = {arm: metric for arm, metric in broken(experiment, states).items() if arm not in out}
-    out |= newly_out  # 1
+    out |= newly_out  # 1, 6
+    number, since = previous.version + 1 if previous else 1, ramp_since(change.revision, before)
+    begins = bool(not since and not out and change.definition.ramp and may_be_seen(experiment, states))  # 6
     best = probabilities_of_best({arm: (each.alpha, each.beta) for arm, each in states.items() if arm not in out})
     left = {arm: states[arm] for arm in best}
     won = before.winner if before and before.winner not in out else None
     winner = won or winner_of(experiment, left)  # 2
     given_back = _given_back(experiment, before, newly_out) if newly_out else None
-    if experiment.shadow is not None:
-        shares = ramped(experiment, _shadowed(experiment.shadow, spent_micro))  # 5
+    if begins:
+        shares = ramped(experiment, change.definition.ramp[0])  # 6
+    elif experiment.shadow is not None:
+        shares = ramped(experiment, _shadowed(experiment.shadow, spent_micro, out))  # 5
     elif given_back:
         shares = given_back
     elif experiment.ramp:
@@ -82,10 +110,12 @@ def decided(
         shares = _moved(experiment, left, best, winner, before)  # 3, 4
     weights = WeightsPublished(
         experiment=experiment.name,
-        version=previous.version + 1 if previous else 1,
+        version=number,
         revision=change.revision,
         allocation=with_holdout(experiment, shares | dict.fromkeys(out, 0.0)),
-        reason=_reason(experiment, newly_out, winner if winner != won else None, spent_micro),
+        reason="ramp"
+        if begins
+        else _reason(experiment, out, newly_out, winner if winner != won else None, spent_micro),
         winner=winner,
         out=out,
         salt=salt_of(experiment),
@@ -94,22 +124,26 @@ def decided(
         watermark=dict(watermark),
         previous_digest=previous.digest if previous else "",
         spent_micro=spent_micro,
+        ramp_since=number if begins else since,
+        why=_why(change.definition, experiment, states, newly_out, begins=begins),
     )
     return replace(weights, digest=digest(weights))
 
 
 def broken(experiment: Experiment, states: States) -> dict[str, str]:
-    """The arms that break a guardrail, each with the metric; never the control, whose traffic has nowhere to go.
+    """The arms that break a guardrail, or a shadow's check, each with the metric; never the control: its traffic has nowhere to go.
 
     One-sided tests that are valid at every look: an arm that keeps to a guardrail is ever out by it with probability `risk`
     at most.
     """
-    return {
+    found = {
         arm: key_of(guardrail.metric)
         for guardrail in reversed(experiment.guardrails)
         for arm in states
         if arm != experiment.control and _breaks(guardrail, arm, experiment, states)
     }
+    check = broken_check(experiment, states)
+    return found if check is None else {candidate_of(experiment): check.key}
 
 
 def winner_of(experiment: Experiment, states: States) -> str | None:
@@ -131,16 +165,41 @@ def winner_of(experiment: Experiment, states: States) -> str | None:
 def digest(weights: WeightsPublished) -> str:
     """sha256 of all that a version says, but its digest: keys in alphabetical order, numbers as JSON writes them."""
     said = msgspec.json.encode(replace(weights, digest=""), order="deterministic")
-    if weights.spent_micro == 0:  # versions of before had no such field, and keep their digests
-        said = said.removesuffix(b',"spent_micro":0}') + b"}"
+    # Versions of before had no such fields, and keep their digests.
+    for name, default in (("why", ""), ("ramp_since", 0), ("spent_micro", 0)):
+        if getattr(weights, name) != default:
+            break
+        said = said.removesuffix(f',"{name}":{msgspec.json.encode(default).decode()}}}'.encode()) + b"}"
     return sha256(said).hexdigest()
 
 
-def _reason(experiment: Experiment, newly_out: Mapping[str, str], new_winner: str | None, spent_micro: int) -> str:
+def _reason(
+    experiment: Experiment,
+    out: Mapping[str, str],
+    newly_out: Mapping[str, str],
+    new_winner: str | None,
+    spent_micro: int,
+) -> str:
     """Why there is a version, in a word."""
     if experiment.shadow is not None:
-        return "update" if _shadowed(experiment.shadow, spent_micro) else "spent"
+        if newly_out:
+            return "check"
+        return "update" if out or _shadowed(experiment.shadow, spent_micro, out) else "spent"
     return "guardrail" if newly_out else "winner" if new_winner else "update"
+
+
+def _why(
+    definition: Experiment, experiment: Experiment, states: States, newly_out: Mapping[str, str], *, begins: bool
+) -> str:
+    """Why a shadow becomes a ramp, or either of them ends, with the figures that say so; "" of any other version."""
+    if definition.shadow is None or not definition.shadow.checks:
+        return ""
+    if begins:
+        return "its checks hold: " + "; ".join(map(str, standings(experiment, states)))
+    check = broken_check(experiment, states)
+    if newly_out and check is not None:
+        return f"it breaks a check: {check}"
+    return "".join(f"{arm} breaks the guardrail {metric}" for arm, metric in newly_out.items())
 
 
 def _given_back(experiment: Experiment, before: WeightsPublished | None, out: Mapping[str, str]) -> dict[str, float]:
@@ -168,9 +227,9 @@ def _moved(
     return towards(shares, with_floor(target, experiment.floor), experiment.max_change)
 
 
-def _shadowed(shadow: Shadow, spent_micro: int) -> float:
-    """The share of requests that are copied: none any more on a day whose money is spent."""
-    return shadow.share if spent_micro < shadow.max_dollars_per_day * 1e6 else 0.0
+def _shadowed(shadow: Shadow, spent_micro: int, out: Mapping[str, str]) -> float:
+    """The share of requests that are copied: none any more on a day whose money is spent, or once a check is broken."""
+    return shadow.share if not out and spent_micro < shadow.max_dollars_per_day * 1e6 else 0.0
 
 
 def _climbed(
@@ -218,12 +277,14 @@ def _of_run(change: ExperimentChanged, previous: WeightsPublished | None) -> Wei
 
 
 def _says_more(found: WeightsPublished, before: WeightsPublished | None, change: ExperimentChanged) -> bool:
-    experiment = change.definition
+    experiment = in_force(change, before)
     allocation = before.allocation if before else first_allocation(experiment)
     if found.winner != (before.winner if before else None) or found.out != (before.out if before else {}):
         return True
+    if found.ramp_since != ramp_since(change.revision, before):
+        return True
     since_ms = before.as_of_ms if before else change.changed_ms
-    if experiment.shadow is not None and found.as_of_ms - since_ms >= _RENEWED_MS:
+    if experiment.shadow is not None and not found.out and found.as_of_ms - since_ms >= _RENEWED_MS:
         return True
     least = _LEAST_CHANGE if experiment.shadow is None else _ANY_CHANGE
     return any(abs(share - allocation.get(arm, 0.0)) >= least for arm, share in found.allocation.items())

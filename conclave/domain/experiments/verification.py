@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from conclave.domain.experiments.assignment import allocation_of, arm_at, draw, served
 from conclave.domain.experiments.evidence import Evidence
+from conclave.domain.experiments.phases import as_it_is, in_force, ramp_since
 from conclave.domain.experiments.reweighting import decided, digest, states_of
 from schemas.events import ExperimentChanged, WeightsPublished
 
@@ -68,7 +69,7 @@ def check_evidence(
     change: ExperimentChanged, evidence: Evidence, weights: WeightsPublished, previous: WeightsPublished | None
 ) -> Iterator[Deviation]:
     """What is wrong with a version's states, by the rows that lay below its watermark."""
-    states = states_of(change.definition, evidence)
+    states = states_of(in_force(change, previous), evidence)
     spent_micro = evidence.spent_micro
     found = decided(
         change, states, previous, as_of_ms=weights.as_of_ms, watermark=weights.watermark, spent_micro=spent_micro
@@ -92,7 +93,8 @@ def check_assignments(
             yield Deviation(where, f"weights of revision {each.revision}", f"version {each.weights_version}")
             continue
         drawn = each.draw if each.unit is None else draw(run.definition, each.unit)
-        arm = served(run.definition, arm_at(allocation_of(run.definition, each.revision, weights)[1], drawn))
+        as_it_was = as_it_is(run.definition, ramp_since(each.revision, weights))
+        arm = served(as_it_was, arm_at(allocation_of(run.definition, each.revision, weights)[1], drawn))
         expected = (drawn, arm.arm, arm.propensity)
         if expected != (each.draw, each.arm, each.propensity):
             yield Deviation(where, _told(*expected), _told(each.draw, each.arm, each.propensity))

@@ -59,9 +59,9 @@ def lowest_quorum(judged: Sequence[tuple[float, bool]], *, at_most: float, risk:
     return found
 
 
-def with_quorum(ask: Ask, quorum: float) -> Ask:
-    """The ask, which gives no answer below that share of the votes."""
-    return replace(ask, voting="quorum", params={**ask.params, "quorum": quorum})
+def with_quorum(ask: Ask, quorum: float, at_most: float) -> Ask:
+    """The ask, which gives no answer below that share of the votes, and says for which share of wrong ones that is certified."""
+    return replace(ask, voting="quorum", params={**ask.params, "quorum": quorum, "at_most_wrong": at_most})
 
 
 def _agreement(vote: JudgedVote, ask: Ask) -> float:

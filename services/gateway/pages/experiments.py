@@ -11,7 +11,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from conclave.domain.experiments.evidence import Evidence
-from conclave.domain.experiments.reporting import Report
+from conclave.domain.experiments.history import history
+from conclave.domain.experiments.phases import ramp_since
+from conclave.domain.experiments.reporting import Report, phase_of
 from conclave.domain.experiments.reporting import report as report_of
 from conclave.domain.experiments.verification import check_weights
 from conclave.experiments.changes import began_at, newest
@@ -37,7 +39,13 @@ class Trials(Protocol):
         ...
 
     async def evidence(
-        self, change: ExperimentChanged, *, since_ms: int, as_of_ms: int, watermark: Watermark | None = None
+        self,
+        change: ExperimentChanged,
+        *,
+        since_ms: int,
+        as_of_ms: int,
+        watermark: Watermark | None = None,
+        ramp_since: int = 0,
     ) -> tuple[Evidence, Watermark]:
         """What units have said so far."""
         ...
@@ -74,13 +82,14 @@ class ExperimentPages:
         changes = [] if self._trials is None else await self._trials.changes(name)
         if self._trials is None or not changes:
             return _unknown(request)
-        versions = await self._trials.versions(name)
+        change, versions = newest(changes)[name], await self._trials.versions(name)
         deviations = [str(each) for each in check_weights(changes, versions)]
         return render(
             request,
             "experiment.html",
-            change=newest(changes)[name],
-            changes=list(reversed(changes)),
+            change=change,
+            phase=phase_of(change, versions[-1] if versions else None),
+            done=list(reversed(history(changes, versions)))[:_MAX_SHOWN_VERSIONS],
             versions=list(reversed(versions[-_MAX_SHOWN_VERSIONS:])),
             num_versions=len(versions),
             deviations=deviations[:_NUM_DEVIATIONS],
@@ -102,11 +111,14 @@ class ExperimentPages:
         return render(request, "report_body.html" if is_part else "report.html", report=found, name=name)
 
     async def _counted(self, trials: Trials, name: str, changes: Sequence[ExperimentChanged]) -> Report:
-        change = newest(changes)[name]
+        change, versions = newest(changes)[name], await trials.versions(name)
         evidence, _ = await trials.evidence(
-            change, since_ms=began_at(change, changes), as_of_ms=time.time_ns() // 1_000_000
+            change,
+            since_ms=began_at(change, changes),
+            as_of_ms=time.time_ns() // 1_000_000,
+            ramp_since=ramp_since(change.revision, versions[-1] if versions else None),
         )
-        return report_of(change, evidence, await trials.versions(name))
+        return report_of(change, evidence, versions)
 
 
 def _unknown(request: Request) -> Response:
