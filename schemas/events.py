@@ -68,7 +68,7 @@ class Event(Struct, frozen=True, kw_only=True):
     """What all events are. An event is a class here, and a row of `schemas.flow.TOPICS` that says where it lies.
 
     VERSION is its major version: a breaking change to a released one raises it, with a row in schemas.upcasts. The record's
-    key is the attribute that its topic's row names: `request_id`, `step_id` or `experiment`.
+    key is the attribute that its topic's row names: `request_id`, `step_id`, `decoder_key` or `experiment`.
     """
 
     VERSION: ClassVar[int] = 1
@@ -160,6 +160,7 @@ class PlanMade(Event, frozen=True, kw_only=True):
     tenant: Label = ""
     purpose: Annotated[str, Meta(max_length=1024)] = ""  # what the policy's model is for: said where it declines
     shadow: ShadowOf | None = None  # of a copy that nobody waits for: what it is a copy of
+    conversation: Label = ""  # of its steps: see StepContext
 
     @property
     def ends_ms(self) -> int:
@@ -183,11 +184,17 @@ class SampleRequested(Event, frozen=True, kw_only=True):
     sample_index: SampleIndex
     launched: SampleCount
     progress: Progress | None = None
+    affinity: Label = ""  # with which samples it shares a decoder's KV cache; "": with others of its step
 
     @property
     def step_id(self) -> StepId:
         """The step that it belongs to."""
         return self.context.step_id
+
+    @property
+    def decoder_key(self) -> str:
+        """The Kafka key: samples of one come to one decoder."""
+        return self.affinity or self.context.step_id
 
     def __post_init__(self) -> None:
         _check_launched(self.sample_index, self.launched)

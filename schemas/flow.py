@@ -33,6 +33,7 @@ class Key(StrEnum):
 
     REQUEST = "request_id"
     STEP = "step_id"
+    DECODER = "decoder_key"
     EXPERIMENT = "experiment"
     INSTANCE = "instance"
 
@@ -55,7 +56,7 @@ TOPICS: tuple[TopicRow, ...] = (
     TopicRow(Topic.REQUESTS, Key.REQUEST, (e.ReasoningRequested,), "decomposer", is_stamped_by_broker=True),
     TopicRow(Topic.STEPS,    Key.REQUEST, (e.PlanMade, e.StepDecided, e.ThoughtCarried, e.RequestCancelled, e.ApprovalGiven),
              "aggregator"),
-    TopicRow(Topic.SAMPLES,  Key.STEP,    (e.SampleRequested,), "decoder"),
+    TopicRow(Topic.SAMPLES,  Key.DECODER, (e.SampleRequested,), "decoder"),
     TopicRow(Topic.PATHS,    Key.STEP,    (e.PathDecoded, e.PathFailed, e.TallyCarried), "voter"),
     TopicRow(Topic.TOOLS,    Key.STEP,    (e.ToolRequested, e.ApprovalRequested), "tools"),
     TopicRow(Topic.TEXTS,    Key.REQUEST, (e.TextStored,), "recorder"),
@@ -159,5 +160,7 @@ def key_of(event: e.Event) -> str:
 
 def subject_of(event: e.Event, key: str | None = None) -> str:
     """The CloudEvents subject of an event: the request it belongs to (the experiment, for weights). `key`: where it is known."""
+    if isinstance(event, e.SampleRequested):
+        return event.context.request_id
     key = key_of(event) if key is None else key
     return key if isinstance(event, e.ReasoningRequested) else key.partition("/")[0]

@@ -268,6 +268,7 @@ class StepContext(Struct, frozen=True, kw_only=True):
     arm: Name = "default"
     priority: Name = "standard"  # conclave.domain.priorities: what share of the engine it is decoded on
     tenant: Label = ""  # whose it is: those of a class share alike
+    conversation: Label = ""  # whose other turns a decoder has in its KV cache; "": none, or too many
 
     @property
     def step_index(self) -> int:
@@ -276,7 +277,7 @@ class StepContext(Struct, frozen=True, kw_only=True):
 
     @property
     def step_id(self) -> StepId:
-        """The id of the step, the Kafka key of its samples and paths."""
+        """The id of the step, the Kafka key of its paths."""
         return step_id(self.request_id, self.step.index)
 
 

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from msgspec.structs import replace
 
 from conclave.domain import budget, complexity, counting, external, thinking
+from conclave.domain.affinity import affinity
 from conclave.domain.complexity.needs import Needs
 from conclave.domain.priorities import DEFAULT_PRIORITY
 from conclave.domain.quality import of_quality
@@ -78,14 +79,17 @@ def _step_context(plan: PlanMade, step: Step, left: Allowance, num_steps: int) -
         arm=plan.arm,
         priority=plan.priority,
         tenant=plan.tenant,
+        conversation=plan.conversation,
     )
 
 
 def wave(context: StepContext, num_launched: int, num_samples: int) -> tuple[SampleRequested, ...]:
     """The next `num_samples` samples of a step that has `num_launched` already."""
     launched = num_launched + num_samples
-    indexes = range(num_launched, launched)
-    return tuple(SampleRequested(context=context, sample_index=index, launched=launched) for index in indexes)
+    return tuple(
+        SampleRequested(context=context, sample_index=index, launched=launched, affinity=affinity(context, index))
+        for index in range(num_launched, launched)
+    )
 
 
 def first_wave(context: StepContext) -> tuple[SampleRequested, ...]:

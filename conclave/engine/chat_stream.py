@@ -82,6 +82,7 @@ class Chat:
     aborted: BrokenOff | None = None  # by its watch
     is_cut: bool = False
     tokens_in: int | None = None
+    tokens_cached: int | None = None  # of the prompt's, in the server's cache already
     tokens_out: int | None = None
     _unwatched: list[str] = field(default_factory=list)
     _num_watched: int = 0  # log probabilities
@@ -207,6 +208,9 @@ class Chat:
         if isinstance(usage, Mapping):
             self.tokens_in = _count(usage.get("prompt_tokens"), self.tokens_in)
             self.tokens_out = _count(usage.get("completion_tokens"), self.tokens_out)
+            told = usage.get("prompt_tokens_details")
+            if isinstance(told, Mapping):
+                self.tokens_cached = _count(told.get("cached_tokens"), self.tokens_cached)
 
     def _logprobs(self, logprobs: Any) -> None:
         if not isinstance(logprobs, Mapping):

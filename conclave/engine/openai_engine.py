@@ -407,6 +407,7 @@ def _decoded(attempt: Attempt, started: float) -> Decoded:
         token_texts=tuple(chat.pieces),
         aborted=chat.aborted,
         is_cut=chat.is_cut,
+        tokens_cached=chat.tokens_cached,
     )
 
 

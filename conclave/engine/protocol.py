@@ -62,6 +62,7 @@ class Decoded:
     aborted: BrokenOff | None = None  # why its watch has ended it; then this is as much as there was by then
     is_cut: bool = False  # there is more to come: asked again with this for a prefix, it goes on
     token_ids: tuple[int, ...] = ()  # of a path that is cut, where the engine can go on from them
+    tokens_cached: int | None = None  # of tokens_in, those that were in the engine's KV cache already
 
 
 @dataclass(frozen=True, slots=True)

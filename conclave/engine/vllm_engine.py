@@ -455,4 +455,5 @@ def _decoded(heard: _Heard, *, total_ms: float) -> Decoded:
         aborted=heard.aborted,
         is_cut=heard.is_cut,
         token_ids=tuple(heard.token_ids) if heard.is_cut else (),
+        tokens_cached=heard.output.num_cached_tokens,
     )

@@ -39,6 +39,11 @@ from services.decoder.siblings import Siblings
 
 ABORTED = Counter("conclave_paths_aborted", "Paths broken off while they were decoded, by why", ("why",))
 HANDED_ON = Counter("conclave_paths_handed_on", "Paths that ended here with how far they had come, to be gone on with")
+PROMPT_TOKENS = Counter(
+    "conclave_prompt_tokens",
+    "Tokens of prompts, where the engine says whether they were in its KV cache",
+    ("of", "cached"),
+)
 MAX_TURNS_BYTES = 1_000_000  # of all turns of a path in its event, beside its step
 
 log = structlog.get_logger(__name__)
@@ -229,6 +234,7 @@ class Conversation:
                 turn.decoded = await self._room.engine.decode(request)
             finally:
                 self._is_speaking = False
+            _count_cached(turn.decoded, of="conversation" if self._context.conversation else "step")
             return turn.decoded
 
     def _keep(self, decoded: Decoded, speak: Speak) -> None:
@@ -296,6 +302,13 @@ class Conversation:
         """As much of a text as can be stored with those before it."""
         text = storable(text)[: MAX_TEXT_CHARS - self._num_chars]
         return bounds.beginning(text, MAX_TURNS_BYTES - self._num_bytes)
+
+
+def _count_cached(decoded: Decoded, *, of: str) -> None:
+    """`of`: what the path shares its decoder with."""
+    if decoded.tokens_cached is not None and decoded.tokens_in is not None:
+        PROMPT_TOKENS.labels(of, "yes").inc(decoded.tokens_cached)
+        PROMPT_TOKENS.labels(of, "no").inc(max(0, decoded.tokens_in - decoded.tokens_cached))
 
 
 def _program(ask: Ask, prompt_set: PromptSet) -> Program:

@@ -40,6 +40,7 @@ from schemas.experiments import SHADOW
 from schemas.ids import asked_at_ms, derived_request_id, shadow_id
 from schemas.values import Fingerprint, Policy, RequestFailure
 from services.decomposer.claims import claimed_request_id, record_named
+from services.decomposer.conversations import Conversations
 from services.decomposer.door import Door, Entry
 from services.decomposer.experiments import Assigned, Experiments
 from services.decomposer.settings import DecomposerSettings
@@ -63,6 +64,7 @@ class Decomposer:
         self._settings, self._policies, self._router, self._memory = settings, policies, router, memory
         self._effort, self._door, self._share = effort, door, share
         self._urgent = TokenBuckets(settings.interactive_per_minute)
+        self._conversations = Conversations(settings.conversation_tag, settings.conversation_per_minute, share)
         self._experiments = Experiments(policies.find)
 
     async def handle(self, event: Event, arrival: Arrival) -> Sequence[Event]:
@@ -81,6 +83,8 @@ class Decomposer:
         if event.shadow is not None and request_id != shadow_id(event.shadow.request_id):
             raise Rejected("$.shadow.request_id", "nothing: it is set on the pipeline's own copies", request_id)
         event, reasons = self._within_rate(event, arrival)
+        conversation, spread = self._conversations.kept(event, self._tenant(event), arrival.recorded_ms)
+        reasons = {**reasons, **spread}
         planned = None
         if self._memory is not None:
             planned = plan, assigned = self._plan(event, request_id, arrival, reasons)
@@ -90,7 +94,7 @@ class Decomposer:
         async with self._entry(event, request_id, arrival) as entry:
             if planned is None or entry.has_waited:  # by what holds now
                 planned = self._plan(event, request_id, arrival, reasons)
-            plan, assigned = planned
+            plan, assigned = replace(planned[0], conversation=conversation), planned[1]
             begun = self._begun(event, plan, arrival)
             entry.num_samples = sum(isinstance(each, SampleRequested) for each in begun)
         return [plan, *begun, *self._shadowed(event, request_id, assigned)]

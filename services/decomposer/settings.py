@@ -39,6 +39,13 @@ class DecomposerSettings(BaseSettings):
     tenant_tag: Annotated[str, Field(min_length=1, max_length=256, description="whose value is a request's tenant")] = (
         "tenant"
     )
+    conversation_tag: Annotated[
+        str,
+        Field(min_length=1, max_length=256, description="whose value says which conversation a request is a turn of"),
+    ] = "conversation"
+    conversation_per_minute: Annotated[
+        int, Field(ge=0, le=1_000_000, description="turns of one that are kept on a decoder; what is more is spread")
+    ] = 30
     mcp_servers: Annotated[Path | None, Field(description="file of MCP servers whose tools policies may grant")] = None
     postgres_dsn: Annotated[
         str | None,

@@ -20,7 +20,7 @@ from schemas.values import MAX_QUESTION_CHARS
 from services.gateway import answer_schemas
 from services.gateway.access import LOCAL, Caller
 from services.gateway.answers import Answers
-from services.gateway.bodies import AskBody, FeedbackBody, RequestState
+from services.gateway.bodies import MAX_TAGS, AskBody, FeedbackBody, RequestState
 from services.gateway.errors import ApiError, not_found
 from services.gateway.follower import Record
 from services.gateway.masking import masked
@@ -28,6 +28,7 @@ from services.gateway.results import Result, of_row
 
 T = TypeVar("T")
 TENANT_TAG = "tenant"
+CONVERSATION_TAG = "conversation"
 OVER_LIMIT = "over_limit"
 GRACE_S = 30.0  # beyond a request's deadline: the services tell of a missed one a little after it
 MAX_DEADLINE_S = 86_400.0
@@ -52,10 +53,11 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What a client's headers say of its request."""
+    """What a client says besides its question: in its headers, or in how a chat begins."""
 
     idempotency_key: str | None = None
     traceparent: str | None = None
+    conversation: str | None = None  # any text that all turns of it have in common
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class Asking:
         if body.policy is not None and not self.knows_policy(body.policy):
             raise not_found(f"there is no policy {body.policy!r}", "model_not_found", "policy")
         new_id = request_id or new_request_id()
-        request = await self._masking(lambda: self._request(caller, body, new_id))  # 1
+        request = await self._masking(lambda: self._request(caller, body, new_id, sent.conversation))  # 1
         entry = Entry(
             str(request.request_id),
             caller.tenant,
@@ -171,11 +173,14 @@ class Asking:
             headers = {"Retry-After": str(_BUSY_RETRY_S)}
             raise ApiError(429, "too many wait for answers here; try again", "gateway_busy", headers=headers)
 
-    def _request(self, caller: Caller, body: AskBody, request_id: str) -> ReasoningRequested:
+    def _request(self, caller: Caller, body: AskBody, request_id: str, conversation: str | None) -> ReasoningRequested:
         mask = self._mask(caller)
         if TENANT_TAG in body.tags:
             raise ApiError(400, f"the tag `{TENANT_TAG}` is the gateway's own", "reserved_tag", "tags")
         tags = {mask(name)[:_MAX_LABEL_CHARS]: value for name, value in body.tags.items()}
+        own = {TENANT_TAG: caller.tenant}
+        if conversation and caller.is_kept and CONVERSATION_TAG not in tags and len(tags) < MAX_TAGS:
+            own[CONVERSATION_TAG] = blake2b(mask(conversation).encode(), digest_size=16).hexdigest()
         schema = body.answer_schema
         if schema is not None:
             schema = answer_schemas.taken(masked(schema, mask), at="answer_schema")
@@ -190,7 +195,7 @@ class Asking:
             priority=_priority(caller, body),
             answer_schema=schema,
             deadline_s=body.deadline_s,
-            tags={name: mask(value)[:_MAX_LABEL_CHARS] for name, value in tags.items()} | {TENANT_TAG: caller.tenant},
+            tags={name: mask(value)[:_MAX_LABEL_CHARS] for name, value in tags.items()} | own,
         )
 
     async def _masking(self, work: Callable[[], T]) -> T:

@@ -159,6 +159,10 @@ class ChatBody(Struct, frozen=True, kw_only=True):
     max_tokens: TokenLimit | None = None
     max_completion_tokens: TokenLimit | None = None
     metadata: Tags | None = None
+    prompt_cache_key: Annotated[
+        Label | None,
+        Meta(description="what all turns of a conversation have in common; default: how its messages begin"),
+    ] = None
     service_tier: Annotated[
         Literal["auto", "default", "flex", "priority"] | None,
         Meta(description="flex: priority batch, priority: interactive, others: standard"),

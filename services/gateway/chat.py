@@ -28,7 +28,7 @@ from services.gateway.bodies import (
     Usage,
 )
 from services.gateway.calls import Call, answered
-from services.gateway.conversations import in_words, question_of
+from services.gateway.conversations import beginning_of, in_words, question_of
 from services.gateway.errors import ApiError, not_found
 from services.gateway.follower import Follower, Watch
 from services.gateway.results import Result
@@ -110,7 +110,7 @@ class Chat:
         question = question_of_chat(chat, deadline_s=chat.conclave.deadline_s)
         request_ids, ends = [], []
         for index in range(chat.n or 1):
-            sent = call.sent
+            sent = replace(call.sent, conversation=chat.prompt_cache_key or beginning_of(chat.messages))
             if sent.idempotency_key is not None:
                 sent = replace(sent, idempotency_key=f"{sent.idempotency_key}#{index}")
             new = str(new_request_id())

@@ -34,6 +34,12 @@ def question_of(messages: Sequence[Message]) -> str:
     return question
 
 
+def beginning_of(messages: Sequence[Message]) -> str:
+    """What all turns of the conversation begin with: its instructions, and what its user said first."""
+    users = [number for number, message in enumerate(messages) if message.role == "user"]
+    return "\n\n".join(message.text for message in messages[: users[0] + 1 if users else 0])
+
+
 def in_words(happening: Happening) -> str:
     """A line that tells a person what happened."""
     data = happening.data

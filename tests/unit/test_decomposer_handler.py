@@ -215,3 +215,43 @@ async def test_a_priority_and_the_tenant_travel_in_the_plan_and_every_sample_and
     assert decomposer.request_key(replace(REQUEST, priority="urgent"), arrival()) is None
     with pytest.raises(Rejected, match=r"\$\.priority: expected one of interactive, standard, batch, got 'urgent'"):
         await decomposer.handle(replace(REQUEST, priority="urgent"), arrival())
+
+
+def _turn(number: int, **tags: str) -> tuple[ReasoningRequested, Arrival]:
+    """A request of its own, and when it came: all at one moment."""
+    request_id = derived_request_id(made.NOW_MS, f"turn {number}")
+    return ReasoningRequested(question="2+2?", request_id=request_id, tags=tags), arrival(key=request_id)
+
+
+async def _plan_of(decomposer: Decomposer, number: int, **tags: str) -> PlanMade:
+    """Its plan, whose conversation all of its samples carry."""
+    plan, *samples = await decomposer.handle(*_turn(number, **tags))
+    assert isinstance(plan, PlanMade)
+    assert {each.context.conversation for each in samples if isinstance(each, SampleRequested)} == {plan.conversation}
+    return plan
+
+
+async def test_the_turns_of_a_conversation_carry_what_it_is_known_by_and_never_another_tenants(
+    decomposer: Decomposer,
+) -> None:
+    first, second = [(await _plan_of(decomposer, n, conversation="ours")).conversation for n in range(2)]
+    others = [await _plan_of(decomposer, 2, conversation="ours", tenant="b"), await _plan_of(decomposer, 3)]
+    assert first == second != ""
+    assert "ours" not in first
+    assert [plan.conversation for plan in others] == [others[0].conversation, ""]
+    assert others[0].conversation != first
+
+
+async def test_what_is_no_dialogue_is_spread_over_all_decoders_and_its_plan_says_so() -> None:
+    settings = DecomposerSettings(conversation_per_minute=3)
+    decomposer = Decomposer(settings, CurrentPolicies("default"))
+    plans = [await _plan_of(decomposer, number, conversation="batch") for number in range(5)]
+    assert [bool(plan.conversation) for plan in plans] == [True, True, True, False, False]
+    assert "3 turns a minute" in plans[-1].reasons["conversation"]
+    assert (await _plan_of(decomposer, 9, conversation="another")).conversation
+
+
+async def test_the_tag_that_names_a_conversation_is_the_operators_to_choose() -> None:
+    decomposer = Decomposer(DecomposerSettings(conversation_tag="thread"), CurrentPolicies("default"))
+    assert (await _plan_of(decomposer, 0, conversation="x")).conversation == ""
+    assert (await _plan_of(decomposer, 1, thread="x")).conversation

@@ -133,6 +133,23 @@ async def test_what_has_an_idempotency_key_goes_on_without_its_client() -> None:
         assert completion.choices[0].message.content == "36"
 
 
+async def test_the_turns_of_a_chat_are_one_conversation_and_other_chats_are_others() -> None:
+    world = World(answering("36"))
+    begun = [{"role": "system", "content": "Be brief."}, *ASKED]
+    later = [*begun, {"role": "assistant", "content": "36"}, {"role": "user", "content": "And halved?"}]
+    async with _client(world) as client:
+        for messages in (begun, later, ASKED):
+            await client.chat.completions.create(model="conclave", messages=messages)
+        for messages in (begun, ASKED):
+            await client.chat.completions.create(model="conclave", messages=messages, prompt_cache_key="mine")
+        own: Any = {"conversation": "17"}
+        await client.chat.completions.create(model="conclave", messages=ASKED, metadata=own)
+    first, second, other, named, named_too, told = [event.tags["conversation"] for event in _requests(world)]
+    assert first == second
+    assert len({first, other, named}) == 3
+    assert (named_too, told) == (named, "17")
+
+
 async def test_a_conversation_is_one_question() -> None:
     world = World(answering())
     async with _client(world) as client:
