@@ -1,0 +1,83 @@
+"""`python -m benchmarks.table`: what was measured last, beside what it should be; written to docs/reference/measures.md.
+
+A row is a figure among benchmarks/results, where the command beside it wrote it with commit and hardware. One that nobody has
+recorded says so. Figures of different days were taken on machines that differ by several times: compare ratios.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import result_path
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "measures.md"
+_HEAD = """# What is measured
+Written by `python -m benchmarks.table` from `benchmarks/results/`: what each command recorded last, beside what we want.
+Machines are shared and differ by several times from day to day, so ratios, taken in turns in one run, say more than figures.
+
+| measure | last | wanted | by | on |
+| --- | --- | --- | --- | --- |
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A figure: in which result it stands, where in it, and what it should be."""
+
+    measure: str
+    wanted: str
+    command: str
+    result: str
+    at: tuple[str, ...]
+    unit: str = ""
+
+
+ROWS = (
+    Row("questions/s ÷ bare `LLM.generate`, 8 samples", "≥ 0.9", "pipeline", "against_vllm", ("ratio",)),
+    Row("CPU a path, engine in the core's process", "", "engine_worker", "engine_worker",
+        ("cpu_ms_a_path", "in the engine core"), " ms"),
+    Row("price of the drawn token's log probability", "", "logprobs", "logprobs", ("of_none", "drawn"), " of tokens/s"),
+    Row("stored paths/s, scripted engine", "≥ 7,000", "pipeline", "throughput",
+        ("medians_per_s", "stored paths/s, whole pipeline")),
+    Row("the same ÷ commit 13be01c", "≥ 1", "against_commit", "against_commit", ("now_over_before", "stored paths/s")),
+    Row("overhead at 20 requests/s, p50", "≤ 20 ms", "pipeline", "overhead", ("p50_ms",), " ms"),
+    Row("overhead at 20 requests/s, p99", "≤ 40 ms", "pipeline", "overhead", ("p99_ms",), " ms"),
+    Row("start ÷ commit 13be01c", "≤ 1", "against_commit", "against_commit", ("now_over_before", "start, s")),
+    Row("answers/s while processes die ÷ undisturbed", "≥ 0.3", "disturbed", "disturbed", ("with_ids_of_calm",)),
+    Row("ballots/s of the vote alone, one core", "≥ 20,000", "voter", "voter", ("in_domain", "adaptive_consistency")),
+    Row("ballots/s of one voter through Kafka", "≥ 2,000", "voter_kafka", "voter_kafka", ("ballots_per_s",)),
+    Row("a budget of 40, live: share of the full vote's tokens", "≤ 0.25", "vote_live", "vote_live", ("share_of_tokens",)),
+    Row("a budget of 40, live: points against the full vote", "≥ -0.5", "vote_live", "vote_live", ("change_points",)),
+    Row("schedules a minute on a core", "", "simulated", "simulated", ("schedules_a_minute_on_a_core",)),
+    Row("of the runtime that simulated schedules reach", "≥ 95 %", "simulated", "simulated", ("runtime_covered_pct",), " %"),
+    Row("paraphrases that are known again", "≥ 0.6", "cache", "cache", ("known_again", "known")),
+    Row("near-twins that are taken for known, of 10,000", "0", "cache", "cache", ("known_again", "wrong_reuses")),
+    Row("rise of accepted answers by reweighting alone", "≥ 22 %", "learning_live", "learning_live", ("rise_pct",), " %"),
+    Row("vLLM's start through our engine ÷ bare", "≤ 1.10", "engine_start", "engine_start", ("engine_start_ratio",)),
+)  # fmt: skip
+
+
+def page() -> str:
+    """The page's text."""
+    return _HEAD + "\n".join(_line(row) for row in ROWS) + "\n"
+
+
+def _line(row: Row) -> str:
+    try:
+        found: Mapping[str, Any] = json.loads(result_path(row.result).read_text())
+        value: Any = reduce(lambda part, key: part[key], row.at, found)
+    except (FileNotFoundError, KeyError):
+        return f"| {row.measure} | *not recorded* | {row.wanted} | `benchmarks.{row.command}` | |"
+    hardware = found["hardware"]
+    where = (
+        f"{found['commit']}, {found['at'][:10]}, {hardware['cores']} cores of {hardware.get('gpu') or hardware['cpu']}"
+    )
+    return f"| {row.measure} | {value:,.4g}{row.unit} | {row.wanted} | `benchmarks.{row.command}` | {where} |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    print(PAGE)
