@@ -17,12 +17,9 @@ class Prefix:
 class Cut:
     """Asks a path once to end with what there is. Who decodes it looks at `is_asked`, or is told at once."""
 
-    __slots__ = ("_whom", "is_asked", "is_over")
-
-    def __init__(self) -> None:
-        self.is_asked = False
-        self.is_over = False  # by whoever was asked: it has been done, or can't be
-        self._whom: Callable[[], None] | None = None
+    is_asked = False
+    is_over = False  # by whoever was asked: it has been done, or can't be
+    _whom: Callable[[], None] | None = None
 
     def ask(self) -> None:
         """Asks for it. Nothing where it was asked for before."""

@@ -9,7 +9,6 @@ passes evenly over its tokens, and a path that is cut and gone on from says what
 import asyncio
 import random
 import time
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -55,35 +54,40 @@ class ScriptedEngine:
     async def decode(self, request: DecodeRequest) -> Decoded:
         """The scripted path of this prompt and sample, from its prefix on."""
         started = time.perf_counter()
-        script = self._script(request)
+        text, num_tokens, token_s, logprob, tokens_in = self._script(request)
         self._running += 1
         self.num_started += 1
         if self._journal is not None:
             with self._journal.open("a") as lines:  # a line is one small write: it survives a kill, and is never torn
                 lines.write(request.sample_id + "\n")
         before = 0 if request.prefix is None else request.prefix.num_tokens
-        most = max(0, script.num_tokens - before)
+        end = num_tokens
         if request.chunk_tokens:
-            most = min(most, request.chunk_tokens)
+            end = min(end, before + request.chunk_tokens)
         try:
-            num_tokens = await _passed(most, script.token_s, request.cut)
+            if token_s > 0:
+                end = before + await _passed(end - before, token_s, request.cut)
         finally:
             self._running -= 1
+        if before or end < num_tokens:  # a part, of which each token has as many characters as any other
+            text = text[len(text) * before // num_tokens : len(text) * end // num_tokens]
+        tokens_out = max(0, end - before)
         total_ms = (time.perf_counter() - started) * 1000
         return Decoded(
-            text=script.text[script.num_chars(before) : script.num_chars(before + num_tokens)],
+            text=text,
             finish_reason=FinishReason.STOP,
-            tokens_in=script.tokens_in,
-            tokens_out=num_tokens,
-            mean_logprob=script.logprob,
-            min_logprob=script.logprob * 4,
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            mean_logprob=logprob,
+            min_logprob=logprob * 4,
             queued_ms=0.0,
-            first_token_ms=total_ms / max(1, num_tokens),
+            first_token_ms=total_ms / (tokens_out or 1),
             total_ms=total_ms,
-            is_cut=before + num_tokens < script.num_tokens,
+            is_cut=end < num_tokens,
         )
 
-    def _script(self, request: DecodeRequest) -> "_Script":
+    def _script(self, request: DecodeRequest) -> tuple[str, int, float, float, int]:
+        """All of a path: its text, its tokens, the seconds that each takes, their log probability, and the prompt's tokens."""
         prompt = next(message.content for message in reversed(request.messages) if message.role == "user")
         rng = random.Random(f"{prompt}\0{request.sample_id}")
         right = _right_answer(prompt)
@@ -92,7 +96,7 @@ class ScriptedEngine:
         most = request.max_tokens + (request.prefix.num_tokens if request.prefix is not None else 0)
         num_tokens = min(rng.randint(10, 60), most)
         logprob = -rng.random() * (0.2 if answer == right else 0.6)
-        return _Script(_said(request, answer), num_tokens, latency_s / num_tokens, logprob, len(prompt.split()))
+        return _said(request, answer), num_tokens, latency_s / num_tokens, logprob, len(prompt.split())
 
     def load(self) -> EngineLoad:
         """What runs now; a script has no cache to fill."""
@@ -103,25 +107,8 @@ class ScriptedEngine:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Script:
-    """All of a path: its text, evenly spread over its tokens, and its figures."""
-
-    text: str
-    num_tokens: int
-    token_s: float
-    logprob: float
-    tokens_in: int
-
-    def num_chars(self, num_tokens: int) -> int:
-        """The characters that the first tokens make up."""
-        return len(self.text) * num_tokens // self.num_tokens
-
-
 async def _passed(num_tokens: int, token_s: float, cut: Cut | None) -> int:
     """So many tokens, once their time has passed; those that were there by then where it is cut before."""
-    if token_s <= 0:
-        return num_tokens
     if cut is None:
         await asyncio.sleep(num_tokens * token_s)
         return num_tokens

@@ -176,8 +176,14 @@ class Conversation:
     async def _speak(self, speak: Speak) -> None:
         form = self._set.form(speak.form)
         rendered = form.render(speak.fields, speak.so_far)
+        request, step_id = self._request(speak, rendered), self._context.step_id
         try:
-            decoded = await self._decoded(self._request(speak, rendered))
+            async with self._room.admission.turn(step_id, self._flow, has_begun=self._has_news, cut=self.cut) as turn:
+                self.waited_ms += turn.waited_ms
+                self._is_speaking = True
+                decoded = await self._room.engine.decode(request)
+                turn.decoded = decoded
+                _count_cached(decoded, of="conversation" if self._context.conversation else "step")
         except PutBack:
             if not self._has_news:
                 raise
@@ -199,6 +205,8 @@ class Conversation:
         else:
             if self._begun is not None:
                 decoded = handing_on.joined(self._begun, decoded, rendered.stop)
+        finally:
+            self._is_speaking = False
         if decoded.is_cut:
             self._keep(decoded, speak)
         else:
@@ -217,25 +225,13 @@ class Conversation:
             stop=rendered.stop,
             temperature=self._ask.temperature,
             top_p=self._ask.top_p,
-            max_tokens=max(1, self._ask.max_tokens - self._num_begun),
+            max_tokens=self._ask.max_tokens if begun is None else max(1, self._ask.max_tokens - self._num_begun),
             json_schema=speak.json_schema,
             watch=seen,
             prefix=None if begun is None else handing_on.prefix(begun),
             chunk_tokens=0 if speak.json_schema else self._ask.chunk_tokens,
             cut=self.cut if may_cut else None,
         )
-
-    async def _decoded(self, request: DecodeRequest) -> Decoded:
-        admission = self._room.admission
-        async with admission.turn(self._context.step_id, self._flow, has_begun=self._has_news, cut=self.cut) as turn:
-            self.waited_ms += turn.waited_ms
-            self._is_speaking = True
-            try:
-                turn.decoded = await self._room.engine.decode(request)
-            finally:
-                self._is_speaking = False
-            _count_cached(turn.decoded, of="conversation" if self._context.conversation else "step")
-            return turn.decoded
 
     def _keep(self, decoded: Decoded, speak: Speak) -> None:
         """Keeps what there is of a turn that was cut."""
