@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import structlog
 
 from conclave.errors import LostDependency
+from conclave.file_states import LOOKED_AT_EVERY_S
 from conclave.policies import PolicySet
-from conclave.policies.current import LOOKED_AT_EVERY_S, CurrentPolicies
+from conclave.policies.current import CurrentPolicies
 from conclave.policies.reading import Read
 from conclave.runtime.broker import Broker, PlainProducer
 from conclave.runtime.clock import ClockMs, wall_clock_ms
