@@ -9,6 +9,7 @@ import hashlib
 import traceback
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from importlib.metadata import version
 
 from conclave.errors import ConclaveError, Rejected, Unbegun
@@ -63,6 +64,12 @@ class Cause:
         return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
+@cache
+def _version() -> str:
+    """This code's; read once, as looking it up takes milliseconds."""
+    return version("conclave")
+
+
 def cause_of(error: Exception, attempts: int = 1) -> Cause:
     """The cause that an exception stands for."""
     match error:
@@ -98,7 +105,7 @@ def dead_letter(
         "attempts": str(cause.attempts),
         "dead-at": rfc3339(now_ms),
         "service": service,
-        "version": version("conclave"),
+        "version": _version(),
     }
     own = {PREFIX + name for name in added} | _LEFT_OUT_HEADERS
     kept = tuple((name, value) for name, value in record.headers if name not in own)

@@ -37,9 +37,6 @@ class Lanes:
     def __iter__(self) -> Iterator[Lane]:
         return iter(list(self._lanes.values()))
 
-    def __len__(self) -> int:
-        return len(self._lanes)
-
     @property
     def are_ready(self) -> bool:
         """True while each admits, or waits for room."""

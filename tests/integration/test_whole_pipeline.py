@@ -82,6 +82,7 @@ async def test_questions_are_answered_by_the_shipped_model_and_traced(pipeline: 
     assert "step 0" in tree
     assert "\x1b" not in tree, "piped output is plain"
     await _ask_by_programs(pipeline)
+    await _compares_and_forks(pipeline)
     _declines(pipeline)
 
 
@@ -91,6 +92,38 @@ def _declines(pipeline: Pipeline) -> None:
     assert asked.returncode == 1, asked.stdout
     told = "no_answer: its model declined it: the small model that ships answers arithmetic word problems"
     assert told in asked.stdout
+
+
+async def _compares_and_forks(pipeline: Pipeline) -> None:
+    """One question is asked in two ways side by side, and the longer one goes on again from its second step."""
+    question = "Tom has 12 apples. Tom buys 7 more. Then Tom eats 4 of them. How many apples does Tom have now?"
+    compared = _conclave(pipeline, "compare", "--json", "--policy", "default,least-to-most", question)
+    assert compared.returncode == 0, compared.stderr
+    voted, parts = json.loads(compared.stdout)
+    assert [voted["policy"], parts["policy"]] == ["default", "least-to-most"]
+    assert voted["steps"] == 1
+    assert parts["steps"] >= 2, "a split, and what it was split into"
+    assert voted["request"] != parts["request"]
+
+    trace: dict[str, Any] = {}
+
+    def is_recorded() -> bool:
+        trace.update(json.loads(_conclave(pipeline, "trace", "--json", parts["request"]).stdout))
+        steps = trace["steps"]
+        return bool(trace["request"] and trace["request"][0]["answered_at"]) and all(each["outcome"] for each in steps)
+
+    await until(is_recorded, what="the recorded trace")
+    more = ("--from-step", "1", "--policy", "least-to-most")
+    forked = _conclave(pipeline, "fork", parts["request"], *more, "--json")
+    assert forked.returncode == 0, forked.stderr
+    recorded, again = json.loads(forked.stdout)
+    assert (recorded["request"], recorded["answer"]) == (parts["request"], parts["answer"])
+    assert again["request"] not in (parts["request"], voted["request"])
+    assert again["answer"] is not None
+    assert again["steps"] >= 2, "the split is kept, and its parts are asked anew"
+    (kept,) = [step for step in trace["steps"] if step["step_index"] == 0]
+    shown = _conclave(pipeline, "fork", parts["request"], *more).stdout
+    assert f"kept: {' '.join(kept['answer'].split())[:20]}" in " ".join(shown.split())
 
 
 async def _traced(
