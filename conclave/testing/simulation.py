@@ -36,7 +36,7 @@ _SERVICES = ("decomposer", "decoder", "voter", "aggregator", "recorder")
 _TROUBLE_S = 1.5  # how long requests and moves come
 _POLICIES = (
     "default", "single", "early-stopping", "ahead-3", "contemplation", "escalate", "least-to-most", "self-ask", "tree",
-    "tree-sampled", "select", "rounds", "reflexion", "tool", "quick",
+    "tree-checked", "tree-sampled", "select", "rounds", "reflexion", "tool", "quick",
 )  # fmt: skip
 _TYPES = {
     Topic.REQUESTS: "conclave.ReasoningRequested.v1",

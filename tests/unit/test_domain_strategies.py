@@ -269,11 +269,78 @@ def test_wider_or_deeper_is_drawn_from_the_thought_alone_and_finds_the_surer_bra
     assert any("wider at 0" in step.why or "deeper at 0" in step.why for step in one.steps)
 
 
+BLAMED = {"": [("a", 5), ("b", 4)], "a": [("Answer: 1", 6)], "b": [("Answer: 2", 6)]}
+ENDS = {"a|Answer: 1": ("1", 0.9), "b|Answer: 2": ("2", 0.8)}
+
+
+def test_a_branch_that_its_critics_are_content_with_is_the_answer() -> None:
+    thought = explored("tree_checked", BLAMED, ENDS, checks={"*": ("right", 3)})
+    assert [(step.ask, step.mark) for step in thought.steps] == [
+        ("next_line", "start"),
+        ("next_line", "1"),
+        ("finish", "1.1"),
+        ("check", "check 1.1"),
+    ]
+    assert (thought.steps[3].fields["path"], thought.end) == ("a\nAnswer: 1", Conclude(2, 1.0))
+
+
+def test_a_blamed_line_is_thought_again_with_what_was_said_of_it_and_never_followed_again() -> None:
+    checks = {"a\nAnswer: 1": ("Step 1 is wrong: 2+2=4", 3), "*": ("right", 2)}
+    thought = explored("tree_checked", BLAMED, ENDS, checks=checks)
+    again = thought.steps[4]
+    assert (again.ask, again.depends_on, again.why) == (
+        "again_line",
+        (3,),
+        "line 1 of branch 1.1 is blamed: back to before it",
+    )
+    assert again.fields == {
+        "question": "all of it?",
+        "blamed": "a\nAnswer: 1",
+        "criticism": "Step 1 is wrong: 2+2=4",
+    }
+    assert [path_of(step) for step in thought.steps[5:7]] == [("b",), ("b", "Answer: 2")]
+    assert thought.end == Conclude(6, 1.0)
+
+
+def test_lines_before_the_blamed_one_are_kept() -> None:
+    lines = {"": [("a", 5)], "a": [("b", 5), ("c", 4)], "a|b": [("Answer: 1", 5)], "a|c": [("Answer: 2", 5)]}
+    ends: dict[str, Coming] = {"a|b|Answer: 1": ("1", 0.9), "a|c|Answer: 2": ("2", 0.9)}
+    checks = {"a\nb\nAnswer: 1": ("Step 2 is wrong: no", 3), "*": ("right", 3)}
+    thought = explored("tree_checked", lines, ends, checks=checks)
+    again = next(step for step in thought.steps if step.ask == "again_line")
+    assert again.fields["path"] == "a"
+    assert thought.end.step is not None
+    assert path_of(thought.steps[thought.end.step]) == ("a", "c", "Answer: 2")
+
+
+def test_branches_that_are_all_blamed_end_on_the_one_that_most_critics_are_content_with() -> None:
+    checks = {"a\nAnswer: 1": ("Step 1 is wrong: no", 3), "b\nAnswer: 2": ("Step 1 is wrong: no", 2)}
+    thought = explored("tree_checked", BLAMED, ENDS, checks=checks, finishes=2)
+    assert (thought.end.step, thought.end.confidence) == (6, pytest.approx(1 / 3))
+    assert [step.ask for step in thought.steps].count("finish") == 2
+
+
+@pytest.mark.parametrize("said", ["I can't say.", "Step 0 is wrong: no", "Step 9999 is wrong: no", ""])
+def test_a_check_that_blames_no_line_leaves_the_branch_as_the_answer(said: str) -> None:
+    thought = explored("tree_checked", BLAMED, ENDS, checks={"*": (said, 3)})
+    assert (len(thought.steps), thought.end.step) == (4, 2)
+
+
+def test_a_blame_of_what_the_end_added_goes_on_from_all_lines_that_there_are() -> None:
+    checks = {"a\nAnswer: 1": ("Step 7 is wrong: no", 3), "*": ("right", 3)}
+    thought = explored("tree_checked", BLAMED, ENDS, checks=checks)
+    assert thought.steps[4].fields["path"] == "a"
+
+
 def explored(
-    strategy: str, lines: dict[str, list[tuple[str, int]]], ends: Mapping[str, Coming], **params: float
+    strategy: str,
+    lines: dict[str, list[tuple[str, int]]],
+    ends: Mapping[str, Coming],
+    checks: Mapping[str, tuple[str, int]] | None = None,
+    **params: float,
 ) -> Played:
     """What comes of a tree: `lines` says what may come next after a branch (`one more` where it does not), `ends` to what
-    a branch comes."""
+    a branch comes, `checks` what so many of three critics say of it; the others are content."""
     thought = Thought("all of it?", params, (), {}, must_end=False)
     while True:
         move = STRATEGIES[strategy].think(thought)
@@ -283,6 +350,13 @@ def explored(
         branch = "|".join(path_of(step))
         if step.ask == "finish":
             come = verdict(step.index, ends.get(branch) or ends["*"])
+        elif step.ask == "check":
+            said, votes = (checks or {}).get(step.fields["path"]) or (checks or {})["*"]
+            rows = [
+                TallyRow(answer=said, votes=votes, weight=votes),
+                TallyRow(answer="right", votes=3 - votes, weight=3 - votes),
+            ]
+            come = verdict(step.index, (said, votes / 3), tally=tuple(row for row in rows if row.votes))
         else:
             tally = tuple(
                 TallyRow(answer=a, votes=n, weight=n) for a, n in lines.get(branch, [(f"more {step.index}", 3)])

@@ -191,6 +191,38 @@ async def test_a_tree_goes_on_from_the_lines_of_its_branch_and_ends_it_by_a_vote
     ]
 
 
+class Critic(Model):
+    """Blames the first line that this model writes, and writes another one when it is told so."""
+
+    async def decode(self, request: DecodeRequest) -> Decoded:
+        """What the model says to this prompt."""
+        prompt = request.messages[0].content
+        if prompt.endswith("\nCheck it."):
+            text = "a 3*4=12? ok\n" + ("Step 1 is wrong: 3*4=12" if "So it is." in prompt else "right")
+        elif prompt.endswith("\nTry again."):
+            text = "Now it is twelve."
+        else:
+            return await super().decode(request)
+        return replace(await super().decode(request), text=text)
+
+
+async def test_a_line_that_critics_blame_is_thought_again() -> None:
+    pipeline = Pipeline(Critic("36"))
+    end = await pipeline.answer(request("tree-checked"))
+    assert isinstance(end, AnswerReached)
+    assert [(step.mark, step.answer) for step in end.steps] == [
+        ("start", "So it is."),
+        ("1", "Answer: 36"),
+        ("1.1", "36"),
+        ("check 1.1", "Step 1 is wrong: 3*4=12"),
+        ("again 1", "Now it is twelve."),
+        ("again 1.1", "Answer: 36"),
+        ("again 1.1.1", "36"),
+        ("check again 1.1.1", "right"),
+    ]
+    assert (end.answer, end.answered_by, end.confidence) == ("36", 6, 1.0)
+
+
 async def test_a_choice_among_drafts_is_a_vote_for_one_of_them() -> None:
     pipeline = Pipeline(Model("35", "36", "36", "37", "B", "B", "B"))
     end = await pipeline.answer(request("select"))

@@ -7,6 +7,7 @@ comparing only; what is shown is an answer as a path wrote it.
 
 from collections.abc import Callable, Sequence
 
+from conclave.domain.criticism import by_blame
 from conclave.domain.equivalence.clusters import short_answer
 from conclave.domain.equivalence.lines import line_result, plan
 
@@ -23,6 +24,7 @@ EQUIVALENCES: dict[str, Equivalence] = {
     "math": short_answer,  # and formulas that a judge finds to be the same: see judged.py
     "verbatim": verbatim,
     "line_result": line_result,  # lines of a calculation: what they come to, however it was worked out
+    "blame": by_blame,  # verdicts of critics: the step that they blame
     "plan": plan,  # splits into parts: their lines, but for case, spacing and what is said around them
 }
 

@@ -9,6 +9,7 @@ from conclave.domain.strategies import (
     self_ask,
     synthesise,
     tree,
+    tree_checked,
     tree_sampled,
     vote,
 )
@@ -20,6 +21,7 @@ STRATEGIES: dict[str, Strategy] = {
     "least_to_most": least_to_most.STRATEGY,
     "self_ask": self_ask.STRATEGY,
     "tree": tree.STRATEGY,
+    "tree_checked": tree_checked.STRATEGY,
     "tree_sampled": tree_sampled.STRATEGY,
     "select": select.STRATEGY,
     "synthesise": synthesise.STRATEGY,

@@ -1,8 +1,8 @@
-"""A question thought through line by line, as a tree: what tree and tree_sampled share.
+"""A question thought through line by line, as a tree: what the searches in it share.
 
-A *snapshot* is a step of ask `next_line`: it was told the lines of a branch (`path`), and its tally holds the lines that may
-come next, heaviest first. Each of them is an *option*; one that is followed becomes the next snapshot, so every branch stands
-in the thought. A branch is ended by ask `finish`, which goes on from its lines to the answer, and is voted on.
+A *snapshot* is a step of ask `next_line` or `again_line`: it was told the lines of a branch (`path`), and its tally holds the
+lines that may come next, heaviest first. Each of them is an *option*; one that is followed becomes the next snapshot, so every
+branch stands in the thought. A branch is ended by ask `finish`, which goes on from its lines to the answer, and is voted on.
 """
 
 import re
@@ -15,7 +15,7 @@ from conclave.domain.params import Param, Params, whole_number
 from conclave.domain.thought import Conclude, Grow, Thought, surest
 from schemas.values import MAX_QUESTION_CHARS, Step
 
-NEXT_LINE, FINISH = "next_line", "finish"
+NEXT_LINE, AGAIN, FINISH = "next_line", "again_line", "finish"
 ASKS = {NEXT_LINE: ("question",), FINISH: ("question",)}
 # Below `floor` a branch is left for a better one, and an answer is looked for on another branch.
 PARAMS: Params = {
@@ -24,7 +24,8 @@ PARAMS: Params = {
     "finishes": Param(2, 1, 8, is_whole=True),
 }
 
-_ENDS_WITH = "ends_with"  # a field that no form wants: the line with which a finished branch ended
+ENDS_WITH = "ends_with"  # a field that no form wants: the line with which a finished branch ended
+_SNAPSHOTS = frozenset({NEXT_LINE, AGAIN})
 _ANSWER = re.compile(r"\W*(?:the |final |so )*answer\b.*", re.I | re.S)
 _LEAST_SHARE = 1e-3
 
@@ -54,11 +55,12 @@ class Tree:
     thought: Thought
     options: tuple[Option, ...]  # of all snapshots, in the order of these and heaviest first
     followed: frozenset[tuple[str, ...]]  # the branches that were gone on with, or finished
+    refused: tuple[tuple[str, ...], ...] = ()  # those through which none is gone on with
 
     @property
     def open_options(self) -> tuple[Option, ...]:
-        """Those that nobody has followed."""
-        return tuple(each for each in self.options if each.path not in self.followed)
+        """Those that nobody has followed, and that go through no refused branch."""
+        return tuple(each for each in self.options if each.path not in self.followed and not self._is_refused(each))
 
     @property
     def finishes(self) -> tuple[int, ...]:
@@ -67,27 +69,30 @@ class Tree:
 
     def may_look(self) -> bool:
         """True while another snapshot may be taken."""
-        num_snapshots = len(self.thought.steps) - len(self.finishes)
+        num_snapshots = sum(step.ask in _SNAPSHOTS for step in self.thought.steps)
         return num_snapshots < whole_number(self.thought.params, PARAMS, "snapshots")
 
     def may_finish(self) -> bool:
         """True while another branch may be ended."""
         return len(self.finishes) < whole_number(self.thought.params, PARAMS, "finishes")
 
+    def _is_refused(self, option: Option) -> bool:
+        return any(each and option.path[: len(each)] == each for each in self.refused)
 
-def tree_of(thought: Thought) -> Tree:
-    """The thought as a tree."""
+
+def tree_of(thought: Thought, refused: tuple[tuple[str, ...], ...] = ()) -> Tree:
+    """The thought as a tree, whose branches through `refused` ones are not open."""
     options: list[Option] = []
     for step in thought.steps:
-        if step.ask == NEXT_LINE:
+        if step.ask in _SNAPSHOTS:
             options += _options(thought, step, options)
-    followed = frozenset(path_of(step) for step in thought.steps if path_of(step))
-    return Tree(thought, tuple(options), followed)
+    followed = frozenset(path_of(step) for step in thought.steps if step.ask != AGAIN and path_of(step))
+    return Tree(thought, tuple(options), followed, refused)
 
 
 def path_of(step: Step) -> tuple[str, ...]:
     """The lines of the branch that a step goes on with. What ends one was not told its last line, which gives the answer."""
-    told, last = step.fields.get("path"), step.fields.get(_ENDS_WITH)
+    told, last = step.fields.get("path"), step.fields.get(ENDS_WITH)
     return (*(told.split("\n") if told else ()), *((last,) if last else ()))
 
 
@@ -116,7 +121,7 @@ def _grown(tree: Tree, ask: str, option: Option, why: str) -> Grow:
     if is_told:
         fields["path"] = "\n".join(is_told)
     if option.is_final:
-        fields[_ENDS_WITH] = option.line
+        fields[ENDS_WITH] = option.line
     step = Step(
         index=len(tree.thought.steps),
         ask=ask,
@@ -134,6 +139,7 @@ def _options(thought: Thought, step: Step, earlier: Sequence[Option]) -> Iterato
     if verdict is None or not verdict.answer:
         return
     before = next((each for each in earlier if each.path == path), None)
+    root = step.mark if step.ask == AGAIN else before.mark if before else ""
     total = sum(row.weight for row in verdict.tally) or 1.0
     for place, row in enumerate(verdict.tally):
         line = (verdict.answer if place == 0 else row.answer).strip()
@@ -142,5 +148,5 @@ def _options(thought: Thought, step: Step, earlier: Sequence[Option]) -> Iterato
             continue
         share = row.weight / total
         logs = log(max(share, _LEAST_SHARE)) + (len(path) * log(max(before.worth, _LEAST_SHARE)) if before else 0.0)
-        mark = f"{before.mark}.{place + 1}" if before else str(place + 1)
+        mark = f"{root}.{place + 1}" if root else str(place + 1)
         yield Option(step.index, place, line, mark, (*path, line), share, exp(logs / (len(path) + 1)))
