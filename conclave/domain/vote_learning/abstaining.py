@@ -1,8 +1,10 @@
 """How clear a vote must be for wrong answers to be rare: a quorum with a bound on the share of wrong ones among those served."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from msgspec.structs import replace
 
@@ -48,14 +50,16 @@ def lowest_quorum(judged: Sequence[tuple[float, bool]], *, at_most: float, risk:
     tried is needed. It is about votes like those that were judged.
     """
     found, wanted = Bound(at_most, risk, None, len(judged), 0, 0), math.log(1 / risk)
+    clearest = sorted(judged, key=lambda vote: -vote[0])
+    wrong = [0, *accumulate(int(is_wrong) for _, is_wrong in clearest)]
     for step in range(_STEPS, -1, -1):
         quorum = step / _STEPS
-        served = [is_wrong for agreement, is_wrong in judged if agreement >= quorum]
-        if log_evidence_below(Outcomes(len(served), 0), at_most) < wanted:
+        served = bisect_right(clearest, -quorum, key=lambda vote: -vote[0])
+        if log_evidence_below(Outcomes(served, 0), at_most) < wanted:
             continue  # so few that nothing could be known, whatever their labels
-        if log_evidence_below(Outcomes(len(served), sum(served)), at_most) < wanted:
+        if log_evidence_below(Outcomes(served, wrong[served]), at_most) < wanted:
             break
-        found = Bound(at_most, risk, quorum, len(judged), len(served), sum(served))
+        found = Bound(at_most, risk, quorum, len(judged), served, wrong[served])
     return found
 
 
