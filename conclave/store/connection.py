@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from conclave.errors import LostDependency
 from conclave.store.addresses import address_of
 
+ALREADY_THERE = asyncpg.UniqueViolationError
 _AWAY = (
     OSError,
     TimeoutError,

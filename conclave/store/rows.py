@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -142,6 +143,7 @@ def rows_of(batch: Iterable[RecordedEvent], days: Days = ALL_DAYS) -> Rows:
     return rows
 
 
+@lru_cache(maxsize=4096)  # each of a request's events asks for it, some of them several times
 def asked_at(request_id: str) -> datetime:
     """The time inside a request id, which decides the partition. Raises: OverflowError beyond the year 9999."""
     return moment(asked_at_ms(request_id))

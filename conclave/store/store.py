@@ -6,7 +6,8 @@ A batch, in the numbers that `write` repeats:
        the hours that are to be added up anew (conclave.store.roll_ups)
     3. words are taken out of the rows of requests whose content is not kept (conclave.store.bare). Erasing counts on the
        transaction having its number before that is asked (conclave.store.erasure)
-    4. rows, ON CONFLICT DO NOTHING: what was delivered before is there already. Many of a table by COPY into a staging table first
+    4. rows, ON CONFLICT DO NOTHING: what was delivered before is there already. Many of a table go by COPY straight into it, as
+       hardly anything is delivered twice; where something was, by COPY into a staging table first, and so do some batches after it
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -21,12 +22,18 @@ from conclave.domain.recorded import RecordedEvent
 from conclave.errors import Fenced, Rejected
 from conclave.store import partitions, roll_ups
 from conclave.store.bare import bared, request_ids
-from conclave.store.connection import lost_when_away, make_engine
+from conclave.store.connection import ALREADY_THERE, lost_when_away, make_engine
 from conclave.store.rows import SHARED_TABLES, TABLES, Days, Row, Rows, rows_of
 
 Position = tuple[str, int]
 
 _FEW_ROWS = 24  # of a table: faster one by one in a single round trip than by COPY into a staging table
+_STAGED_AFTER = 16  # batches, once something was delivered twice: more of it may follow
+_REPEATED = {
+    "steps",
+    "step_payloads",
+    *SHARED_TABLES,
+}  # rows that several events of a batch, or of several, bring along
 
 _CLAIM = text("""
     INSERT INTO consumer_offsets (topic, "partition", epoch) VALUES (:topic, :partition, 1)
@@ -64,6 +71,7 @@ class Store:
         self._days: set[date] = set()
         self._writer: AsyncConnection | None = None  # kept: to take it from the pool for each batch costs a round trip
         self._staged: set[str] = set()  # the staging tables that it has
+        self._num_staged = 0  # batches to come that go through staging tables
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -154,6 +162,17 @@ class Store:
 
     async def _insert(self, driver: Any, rows: Rows) -> int:
         """How many rows were new."""
+        if self._num_staged == 0 and any(len(records) > _FEW_ROWS for records in rows.values()):
+            staged = set(self._staged)
+            try:
+                async with driver.transaction():  # a savepoint
+                    return await self._written(driver, rows, are_new=True)
+            except ALREADY_THERE:
+                self._staged, self._num_staged = staged, _STAGED_AFTER
+        self._num_staged = max(0, self._num_staged - 1)
+        return await self._written(driver, rows, are_new=False)
+
+    async def _written(self, driver: Any, rows: Rows, *, are_new: bool) -> int:
         num_new = 0
         for table, columns in (TABLES | SHARED_TABLES).items():
             records: list[Row] = rows.get(table, [])
@@ -161,17 +180,25 @@ class Store:
                 continue
             if len(records) <= _FEW_ROWS:
                 num_new += len(await driver.fetchmany(_ONE[table], records))
-                continue
-            names, staging = ", ".join(columns), f"staging_{table}"
-            if table not in self._staged:
-                await driver.execute(f"CREATE TEMP TABLE IF NOT EXISTS {staging} (LIKE {table}) ON COMMIT DELETE ROWS")
-            await driver.copy_records_to_table(staging, records=records, columns=columns)
-            status = await driver.execute(
-                f"INSERT INTO {table} ({names}) SELECT {names} FROM {staging} ON CONFLICT DO NOTHING"
-            )
-            num_new += int(status.rpartition(" ")[2])
-        self._staged |= {table for table, records in rows.items() if len(records) > _FEW_ROWS}
+            elif are_new and table not in _REPEATED:
+                num_new += _count(await driver.copy_records_to_table(table, records=records, columns=columns))
+            else:
+                num_new += await self._through_staging(driver, table, columns, records)
         return num_new
+
+    async def _through_staging(self, driver: Any, table: str, columns: Sequence[str], records: list[Row]) -> int:
+        names, staging = ", ".join(columns), f"staging_{table}"
+        if table not in self._staged:
+            await driver.execute(f"CREATE TEMP TABLE IF NOT EXISTS {staging} (LIKE {table}) ON COMMIT DELETE ROWS")
+            self._staged.add(table)
+        await driver.copy_records_to_table(staging, records=records, columns=columns)
+        query = f"INSERT INTO {table} ({names}) SELECT {names} FROM {staging} ON CONFLICT DO NOTHING"
+        return _count(await driver.execute(query))
+
+
+def _count(status: str) -> int:
+    """Of a command's tag: the rows that it is about."""
+    return int(status.rpartition(" ")[2])
 
 
 def _one_row(table: str, columns: Sequence[str]) -> str:

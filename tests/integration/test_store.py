@@ -106,6 +106,27 @@ async def test_a_batch_written_twice_leaves_one_row_each(store: Store, fresh_dat
     assert trace["request"][0]["tags"] == {"team": "a"}
 
 
+async def test_large_batches_that_repeat_some_of_what_was_delivered_leave_one_row_each(
+    store: Store, fresh_database: str
+) -> None:
+    requests = [str(new_request_id()) for _ in range(30)]
+    events = [event for request in requests for event in _trace(request, "ab")]
+    batch = [_recorded(event, offset) for offset, event in enumerate(events)]
+    some, num_some = batch[: len(batch) // 2], await store.write(batch[: len(batch) // 2], {(PATHS, 0): 3})
+    num_all = num_some + await store.write(batch, {(PATHS, 0): 5})
+    assert await store.write([*batch, *batch], {(PATHS, 0): 5}) == 0
+    assert await store.write([*some, *some], {}) == 0
+    connection = await asyncpg.connect(fresh_database)
+    counts = {table: await connection.fetchval(f"SELECT count(*) FROM {table}") for table in (*TABLES, "policies")}
+    await connection.close()
+    assert (counts["paths"], counts["ballots"], counts["answers"], counts["steps"]) == (60, 60, 30, 30)
+    assert num_all == sum(counts.values())
+    fresh = [
+        _recorded(event) for request in (str(new_request_id()) for _ in range(30)) for event in _trace(request, "ab")
+    ]
+    assert await store.write(fresh, {}) == num_all - 1, "all but the policy"
+
+
 async def test_a_former_owner_writes_neither_rows_nor_offsets(store: Store, fresh_database: str) -> None:
     await store.write([], {(PATHS, 0): 7})
     heir = Store(fresh_database)

@@ -1,9 +1,11 @@
 """Evidence that holds at every look: against closed forms, against ville, and against what it promises."""
 
+import json
 import math
 import random
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
@@ -42,6 +44,16 @@ def test_evidence_and_intervals_are_those_of_ville(mean: float) -> None:
         lower, upper = interval(outcomes, 0.05)
         assert math.isclose(lower, bounds.lower_[num - 1], abs_tol=1e-6)
         assert math.isclose(upper, bounds.upper_[num - 1], abs_tol=1e-6)
+
+
+def test_evidence_and_intervals_are_those_of_savvi() -> None:
+    # What it said of the same outcomes is kept, as it needs cvxpy, matplotlib and 400 MB more than these twelve rows.
+    said = json.loads((Path(__file__).parents[1] / "data" / "savvi.json").read_text())["rows"]
+    assert len(said) == 12
+    for row in said:
+        outcomes = Outcomes(row["num"], row["total"])
+        assert math.isclose(log_evidence_against_mean(outcomes, 0.5), row["log_odds"], abs_tol=1e-9)
+        assert interval(outcomes, 0.05) == pytest.approx((row["low"], row["high"]), abs=2e-6)
 
 
 @settings(max_examples=60)
