@@ -54,6 +54,8 @@ QUESTIONS: dict[str, str] = {
     "arm_hours": _WHOLE,
     "policy_cost": _WHOLE,
     "vote_correlation": _WHOLE,
+    "vote_correlation_by_day": _WHOLE,
+    "policy_changes": _WHOLE,
     "failed_paths": "SELECT failure, count(*) FROM {view} GROUP BY failure",
     "failed_requests": _LATEST,
     "experiment_history": _WHOLE,
