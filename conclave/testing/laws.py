@@ -11,6 +11,8 @@
 8. no process ends by itself, and no failure is left lying about
 9. an answer that is recalled was reached, for the same question, under the same policy, for the same tenant
 10. a request gets the policy that it names; where it names none and there is a router, its plan says by which rule
+11. samples that share a decoder's KV cache lie in one partition: those of a tenant's conversation, of whichever request
+12. a call of a tool has its effect at most once, and where its verdict says that it was observed; none that needs a yes without one
 """
 
 import hashlib
@@ -18,6 +20,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from conclave.domain.affinity import SAMPLES_TOGETHER
+from conclave.domain.external import CallEnd
 from conclave.domain.recall import gist
 from conclave.runtime import commit_metadata, dead_letters
 from conclave.runtime.record import Tp
@@ -26,11 +30,14 @@ from conclave.testing.cluster import Cluster
 from conclave.testing.log import StoredRecord
 from conclave.testing.network import Endpoint
 from conclave.testing.record import Database
+from conclave.testing.world import World
 from schemas import codec, flow
 from schemas.codec import UnreadableEvent
 from schemas.envelope import header
 from schemas.events import (
     AnswerReached,
+    ApprovalGiven,
+    ApprovalRequested,
     Event,
     PathDecoded,
     PathFailed,
@@ -39,6 +46,7 @@ from schemas.events import (
     RequestFailed,
     SampleRequested,
     StepDecided,
+    ToolRequested,
 )
 from schemas.flow import Topic
 from schemas.ids import path_id, step_id
@@ -94,35 +102,61 @@ def committed(cluster: Cluster, group: str, tp: Tp) -> Commit:
     return commit
 
 
-def violations(cluster: Cluster, database: Database, expected: Expected) -> Iterator[str]:
+def violations(cluster: Cluster, database: Database, expected: Expected, world: World | None = None) -> Iterator[str]:
     """What is wrong, a line each; nothing when the laws hold."""
+    log = _Log(cluster)
     yield from (f"never settled: {line}" for line in unfinished(cluster, database))
-    yield from _ends(cluster, expected)
-    yield from _samples(cluster)
-    yield from _recalled(cluster)
-    yield from _given(cluster, expected)
+    yield from _ends(log, expected)
+    yield from _samples(log)
+    yield from _recalled(log)
+    yield from _given(log, expected)
+    yield from _together(log)
+    if world is not None:
+        yield from _calls(log, world)
     yield from _twice(cluster)
-    yield from _rows(cluster, database)
+    yield from _rows(log, database)
     yield from _dead_letters(cluster, database, expected)
 
 
 def events(records: Iterable[StoredRecord]) -> Iterator[Event]:
     """The events in records, of those that can be read."""
+    return (event for _, event in _read(records))
+
+
+def _read(records: Iterable[StoredRecord]) -> Iterator[tuple[StoredRecord, Event]]:
     for record in records:
         try:
-            yield codec.read(record.topic, record.headers, record.value)
+            yield record, codec.read(record.topic, record.headers, record.value)
         except UnreadableEvent:
             continue
 
 
-def _ends(cluster: Cluster, expected: Expected) -> Iterator[str]:
+class _Log:
+    """What the log holds in the end: its records that can be read, each read once."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._of: dict[Topic, list[tuple[StoredRecord, Event]]] = {}
+
+    def records(self, topic: Topic) -> list[tuple[StoredRecord, Event]]:
+        """The records of a topic with their events."""
+        if topic not in self._of:
+            self._of[topic] = list(_read(self._cluster.records(topic.value)))
+        return self._of[topic]
+
+    def events(self, topic: Topic) -> Iterator[Event]:
+        """The events of a topic."""
+        return (event for _, event in self.records(topic))
+
+
+def _ends(log: _Log, expected: Expected) -> Iterator[str]:
     ends: Counter[str] = Counter()
-    for event in events(cluster.records(Topic.ANSWERS.value)):
+    for event in log.events(Topic.ANSWERS):
         assert isinstance(event, AnswerReached | RequestFailed)
         ends[event.request_id] += 1
     named = Counter[str]()
     requests = set(expected.requests)
-    for event in events(cluster.records(Topic.STEPS.value)):
+    for event in log.events(Topic.STEPS):
         if isinstance(event, PlanMade) and event.question in expected.questions:
             named[event.question] += 1
             requests.add(event.request_id)
@@ -135,41 +169,37 @@ def _ends(cluster: Cluster, expected: Expected) -> Iterator[str]:
     yield from _differences("request", ends, dict.fromkeys([*requests, *unreadable], 1), "ended")
 
 
-def _samples(cluster: Cluster) -> Iterator[str]:
+def _samples(log: _Log) -> Iterator[str]:
     launched: Counter[str] = Counter()
     steps: set[str] = set()
-    for event in events(cluster.records(Topic.SAMPLES.value)):
+    for event in log.events(Topic.SAMPLES):
         assert isinstance(event, SampleRequested)
         if event.progress is None:
             launched[path_id(event.context.step_id, event.sample_index)] += 1
         steps.add(event.context.step_id)
     reported: Counter[str] = Counter()
-    for event in events(cluster.records(Topic.PATHS.value)):
+    for event in log.events(Topic.PATHS):
         if isinstance(event, PathDecoded | PathFailed):
             reported[path_id(event.context.step_id, event.sample_index)] += 1
-    yield from _handed_on(cluster)
+    yield from _handed_on(log)
     yield from _differences("sample", launched, dict.fromkeys(launched, 1), "launched")
     yield from _differences("sample", reported, dict.fromkeys(launched, 1), "reported")
     # An aggregator that must carry a lone verdict publishes it again: that one is a carry.
-    by_voters = [
-        record
-        for record in cluster.records(Topic.STEPS.value)
-        if header(record.headers, "ce_source") != "/conclave/aggregator"
-    ]
     verdicts = Counter(
         str(step_id(event.request_id, event.step_index))
-        for event in events(by_voters)
-        if isinstance(event, StepDecided)
+        for record, event in log.records(Topic.STEPS)
+        if isinstance(event, StepDecided) and header(record.headers, "ce_source") != "/conclave/aggregator"
     )
-    recalled = {step_id(plan.request_id, 0) for plan in _plans(cluster) if plan.recalled_from is not None}
+    called = {event.step_id for event in log.events(Topic.TOOLS) if isinstance(event, ToolRequested)}
+    recalled = {step_id(plan.request_id, 0) for plan in _plans(log) if plan.recalled_from is not None}
     if recalled & steps:
         yield f"{sorted(recalled & steps)} were recalled, and sampled all the same"
-    yield from _differences("step", verdicts, dict.fromkeys([*steps, *recalled], 1), "decided")
+    yield from _differences("step", verdicts, dict.fromkeys([*steps, *recalled, *called], 1), "decided")
 
 
-def _handed_on(cluster: Cluster) -> Iterator[str]:
+def _handed_on(log: _Log) -> Iterator[str]:
     chains: dict[str, list[Progress]] = {}
-    for event in events(cluster.records(Topic.SAMPLES.value)):
+    for event in log.events(Topic.SAMPLES):
         if isinstance(event, SampleRequested) and event.progress is not None:
             chains.setdefault(path_id(event.context.step_id, event.sample_index), []).append(event.progress)
     for path, chain in chains.items():
@@ -179,7 +209,7 @@ def _handed_on(cluster: Cluster) -> Iterator[str]:
         come = [(len(progress.turns), progress.tokens_out) for progress in chain]
         if sorted(set(come)) != come:
             yield f"sample {path} was handed on no further than before: {come}"
-    for event in events(cluster.records(Topic.PATHS.value)):
+    for event in log.events(Topic.PATHS):
         if isinstance(event, PathDecoded | PathFailed):
             path = path_id(event.context.step_id, event.sample_index)
             chain = chains.get(path, [])
@@ -189,20 +219,18 @@ def _handed_on(cluster: Cluster) -> Iterator[str]:
                 yield f"sample {path} has {event.tokens_out} tokens, and had {chain[-1].tokens_out} when it was handed on"
 
 
-def _plans(cluster: Cluster) -> Iterator[PlanMade]:
+def _plans(log: _Log) -> Iterator[PlanMade]:
     """Every plan; of one that is there twice, law 3 tells."""
-    for event in events(cluster.records(Topic.STEPS.value)):
+    for event in log.events(Topic.STEPS):
         if isinstance(event, PlanMade):
             yield event
 
 
-def _given(cluster: Cluster, expected: Expected) -> Iterator[str]:
+def _given(log: _Log, expected: Expected) -> Iterator[str]:
     asked = {
-        str(event.request_id): event
-        for event in events(cluster.records(Topic.REQUESTS.value))
-        if isinstance(event, ReasoningRequested)
+        str(event.request_id): event for event in log.events(Topic.REQUESTS) if isinstance(event, ReasoningRequested)
     }
-    for plan in _plans(cluster):
+    for plan in _plans(log):
         named = asked[plan.request_id].policy if plan.request_id in asked else None
         if named is not None and named != plan.policy.name:
             yield f"{plan.request_id} names {named}, and was given {plan.policy.name}"
@@ -210,16 +238,55 @@ def _given(cluster: Cluster, expected: Expected) -> Iterator[str]:
             yield f"{plan.request_id} was given {plan.policy.name} for {plan.reasons}"
 
 
-def _recalled(cluster: Cluster) -> Iterator[str]:
-    plans = {plan.request_id: plan for plan in _plans(cluster)}
-    answers = {
-        event.request_id: event
-        for event in events(cluster.records(Topic.ANSWERS.value))
-        if isinstance(event, AnswerReached)
+def _calls(log: _Log, world: World) -> Iterator[str]:
+    asked = list(log.events(Topic.TOOLS))
+    yes = {
+        step_id(event.request_id, event.step_index)
+        for event in log.events(Topic.STEPS)
+        if isinstance(event, ApprovalGiven) and event.is_approved
     }
+    observed = {
+        step_id(event.request_id, event.step_index)
+        for event in log.events(Topic.STEPS)
+        if isinstance(event, StepDecided) and event.stop_reason == CallEnd.OBSERVED
+    }
+    requested = {str(event.step_id): event for event in asked if isinstance(event, ToolRequested)}
+    waited = {event.step_id for event in asked if isinstance(event, ApprovalRequested)}
+    for key, number in world.effects.items():
+        if number > 1:
+            yield f"the call of {key} had its effect {number} times"
+        if key not in requested:
+            yield f"the call of {key} was made, and nobody asked for it"
+        if key in waited - yes:
+            yield f"the call of {key} was made, and nobody said yes"
+    for key in sorted(observed - {key for key, number in world.effects.items() if number}):
+        yield f"the call of {key} was observed, and never had its effect"
+
+
+def _together(log: _Log) -> Iterator[str]:
+    told = {
+        str(event.request_id): (event.tags.get("tenant", ""), event.tags.get("conversation", ""))
+        for event in log.events(Topic.REQUESTS)
+        if isinstance(event, ReasoningRequested)
+    }
+    lies: dict[tuple[str, str, int], set[int]] = {}
+    for record, event in log.records(Topic.SAMPLES):
+        assert isinstance(event, SampleRequested)
+        tenant, conversation = told.get(event.context.request_id, ("", ""))
+        if conversation:
+            block = event.sample_index // SAMPLES_TOGETHER
+            lies.setdefault((tenant, conversation, block), set()).add(record.partition)
+    for (tenant, conversation, block), partitions in lies.items():
+        if len(partitions) > 1:
+            yield f"block {block} of {tenant}'s conversation {conversation} lies in partitions {sorted(partitions)}"
+
+
+def _recalled(log: _Log) -> Iterator[str]:
+    plans = {plan.request_id: plan for plan in _plans(log)}
+    answers = {event.request_id: event for event in log.events(Topic.ANSWERS) if isinstance(event, AnswerReached)}
     tenants = {
         str(event.request_id): event.tags.get("tenant", "")
-        for event in events(cluster.records(Topic.REQUESTS.value))
+        for event in log.events(Topic.REQUESTS)
         if isinstance(event, ReasoningRequested)
     }
     for plan in plans.values():
@@ -254,12 +321,11 @@ def _twice(cluster: Cluster) -> Iterator[str]:
                 yield f"{topic} has event {event_id} {number} times"
 
 
-def _rows(cluster: Cluster, database: Database) -> Iterator[str]:
+def _rows(log: _Log, database: Database) -> Iterator[str]:
     wanted: dict[tuple[str, int, int], Event] = {}
     for topic in flow.service_row("recorder").consumes:
-        for record in cluster.records(topic.value):
-            for event in events([record]):
-                wanted[record.topic, record.partition, record.offset] = event
+        for record, event in log.records(topic):
+            wanted[record.topic, record.partition, record.offset] = event
     for place in sorted({*wanted, *database.rows}):
         row = database.rows.get(place)
         if row is None and place in database.refused:

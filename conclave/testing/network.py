@@ -18,7 +18,7 @@ LATENCY_S = 0.004
 
 
 class Request(StrEnum):
-    """What is asked of a broker or a database."""
+    """What is asked of a broker, a database, or the world around."""
 
     JOIN = "join"
     HEARTBEAT = "heartbeat"
@@ -33,6 +33,8 @@ class Request(StrEnum):
     CLAIM = "claim"
     WRITE = "write"
     RECALL = "recall"
+    ENTER = "enter"
+    CALL = "call"
 
 
 class Fate(StrEnum):

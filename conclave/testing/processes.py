@@ -32,6 +32,7 @@ from conclave.testing.network import Endpoint
 from conclave.testing.recollection import MemoryRecollection
 from conclave.testing.record import Database, MemoryStore
 from conclave.testing.unsteady import UnsteadyHandler, UnsteadyJoiner
+from conclave.testing.world import CALLING_POLICIES, MemoryLedger, World, declared, tools_of
 from schemas import flow
 from schemas.flow import Topic
 from services.aggregator.joiner import Aggregator
@@ -41,6 +42,7 @@ from services.decomposer.door import Door
 from services.decomposer.handler import Decomposer
 from services.decomposer.memory import Limits, RecordedMemory
 from services.decomposer.settings import DecomposerSettings
+from services.tools.handler import ToolCaller
 from services.voter.joiner import Voter
 from services.voter.settings import VoterSettings
 
@@ -60,11 +62,12 @@ _DECOMPOSER = DecomposerSettings()
 
 
 class _PoliciesInChunks(CurrentPolicies):
-    """The policies that ship, with paths that are handed on after so many tokens of a turn; 0: as they ship."""
+    """The policies that ship and those whose steps call tools with an effect, with paths that are handed on after so many tokens of
+    a turn; 0: as they ship."""
 
     def __init__(self, chunk_tokens: int) -> None:
         self._chunk_tokens = chunk_tokens
-        super().__init__(_DECOMPOSER.default_policy)
+        super().__init__(_DECOMPOSER.default_policy, CALLING_POLICIES)
 
     def _load(self, prompt_sets: Mapping[str, PromptSet]) -> tuple[PolicySet, list[Problem]]:
         found, problems = super()._load(prompt_sets)
@@ -78,7 +81,8 @@ class _PoliciesInChunks(CurrentPolicies):
 @cache
 def _policies(chunk_tokens: int) -> CurrentPolicies:
     """The policies of all decomposers; read once, as they do not change."""
-    return _PoliciesInChunks(chunk_tokens)
+    with declared():
+        return _PoliciesInChunks(chunk_tokens)
 
 
 @dataclass(eq=False, slots=True)
@@ -115,6 +119,7 @@ class Processes:
     has_instances: bool = False  # a process that is started takes over the membership of one that is gone
     open_samples: int | None = None  # for each decoder, before requests wait their turn; None: there is no door
     chunk_tokens: int = 0  # of a turn, after which paths are handed on; 0: not before their end
+    world: World | None = None  # what the tools change, where the service `tools` runs
     is_routed: bool = False  # requests that name no policy go through the router that ships
     alive: dict[str, Process] = field(default_factory=dict)
     _number: int = 0
@@ -210,7 +215,9 @@ class Processes:
             if is_guarded
             else None
         )
-        work, listener = self._decomposer(memory, door, share) if service == "decomposer" else self._work(service)
+        work, listener = (
+            self._decomposer(memory, door, share) if service == "decomposer" else self._work(service, endpoint)
+        )
         if self.failing:
             work = self._unsteady(work)
         rng = random.Random(self.rng.getrandbits(32))
@@ -243,8 +250,11 @@ class Processes:
         decomposer = Decomposer(own, _policies(self.chunk_tokens), router, memory, door=door, share=share)
         return Handles(decomposer, request_key=decomposer.request_key, drain=decomposer.drain), None
 
-    def _work(self, service: str) -> tuple[Work, Decoder | None]:
+    def _work(self, service: str, endpoint: Endpoint) -> tuple[Work, Decoder | None]:
         match service:
+            case "tools":
+                assert self.world is not None, "there is nothing to call"
+                return Handles(ToolCaller(tools_of(self.world, endpoint), MemoryLedger(self.database, endpoint))), None
             case "decoder":
                 decoder = Decoder(ScriptedEngine(latency_ms=self.engine_latency_ms, max_running=8))
                 return Handles(

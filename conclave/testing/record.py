@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from conclave.domain.external import Entry
 from conclave.domain.recorded import RecordedEvent
 from conclave.errors import Fenced
 from conclave.runtime.record import Tp
@@ -17,6 +18,7 @@ class Database:
         self.network = network
         self.rows: dict[tuple[str, int, int], RecordedEvent] = {}
         self.refused: set[tuple[str, int, int]] = set()
+        self.calls: dict[str, Entry] = {}  # the ledger of tools, by key
         self.refuses: Callable[[RecordedEvent], bool] = lambda event: False
         self._offsets: dict[Position, tuple[int, int]] = {}  # the next offset, and the epoch
 

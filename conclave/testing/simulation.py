@@ -26,8 +26,9 @@ from conclave.testing.network import LATENCY_S, Fate, Network, Plan, Request
 from conclave.testing.processes import SETTINGS, Process, Processes
 from conclave.testing.record import Database
 from conclave.testing.unsteady import is_poison
+from conclave.testing.world import World
 from schemas import flow
-from schemas.events import PlanMade, ReasoningRequested
+from schemas.events import ApprovalGiven, Event, PlanMade, ReasoningRequested, RequestCancelled
 from schemas.flow import Topic
 from schemas.ids import derived_request_id
 
@@ -46,7 +47,11 @@ _TYPES = {
     Topic.ANSWERS: "conclave.AnswerReached.v1",
     Topic.CONTROL: "conclave.StepClosed.v1",
     Topic.FEEDBACK: "conclave.FeedbackGiven.v1",
+    Topic.TOOLS: "conclave.ToolRequested.v1",
 }
+_CALLING_POLICIES = ("simulated-call", "simulated-keyed-call", "simulated-approval")
+_CALLING_SHARE = 0.15  # of the schedules: the service `tools` runs in them
+_CANCELLED_SHARE = 0.05  # of the requests
 _RECALL_SHARE = 0.05  # of the schedules; one costs five others
 _LARGE_SHARE = 0.1  # of what can't be read: more than a dead letter has room for
 _LOOK_S = 0.2  # in virtual time a look costs nothing
@@ -133,6 +138,14 @@ class Simulation:
         self.processes.has_instances = random.Random(f"instances {seed}").random() < 0.5
         self._hurries = random.Random(f"hurries {seed}")
         self.processes.open_samples = self._hurries.choice((None, 2, 8))
+        self._talks = random.Random(f"talks {seed}")
+        self._calls = random.Random(f"calls {seed}")
+        self.processes.world = self.world = World(Network(self.loop, self._calls, "world"))
+        self._networks = (self.cluster.network, self.database.network, self.world.network)
+        self._number_of_words = 0
+        self._calls_tools = self._calls.random() < _CALLING_SHARE
+        self._services = (*_SERVICES, "tools") if self._calls_tools else _SERVICES
+        self._readable = [topic for topic in _TYPES if self._calls_tools or topic is not Topic.TOOLS]
         self._num_moves = self.rng.randint(0, 8) if num_moves is None else num_moves
         self._moves = [row for row in MOVES if not only or row[0].__name__ in only]
 
@@ -143,29 +156,30 @@ class Simulation:
         except Standstill as error:
             self.report.violations.append(str(error))
         report = self.report
-        report.violations += laws.violations(self.cluster, self.database, self.expected)
+        report.violations += laws.violations(self.cluster, self.database, self.expected, self.world)
         report.violations += [f"left lying about: {complaint}" for complaint in self.loop.complaints]
         report.moves += [f"{at:7.3f} {who} {request}: {fate}" for at, who, request, fate in self._befallen()]
         report.moves.sort()
         report.virtual_s, report.num_callbacks = self.loop.time(), self.loop.num_callbacks
-        report.num_recalled = sum(
-            isinstance(event, PlanMade) and event.recalled_from is not None
-            for event in laws.events(self.cluster.records(Topic.STEPS.value))
-        )
+        if self.processes.recall != "off":
+            report.num_recalled = sum(
+                isinstance(event, PlanMade) and event.recalled_from is not None
+                for event in laws.events(self.cluster.records(Topic.STEPS.value))
+            )
         report.num_aborted = sum(partition.num_aborted for partition in self.cluster.partitions.values())
         report.num_records = sum(partition.end for partition in self.cluster.partitions.values())
         return report
 
     def _befallen(self) -> Sequence[tuple[float, str, Request, Fate]]:
-        return [*self.cluster.network.befallen, *self.database.network.befallen]
+        return [each for network in self._networks for each in network.befallen]
 
     async def _play(self) -> None:
-        for service in _SERVICES:
+        for service in self._services:
             for _ in range(self.rng.choice((1, 1, 1, 2))):
                 self.processes.start(service)
         async with asyncio.TaskGroup() as tasks:
             for number in range(self.rng.randint(1, 3)):
-                tasks.create_task(self._ask(number, self.rng.random() * _TROUBLE_S))
+                tasks.create_task(self._ask(number, self.rng.random() * _TROUBLE_S, tasks))
             for _ in range(self._num_moves):
                 tasks.create_task(self._move(self.rng.random() * _TROUBLE_S))
         self._mend()
@@ -193,13 +207,13 @@ class Simulation:
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
-    async def _ask(self, number: int, delay_s: float) -> None:
+    async def _ask(self, number: int, delay_s: float, tasks: asyncio.TaskGroup) -> None:
         """Publishes a request: mostly as it should be, some twice, some without an id, some that nobody can take."""
         await asyncio.sleep(delay_s)
         rng, now_ms = self.rng, self.cluster.now_ms
         match rng.randrange(10):
             case 0:
-                self._publish_broken(Topic.REQUESTS if rng.random() < 0.5 else rng.choice(list(_TYPES)), number)
+                self._publish_broken(Topic.REQUESTS if rng.random() < 0.5 else rng.choice(self._readable), number)
             case 1 if not self.expected.is_unsteady:
                 question = f"And without an id, {number}?"
                 self.expected.questions.add(question)
@@ -209,16 +223,42 @@ class Simulation:
                 request = ReasoningRequested(
                     question=f"How much is {number}?",
                     request_id=derived_request_id(now_ms, str(number), str(self.report.seed)),
-                    policy=rng.choice(_POLICIES),
+                    policy=self._policy(rng.choice(_POLICIES)),
                     max_samples=rng.randint(1, 6),
                     deadline_s=rng.choice((5.0, 600.0, 600.0)),
                     priority=self._hurries.choice((None, None, "interactive", "batch")),
+                    tags=self._talks.choice(({}, {"conversation": "it"}, {"conversation": "it", "tenant": "a"})),
                 )
                 self.expected.requests.add(str(request.request_id))
                 self._publish(request, f"p{number}")
+                for word in self._words(str(request.request_id), now_ms + round(1000 * request.deadline_s)):
+                    tasks.create_task(self._say(word))
                 if kind < 5:
                     await asyncio.sleep(rng.random())
                     self._publish(request, f"p{number}again")
+
+    def _policy(self, shipped: str) -> str:
+        """One that calls a tool with an effect, in half of the requests of a schedule in which there are any."""
+        return self._calls.choice(_CALLING_POLICIES) if self._calls_tools and self._calls.random() < 0.5 else shipped
+
+    def _words(self, request_id: str, until_ms: int) -> list[Event]:
+        """What people say of a request while it is thought about: that it is cancelled; yes and no to a call, and maybe both."""
+        words: list[Event] = []
+        if self._calls.random() < _CANCELLED_SHARE:
+            words.append(RequestCancelled(request_id=request_id, until_ms=until_ms))
+        for _ in range(self._calls.choice((0, 1, 1, 2)) if self._calls_tools else 0):
+            is_approved = self._calls.random() < 0.7
+            words.append(
+                ApprovalGiven(
+                    request_id=request_id, step_index=0, is_approved=is_approved, given_by="ann", until_ms=until_ms
+                )
+            )
+        return words
+
+    async def _say(self, word: Event) -> None:
+        await asyncio.sleep(3.0 * self._calls.random())
+        self._number_of_words += 1
+        self._publish(word, f"word{self._number_of_words}")
 
     async def _ask_again(self) -> None:
         """Publishes what is known by now, in other words, by two at once; the database may be away or slow meanwhile."""
@@ -240,9 +280,9 @@ class Simulation:
         self.database.network.is_away, self.database.network.latency_s = False, LATENCY_S
         await self._settle()
 
-    def _publish(self, request: ReasoningRequested, event_id: str) -> None:
+    def _publish(self, event: Event, event_id: str) -> None:
         now_ms = self.cluster.now_ms
-        self.cluster.publish([output_of(request, service="test", event_id=event_id, parent=None, now_ms=now_ms)])
+        self.cluster.publish([output_of(event, service="test", event_id=event_id, parent=None, now_ms=now_ms)])
 
     def _publish_bytes(self, value: bytes, *, key: bytes | None, event_id: str, topic: Topic = Topic.REQUESTS) -> None:
         headers = (("ce_type", _TYPES[topic].encode()), ("ce_id", event_id.encode()))
@@ -288,7 +328,7 @@ class Simulation:
 
     async def add(self) -> None:
         """A service gets one more process."""
-        service = self.rng.choice(_SERVICES)
+        service = self.rng.choice(self._services)
         self._note(f"add {self.processes.start(service).endpoint.name}")
 
     async def freeze(self) -> None:
@@ -318,13 +358,13 @@ class Simulation:
 
     async def rebalance(self) -> None:
         """A group deals its partitions out anew."""
-        group = self.rng.choice(_SERVICES)
+        group = self.rng.choice(self._services)
         self._note(f"rebalance {group}")
         self.cluster.group(group).rebalance()
 
     async def put_out(self) -> None:
         """A member loses its place though it lives."""
-        group = self.cluster.group(self.rng.choice(_SERVICES))
+        group = self.cluster.group(self.rng.choice(self._services))
         if group.members:
             member_id = self.rng.choice(sorted(group.members))
             self._note(f"put out {member_id}")
@@ -383,7 +423,12 @@ class Simulation:
             self._note(f"{process.endpoint.name}'s clock is off by {process.skew_ms} ms")
 
     def _plan(self, fate: Fate) -> None:
-        if self.rng.random() < 0.15:
+        if self._calls_tools and self._calls.random() < 0.4:
+            network, request = self._calls.choice(
+                ((self.world.network, Request.CALL), (self.database.network, Request.ENTER))
+            )
+            network.plans.append(Plan(fate, request))
+        elif self.rng.random() < 0.15:
             self.database.network.plans.append(Plan(fate, self.rng.choice((Request.CLAIM, Request.WRITE))))
         else:
             self.cluster.network.plans.append(Plan(fate, self.rng.choice(_OF_KAFKA_MORE)))
@@ -401,13 +446,13 @@ class Simulation:
 
     def _mend(self) -> None:
         """No more trouble: every service runs, and whatever is frozen goes on."""
-        for network in (self.cluster.network, self.database.network):
+        for network in self._networks:
             network.plans.clear()
             network.latency_s = LATENCY_S
         for process in list(self.processes.alive.values()):
             if process.is_frozen:
                 self.processes.thaw(process)
-        for service in _SERVICES:
+        for service in self._services:
             if not any(not process.is_stopping for process in self.processes.of(service)):
                 self.processes.start(service)
 

@@ -1,4 +1,4 @@
-"""Faults planted in the runtime, one at a time: each leaves out, misplaces or half does one step of a protocol.
+"""Faults planted in the runtime and around it, one at a time: each leaves out, misplaces or half does one step of a protocol.
 
 `FAULTS` names them. Each is a context manager inside which the fault is there.
 """
@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from unittest.mock import patch  # replaces an attribute for a while; nothing is mocked
 
+from conclave.domain import planning
+from conclave.domain.external import Entry, Known
 from conclave.errors import Fenced
 from conclave.runtime import lane as lane_module
 from conclave.runtime.broker import TransactionalProducer
@@ -16,6 +18,7 @@ from conclave.runtime.groups import Groups
 from conclave.runtime.lane import Lane
 from conclave.runtime.record import Completion, Output, Tp
 from conclave.runtime.tracker import Commit
+from conclave.testing.world import MemoryLedger
 
 _restore = Lane._restore
 _read_back = Duplicates.read_back
@@ -158,6 +161,11 @@ def _forgets_the_window_when_a_lane_opens_again() -> Iterator[None]:
         yield
 
 
+def _knows_no_call_that_was_begun(ledger: MemoryLedger, key: str) -> Entry:
+    ledger._database.calls.setdefault(key, Entry(Known.BEGUN))
+    return Entry(Known.NEW)
+
+
 FAULTS: dict[str, Fault] = {
     "opening 1: membership is not asked": Fault(lambda: _opening(asks_membership=False), only=("shut_out",)),
     "opening 2: the former owner is fenced after the committed set is read": Fault(lambda: _opening(fences="last")),
@@ -192,4 +200,10 @@ FAULTS: dict[str, Fault] = {
     "flush 3: offsets are sent in a transaction of their own": Fault(lambda: _flushing(1, 3, 5, 1, 2, 4, 5)),
     "flush 4: nobody waits for what was sent": Fault(lambda: _flushing(1, 2, 3, 5), only=("refuse", "lose")),
     "flush 5: nothing is committed": Fault(lambda: _flushing(1, 2, 3, 4)),
+    "launch: a conversation's samples have their step's key": Fault(
+        lambda: patch.object(planning, "affinity", lambda context, sample_index: ""), first=50
+    ),
+    "call: what was begun before is called again": Fault(
+        lambda: patch.object(MemoryLedger, "_begin", _knows_no_call_that_was_begun), first=500
+    ),
 }
