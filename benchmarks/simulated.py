@@ -16,7 +16,18 @@ import coverage
 from benchmarks.measuring import record
 
 _RUNTIME = Path(__file__).resolve().parents[1] / "conclave" / "runtime"
-_OF_A_REAL_PROCESS = ("brokers", "client", "clock", "health", "kafka*", "logs", "process", "settings", "topics")
+_OF_A_REAL_PROCESS = (
+    "brokers",
+    "client",
+    "clock",
+    "health",
+    "kafka*",
+    "logs",
+    "process",
+    "rights",
+    "settings",
+    "topics",
+)
 _SEED = 2  # its requests reach every service
 
 

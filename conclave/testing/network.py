@@ -33,6 +33,7 @@ class Request(StrEnum):
     CLAIM = "claim"
     WRITE = "write"
     RECALL = "recall"
+    MAINTAIN = "maintain"
     ENTER = "enter"
     CALL = "call"
 

@@ -100,6 +100,11 @@ class Process:
     is_stopping: bool = False
     skew_ms: int = 0
 
+    @property
+    def is_ready(self) -> bool:
+        """What its /ready would say, but for what is away: nobody here asks Kafka every few seconds whether it is back."""
+        return self.consumer.is_ready and (self.reader is None or self.reader.is_caught_up)
+
 
 @dataclass
 class Processes:
@@ -117,6 +122,7 @@ class Processes:
     recall: Literal["off", "exact", "gist"] = "off"  # which questions are given remembered answers
     num_behind: int = 0  # rows of the database that a memory does not see yet
     has_instances: bool = False  # a process that is started takes over the membership of one that is gone
+    max_running: int = 8  # of each decoder's engine; what waits for it is put back when it stops
     open_samples: int | None = None  # for each decoder, before requests wait their turn; None: there is no door
     chunk_tokens: int = 0  # of a turn, after which paths are handed on; 0: not before their end
     world: World | None = None  # what the tools change, where the service `tools` runs
@@ -256,7 +262,7 @@ class Processes:
                 assert self.world is not None, "there is nothing to call"
                 return Handles(ToolCaller(tools_of(self.world, endpoint), MemoryLedger(self.database, endpoint))), None
             case "decoder":
-                decoder = Decoder(ScriptedEngine(latency_ms=self.engine_latency_ms, max_running=8))
+                decoder = Decoder(ScriptedEngine(latency_ms=self.engine_latency_ms, max_running=self.max_running))
                 return Handles(
                     decoder, may_take=decoder.may_take, drain=decoder.drain, hand_on=decoder.hand_on
                 ), decoder

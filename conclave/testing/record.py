@@ -14,8 +14,9 @@ Position = tuple[str, int]
 class Database:
     """The rows, by where their event lies in the log, and the recorder's offsets."""
 
-    def __init__(self, network: Network) -> None:
-        self.network = network
+    def __init__(self, network: Network, upkeep: Network | None = None) -> None:
+        """`upkeep`: the way to it that housekeeping takes; the same, unless it is given."""
+        self.network, self.upkeep = network, upkeep or network
         self.rows: dict[tuple[str, int, int], RecordedEvent] = {}
         self.refused: set[tuple[str, int, int]] = set()
         self.calls: dict[str, Entry] = {}  # the ledger of tools, by key
@@ -77,4 +78,5 @@ class MemoryStore:
         return num_new
 
     async def maintain(self, now_ms: int) -> None:
-        """Nothing to do."""
+        """Nothing to do, which it may be away for. Raises: LostDependency."""
+        await self._database.upkeep.request(self._endpoint, Request.MAINTAIN, lambda: None)

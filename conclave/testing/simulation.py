@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import msgspec
 import structlog
 
+from conclave.runtime import dead_letters
 from conclave.runtime.limits import MAX_VALUE_BYTES
 from conclave.runtime.record import Output, output_of
 from conclave.testing import laws
@@ -52,6 +53,7 @@ _TYPES = {
 _CALLING_POLICIES = ("simulated-call", "simulated-keyed-call", "simulated-approval")
 _CALLING_SHARE = 0.15  # of the schedules: the service `tools` runs in them
 _CANCELLED_SHARE = 0.05  # of the requests
+_ODDITY_SHARE = 0.05  # of the schedules, for each
 _RECALL_SHARE = 0.05  # of the schedules; one costs five others
 _LARGE_SHARE = 0.1  # of what can't be read: more than a dead letter has room for
 _LOOK_S = 0.2  # in virtual time a look costs nothing
@@ -116,7 +118,10 @@ class Simulation:
         topics = {row.topic.value: 1 if row.is_broadcast else num_partitions for row in flow.TOPICS}
         topics |= {flow.dead_letter_topic(row.topic.value): 1 for row in flow.TOPICS if not row.is_broadcast}
         self.cluster = Cluster(self.loop, self.rng, topics, START_MS)
-        self.database = Database(Network(self.loop, self.rng, "postgres"))
+        # Of a stream of its own each, so that all other draws are what they were without it.
+        upkeep = Network(self.loop, random.Random(f"upkeep {seed}"), "postgres")
+        upkeep.loss = 0.1
+        self.database = Database(Network(self.loop, self.rng, "postgres"), upkeep)
         self.report = Report(seed)
         self.expected = Expected()
         settings = self.rng.choice((SETTINGS, SETTINGS.model_copy(update={"carry_span": 3, "carry_after_s": 0.2})))
@@ -128,7 +133,6 @@ class Simulation:
             self.expected.is_unsteady, self.processes.failing = True, self.rng.choice((0.05, 0.5))
         if self.rng.random() < 0.2:
             self.database.refuses = is_poison
-        # Of a stream of its own, so that all other draws are what they were without it.
         self._recalls = random.Random(f"recall {seed}")
         if self._recalls.random() < _RECALL_SHARE and not self.expected.is_unsteady:
             self.processes.recall = self._recalls.choice(("exact", "gist"))
@@ -141,6 +145,8 @@ class Simulation:
         self._talks = random.Random(f"talks {seed}")
         self._calls = random.Random(f"calls {seed}")
         self.processes.world = self.world = World(Network(self.loop, self._calls, "world"))
+        self._oddities = random.Random(f"oddities {seed}")
+        self.processes.max_running = self._oddities.choice((8, 8, 2))
         self._networks = (self.cluster.network, self.database.network, self.world.network)
         self._number_of_words = 0
         self._calls_tools = self._calls.random() < _CALLING_SHARE
@@ -178,6 +184,9 @@ class Simulation:
             for _ in range(self.rng.choice((1, 1, 1, 2))):
                 self.processes.start(service)
         async with asyncio.TaskGroup() as tasks:
+            for oddity in ODDITIES:
+                if self._oddities.random() < _ODDITY_SHARE:
+                    tasks.create_task(oddity(self))
             for number in range(self.rng.randint(1, 3)):
                 tasks.create_task(self._ask(number, self.rng.random() * _TROUBLE_S, tasks))
             for _ in range(self._num_moves):
@@ -186,11 +195,17 @@ class Simulation:
         await self._settle()
         if self.processes.recall != "off":
             await self._ask_again()
+        if self._oddities.random() < _ODDITY_SHARE:
+            await self._replay_letters()
         # A day later: a group that should be over and is not speaks now.
         for process in self.processes.alive.values():
             process.skew_ms += 86_400_000
         await asyncio.sleep(0.5)
         await self._settle()
+        await self._until(lambda: all(process.is_ready for process in self.processes.alive.values()), _SETTLE_S)
+        self.report.violations += [
+            f"{name} is not ready" for name, process in self.processes.alive.items() if not process.is_ready
+        ]
         if self.rng.random() < 0.2:
             for process in list(self.processes.alive.values()):
                 self.processes.stop(process)
@@ -294,6 +309,41 @@ class Simulation:
             value += b"." * MAX_VALUE_BYTES
         self.expected.broken.setdefault(topic.value, set()).add(value)
         self._publish_bytes(value, key=b"k", event_id=f"p{number}", topic=topic)
+
+    async def _replay_letters(self) -> None:
+        """An operator has what could not be read tried once more: it comes back as another dead letter."""
+        for topic in self._readable:
+            if topic is Topic.REQUESTS:
+                continue  # tried again it is a request of its own, which ends once more
+            for number, record in enumerate(self.cluster.records(flow.dead_letter_topic(topic.value))):
+                letter = dead_letters.read(record)
+                if letter.value not in self.expected.broken.get(topic.value, ()):
+                    continue
+                self.cluster.publish([dead_letters.replay(letter, f"token {number}")])
+        await self._settle()
+
+    # -- oddities -----------------------------------------------------------------------------------------------------
+
+    async def noise(self) -> None:
+        """A broadcast topic holds what nobody can read, and what compaction leaves of a record."""
+        await asyncio.sleep(_TROUBLE_S * self._oddities.random())
+        for number, value in enumerate((None, b"noise")):
+            headers = (("ce_type", _TYPES[Topic.CONTROL].encode()), ("ce_id", f"noise{number}".encode()))
+            self.cluster.publish([Output(Topic.CONTROL.value, b"k", value, headers)])
+
+    async def locked_out(self) -> None:
+        """A process that starts does not get into its group for longer than it tries."""
+        service = self._oddities.choice(self._services)
+        deaf_to = self.cluster.network.deaf_to
+        name = next((each.endpoint.name for each in self.processes.of(service)), "")
+        self._note(f"{name} is locked out")
+        deaf_to.add((name, Request.JOIN))
+        await asyncio.sleep(10.5 + self._oddities.random())
+        deaf_to.discard((name, Request.JOIN))
+
+    async def late_letters(self) -> None:
+        """The recorder's way to publish a dead letter is lost once."""
+        self.cluster.network.plans.append(Plan(Fate.LOST_REQUEST, Request.METADATA, "recorder"))
 
     # -- moves --------------------------------------------------------------------------------------------------------
 
@@ -472,6 +522,8 @@ def _place(error: BaseException) -> str:
         traceback = traceback.tb_next
     return f"{traceback.tb_frame.f_code.co_qualname}:{traceback.tb_lineno}" if traceback is not None else "?"
 
+
+ODDITIES = (Simulation.noise, Simulation.locked_out, Simulation.late_letters)  # each in a few schedules
 
 MOVES = (
     (Simulation.kill, 3),

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from msgspec import structs
+
 from conclave.domain.joining import Decision, Wait
 from conclave.domain.recorded import RecordedEvent
 from conclave.errors import LostDependency, Rejected, Retryable
 from conclave.runtime.dead_letters import Cause
 from conclave.runtime.handler import Arrival, Handler, Joiner
+from conclave.testing import events as made
 from schemas.events import Event
+from schemas.values import MAX_TEXT_CHARS
 
 _FAILURES: tuple[Exception, ...] = (
     LostDependency("engine", "planted"),
@@ -21,6 +25,8 @@ _FAILURES: tuple[Exception, ...] = (
 )
 _UNPUBLISHABLE_SHARE = 0.2  # of the failures
 _NO_EVENT = cast("Event", object())  # what no record can hold
+_LONG = "\1" * MAX_TEXT_CHARS  # six times as many bytes in JSON
+_TOO_LARGE = structs.replace(made.decoded(made.context(), 0, 1, "4"), text=_LONG, reasoning=_LONG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +41,14 @@ class UnsteadyHandler:
         """What the handler makes of it. Raises: anything."""
         if self.rng.random() < self.failing:
             if self.rng.random() < _UNPUBLISHABLE_SHARE:
-                return [*await self.handler.handle(event, arrival), _NO_EVENT]
+                return [*await self.handler.handle(event, arrival), self.rng.choice((_NO_EVENT, _TOO_LARGE))]
             raise self.rng.choice(_FAILURES)
         return await self.handler.handle(event, arrival)
 
     def give_up(self, event: Event, arrival: Arrival, cause: Cause) -> Sequence[Event]:
-        """What the handler says."""
-        return self.handler.give_up(event, arrival, cause)
+        """What the handler says; with something that can't be published, now and then, which costs no more than itself."""
+        said = self.handler.give_up(event, arrival, cause)
+        return [*said, self.rng.choice((_NO_EVENT, _TOO_LARGE))] if self.rng.random() < self.failing else said
 
     def unreadable(self, value: bytes | None, arrival: Arrival, cause: Cause) -> Sequence[Event]:
         """What the handler says."""
