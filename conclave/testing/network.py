@@ -92,6 +92,11 @@ class Network:
         rng = self._rng
         return self.latency_s * rng.random() * (100 if rng.random() < 0.02 else 1)
 
+    def is_clear(self, sender: Endpoint, kind: Request) -> bool:
+        """True while nothing can befall a request of this kind but its usual latency."""
+        is_open = not (self.plans or self.is_away or self.loss or sender.is_cut)
+        return is_open and self.latency_s == LATENCY_S and (sender.name, kind) not in self.deaf_to
+
     def request(self, sender: Endpoint, kind: Request, effect: Callable[[], Any]) -> "asyncio.Future[Any]":
         """What `effect` returns, or the future that it returns comes to. Raises: LostDependency, and what `effect` does."""
         reply: asyncio.Future[Any] = self._loop.create_future()

@@ -89,11 +89,13 @@ def simulate(
 ) -> Report:
     """Plays the schedule of a seed.
 
-    `num_moves` and `only` say how many moves there are and which, instead of the seed; `plans` befall the broker.
+    `num_moves` and `only` say how many moves there are and which, instead of the seed; `plans` befall the broker,
+    the database or the world, whichever is asked for such a thing.
     """
     with quiet():
         simulation = Simulation(seed, num_moves=num_moves, only=only)
-        simulation.cluster.network.plans += plans
+        for plan in plans:
+            simulation.network_of(plan.request).plans.append(plan)
         return simulation.run()
 
 
@@ -154,6 +156,18 @@ class Simulation:
         self._readable = [topic for topic in _TYPES if self._calls_tools or topic is not Topic.TOOLS]
         self._num_moves = self.rng.randint(0, 8) if num_moves is None else num_moves
         self._moves = [row for row in MOVES if not only or row[0].__name__ in only]
+
+    def network_of(self, request: Request | None) -> Network:
+        """The way that requests of a kind take."""
+        match request:
+            case Request.CALL:
+                return self.world.network
+            case Request.CLAIM | Request.WRITE | Request.RECALL | Request.ENTER:
+                return self.database.network
+            case Request.MAINTAIN:
+                return self.database.upkeep
+            case _:
+                return self.cluster.network
 
     def run(self) -> Report:
         """Plays the schedule and judges what is left."""
