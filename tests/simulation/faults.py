@@ -189,7 +189,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "opening 5: the duplicate window is not read back": Fault(lambda: _opening(prepares=False)),
     "opening 5: the duplicate window is read from the log alone": Fault(
-        _forgets_the_window_when_a_lane_opens_again, only=("lose", "rebalance", "refuse"), within=2_000, first=600
+        _forgets_the_window_when_a_lane_opens_again, only=("lose", "rebalance", "refuse"), within=2_000, first=2_600
     ),
     "opening 5: reading goes on where it stood": Fault(lambda: _opening(seeks=False)),
     "opening 5: records are admitted too early": Fault(lambda: _opening(admits_early=True)),
@@ -204,6 +204,6 @@ FAULTS: dict[str, Fault] = {
         lambda: patch.object(planning, "affinity", lambda context, sample_index: ""), first=50
     ),
     "call: what was begun before is called again": Fault(
-        lambda: patch.object(MemoryLedger, "_begin", _knows_no_call_that_was_begun), first=500
+        lambda: patch.object(MemoryLedger, "_begin", _knows_no_call_that_was_begun), first=560
     ),
 }
