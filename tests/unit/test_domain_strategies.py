@@ -316,7 +316,8 @@ def test_lines_before_the_blamed_one_are_kept() -> None:
 def test_branches_that_are_all_blamed_end_on_the_one_that_most_critics_are_content_with() -> None:
     checks = {"a\nAnswer: 1": ("Step 1 is wrong: no", 3), "b\nAnswer: 2": ("Step 1 is wrong: no", 2)}
     thought = explored("tree_checked", BLAMED, ENDS, checks=checks, finishes=2)
-    assert (thought.end.step, thought.end.confidence) == (6, pytest.approx(1 / 3))
+    assert thought.end.step == 6
+    assert thought.end.confidence == pytest.approx(1 / 3)
     assert [step.ask for step in thought.steps].count("finish") == 2
 
 
