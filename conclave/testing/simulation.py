@@ -55,6 +55,7 @@ _CALLING_SHARE = 0.15  # of the schedules: the service `tools` runs in them
 _CANCELLED_SHARE = 0.05  # of the requests
 _ODDITY_SHARE = 0.05  # of the schedules, for each
 _RECALL_SHARE = 0.05  # of the schedules; one costs five others
+_CHUNKS_SHARE = 0.3  # of the schedules: paths of policies with chunks
 _LARGE_SHARE = 0.1  # of what can't be read: more than a dead letter has room for
 _LOOK_S = 0.2  # in virtual time a look costs nothing
 _SETTLE_S = 60.0  # how long everything may take to settle afterwards
@@ -154,6 +155,8 @@ class Simulation:
         self._calls_tools = self._calls.random() < _CALLING_SHARE
         self._services = (*_SERVICES, "tools") if self._calls_tools else _SERVICES
         self._readable = [topic for topic in _TYPES if self._calls_tools or topic is not Topic.TOOLS]
+        chunks = random.Random(f"in chunks {seed}")
+        self.processes.chunk_tokens = chunks.choice((8, 16)) if chunks.random() < _CHUNKS_SHARE else 0
         self._num_moves = self.rng.randint(0, 8) if num_moves is None else num_moves
         self._moves = [row for row in MOVES if not only or row[0].__name__ in only]
 

@@ -13,12 +13,17 @@ from conclave.domain.external import Entry, Known
 from conclave.errors import Fenced
 from conclave.runtime import lane as lane_module
 from conclave.runtime.broker import TransactionalProducer
+from conclave.runtime.dead_letters import Cause, Reason
 from conclave.runtime.duplicates import Duplicates
 from conclave.runtime.groups import Groups
+from conclave.runtime.handler import Arrival
 from conclave.runtime.lane import Lane
 from conclave.runtime.record import Completion, Output, Tp
 from conclave.runtime.tracker import Commit
 from conclave.testing.world import MemoryLedger
+from schemas.events import Event, SampleRequested
+from services.decoder.conversation import Conversation
+from services.decoder.handler import Decoder
 
 _restore = Lane._restore
 _read_back = Duplicates.read_back
@@ -166,6 +171,20 @@ def _knows_no_call_that_was_begun(ledger: MemoryLedger, key: str) -> Entry:
     return Entry(Known.NEW)
 
 
+# -- a path that is handed on -----------------------------------------------------------------------------------------
+
+
+def _ends_what_is_handed_on() -> AbstractContextManager[object]:
+    handle = Decoder.handle
+
+    async def both(decoder: Decoder, event: Event, arrival: Arrival) -> Sequence[Event]:
+        outputs = list(await handle(decoder, event, arrival))
+        is_handed_on = isinstance(outputs[-1], SampleRequested)
+        return [*outputs, *decoder.give_up(event, arrival, Cause(Reason.REJECTED, ""))] if is_handed_on else outputs
+
+    return patch.object(Decoder, "handle", both)
+
+
 FAULTS: dict[str, Fault] = {
     "opening 1: membership is not asked": Fault(lambda: _opening(asks_membership=False), only=("shut_out",)),
     "opening 2: the former owner is fenced after the committed set is read": Fault(lambda: _opening(fences="last")),
@@ -205,5 +224,9 @@ FAULTS: dict[str, Fault] = {
     ),
     "call: what was begun before is called again": Fault(
         lambda: patch.object(MemoryLedger, "_begin", _knows_no_call_that_was_begun), first=560
+    ),
+    "handing on: the path ends here as well": Fault(_ends_what_is_handed_on),
+    "handing on: how far it had come is not heeded": Fault(
+        lambda: patch.object(Conversation, "_go_on_from", _does_nothing)
     ),
 }

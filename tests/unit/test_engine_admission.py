@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from conclave.domain.fair_queue import Flow, Ticket
 from conclave.engine.admission import Admission, Line
+from conclave.engine.cut import Cut
 from conclave.engine.protocol import EngineLoad
 from conclave.errors import PutBack
 
@@ -135,4 +136,28 @@ async def test_classes_that_wait_are_counted_apart() -> None:
             await asyncio.sleep(0)
             assert admission.num_waiting_of == {"interactive": 1, "standard": 0, "batch": 2}
         await asyncio.gather(*tasks)
+    assert admission.num_waiting == 0
+
+
+async def test_what_has_begun_and_is_to_be_cut_waits_no_longer_and_what_has_not_waits_on() -> None:
+    admission = Admission(lambda: IDLE, max_running=1)
+    begun, unbegun = Cut(), Cut()
+
+    async def enter(cut: Cut, *, has_begun: bool) -> None:
+        async with admission.turn("a-step", has_begun=has_begun, cut=cut):
+            pass
+
+    async with admission.turn("another"):
+        waiting = asyncio.create_task(enter(begun, has_begun=True))
+        waits_on = asyncio.create_task(enter(unbegun, has_begun=False))
+        await asyncio.sleep(0)
+        begun.ask()
+        unbegun.ask()
+        with pytest.raises(PutBack):
+            await waiting
+        with pytest.raises(PutBack):
+            await enter(begun, has_begun=True)  # it was asked for before
+        assert (waits_on.done(), admission.num_waiting) == (False, 1)
+    await waits_on
+    await enter(begun, has_begun=True)  # it need not wait
     assert admission.num_waiting == 0
