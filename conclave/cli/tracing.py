@@ -169,7 +169,8 @@ def _path(path: dict[str, Any], turns: Sequence[dict[str, Any]], *, is_flip: boo
     mean = "" if path["mean_logprob"] is None else f", logprob {path['mean_logprob']:.2f}"
     sure = "" if path["probability"] is None else f", says {path['probability']:.0%} sure"
     tokens = "unknown" if path["tokens_out"] is None else path["tokens_out"]
-    cost = f"{_told(turns)}{tokens} tokens{mean}{sure}{marks}"
+    cut = f", handed on {path['num_handed_on']} times" if path.get("num_handed_on") else ""
+    cost = f"{_told(turns)}{tokens} tokens{mean}{sure}{cut}{marks}"
     said = _in_full(path, turns) if full else _end(str(path["text"]))
     vote = "declined" if path.get("is_declined") else path["vote"]
     return f"path {path['sample_index']}: {vote} ({cost}): {said}"

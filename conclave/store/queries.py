@@ -23,7 +23,7 @@ _TRACE = {
         LEFT JOIN verdict_payloads t USING (asked_at, request_id, step_index)
         WHERE s.request_id = :id ORDER BY s.step_index""",
     "paths": """
-        SELECT v.*, p.probability, p.is_declined FROM path_votes v
+        SELECT v.*, p.probability, p.is_declined, p.num_handed_on FROM path_votes v
         JOIN paths p USING (asked_at, request_id, step_index, sample_index)
         WHERE v.request_id = :id ORDER BY v.step_index, v.sample_index""",
     "turns": "SELECT * FROM path_turns WHERE request_id = :id ORDER BY step_index, sample_index, turn_index",

@@ -111,6 +111,7 @@ class Path:
     text: str
     num_chars: int
     reasoning: str | None
+    num_handed_on: int = 0  # from one decoder, or one chunk, to the next
     turns: tuple[Turn, ...] = ()
 
     def fate(self, winner: str | None) -> Vote:

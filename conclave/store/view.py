@@ -227,7 +227,7 @@ _STORY: dict[str, str] = {
     "paths": f"""
         SELECT p.step_index, p.sample_index, p.recorded_at, p.failure, p.answer, b.answer AS vote, b.weight,
                b.sample_index IS NOT NULL AS is_counted, p.finish_reason, p.tokens_in, p.tokens_out, p.mean_logprob,
-               p.probability, p.queued_ms, p.first_token_ms, p.total_ms, p.model, p.engine,
+               p.probability, p.queued_ms, p.first_token_ms, p.total_ms, p.model, p.engine, p.num_handed_on,
                coalesce(right(t.text, {MAX_SHOWN_CHARS}), '') AS text, coalesce(length(t.text), 0) AS num_chars,
                left(t.reasoning, {MAX_SHOWN_CHARS}) AS reasoning
         FROM paths p

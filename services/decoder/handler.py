@@ -2,7 +2,7 @@
 
     1. closed, or past its deadline    PathFailed at once
     2. what asks for it is not there   PathFailed(bad_prompt): prompt set, program, form, field or tool
-    3. it goes from turn to turn       see conversation.py; each waits for room in the engine
+    3. it goes from turn to turn       see rollout.py; each waits for room in the engine
     4. it comes to its end             PathDecoded; PathFailed, by a fault of the path (FAULTS), or (engine)
        or to the end of its chunk      SampleRequested, with how far it has come: whoever reads it goes on from there
     5. it is given up                  PathFailed(engine)
@@ -44,8 +44,8 @@ from conclave.runtime.handler import Arrival
 from conclave.tools.toolbox import Toolbox
 from schemas.events import Event, PathDecoded, PathFailed, SampleRequested, StepClosed
 from schemas.values import MAX_TEXT_CHARS, FinishReason, PathFailure, Progress
-from services.decoder.conversation import Conversation, Room
 from services.decoder.handing_on import storable
+from services.decoder.rollout import Rollout, Room
 
 _REMEMBERED_STEPS = 100_000
 _MAX_REASONING_BYTES = 393_216
@@ -87,7 +87,7 @@ class Decoder:
         self._room = Room(engine, self._admission, toolbox or Toolbox())
         self._closed: OrderedDict[str, None] = OrderedDict()
         self._decoding: dict[str, set[asyncio.Timeout]] = {}  # the deadlines of a step's paths
-        self._under_way: set[Conversation] = set()
+        self._under_way: set[Rollout] = set()
 
     def may_take(self) -> bool:
         """False while the engine is away, barred or pausing: more samples could only wait here."""
@@ -157,19 +157,19 @@ class Decoder:
             path.cut.is_over = True
         return _with_long_text(end, path) if isinstance(end, PathDecoded) else [end]
 
-    async def _path(self, event: SampleRequested) -> Conversation:
+    async def _path(self, event: SampleRequested) -> Rollout:
         """The path, before its first turn. Raises: UnknownPrompt for what was not deployed a moment ago either."""
         try:
-            return self._conversation(event)
+            return self._rollout(event)
         except UnknownPrompt:
             if self._look_again is None:
                 raise
         await asyncio.to_thread(self._look_again)
-        return self._conversation(event)
+        return self._rollout(event)
 
-    def _conversation(self, event: SampleRequested) -> Conversation:
+    def _rollout(self, event: SampleRequested) -> Rollout:
         prompt_set = self._find_prompts(event.context.prompt_set)
-        return Conversation(self._room, prompt_set, event.context, event.sample_index, event.progress)
+        return Rollout(self._room, prompt_set, event.context, event.sample_index, event.progress)
 
     def give_up(self, event: Event, arrival: Arrival, cause: Cause) -> Sequence[Event]:
         """The sample's terminal event, whatever was the matter with it."""
@@ -181,7 +181,7 @@ class Decoder:
         return []
 
     async def _decode(
-        self, event: SampleRequested, path: Conversation, left_s: float, started: float
+        self, event: SampleRequested, path: Rollout, left_s: float, started: float
     ) -> PathDecoded | PathFailed | SampleRequested:
         try:
             end = await self._cancellable(event, path, left_s)
@@ -215,7 +215,7 @@ class Decoder:
         is_full = self._admission.num_waiting > 0 or load.waiting > 0
         return 1.0 if is_full else min(1.0, max(0.0, load.running / max(1, self._engine.max_running)))
 
-    async def _cancellable(self, event: SampleRequested, path: Conversation, left_s: float) -> End | Progress:
+    async def _cancellable(self, event: SampleRequested, path: Rollout, left_s: float) -> End | Progress:
         """What the path comes to. Raises: TimeoutError at its deadline, which is now once its step is closed."""
         step = event.context.step_id
         async with asyncio.timeout(left_s) as deadline:
@@ -229,7 +229,7 @@ class Decoder:
                     del self._decoding[step]
 
     @staticmethod
-    async def _until_ended(path: Conversation) -> End | Progress:
+    async def _until_ended(path: Rollout) -> End | Progress:
         """What the path comes to, begun again where the engine died over it. Raises: EngineLost at the third time."""
         for _ in range(_MAX_LOSSES - 1):
             try:
@@ -239,7 +239,7 @@ class Decoder:
         return await path.run()
 
 
-def _decoded(event: SampleRequested, path: Conversation, end: End, engine: Engine, *, load: float) -> PathDecoded:
+def _decoded(event: SampleRequested, path: Rollout, end: End, engine: Engine, *, load: float) -> PathDecoded:
     """The path with its sums over all turns; log probabilities are those of the turn that gave the answer."""
     *before, last = path.turns
     spoken, answering = tuple(path.decoded.values()), path.decoded.get(end.turn)
@@ -274,7 +274,7 @@ def _decoded(event: SampleRequested, path: Conversation, end: End, engine: Engin
     )
 
 
-def _token_confidence(path: Conversation, end: End) -> TokenConfidence:
+def _token_confidence(path: Rollout, end: End) -> TokenConfidence:
     """How sure the tokens were of the turn that gave the answer; nothing where its engine says nothing of them."""
     answering = path.decoded.get(end.turn)
     if answering is None:
@@ -304,7 +304,7 @@ def _is_wordless(spoken: Sequence[Decoded]) -> bool:
     return bool(spoken) and all(is_nothing) and spoken[-1].finish_reason is not FinishReason.TOOL_CALLS
 
 
-def _without_a_word(event: SampleRequested, decoded: Decoded, started: float, path: Conversation) -> PathFailed:
+def _without_a_word(event: SampleRequested, decoded: Decoded, started: float, path: Rollout) -> PathFailed:
     """The failure of a path of which nothing came; it has its cost all the same."""
     cost = " + ".join("unknown" if each is None else str(each) for each in (decoded.tokens_in, decoded.tokens_out))
     ended = f"no text, finish reason {decoded.finish_reason.value}, {cost} tokens"
@@ -315,7 +315,7 @@ def _without_a_word(event: SampleRequested, decoded: Decoded, started: float, pa
     return _failed(event, PathFailure.NOTHING_SENT, f"the {speaker} nothing: {ended}", started, path)
 
 
-def _with_long_text(end: PathDecoded, path: Conversation) -> Sequence[Event]:
+def _with_long_text(end: PathDecoded, path: Rollout) -> Sequence[Event]:
     """The path; what its last turn says goes before it in chunks if it is too long for the event, which keeps its end."""
     last = path.decoded.get(len(path.turns) - 1)
     whole = end.text if last is None else storable(last.text)
@@ -326,7 +326,7 @@ def _with_long_text(end: PathDecoded, path: Conversation) -> Sequence[Event]:
 
 
 def _failed(
-    event: SampleRequested, failure: PathFailure, message: str, started: float, path: Conversation | None = None
+    event: SampleRequested, failure: PathFailure, message: str, started: float, path: Rollout | None = None
 ) -> PathFailed:
     turn = f"in turn {len(path.turns) + 1}: " if path is not None and path.turns else ""
     spent = path or event.progress

@@ -22,8 +22,8 @@ from conclave.runtime.record import Completion, Output, Tp
 from conclave.runtime.tracker import Commit
 from conclave.testing.world import MemoryLedger
 from schemas.events import Event, SampleRequested
-from services.decoder.conversation import Conversation
 from services.decoder.handler import Decoder
+from services.decoder.rollout import Rollout
 
 _restore = Lane._restore
 _read_back = Duplicates.read_back
@@ -226,7 +226,5 @@ FAULTS: dict[str, Fault] = {
         lambda: patch.object(MemoryLedger, "_begin", _knows_no_call_that_was_begun), first=560
     ),
     "handing on: the path ends here as well": Fault(_ends_what_is_handed_on),
-    "handing on: how far it had come is not heeded": Fault(
-        lambda: patch.object(Conversation, "_go_on_from", _does_nothing)
-    ),
+    "handing on: how far it had come is not heeded": Fault(lambda: patch.object(Rollout, "_go_on_from", _does_nothing)),
 }

@@ -59,6 +59,14 @@ def test_a_step_stands_under_the_first_that_it_leans_on() -> None:
     assert "split] whole: 1: a? 2: b? (" in lines[places[0]]
 
 
+def test_a_path_that_was_cut_says_how_often_it_was_handed_on() -> None:
+    lines = drawn([step(0, "7")], paths=[path(0, "7") | {"num_handed_on": 2}, path(1, "7")])
+    assert [line for line in lines if "handed on 2 times" in line] == [
+        line for line in lines if "path 0: 7 (3 tokens" in line
+    ]
+    assert len([line for line in lines if "handed on" in line]) == 1
+
+
 def test_a_request_that_failed_or_goes_on_says_so() -> None:
     assert "answer failed: deadline" in drawn(STEPS, failure="deadline", answered_by=None)[1]
     assert (

@@ -24,7 +24,7 @@ from schemas.flow import Topic
 from schemas.values import Ask, FinishReason, PathFailure
 from services.decoder import handing_on
 from services.decoder.handler import Decoder
-from tests.unit.test_decoder_conversation import (
+from tests.unit.test_decoder_rollout import (
     CRITICISED,
     STATED,
     TOOL,

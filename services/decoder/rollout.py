@@ -1,4 +1,4 @@
-"""A path as a conversation: its program says what comes next, engine and tools answer, until it ends.
+"""A path while it is decoded, turn by turn: its program says what comes next, engine and tools answer, until it ends.
 
     1. the program is asked, with the turns so far
     2. Speak: the form is filled in, waits for its turn on the engine, is decoded and read
@@ -51,7 +51,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What conversations need: an engine with its waiting room, and tools."""
+    """What rollouts need: an engine with its waiting room, and tools."""
 
     engine: Engine
     admission: Admission
@@ -59,7 +59,7 @@ class Room:
     siblings: Siblings = field(default_factory=Siblings)
 
 
-class Conversation:
+class Rollout:
     """One path under way. What was said is there at any time, also when it is cut."""
 
     def __init__(
