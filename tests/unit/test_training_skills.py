@@ -35,10 +35,18 @@ def test_the_stages_cover_the_whole_training_in_order() -> None:
 
 def test_the_prompt_set_has_a_form_for_every_skill_but_bare_arithmetic() -> None:
     forms = prompts.load(PROMPT_SET).forms
-    going_on = {"follow_up": "decompose", "next_line": "chain_of_thought", "finish": "chain_of_thought"}
-    assert set(forms) == ({skill.value for skill in Skill} - {"calculate", "decline"}) | set(going_on)
-    for form, of in going_on.items():  # the same words, gone on from what is there already
-        assert (forms[form].user, forms[form].begun != "") == (forms[of].user, True)
+    going_on = {
+        "follow_up": "decompose",
+        "next_line": "chain_of_thought",
+        "finish": "chain_of_thought",
+        "again_line": "retry",
+    }
+    read_otherwise = {"check": "criticise"}
+    same = going_on | read_otherwise
+    assert set(forms) == ({skill.value for skill in Skill} - {"calculate", "decline"}) | set(same)
+    for form, of in same.items():  # the same words, gone on from what is there already, or read as an answer
+        words = forms[form].user.replace("{blamed}", "{path}")
+        assert (words, forms[form].begun != "") == (forms[of].user, form in going_on)
 
 
 @given(problem=problems, rng=randoms)
