@@ -51,6 +51,10 @@ ROWS = (
     Row("ballots/s of one voter through Kafka", "≥ 2,000", "voter_kafka", "voter_kafka", ("ballots_per_s",)),
     Row("a budget of 40, live: share of the full vote's tokens", "≤ 0.25", "vote_live", "vote_live", ("share_of_tokens",)),
     Row("a budget of 40, live: points against the full vote", "≥ -0.5", "vote_live", "vote_live", ("change_points",)),
+    Row("recorded paths/s, in large batches", "≥ 5,000", "recording", "recording", ("paths_s",)),
+    Row("recorder's rows/s ÷ bare COPY of the same rows", "≥ 0.6", "recording", "recording", ("rows_s_of_bare_copy",)),
+    Row("wrong answers fewer by going back, `tree-checked`", "≥ 27 %", "going_back", "going_back",
+        ("policies", "tree-checked", "fewer_wrong_pct"), " %"),
     Row("schedules a minute on a core", "", "simulated", "simulated", ("schedules_a_minute_on_a_core",)),
     Row("of the runtime that simulated schedules reach", "≥ 95 %", "simulated", "simulated", ("runtime_covered_pct",), " %"),
     Row("paraphrases that are known again", "≥ 0.6", "cache", "cache", ("known_again", "known")),
@@ -75,7 +79,8 @@ def _line(row: Row) -> str:
     where = (
         f"{found['commit']}, {found['at'][:10]}, {hardware['cores']} cores of {hardware.get('gpu') or hardware['cpu']}"
     )
-    return f"| {row.measure} | {value:,.4g}{row.unit} | {row.wanted} | `benchmarks.{row.command}` | {where} |"
+    told = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"| {row.measure} | {told}{row.unit} | {row.wanted} | `benchmarks.{row.command}` | {where} |"
 
 
 if __name__ == "__main__":
