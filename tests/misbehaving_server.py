@@ -10,6 +10,8 @@ from typing import Any
 
 Json = Mapping[str, Any]
 
+_TURNS_TO_ACCEPT = 3  # of the loop, until a connection that its server has taken from the system is told to us
+
 
 @dataclass
 class Exchange:
@@ -38,7 +40,7 @@ class MisbehavingServer:
     port: int = 0
     calls: list[Exchange] = field(default_factory=list)
     _server: asyncio.Server | None = None
-    _serving: set[asyncio.Task[None]] = field(default_factory=set)
+    _connections: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -47,22 +49,30 @@ class MisbehavingServer:
 
     async def start(self) -> None:
         """Listens, on the port that it had before, if any."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, reuse_address=True)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, reuse_address=True)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Refuses connections from now on, and cuts those that there are."""
         assert self._server is not None
+        for listening in self._server.sockets:  # CPython 3.11 leaks what it accepts just before its server is closed
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+        for _ in range(_TURNS_TO_ACCEPT):
+            await asyncio.sleep(0)
         self._server.close()
-        for task in self._serving:
-            task.cancel()
-        await asyncio.gather(*self._serving)
+        serving, self._connections = self._connections, {}
+        for task, writer in serving.items():
+            task.cancel()  # perhaps before its first step, so that nothing of it runs
+            writer.transport.abort()
+        await asyncio.gather(*serving, return_exceptions=True)
         await self._server.wait_closed()
 
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._connections[task] = writer
+        task.add_done_callback(lambda ended: self._connections.pop(ended, None))
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._serving.add(task)
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
@@ -71,13 +81,8 @@ class MisbehavingServer:
             self.calls.append(call)
             await self.replies[min(call.number, len(self.replies) - 1)](call)
         except (OSError, asyncio.IncompleteReadError):
-            writer.close()  # the client has gone
-        except asyncio.CancelledError:
-            writer.transport.abort()  # this task is the stream server's, which would call its end by cancellation an error
-        else:
-            writer.close()
-        finally:
-            self._serving.discard(task)
+            pass  # the client has gone
+        writer.close()
 
 
 # -- replies ----------------------------------------------------------------------------------------------------------

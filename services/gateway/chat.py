@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
+from conclave.store.happenings import Happening
 from schemas.ids import asked_at_ms, new_request_id
 from schemas.values import Outcome
 from services.gateway import answer_schemas, streams
@@ -31,7 +32,7 @@ from services.gateway.calls import Call, answered
 from services.gateway.conversations import beginning_of, in_words, question_of
 from services.gateway.errors import ApiError, not_found
 from services.gateway.follower import Follower, Watch
-from services.gateway.results import Result
+from services.gateway.results import Result, planned
 
 DEFAULT_MODEL = "conclave"  # whatever policy the service chooses
 _KNOWN = frozenset(ChatBody.__struct_fields__)
@@ -138,8 +139,10 @@ class Chat:
         with self.follower.watching(asked.request_ids[0]) as watch:
             yield _chunk(asked, {"role": "assistant", "content": ""})
             until = asyncio.get_running_loop().time() + asked.timeout_s
-            async for part in _progress(asked, watch, until):
-                yield part
+            is_told = False
+            async for happening in _progress(asked, watch, until):
+                is_told = is_told or happening is not None
+                yield streams.KEEP_ALIVE if happening is None else _told(asked, happening)
         try:
             completion = _completion(asked) if all(end.done() for end in asked.ends) else None
             error = _still_running(asked) if completion is None else None
@@ -149,6 +152,8 @@ class Chat:
             assert error is not None
             yield streams.event(msgspec.json.decode(error.body))
             return
+        if not is_told:  # the answer was heard in the log before the record had anything of the way there
+            yield _told(asked, planned(asked.ends[0].result()))
         for choice in completion.choices:
             yield _chunk(asked, {"content": choice.message.content}, index=choice.index)
         for choice in completion.choices:
@@ -159,8 +164,8 @@ class Chat:
         yield b"data: [DONE]\n\n"
 
 
-async def _progress(asked: Asked, watch: Watch, until: float) -> AsyncGenerator[bytes, None]:
-    """A chunk for each thing that happens to the first choice, until the ends of all are known or the time is up."""
+async def _progress(asked: Asked, watch: Watch, until: float) -> AsyncGenerator[Happening | None, None]:
+    """Each thing that happens to the first choice, until the ends of all are known or the time is up; None after a silence."""
     loop = asyncio.get_running_loop()
     whole = asyncio.create_task(streams.all_of(asked.ends), name="until all are done")
     news = asyncio.create_task(watch.next(), name="news")
@@ -174,14 +179,19 @@ async def _progress(asked: Asked, watch: Watch, until: float) -> AsyncGenerator[
                     await asyncio.wait({whole}, timeout=until - loop.time())
                     return
                 news = asyncio.create_task(watch.next(), name="news")
-                told = {"progress": {"kind": happening.kind, **happening.data}}
-                yield _chunk(asked, {"reasoning_content": in_words(happening)}, conclave=told)
+                yield happening
             elif not whole.done():
-                yield streams.KEEP_ALIVE
+                yield None
     finally:
         for task in (whole, news):
             task.cancel()
         await asyncio.wait({whole, news})
+
+
+def _told(asked: Asked, happening: Happening) -> bytes:
+    """The chunk that tells what happened."""
+    told = {"progress": {"kind": happening.kind, **happening.data}}
+    return _chunk(asked, {"reasoning_content": in_words(happening)}, conclave=told)
 
 
 def question_of_chat(chat: ChatBody, *, deadline_s: float) -> AskBody:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from msgspec import Struct, convert
 from msgspec.structs import replace
 
+from conclave.store.happenings import Happening
 from schemas.events import AnswerReached, RequestFailed
 from schemas.values import FieldVerdict, StepAnswer, TallyRow
 
@@ -44,6 +45,12 @@ def of_event(event: AnswerReached | RequestFailed) -> Result:
         return Result(request_id=event.request_id, status="failed", fields=event.fields, **told)
     told |= {"steps": event.steps, "tally": event.tally, "fields": event.fields}
     return Result(request_id=event.request_id, status="answered", **told)
+
+
+def planned(result: Result) -> Happening:
+    """How a request was planned, as far as its end tells."""
+    told = {"strategy": result.strategy, "policy": result.policy, "arm": result.arm, "num_steps": len(result.steps)}
+    return Happening("planned", "planned", told)
 
 
 def of_row(row: dict[str, Any]) -> Result:

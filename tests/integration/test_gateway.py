@@ -89,7 +89,7 @@ async def _chats(openai: AsyncOpenAI) -> None:
     assert all(choice.message.content for choice in completion.choices)
     assert completion.usage is not None
     assert completion.usage.completion_tokens > 0
-    for _ in range(5):  # an answer that overtakes its paths ends the stream without them
+    for _ in range(20):  # an answer that overtakes its paths ends the stream without them
         thought, said = await _streamed(openai)
         assert "policy default, strategy vote" in thought
         assert said

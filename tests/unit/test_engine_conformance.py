@@ -363,12 +363,6 @@ CASES: dict[str, tuple[Sequence[Reply], Ends]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def connections() -> AsyncOpenAI:
-    """One client for all: making one takes longer than most cases."""
-    return AsyncOpenAI(base_url="http://127.0.0.1:1", api_key="none")
-
-
 @asynccontextmanager
 async def served(
     client: AsyncOpenAI, *replies: Reply

@@ -32,12 +32,6 @@ def lists(*owners: str) -> Reply:
     return http(200, json.dumps({"object": "list", "data": rows}))
 
 
-@pytest.fixture(scope="module")
-def connections() -> AsyncOpenAI:
-    """One client for all: making one takes longer than most tests."""
-    return AsyncOpenAI(base_url="http://127.0.0.1:1", api_key="none")
-
-
 @asynccontextmanager
 async def served(
     client: AsyncOpenAI, *replies: Reply, kind: str = ""

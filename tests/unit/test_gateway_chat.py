@@ -96,6 +96,18 @@ async def test_a_stream_reports_the_progress_and_then_the_answer() -> None:
     assert world.answers.awaited == ()
 
 
+async def test_a_stream_whose_answer_is_heard_before_the_record_has_a_word_says_how_it_was_thought() -> None:
+    world = World()
+    async with _client(world) as client:
+        stream = await client.chat.completions.create(model="conclave", messages=ASKED, stream=True)
+        (request,) = _requests(world)
+        world.end(made.answer("36", request_id=str(request.request_id)))
+        deltas = [choice.delta async for chunk in stream for choice in chunk.choices]
+    thoughts = [thought for delta in deltas if (thought := (delta.model_extra or {}).get("reasoning_content"))]
+    assert thoughts == ["policy default, strategy vote\n"]
+    assert "".join(delta.content or "" for delta in deltas) == "36"
+
+
 def _cancelled(world: World) -> list[str]:
     return [event.request_id for event in world.published if isinstance(event, RequestCancelled)]
 
