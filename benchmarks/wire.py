@@ -28,7 +28,8 @@ from conclave.testing.network import Network
 from conclave.testing.pipeline import Pipeline
 from conclave.testing.processes import SETTINGS, Process, Processes
 from conclave.testing.record import Database
-from conclave.testing.simulation import START_MS, quiet
+from conclave.testing.simulation import quiet
+from conclave.testing.stage import START_MS
 from schemas import flow
 from schemas.events import ReasoningRequested
 from schemas.ids import derived_request_id

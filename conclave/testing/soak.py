@@ -19,7 +19,8 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from conclave.testing.loop import PROCESS
-from conclave.testing.simulation import Report, Simulation, simulate
+from conclave.testing.simulation import Simulation, simulate
+from conclave.testing.stage import Report
 
 _CHUNK = 50  # schedules that a worker plays before it reports
 

@@ -264,9 +264,9 @@ class Upgrade(Simulation):
                     await asyncio.sleep(0.3)
                     self.processes.start(service)
                     self.processes.stop(old)
-        await self._until(lambda: not self._old & self.processes.alive.keys(), 60.0)
+        await self.until(lambda: not self._old & self.processes.alive.keys(), 60.0)
         await self._load(["new", "default"] * 4)
-        await self._settle()
+        await self.settle()
 
     async def _load(self, policies: list[str]) -> None:
         for policy in policies:
@@ -275,7 +275,7 @@ class Upgrade(Simulation):
             request_id = derived_request_id(now_ms, str(number), str(self.report.seed))
             self.expected.requests.add(request_id)
             question = f"How much is {number}?"
-            self._publish(ReasoningRequested(question=question, request_id=request_id, policy=policy), f"p{number}")
+            self.publish(ReasoningRequested(question=question, request_id=request_id, policy=policy), f"p{number}")
             await asyncio.sleep(0.1)
 
     def answers(self) -> list[Event]:
