@@ -89,7 +89,7 @@ def _broken_schema(path: Path) -> list[str]:
         return []
     is_facing = codec.is_producer_facing(event)
     found = breaks(json.loads(path.read_text()), documents.json_schema(event), is_producer_facing=is_facing)
-    return [f"{path.stem}: {each} (raise its VERSION in schemas/events.py)" for each in found]
+    return [f"{path.stem}: {each} (raise its VERSION in schemas/events/)" for each in found]
 
 
 def _unreadable_lines(path: Path) -> list[str]:
