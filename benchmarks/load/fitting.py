@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from scipy import stats
+
+_NUM_BLOCKS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,20 @@ class Line:
     def is_flat(self) -> bool:
         """True where a slope of 0 is within two standard errors."""
         return abs(self.slope) <= 2 * self.slope_error
+
+
+def settled(points: Sequence[tuple[float, float]]) -> Line | None:
+    """The line through the means of ten blocks of the second half; None for fewer than twenty points there.
+
+    What grows in steps, as memory does, differs little from one point to the next: a line through all points would call its slope
+    far surer than it is. Means of blocks are nearly independent (batch means, Law & Kelton 2000, 9.5.3).
+    """
+    half = points[len(points) // 2 :]
+    size = len(half) // _NUM_BLOCKS
+    if size < 2:
+        return None
+    blocks = [half[at * size : (at + 1) * size] for at in range(_NUM_BLOCKS)]
+    return fitted([fmean(x for x, _ in block) for block in blocks], [fmean(y for _, y in block) for block in blocks])
 
 
 def fitted(xs: Sequence[float], ys: Sequence[float]) -> Line | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from benchmarks.load.arrivals import Level
 from benchmarks.load.counting import Counted
 from benchmarks.load.driving import Asked, Driven
-from benchmarks.load.fitting import Line, fitted
+from benchmarks.load.fitting import Line, fitted, settled
 from benchmarks.load.killing import Killed
 from benchmarks.load.stages import STAGES, PathFigures
 from benchmarks.load.watching import Look
@@ -213,14 +213,14 @@ def _memory(looks: Sequence[Look]) -> Section:
             series[name].append((look.at - looks[0].at, taken.memory_mib))
     rows = []
     for name, points in sorted(series.items()):
-        fit = fitted([x for x, _ in points], [y for _, y in points])
+        fit = settled(points)
         slope = "" if fit is None else f"{_MIB_PER_HOUR * fit.slope:.1f} ± {_MIB_PER_HOUR * fit.slope_error:.1f}"
         is_flat = "" if fit is None else "yes" if fit.is_flat else "no"
         first, last, most = points[0][1], points[-1][1], max(y for _, y in points)
         rows.append((name, f"{first:.0f}", f"{last:.0f}", f"{most:.0f}", slope, is_flat))
     about = (
-        "Resident MiB of each part, all its processes. Flat: a slope of 0 is within two standard errors. A run of minutes shows "
-        "caches that fill; a leak takes half an hour at a steady load to tell."
+        "Resident MiB of each part, all its processes; the slope is that of the second half, when what fills at first is full. "
+        "Flat: a slope of 0 is within two standard errors. It takes half an hour at a steady load to tell."
     )
     columns = ("part", "first", "last", "largest", "MiB an hour", "flat")
     curves = tuple(Curve(name, tuple(points)) for name, points in sorted(series.items()))

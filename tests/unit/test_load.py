@@ -14,7 +14,7 @@ import pytest
 from benchmarks.load.arrivals import Level, Shape, gaps, questions, ramp
 from benchmarks.load.counting import counted
 from benchmarks.load.driving import Asked, Driven, Driver, End, Put, Refused
-from benchmarks.load.fitting import fitted
+from benchmarks.load.fitting import fitted, settled
 from benchmarks.load.killing import Killed, kill_in_turn
 from benchmarks.load.machine import Usage, usage
 from benchmarks.load.over_http import OverHttp
@@ -69,6 +69,17 @@ def test_a_line_is_found_again_with_an_error_that_covers_it() -> None:
     assert (level.slope, level.intercept, level.is_flat) == (0.0, 5.0, True)
     assert fitted([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) is None
     assert fitted([1.0, 2.0], [1.0, 2.0]) is None
+
+
+def test_memory_that_fills_at_first_and_then_goes_up_and_down_is_flat_and_a_leak_is_not() -> None:
+    points = [(float(at), 100 + min(30.0, at / 20) + at // 40 % 3) for at in range(1800)]
+    flat, leaking = settled(points), settled([(x, y + 0.01 * x) for x, y in points])
+    assert flat is not None
+    assert leaking is not None
+    assert flat.is_flat
+    assert not leaking.is_flat
+    assert leaking.slope == pytest.approx(0.01, abs=3 * leaking.slope_error)
+    assert settled(points[:30]) is None
 
 
 def test_the_stages_of_a_request_add_up_to_all_of_it() -> None:
