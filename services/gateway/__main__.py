@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -36,15 +35,13 @@ from services.gateway.batches import BatchApi, BatchRunner
 from services.gateway.chat import Chat
 from services.gateway.follower import Follower
 from services.gateway.logged_ends import LoggedEnds
+from services.gateway.mcp_door import McpDoor
 from services.gateway.publishing import LogWriter
 from services.gateway.requests import Requests
 from services.gateway.routes import api_routes
 from services.gateway.server import WebServer
 from services.gateway.settings import GatewaySettings
 from services.gateway.trials import Experiments
-
-if TYPE_CHECKING:
-    from services.gateway.mcp_door import McpDoor
 
 _FORGET_EVERY_S = 3600.0
 
@@ -99,13 +96,9 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
             await each.close()
 
 
-def _mcp_door(access: Access) -> "McpDoor | None":
+def _mcp_door(access: Access) -> McpDoor | None:
     """The door for tools, where the package `mcp` is installed."""
-    if find_spec("mcp") is None:
-        return None
-    from services.gateway.mcp_door import McpDoor
-
-    return McpDoor(access, version("conclave"))
+    return None if find_spec("mcp") is None else McpDoor(access, version("conclave"))
 
 
 def _policies(settings: GatewaySettings) -> CurrentPolicies:

@@ -1,12 +1,12 @@
-"""`/mcp`: the tools over HTTP, with the keys of the API. Nothing is kept between two calls, so any gateway takes any of them."""
+"""`/mcp`: the tools over HTTP, with the keys of the API. Nothing is kept between two calls, so any gateway takes any of them.
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+The protocol's library is imported with the first call: that takes as long as the rest of a gateway's start.
+"""
 
-import httpx2
-from mcp.server.mcpserver import Context
-from mcp.server.transport_security import TransportSecuritySettings
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,25 +15,17 @@ from conclave.domain import api_keys
 from conclave.errors import LostDependency
 from services.gateway.access import Access
 from services.gateway.errors import ApiError, away
-from services.gateway.mcp_tools import tool_server
 
-_TIMEOUT_S = 60.0
-_SENT_ON = ("authorization", "x-api-key")
+Served = Callable[[ASGIApp, str], AbstractAsyncContextManager[ASGIApp]]
 
 
 class McpDoor:
     """The route, and what runs beside it."""
 
     def __init__(self, access: Access, version: str) -> None:
-        self._access = access
-        self._app: ASGIApp | None = None
-        self._server = tool_server(self._client, version)
-        # Who calls is checked by our own access, which knows the same dangers (DNS rebinding, other sites' pages).
-        unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-        served = self._server.streamable_http_app(stateless_http=True, json_response=True, transport_security=unchecked)
-        (route,) = served.routes
-        assert isinstance(route, Route)
-        self._endpoint: ASGIApp = route.endpoint
+        self._access, self._version = access, version
+        self._is_wanted = asyncio.Event()
+        self._endpoint: asyncio.Future[ASGIApp] | None = None  # there while `serving`
 
     @property
     def routes(self) -> list[BaseRoute]:
@@ -43,26 +35,37 @@ class McpDoor:
     @asynccontextmanager
     async def serving(self, app: ASGIApp) -> AsyncIterator[None]:
         """As long as it is open, calls are served. Tools call the API of `app`, the whole application."""
-        self._app = app
-        async with self._server.session_manager.run():
+        self._endpoint = asyncio.get_running_loop().create_future()
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(self._serve(app, self._endpoint), name="mcp")
             yield
+            task.cancel()
+
+    async def _serve(self, app: ASGIApp, endpoint: asyncio.Future[ASGIApp]) -> None:
+        await self._is_wanted.wait()
+        served = await asyncio.to_thread(_imported)
+        async with served(app, self._version) as application:
+            endpoint.set_result(application)
+            await asyncio.Event().wait()  # until it is cancelled
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hands a call on, or says why not."""
-        app = self._endpoint
         try:
             (await self._access.caller(Request(scope))).require(api_keys.Scope.ASK)
+            app = await self._opened()
         except ApiError as error:
             app = error.response()
         except LostDependency as error:
             app = away(error.dependency).response()
         await app(scope, receive, send)
 
-    def _client(self, context: Context[Any, Any]) -> httpx2.AsyncClient:
-        """A client of our own API, with the key of who calls."""
-        assert self._app is not None
-        request = context.request_context.request
-        assert request is not None
-        headers = {name: request.headers[name] for name in _SENT_ON if name in request.headers}
-        transport = httpx2.ASGITransport(app=self._app)
-        return httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers, timeout=_TIMEOUT_S)
+    async def _opened(self) -> ASGIApp:
+        assert self._endpoint is not None
+        self._is_wanted.set()
+        return await asyncio.shield(self._endpoint)
+
+
+def _imported() -> Served:
+    from services.gateway.mcp_served import served
+
+    return served

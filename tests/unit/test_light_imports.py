@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-_HEAVY = ("jsonschema", "numpy", "openai", "scipy", "torch", "vllm")
+_HEAVY = ("jsonschema", "mcp", "numpy", "openai", "rich", "scipy", "torch", "vllm")
 _PROGRAM = """
 import importlib, sys
 for name in {services}:
