@@ -15,8 +15,8 @@ from msgspec.structs import replace
 
 from benchmarks.measuring import record
 from benchmarks.track_and_stop import least_of_uniform, optimal_shares
+from conclave.domain.experiments.judging import winner_of
 from conclave.domain.experiments.posterior import probabilities_of_best
-from conclave.domain.experiments.reweighting import winner_of
 from conclave.domain.experiments.targets import TARGETS, with_floor
 from conclave.domain.statistics.betting import Outcomes, interval
 from conclave.domain.statistics.dealing import Dealt, log_evidence_of_tilt
@@ -234,7 +234,7 @@ def dealing(num: int, seed: int, looks: int, batch: int, leak: float, every: int
             counts = {arm: run.served[arm] - before[arm] for arm in instance.arms}
             counts["arm-0"] -= int(run.rng.binomial(counts["arm-0"], leak))
             dealt[look] = Dealt(shares, counts)
-            if (look + 1) % every == 0 and log_evidence_of_tilt(dealt) >= _ALARM:
+            if (look + 1) % every == 0 and log_evidence_of_tilt(dealt.values()) >= _ALARM:
                 alarms += 1
                 units.append((look + 1) * batch)
                 break

@@ -13,6 +13,8 @@ SHADOW = "shadow"  # the arm of copies that are answered unseen, in plans and an
 HOLDOUT = "holdout"  # the arm of units that are kept out: the control's policy, and never part of what is learned
 MAX_RAMP = 16
 MIN_RAMP_STEP = 0.005
+MAX_SEGMENTS = 16
+MAX_SEGMENT_SHARES = 64  # arms times segments: what one version of the weights has room for
 REQUEST = "request"  # the unit of experiments that are not about people
 
 Positive = Annotated[float, Meta(gt=0.0)]
@@ -139,6 +141,12 @@ class Experiment(Struct, frozen=True, kw_only=True):
         3600.0
     )
     shadow: Annotated[Shadow | None, Meta(description="the arm that is not the control serves nobody")] = None
+    segment_by: Annotated[
+        Label, Meta(description='the tag whose values, such as types of task, have shares of their own; "" is none')
+    ] = ""
+    max_segments: Annotated[
+        int, Meta(ge=1, le=MAX_SEGMENTS, description="that have them; of others it is the rest")
+    ] = 8
 
     def __post_init__(self) -> None:
         if self.control not in self.arms:
@@ -157,6 +165,8 @@ class Experiment(Struct, frozen=True, kw_only=True):
             raise ValueError("`shadow` is for two arms in mode fixed, without shares and `holdout` - at `$.shadow`")
         if self.shadow is not None and self.ramp and not self.shadow.checks:
             raise ValueError("`shadow.checks` say when the `ramp` begins: one at least - at `$.shadow.checks`")
+        if self.segment_by:
+            self._check_segments()
 
     @property
     def _is_plain(self) -> bool:
@@ -170,6 +180,15 @@ class Experiment(Struct, frozen=True, kw_only=True):
         if any(step < MIN_RAMP_STEP for step in steps):
             raise ValueError(f"`ramp` must rise by at least {MIN_RAMP_STEP:g} each time - at `$.ramp`")
 
+    def _check_segments(self) -> None:
+        """Shares must be able to move, and a version of all of them to travel in one event."""
+        if self.mode is Mode.FIXED:
+            raise ValueError("`segment_by` is for modes best_arm and regret, whose shares move - at `$.segment_by`")
+        if self.segment_by == self.unit:
+            raise ValueError("`segment_by` must be another tag than the unit's - at `$.segment_by`")
+        if len(self.arms) * self.max_segments > MAX_SEGMENT_SHARES:
+            raise ValueError(f"`max_segments` times arms must be {MAX_SEGMENT_SHARES} at most - at `$.max_segments`")
+
 
 class Assignment(Struct, frozen=True, kw_only=True):
     """How a request came to its arm: all that it takes to draw it again. The plan has arm, propensity and weights version."""
@@ -178,6 +197,8 @@ class Assignment(Struct, frozen=True, kw_only=True):
     revision: Count
     unit: Annotated[str, Meta(max_length=256)]
     draw: Annotated[int, Meta(ge=0, lt=2**53, description="of sha256(salt, experiment, unit), out of 2**53")]
+    # Of an experiment with segments: the request's, "" where it has none. It may have no shares of its own yet.
+    segment: Annotated[str, Meta(max_length=64)] | None = None
 
 
 class MetricCounts(Struct, frozen=True, kw_only=True):
@@ -199,3 +220,16 @@ class ArmState(Struct, frozen=True, kw_only=True):
     beta: Annotated[float, Meta(gt=0.0)]
     probability_best: Probability = 0.0
     counts: dict[Name, MetricCounts] = {}
+
+
+class SegmentWeights(Struct, frozen=True, kw_only=True):
+    """How the traffic of one segment is shared among the arms, and what is known of them there, by its own units."""
+
+    allocation: Annotated[dict[Name, Probability], Meta(min_length=1, max_length=64)]
+    states: dict[Name, ArmState] = {}  # of units that were drawn by this segment's shares; without what is borrowed
+    winner: Name | None = None  # the arm that is known to be the best there, for the rest of the run
+    since: Count = 0  # the version that named the segment
+
+    def __post_init__(self) -> None:
+        if abs(sum(self.allocation.values()) - 1.0) > 1e-6:
+            raise ValueError("`allocation` must add up to 1 - at `$.allocation`")

@@ -363,6 +363,9 @@ EVENTS: dict[type, st.SearchStrategy[Event]] = {
         allocation=names.map(lambda name: {name: 1.0}),
         ramp_since=counts,
         why=texts,
+        segments=st.dictionaries(
+            names, st.builds(x.SegmentWeights, allocation=st.just({"a": 1.0}), since=counts), max_size=3
+        ),
     ),
     PoliciesRead: st.builds(
         PoliciesRead,

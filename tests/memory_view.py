@@ -266,7 +266,7 @@ class MemoryTrials:
         since_ms: int,
         as_of_ms: int,
         watermark: Mapping[str, int] | None = None,
-        ramp_since: int = 0,
+        after: WeightsPublished | None = None,
     ) -> tuple[Evidence, Mapping[str, int]]:
         """None yet."""
         return Evidence((), as_of_ms), {}

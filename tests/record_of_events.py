@@ -37,11 +37,15 @@ class Recorded:
         )
         await self.store.write([recorded], {(topic, 0): offset + 1})
 
-    async def assigned(self, arm: str, *, age_s: float = 10.0, unit: str | None = None, version: int = 0) -> str:
+    async def assigned(
+        self, arm: str, *, age_s: float = 10.0, unit: str | None = None, version: int = 0, segment: str | None = None
+    ) -> str:
         """The id of a request that was asked so long ago and assigned to an arm."""
         self._number += 1
         request_id = derived_request_id(NOW_MS - round(age_s * 1000), f"request {self._number}")
-        assignment = Assignment(experiment="trial", revision=1, unit=unit or request_id, draw=self._number)
+        assignment = Assignment(
+            experiment="trial", revision=1, unit=unit or request_id, draw=self._number, segment=segment
+        )
         plan = replace(made.plan(), request_id=request_id, arm=arm, weights_version=version, assignment=assignment)
         await self.put(plan)
         return request_id

@@ -9,7 +9,6 @@ import click
 
 from conclave.cli.endpoints import postgres_dsn
 from conclave.domain.experiments.evidence import Evidence
-from conclave.domain.experiments.phases import ramp_since
 from conclave.domain.experiments.receipts import (
     AssignmentReceipt,
     ChangeReceipt,
@@ -114,7 +113,7 @@ async def _recounted(
                 since_ms=began_at(run, changes),
                 as_of_ms=weights.as_of_ms,
                 watermark=weights.watermark,
-                ramp_since=ramp_since(run.revision, previous),
+                after=previous,
             )
             yield _Recounted(run, weights, previous, evidence)
 

@@ -18,7 +18,6 @@ from conclave.cli.experiment_receipts import NEVER, export, verify
 from conclave.cli.output import print_rows
 from conclave.cli.policies import load_policies
 from conclave.domain.experiments.history import history as history_of
-from conclave.domain.experiments.phases import ramp_since
 from conclave.domain.experiments.reporting import ArmReport, Report, phase_of
 from conclave.domain.experiments.reporting import report as report_of
 from conclave.domain.experiments.shares import first_allocation
@@ -97,6 +96,7 @@ async def _running(name: str) -> dict[str, object]:
         "phase": phase_of(change, last),
         "weights_version": last.version if last else 0,
         "allocation": last.allocation if last else first_allocation(change.definition),
+        "segments": {segment: each.allocation for segment, each in last.segments.items()} if last else {},
         "out": last.out if last else {},
         "history": [{**msgspec.to_builtins(each), "at": _moment(each.at_ms)} for each in done],
         "definition": change.definition,
@@ -181,6 +181,8 @@ def report(name: str, as_json: bool) -> None:
     )
     columns = ("arm", "policy", "share", "units", "judged", "mean", "interval", "P(best)", "SNIPS", "AIPW", "out by")
     print_rows(columns, [_row(arm) for arm in found.arms])
+    if found.segments:
+        _tell_segments(found)
     for mismatch in found.mismatches:
         alarm = "ALARM: do not trust it" if mismatch.is_alarm else "as drawn"
         click.echo(f"units {mismatch.stage}: {alarm} (log evidence {mismatch.log_evidence:.1f})")
@@ -188,6 +190,28 @@ def report(name: str, as_json: bool) -> None:
         click.echo(_beside(row))
     for check in found.checks:
         click.echo(f"check: {check}: {_standing(check)}")
+
+
+def _tell_segments(found: Report) -> None:
+    """The arms of each segment, by its own units; what is borrowed moves shares only."""
+    click.echo(f"by {found.experiment.segment_by}; correlation {found.segment_correlation:.3f}:")
+    columns = ("segment", "arm", "share", "units", "mean", "interval", "P(best)", "borrowed", "winner")
+    rows = [
+        (
+            each.segment or "(the rest)",
+            arm.arm,
+            f"{arm.share:.1%}",
+            str(arm.num_units),
+            f"{arm.mean:.3f}" if arm.num_resolved else "-",
+            f"{arm.lower:.3f} … {arm.upper:.3f}",
+            f"{arm.probability_best:.3f}",
+            f"{arm.borrowed:.1f}",
+            "winner" if arm.arm == each.winner else "",
+        )
+        for each in found.segments
+        for arm in each.arms
+    ]
+    print_rows(columns, rows)
 
 
 def _standing(check: Standing) -> str:
@@ -237,9 +261,9 @@ async def _reported(name: str) -> tuple[Report, list[dict[str, Any]]]:
         if not changes:
             raise click.ClickException(NEVER.format(name))
         change, versions = newest(changes)[name], await learning.versions(name)
-        since = ramp_since(change.revision, versions[-1] if versions else None)
+        last = versions[-1] if versions else None
         evidence, _ = await learning.evidence(
-            change, since_ms=began_at(change, changes), as_of_ms=_now_ms(), ramp_since=since
+            change, since_ms=began_at(change, changes), as_of_ms=_now_ms(), after=last
         )
         return report_of(change, evidence, versions), await learning.shadows(name)
     finally:

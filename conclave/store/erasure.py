@@ -65,7 +65,7 @@ BLANKED: dict[str, dict[str, str]] = {
 # What holds no one's words: keys, digests, and names of policies, arms, rules, models, metrics and the like.
 KEPT: dict[str, tuple[str, ...]] = {
     "requests": ("policy", "quality"),
-    "plans": ("strategy", "arm", "policy", "policy_digest", "experiment", "shadow_experiment", "priority"),
+    "plans": ("strategy", "arm", "policy", "policy_digest", "experiment", "shadow_experiment", "priority", "segment"),
     "steps": ("ask",),
     "paths": ("failure", "finish_reason", "model", "engine", "policy", "arm"),
     "path_payloads": ("form", "digest"),

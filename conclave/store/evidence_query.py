@@ -2,9 +2,10 @@
 
 planned   the run's assigned requests
 exposed   its units, each with its first request: from there its window runs
-covered   the requests of a unit within that window that were served by the same arm
+covered   the requests of a unit within that window that were of the same segment and served by the same arm
 valued    what each of these is worth by the metric
 per_unit  the mean of that, a unit
+chosen    the segments that are told from the rest: those that are named, and as many as there is room for that have units enough
 
 Only what lay below the recorder's offsets is looked at: an array a topic, the next offset of partition 0, 1, …
 
@@ -16,7 +17,7 @@ copied    of each unit the first request that was copied, with its copy; settled
 valued    what each of the two is worth by the metric; nothing where their words are not kept and would have to be
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,16 +29,17 @@ from schemas.flow import Topic
 _SEEN = "{table}.log_offset < (CAST(:{topic} AS bigint[]))[{table}.log_partition + 1]"
 _HEAD = f"""
 WITH planned AS (
-    SELECT coalesce(p.unit, p.request_id::text) AS unit, p.arm, p.weights_version, p.asked_at, p.request_id
+    SELECT coalesce(p.unit, p.request_id::text) AS unit, p.arm, p.weights_version, p.segment, p.asked_at, p.request_id
     FROM plans p
     WHERE p.experiment = :experiment AND p.revision = :revision AND p.asked_at >= :since
           AND coalesce(p.weights_version, 0) >= :first_version AND {_SEEN.format(table="p", topic="steps")}),
 exposed AS (
-    SELECT DISTINCT ON (unit) unit, arm, weights_version, asked_at, asked_at + :window AS until
+    SELECT DISTINCT ON (unit) unit, arm, weights_version, segment, asked_at, asked_at + :window AS until
     FROM planned ORDER BY unit, asked_at, request_id),
 covered AS (
     SELECT e.unit, p.request_id, p.asked_at, e.until
-    FROM exposed e JOIN planned p ON p.unit = e.unit AND p.arm = e.arm AND p.asked_at <= e.until),
+    FROM exposed e JOIN planned p ON p.unit = e.unit AND p.arm = e.arm AND p.asked_at <= e.until
+                                  AND p.segment IS NOT DISTINCT FROM e.segment),
 """
 _OPINIONS = f"""
 opinions AS (
@@ -105,14 +107,19 @@ SELECT count(*) AS num_units, count(*) FILTER (WHERE is_settled AND is_ended AND
 FROM valued
 """
 _TAIL = """
-per_unit AS (SELECT unit, sum(micro)::bigint / count(*) AS micro FROM valued GROUP BY unit)
-SELECT arm, weights_version, (extract(epoch FROM asked_at) * 1000)::bigint / :period_ms AS period, count(*) AS num_units,
+per_unit AS (SELECT unit, sum(micro)::bigint / count(*) AS micro FROM valued GROUP BY unit),
+chosen AS (
+    SELECT segment FROM exposed WHERE segment <> '' GROUP BY segment
+    HAVING segment = ANY(CAST(:segments AS text[])) OR count(*) >= :enough_units
+    ORDER BY segment = ANY(CAST(:segments AS text[])) DESC, count(*) DESC, segment COLLATE "C" LIMIT :max_segments)
+SELECT arm, weights_version, coalesce(chosen.segment, '') AS segment,
+       (extract(epoch FROM asked_at) * 1000)::bigint / :period_ms AS period, count(*) AS num_units,
        count(*) FILTER (WHERE until <= :as_of AND micro IS NOT NULL) AS num_observed,
        count(*) FILTER (WHERE until > :as_of AND micro IS NOT NULL) AS num_early,
        count(*) FILTER (WHERE until > :as_of AND micro IS NULL) AS num_pending,
        count(*) FILTER (WHERE until <= :as_of AND micro IS NULL) AS num_missing,
        sum(micro) FILTER (WHERE until <= :as_of) AS sum_micro, sum(micro) FILTER (WHERE until > :as_of) AS early_micro
-FROM exposed LEFT JOIN per_unit USING (unit) GROUP BY 1, 2, 3
+FROM exposed LEFT JOIN per_unit USING (unit) LEFT JOIN chosen ON chosen.segment = exposed.segment GROUP BY 1, 2, 3, 4
 """
 
 
@@ -124,8 +131,13 @@ def query_of(
     as_of_ms: int,
     *,
     first_version: int = 0,
+    segments: Sequence[str] = (),
 ) -> tuple[str, dict[str, Any]]:
-    """The query, a row for each arm, version of the weights (from the first that counts) and period, and its values."""
+    """The query and its values: a row for each arm, version of the weights (from the first that counts), segment and period.
+
+    `segments` are those that are named already.
+    """
+    definition = change.definition
     values: dict[str, Any] = {
         "steps": offsets(watermark, Topic.STEPS),
         "experiment": change.experiment,
@@ -135,6 +147,9 @@ def query_of(
         "as_of": _moment(as_of_ms),
         "period_ms": round(change.definition.period_s * 1000),
         "first_version": first_version,
+        "segments": list(segments),
+        "enough_units": max(1, definition.min_observations),
+        "max_segments": definition.max_segments if definition.segment_by else 0,
     }
     if metric.name in FIGURES:
         values["answers"] = offsets(watermark, Topic.ANSWERS)

@@ -16,8 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from conclave.domain.budget import cost
 from conclave.domain.experiments.evidence import BETTER, WORSE, Cell, Evidence, beside, metrics_of
-from conclave.domain.experiments.phases import as_it_is, candidate_of
+from conclave.domain.experiments.phases import as_it_is, candidate_of, ramp_since
 from conclave.domain.experiments.receipts import VerdictReceipt, Vote
+from conclave.domain.experiments.states import segments_named
 from conclave.domain.experiments.verification import Assigned
 from conclave.store.connection import lost_when_away, make_engine
 from conclave.store.erasure import ERASED
@@ -46,7 +47,7 @@ _KEEP = text("""
     ON CONFLICT DO NOTHING
 """)
 _ASSIGNMENTS = text("""
-    SELECT request_id, revision, unit, draw, arm, propensity, weights_version FROM plans
+    SELECT request_id, revision, unit, draw, arm, propensity, weights_version, segment FROM plans
     WHERE experiment = :experiment ORDER BY asked_at, request_id
 """)
 # By when the copy was answered, which the broker says: the time inside an id is its producer's to choose.
@@ -122,12 +123,12 @@ class Learning:
         since_ms: int,
         as_of_ms: int,
         watermark: Watermark | None = None,
-        ramp_since: int = 0,
+        after: WeightsPublished | None = None,
     ) -> tuple[Evidence, Watermark]:
         """The counts of a run that began at `since_ms`, below `watermark` or else all that is recorded now.
 
-        Of a run whose shadow became a ramp at version `ramp_since` of its weights, those of the ramp. All of it is read in one
-        snapshot, with the recorder's offsets.
+        They are for the version of the weights that comes `after` one: of a run whose shadow became a ramp, those of the ramp, and
+        by the segments that it names, or that may be named now. All of it is read in one snapshot, with the recorder's offsets.
         """
         async with self._reading() as connection:
             if watermark is None:
@@ -137,11 +138,14 @@ class Learning:
             await connection.execute(text("SET LOCAL enable_nestloop = off"))
             await connection.execute(text("SET LOCAL work_mem = '64MB'"))  # so that a large run's joins stay in memory
             cells: list[Cell] = []
+            since, segments = ramp_since(change.revision, after), tuple(segments_named(change.revision, after))
             since_ms -= _MAX_AGE_MS
             for key, metric in metrics_of(change.definition).items():
-                query, values = query_of(change, metric, watermark, since_ms, as_of_ms, first_version=ramp_since)
+                query, values = query_of(
+                    change, metric, watermark, since_ms, as_of_ms, first_version=since, segments=segments
+                )
                 cells += [_cell(key, row) for row in (await connection.execute(text(query), values)).mappings()]
-            shadow = as_it_is(change.definition, ramp_since).shadow
+            shadow = as_it_is(change.definition, since).shadow
             for check in () if shadow is None else shadow.checks:
                 query, values = pairs_query_of(change, check.metric, watermark, since_ms, as_of_ms)
                 row = (await connection.execute(text(query), values)).mappings().one()
@@ -237,4 +241,4 @@ def _cells_of_pairs(experiment: Experiment, key: str, row: RowMapping) -> Iterat
 
 def _cell(key: str, row: RowMapping) -> Cell:
     counts = MetricCounts(**{name: int(row[name] or 0) for name in MetricCounts.__struct_fields__})
-    return Cell(key, row["arm"], int(row["weights_version"]), int(row["period"]), counts)
+    return Cell(key, row["arm"], int(row["weights_version"]), int(row["period"]), counts, row["segment"])

@@ -41,7 +41,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "plans": (
         "request_id", "asked_at", "planned_at", "strategy", "arm", "propensity", "policy", "num_steps", "deadline_at",
         "policy_digest", "weights_version", "experiment", "revision", "unit", "draw", "log_partition", "log_offset",
-        "recalled_from", "shadow_of", "shadow_experiment", "priority", "is_same_answer",
+        "recalled_from", "shadow_of", "shadow_experiment", "priority", "is_same_answer", "segment",
     ),
     "plan_payloads": ("request_id", "asked_at", "reasons"),
     "fingerprints": ("request_id", "asked_at", "key", "gist", "tenant"),
@@ -184,7 +184,14 @@ def _plan(rows: Rows, each: RecordedEvent, event: PlanMade) -> None:
         of = event.assignment
         assigned = (of.experiment, of.revision, _clean(of.unit), of.draw)
     shadow: Row = (None, None) if event.shadow is None else (event.shadow.request_id, event.shadow.experiment)
-    of_others = (event.recalled_from, *shadow, event.priority, None)  # that a copy's answer was the same, erasing notes
+    segment = None if event.assignment is None else event.assignment.segment
+    of_others = (
+        event.recalled_from,
+        *shadow,
+        event.priority,
+        None,
+        segment,
+    )  # None: erasing notes if a copy said the same
     rows["plans"].append((*key, *planned, moment(event.deadline_ms), *by, *assigned, *_place(each), *of_others))
     if event.fingerprint is not None:
         found_by = event.fingerprint

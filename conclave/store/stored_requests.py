@@ -20,7 +20,7 @@ Row = Mapping[Any, Any]
 # first, then the newest. What was erased has no question left.
 _REQUESTS = text("""
     WITH wanted AS (
-        SELECT a.asked_at, a.request_id, a.answer, p.propensity, p.policy_digest, p.experiment, p.revision, p.draw
+        SELECT a.asked_at, a.request_id, a.answer, p.propensity, p.policy_digest, p.experiment, p.revision, p.draw, p.segment
         FROM answers a JOIN plans p USING (asked_at, request_id)
         WHERE a.asked_at >= :since AND (a.failure IS NULL OR a.failure = 'no_answer') AND p.recalled_from IS NULL
               AND p.shadow_of IS NULL
@@ -36,7 +36,8 @@ _REQUESTS = text("""
     counted AS (
         SELECT b.asked_at, b.request_id, count(*) AS num_samples, sum(b.tokens_out) AS tokens_out
         FROM ballots b WHERE b.asked_at >= :since GROUP BY 1, 2)
-    SELECT w.asked_at, w.request_id, w.answer, w.propensity, w.policy_digest, w.experiment, w.revision, w.draw, q.question,
+    SELECT w.asked_at, w.request_id, w.answer, w.propensity, w.policy_digest, w.experiment, w.revision, w.draw, w.segment,
+           q.question,
            r.max_samples, r.quality, j.reward, j.right_answer, coalesce(c.num_samples, 0) AS num_samples,
            coalesce(c.tokens_out, 0) AS tokens_out,
            EXISTS (SELECT FROM verdict_payloads v WHERE v.asked_at = w.asked_at AND v.request_id = w.request_id
@@ -138,6 +139,7 @@ def _request(row: Row, policy: Policy, steps: Sequence[Row], paths: Mapping[Any,
         experiment=row["experiment"],
         revision=row["revision"],
         draw=row["draw"],
+        segment=row["segment"],
     )
 
 

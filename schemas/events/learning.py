@@ -5,7 +5,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from schemas.events.base import Event
-from schemas.experiments import ArmState, Change, Experiment, Rater
+from schemas.experiments import MAX_SEGMENTS, ArmState, Change, Experiment, Rater, SegmentWeights
 from schemas.values import (
     Count,
     FiniteNumber,
@@ -103,6 +103,8 @@ class WeightsPublished(Event, frozen=True, kw_only=True):
     spent_micro: Count = 0  # millionths of a dollar, by an experiment's shadow on the day of `as_of_ms`
     ramp_since: Count = 0  # the version at which the shadow became a ramp; 0: it has not, or there was none
     why: ShortText = ""  # of a version by which a shadow becomes a ramp, or either of them ends
+    segments: Annotated[dict[Name, SegmentWeights], Meta(max_length=MAX_SEGMENTS)] = {}  # all else is about the rest
+    segment_correlation: Probability = 0.0  # of outcomes of one segment: 0 borrows all of the others, 1 nothing
 
     def __post_init__(self) -> None:
         if abs(sum(self.allocation.values()) - 1.0) > 1e-6:

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 
 import structlog
 
-from conclave.domain.experiments.assignment import allocation_of, arm_at, draw, is_counted, policy_arm, served, unit_of
+from conclave.domain.experiments.assignment import (
+    allocation_of,
+    arm_at,
+    draw,
+    is_counted,
+    policy_arm,
+    segment_of,
+    served,
+    unit_of,
+)
 from conclave.domain.experiments.phases import in_force
 from schemas.events import Event, ExperimentChanged, PlanMade, ReasoningRequested, WeightsPublished
 from schemas.experiments import HOLDOUT, Assignment, Change, Experiment
@@ -99,12 +108,15 @@ class Experiments:
         if change.arm is not None:
             return Assigned(policies[change.arm], change.arm, 1.0, None, None, reasons | {"change": "promoted"})
         weights = self._weights.get(experiment.name)
-        version, allocation = allocation_of(experiment, change.revision, weights)
+        segment = segment_of(experiment, request)
+        version, allocation = allocation_of(experiment, change.revision, weights, segment)
         drawn = draw(experiment, unit)
         found = arm_at(allocation, drawn)
         as_it_is = in_force(change, weights)
         arm = served(as_it_is, found)
-        assignment = Assignment(experiment=experiment.name, revision=change.revision, unit=unit, draw=drawn)
+        assignment = Assignment(
+            experiment=experiment.name, revision=change.revision, unit=unit, draw=drawn, segment=segment
+        )
         policy = policies[policy_arm(experiment, arm.arm)]
         is_copied = found.arm not in (arm.arm, HOLDOUT) and is_counted(change, weights, now_ms)
         return Assigned(

@@ -9,7 +9,6 @@ from typing import Protocol
 from starlette.responses import Response
 
 from conclave.domain.experiments.evidence import Evidence
-from conclave.domain.experiments.phases import ramp_since
 from conclave.domain.experiments.reporting import ArmReport, report
 from conclave.domain.experiments.unseen import Standing
 from conclave.experiments.changes import began_at, newest
@@ -41,7 +40,7 @@ class Trials(Protocol):
         since_ms: int,
         as_of_ms: int,
         watermark: Watermark | None = None,
-        ramp_since: int = 0,
+        after: WeightsPublished | None = None,
     ) -> tuple[Evidence, Watermark]: ...
 
 
@@ -68,8 +67,8 @@ class Experiments:
             async with asyncio.timeout(_PATIENCE_S):
                 since_ms, now_ms = began_at(change, changes), time.time_ns() // 1_000_000
                 versions = await self.trials.versions(name)
-                since = ramp_since(change.revision, versions[-1] if versions else None)
-                evidence, _ = await self.trials.evidence(change, since_ms=since_ms, as_of_ms=now_ms, ramp_since=since)
+                last = versions[-1] if versions else None
+                evidence, _ = await self.trials.evidence(change, since_ms=since_ms, as_of_ms=now_ms, after=last)
         except TimeoutError:
             raise ApiError(503, "counting takes too long now", "too_slow", headers={"Retry-After": "30"}) from None
         found = report(change, evidence, versions)

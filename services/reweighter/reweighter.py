@@ -17,7 +17,6 @@ from typing import Protocol
 import structlog
 
 from conclave.domain.experiments.evidence import Evidence
-from conclave.domain.experiments.phases import ramp_since
 from conclave.domain.experiments.reweighting import next_weights
 from conclave.errors import LostDependency
 from conclave.experiments.changes import began_at, newest
@@ -51,9 +50,9 @@ class Learning(Protocol):
         ...
 
     async def evidence(
-        self, change: ExperimentChanged, *, since_ms: int, as_of_ms: int, ramp_since: int = 0
+        self, change: ExperimentChanged, *, since_ms: int, as_of_ms: int, after: WeightsPublished | None = None
     ) -> tuple[Evidence, Mapping[str, int]]:
-        """The counts of a run, in the phase that it is in, and the recorder's offsets below which they were counted."""
+        """The counts of a run, for the version after that one, and the recorder's offsets below which they were counted."""
         ...
 
 
@@ -118,7 +117,7 @@ class Reweighter:
     async def _look_at(self, change: ExperimentChanged, since_ms: int) -> None:
         previous = await self._learning.latest(change.experiment)  # 1
         evidence, watermark = await self._learning.evidence(
-            change, since_ms=since_ms, as_of_ms=self._clock_ms(), ramp_since=ramp_since(change.revision, previous)
+            change, since_ms=since_ms, as_of_ms=self._clock_ms(), after=previous
         )
         weights = next_weights(change, evidence, previous, watermark)  # 2
         if weights is not None and not await self._learning.keep(weights, self._clock_ms()):  # 3
@@ -144,6 +143,7 @@ class Reweighter:
             winner=weights.winner,
             out=weights.out,
             ramp_since=weights.ramp_since,
+            segments={segment: each.allocation for segment, each in weights.segments.items()},
         )
 
     async def _new_producer(self) -> PlainProducer:

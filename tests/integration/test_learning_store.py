@@ -16,6 +16,7 @@ from sqlalchemy import text
 from conclave.domain.counterfactual.again import replayed
 from conclave.domain.experiments.evidence import Evidence, key_of
 from conclave.domain.experiments.reweighting import next_weights
+from conclave.domain.experiments.verification import check_evidence, check_weights
 from conclave.store.erasure import BLANKED, KEPT, erase, tagged
 from conclave.store.figures import RecordFigures
 from conclave.store.judged_votes import judged_votes
@@ -224,7 +225,68 @@ async def test_a_unit_counts_once_by_its_first_arm_within_its_window(record: Rec
     for request_id, reward in ((first, 1.0), (second, 0.0), (moved, 1.0), (later, 1.0)):
         await record.judged(request_id, reward)
     evidence = await evidence_of(record)
-    assert evidence.by_version("reward") == {1: {"a": observed(0.5)}}
+    assert evidence.by_deal("reward") == {(1, ""): {"a": observed(0.5)}}
+
+
+async def test_units_are_told_apart_by_segment_once_there_are_enough_and_counted_again_as_they_were(
+    record: Recorded,
+) -> None:
+    definition = replace(TRIAL, mode=Mode.REGRET, segment_by="task", max_segments=2, min_observations=2, guardrails=())
+    change = replace(CHANGE, definition=definition)
+    await record.put(change)
+    for segment, arm, reward in (
+        *((segment, arm, 0.5) for segment in ("sums", "words", "") for arm in "aabb"),
+        ("odd", "a", 1.0),
+        (None, "b", 0.5),  # by a decomposer that knew no segments
+    ):
+        await record.judged(await record.assigned(arm, age_s=OLD_S, segment=segment), reward)
+    evidence, watermark = await record.learning.evidence(change, since_ms=change.changed_ms, as_of_ms=NOW_MS)
+    found = {(cell.segment, cell.arm): cell.counts.num_units for cell in evidence.cells if cell.metric == "reward"}
+    assert found == {
+        ("sums", "a"): 2,
+        ("sums", "b"): 2,
+        ("words", "a"): 2,
+        ("words", "b"): 2,
+        ("", "a"): 3,
+        ("", "b"): 3,
+    }
+    first = next_weights(change, evidence, None, watermark)
+    assert first is not None
+    assert list(first.segments) == ["sums", "words"]
+    await record.learning.keep(first, NOW_MS)
+    twice = await record.assigned("a", age_s=OLD_S, unit="ann", segment="sums", version=1)
+    await record.judged(await record.assigned("a", age_s=OLD_S - 1, unit="ann", segment="words", version=1), 0.0)
+    await record.judged(twice, 1.0)
+    for _ in range(5):  # more of them than of any that is named
+        await record.judged(await record.assigned("b", age_s=OLD_S, segment="late", version=1), 1.0)
+    for _ in range(4):
+        await record.judged(await record.assigned("b", age_s=OLD_S, segment="sums", version=1), 1.0)
+    evidence, watermark = await record.learning.evidence(
+        change, since_ms=change.changed_ms, as_of_ms=NOW_MS, after=first
+    )
+    assert {cell.segment for cell in evidence.cells} == {"", "sums", "words"}, "what is named keeps its place"
+    second = next_weights(change, evidence, first, watermark)
+    assert second is not None
+    sums = second.segments["sums"].states
+    assert (sums["a"].counts["reward"], sums["b"].counts["reward"]) == (observed(1.0), observed(1.0, 1.0, 1.0, 1.0))
+    assert second.segments["words"].states["a"].counts["reward"].num_units == 0, (
+        "a unit is of its first request's segment"
+    )
+    await record.learning.keep(second, NOW_MS)
+    await record.judged(await record.assigned("a", age_s=OLD_S, segment="late", version=2), 0.0)
+    for weights, before in ((first, None), (second, first)):
+        again, _ = await record.learning.evidence(
+            change, since_ms=change.changed_ms, as_of_ms=weights.as_of_ms, watermark=weights.watermark, after=before
+        )
+        assert list(check_evidence(change, again, weights, before)) == []
+    assert list(check_weights([change], await record.learning.versions("trial"))) == []
+    assert [each.segment for each in await record.learning.assignments("trial")].count("sums") == 9
+    async with record.learning._reading() as connection:
+        await connection.execute(text("SET LOCAL ROLE analyst"))
+        ratio = (await connection.execute(text("SELECT segment, sum(assigned) FROM sample_ratio GROUP BY 1"))).all()
+        outcomes = await connection.execute(text("SELECT count(*) FROM experiment_outcomes WHERE segment = 'sums'"))
+        assert outcomes.scalar_one() == 9
+    assert dict(tuple(row) for row in ratio) == {"sums": 9, "words": 5, "": 4, "odd": 1, "late": 6}
 
 
 async def test_the_same_watermark_gives_the_same_counts_whatever_came_since(record: Recorded) -> None:

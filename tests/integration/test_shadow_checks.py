@@ -7,7 +7,6 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from conclave.domain.experiments.evidence import Evidence
-from conclave.domain.experiments.phases import ramp_since
 from conclave.domain.experiments.reweighting import next_weights
 from conclave.domain.experiments.verification import check_assignments, check_evidence, check_weights
 from conclave.store.erasure import erase
@@ -126,9 +125,7 @@ async def test_a_run_goes_from_shadow_to_ramp_and_is_counted_again_after_all_of_
     await erase(fresh_database, pairs.served)
     await record.put(made.answer("9", request_id=shadow_id(pairs.served[0])))  # delivered again
     await _verified(record, [first], change)
-    of_ramp, _ = await record.learning.evidence(
-        change, since_ms=change.changed_ms, as_of_ms=SETTLED_MS, ramp_since=ramp_since(1, first)
-    )
+    of_ramp, _ = await record.learning.evidence(change, since_ms=change.changed_ms, as_of_ms=SETTLED_MS, after=first)
     assert of_ramp.of("reward", "b").num_units == 5
     assert of_ramp.of("reward", "a").num_units == 0, "what came before the ramp is no part of it"
     async with record.learning._reading() as connection:
@@ -152,7 +149,7 @@ async def _verified(record: Recorded, versions: list[WeightsPublished], change: 
             since_ms=change.changed_ms,
             as_of_ms=weights.as_of_ms,
             watermark=weights.watermark,
-            ramp_since=ramp_since(1, previous),
+            after=previous,
         )
         assert list(check_evidence(change, again, weights, previous)) == []
     assert list(check_assignments([change], versions, [])) == []

@@ -387,7 +387,7 @@ def test_a_shadow_rests_on_a_day_whose_money_is_spent_and_goes_on_the_day_after(
     ]
 
 
-_NEWER = ("spent_micro", "ramp_since", "why")
+_NEWER = ("spent_micro", "ramp_since", "why", "segments", "segment_correlation")
 
 
 def test_digests_of_versions_from_before_there_were_shadows_are_what_they_were() -> None:

@@ -45,7 +45,7 @@ class Record:
         return True
 
     async def evidence(
-        self, change: ExperimentChanged, *, since_ms: int, as_of_ms: int, ramp_since: int = 0
+        self, change: ExperimentChanged, *, since_ms: int, as_of_ms: int, after: WeightsPublished | None = None
     ) -> tuple[Evidence, Mapping[str, int]]:
         cells = [
             Cell("reward", arm, 0, 0, MetricCounts(num_units=num, num_observed=num, sum_micro=round(total * 1e6)))

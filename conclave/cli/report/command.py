@@ -12,7 +12,6 @@ from conclave.cli.report.page import html
 from conclave.cli.report.sections import Trials, sections
 from conclave.cli.report.terminal import show
 from conclave.cli.since import since as since_of
-from conclave.domain.experiments.phases import ramp_since
 from conclave.domain.experiments.reporting import report as report_of
 from conclave.domain.redaction import masker
 from conclave.domain.statistics.agreement import Agreement, agreement
@@ -66,9 +65,9 @@ async def _trials(dsn: str) -> Trials:
         changes, found = await learning.changes(), []
         for name, change in sorted(newest(changes).items()):
             versions = await learning.versions(name)
-            since = ramp_since(change.revision, versions[-1] if versions else None)
+            last = versions[-1] if versions else None
             evidence, _ = await learning.evidence(
-                change, since_ms=began_at(change, changes), as_of_ms=now_ms, ramp_since=since
+                change, since_ms=began_at(change, changes), as_of_ms=now_ms, after=last
             )
             found.append((name, report_of(change, evidence, versions)))
         return found

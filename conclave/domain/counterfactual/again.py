@@ -71,6 +71,7 @@ class RecordedRequest:
     experiment: str | None = None
     revision: int | None = None
     draw: int | None = None
+    segment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

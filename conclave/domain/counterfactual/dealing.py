@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from conclave.domain.counterfactual.again import RecordedRequest
-from conclave.domain.experiments.assignment import arm_at, policy_arm, served
+from conclave.domain.experiments.assignment import allocation_for, arm_at, policy_arm, served
 from schemas.events import ExperimentChanged, WeightsPublished
 from schemas.values import Policy
 
@@ -24,7 +24,7 @@ def dealt(
 
     def policy_of(request: RecordedRequest) -> Policy:
         assert request.draw is not None, "every request of a run has one"
-        arm = served(experiment, arm_at(weights.allocation, request.draw)).arm
+        arm = served(experiment, arm_at(allocation_for(weights, request.segment), request.draw)).arm
         return policies[policy_arm(experiment, arm)]
 
     return policy_of

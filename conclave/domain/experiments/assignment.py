@@ -1,5 +1,6 @@
 """From a unit to its arm: a draw by hash, so that anyone can draw again and nobody can choose."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -9,6 +10,8 @@ from schemas.events import ExperimentChanged, ReasoningRequested, WeightsPublish
 from schemas.experiments import HOLDOUT, REQUEST, Experiment
 
 SHADOW_HOLDS_MS = 3_600_000
+REST = ""  # the segment of requests of no other, and of those that no version has named yet
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # of a segment, as schemas.values.Name
 _DRAW_BITS = 53  # a draw is a whole number that a float, and JSON everywhere, holds exactly
 
 
@@ -62,13 +65,30 @@ def unit_of(experiment: Experiment, request: ReasoningRequested, request_id: str
     return request_id if experiment.unit == REQUEST else request.tags.get(experiment.unit) or None
 
 
+def segment_of(experiment: Experiment, request: ReasoningRequested) -> str | None:
+    """The request's segment, named yet or not: REST where its tag is missing or no name. None of an experiment without segments."""
+    if not experiment.segment_by:
+        return None
+    said = request.tags.get(experiment.segment_by, REST)
+    return said if _NAME.fullmatch(said) else REST
+
+
 def allocation_of(
-    experiment: Experiment, revision: int, weights: WeightsPublished | None
+    experiment: Experiment, revision: int, weights: WeightsPublished | None, segment: str | None = None
 ) -> tuple[int, Mapping[str, float]]:
-    """The version in force and its allocation. Weights of another revision are of another run: 0 and the first shares."""
+    """The version in force and its allocation for a segment, that of the rest where it names none such.
+
+    Weights of another revision are of another run: 0 and the first shares.
+    """
     if weights is None or weights.revision != revision:
         return 0, first_allocation(experiment)
-    return weights.version, weights.allocation
+    return weights.version, allocation_for(weights, segment)
+
+
+def allocation_for(weights: WeightsPublished, segment: str | None) -> Mapping[str, float]:
+    """A version's allocation for a segment."""
+    named = weights.segments.get(segment or REST)
+    return weights.allocation if named is None else named.allocation
 
 
 def policy_arm(experiment: Experiment, arm: str) -> str:

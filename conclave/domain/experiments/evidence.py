@@ -16,16 +16,26 @@ LIMITED = ("within_ms", "within_tokens")  # these have a limit, and no other has
 SAME_ANSWER = "same_answer"  # of a shadow only
 BETTER, WORSE = ".better", ".worse"  # after a metric beside what was served: by how much copies were, summed over pairs
 
+Deal = tuple[int, str]  # units that were drawn by the same shares: version of the weights and segment
 
-@dataclass(frozen=True, slots=True, order=True)
+
+@dataclass(frozen=True, slots=True)
 class Cell:
-    """Units of one arm, assigned by one version of the weights within one period, and what they said of one metric."""
+    """Units of one arm and segment, assigned by one version of the weights within one period, and what they said of one metric."""
 
     metric: str
     arm: str
     weights_version: int
     period: int  # of assignment: whole periods since 1970
     counts: MetricCounts
+    segment: str = ""  # of the unit's first request; "" also where it is none that is, or may soon be, named
+
+    def __lt__(self, other: "Cell") -> bool:
+        return self._place < other._place
+
+    @property
+    def _place(self) -> tuple[str, str, str, int, int]:
+        return self.metric, self.arm, self.segment, self.weights_version, self.period
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +50,13 @@ class Evidence:
         """The counts of an arm, over all versions and periods."""
         return added(cell.counts for cell in self.cells if (cell.metric, cell.arm) == (metric, arm))
 
-    def by_version(self, metric: str) -> dict[int, dict[str, MetricCounts]]:
-        """The counts of all arms, the hold-out too, by the version of the weights that assigned them."""
-        found: dict[int, dict[str, list[MetricCounts]]] = defaultdict(lambda: defaultdict(list))
+    def by_deal(self, metric: str) -> dict[Deal, dict[str, MetricCounts]]:
+        """The counts of all arms, the hold-out too, by the version of the weights that assigned them, and segment."""
+        found: dict[Deal, dict[str, list[MetricCounts]]] = defaultdict(lambda: defaultdict(list))
         for cell in self.cells:
             if cell.metric == metric:
-                found[cell.weights_version][cell.arm].append(cell.counts)
-        return {version: {arm: added(each) for arm, each in arms.items()} for version, arms in sorted(found.items())}
+                found[cell.weights_version, cell.segment][cell.arm].append(cell.counts)
+        return {deal: {arm: added(each) for arm, each in arms.items()} for deal, arms in sorted(found.items())}
 
 
 def added(counts: Iterable[MetricCounts]) -> MetricCounts:

@@ -48,6 +48,12 @@ def _why(weights: WeightsPublished) -> str:
         case "guardrail":
             return ", ".join(f"{arm} breaks {metric}" for arm, metric in weights.out.items())
         case "winner":
-            return f"{weights.winner} is better than each of the others"
+            return "; ".join(_winners(weights))
         case _:
             return f"{weights.spent_micro / 1e6:.2f} dollars were spent on this day"
+
+
+def _winners(weights: WeightsPublished) -> list[str]:
+    """The arms that have won, each with the segment that it has won."""
+    won = {"": weights.winner} | {f" in {segment}": each.winner for segment, each in weights.segments.items()}
+    return [f"{winner} is better than each of the others{where}" for where, winner in won.items() if winner]

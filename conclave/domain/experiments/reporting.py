@@ -5,10 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from conclave.domain.experiments.evidence import ANSWERED, Evidence, key_of, resolved
+from conclave.domain.experiments.assignment import REST, allocation_for
+from conclave.domain.experiments.evidence import ANSWERED, Deal, Evidence, key_of, resolved
 from conclave.domain.experiments.phases import in_force
-from conclave.domain.experiments.reweighting import decided, states_of
+from conclave.domain.experiments.pooling import borrowed_counts
+from conclave.domain.experiments.reweighting import decided
 from conclave.domain.experiments.shares import first_allocation, ramped
+from conclave.domain.experiments.states import Strata, segments_named, strata_of
 from conclave.domain.experiments.unseen import Standing, standings
 from conclave.domain.statistics.betting import Outcomes, interval
 from conclave.domain.statistics.dealing import Dealt, log_evidence_of_tilt
@@ -18,7 +21,7 @@ from schemas.experiments import HOLDOUT, Experiment, MetricCounts
 
 ALARM_RISK = 0.001  # of a sample-ratio alarm on a healthy experiment, for all its looks together
 
-Allocations = Mapping[int, Mapping[str, float]]  # by version
+Allocations = Callable[[Deal], Mapping[str, float]]  # by which shares units were drawn
 Phase = Literal["shadow", "ramp"]
 
 
@@ -55,6 +58,30 @@ class Mismatch:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentArm:
+    """An arm in a segment, by the segment's own units; what it borrows of the others moves shares, and proves nothing."""
+
+    arm: str
+    share: float
+    num_units: int
+    num_resolved: float
+    mean: float
+    lower: float
+    upper: float
+    probability_best: float
+    borrowed: float  # so many outcomes of its own are worth what it borrows
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentReport:
+    """A segment so far; "" is the rest."""
+
+    segment: str
+    winner: str | None
+    arms: tuple[SegmentArm, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """An experiment so far."""
 
@@ -66,6 +93,8 @@ class Report:
     mismatches: tuple[Mismatch, ...]
     phase: Phase | None = None  # of one that begins unseen, or climbs
     checks: tuple[Standing, ...] = ()  # how those of its shadow stand, while it is one
+    segments: tuple[SegmentReport, ...] = ()  # of an experiment that has them: the rest, then each that is named
+    segment_correlation: float = 0.0
 
 
 def phase_of(change: ExperimentChanged, weights: WeightsPublished | None) -> Phase | None:
@@ -79,26 +108,65 @@ def report(change: ExperimentChanged, evidence: Evidence, versions: Sequence[Wei
     of_run = [weights for weights in versions if weights.revision == change.revision]
     last = of_run[-1] if of_run else None
     experiment = in_force(change, last)
-    allocations = {0: first_allocation(experiment)} | {weights.version: weights.allocation for weights in of_run}
-    if experiment.shadow is not None:  # whatever was drawn for a shadow, the control served
-        allocations = {version: ramped(experiment, 0.0) for version in allocations}
-    states, as_of_ms = states_of(experiment, evidence), evidence.as_of_ms
-    now = decided(change, states, last, as_of_ms=as_of_ms, watermark={}, spent_micro=evidence.spent_micro)
-    allocation = last.allocation if last else allocations[0]
+    strata = strata_of(experiment, evidence, segments_named(change.revision, last))
+    as_of_ms, spent_micro = evidence.as_of_ms, evidence.spent_micro
+    now = decided(change, strata, last, as_of_ms=as_of_ms, watermark={}, spent_micro=spent_micro)
+    allocations = _allocations(experiment, of_run)
+    allocation = last.allocation if last else allocations((0, REST))
     arms = sorted(experiment.arms) + ([HOLDOUT] if experiment.holdout else [])
     best = {arm: state.probability_best for arm, state in now.states.items()}
-    rows = tuple(_arm(experiment, evidence, allocations, arm, allocation, best, now.out) for arm in arms)
-    version = last.version if last else 0
     return Report(
         experiment,
         change.revision,
-        version,
+        last.version if last else 0,
         now.winner,
-        rows,
+        tuple(_arm(experiment, evidence, allocations, arm, allocation, best, now.out) for arm in arms),
         mismatches(experiment, evidence, allocations),
         phase_of(change, last),
-        standings(experiment, states),
+        standings(experiment, strata[REST]),
+        _segments(experiment, strata, now, last) if experiment.segment_by else (),
+        now.segment_correlation,
     )
+
+
+def _allocations(experiment: Experiment, versions: Sequence[WeightsPublished]) -> Allocations:
+    """By which shares units of a version and segment were drawn, and served."""
+    known, first = {weights.version: weights for weights in versions}, first_allocation(experiment)
+
+    def shares(deal: Deal) -> Mapping[str, float]:
+        version, segment = deal
+        if experiment.shadow is not None:  # whatever was drawn for a shadow, the control served
+            return ramped(experiment, 0.0)
+        if version == 0:
+            return first
+        return allocation_for(known[version], segment) if version in known else {}
+
+    return shares
+
+
+def _segments(
+    experiment: Experiment, strata: Strata, now: WeightsPublished, last: WeightsPublished | None
+) -> tuple[SegmentReport, ...]:
+    """Each segment, and the rest before them, as it would be decided now and with the shares that are in force."""
+    borrowed = borrowed_counts(
+        {of: {arm: (each.alpha, each.beta) for arm, each in states.items()} for of, states in strata.items()},
+        now.segment_correlation,
+    )
+    found = []
+    for segment, states in sorted(
+        ({REST: now.states} | {of: each.states for of, each in now.segments.items()}).items()
+    ):
+        allocation = allocation_for(last, segment) if last else first_allocation(experiment)
+        winner = now.segments[segment].winner if segment != REST else None
+        rows = []
+        for arm, state in sorted(states.items()):
+            counts = state.counts[key_of(experiment.goal)]
+            outcomes = Outcomes(*resolved(experiment.goal, counts))
+            lower, upper = interval(outcomes, experiment.risk)
+            shown = (allocation.get(arm, 0.0), counts.num_units, outcomes.num, outcomes.mean, lower, upper)
+            rows.append(SegmentArm(arm, *shown, state.probability_best, borrowed[segment][arm]))
+        found.append(SegmentReport(segment, winner, tuple(rows)))
+    return tuple(found)
 
 
 def mismatches(experiment: Experiment, evidence: Evidence, allocations: Allocations) -> tuple[Mismatch, ...]:
@@ -117,11 +185,11 @@ def mismatches(experiment: Experiment, evidence: Evidence, allocations: Allocati
 
 def _dealt(
     evidence: Evidence, allocations: Allocations, key: str, num_of: Callable[[MetricCounts], int]
-) -> dict[int, Dealt]:
-    return {
-        version: Dealt(allocations.get(version, {}), {arm: num_of(counts) for arm, counts in arms.items()})
-        for version, arms in evidence.by_version(key).items()
-    }
+) -> list[Dealt]:
+    return [
+        Dealt(allocations(deal), {arm: num_of(counts) for arm, counts in arms.items()})
+        for deal, arms in evidence.by_deal(key).items()
+    ]
 
 
 def _arm(
@@ -157,12 +225,12 @@ def _arm(
 
 
 def _served(experiment: Experiment, evidence: Evidence, allocations: Allocations, arm: str) -> list[Served]:
-    """By version: all units with an outcome, and those of the arm."""
+    """By version and segment: all units with an outcome, and those of the arm."""
     found = []
-    for version, arms in evidence.by_version(key_of(experiment.goal)).items():
+    for deal, arms in evidence.by_deal(key_of(experiment.goal)).items():
         all_arms = {name: resolved(experiment.goal, counts) for name, counts in arms.items()}
         num, total = all_arms.get(arm, (0.0, 0.0))
-        propensity = allocations.get(version, {}).get(arm, 0.0)
+        propensity = allocations(deal).get(arm, 0.0)
         found.append(Served(sum(each for each, _ in all_arms.values()), propensity, num, total))
     return found
 

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from conclave.domain.experiments.assignment import allocation_of, arm_at, draw, served
 from conclave.domain.experiments.evidence import Evidence
 from conclave.domain.experiments.phases import as_it_is, in_force, ramp_since
-from conclave.domain.experiments.reweighting import decided, digest, states_of
+from conclave.domain.experiments.reweighting import decided, digest
+from conclave.domain.experiments.states import segments_named, strata_in, strata_of
 from schemas.events import ExperimentChanged, WeightsPublished
 
 
@@ -28,6 +29,7 @@ class Assigned:
     arm: str
     propensity: float
     weights_version: int
+    segment: str | None = None  # of an experiment with segments, "" is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +71,10 @@ def check_evidence(
     change: ExperimentChanged, evidence: Evidence, weights: WeightsPublished, previous: WeightsPublished | None
 ) -> Iterator[Deviation]:
     """What is wrong with a version's states, by the rows that lay below its watermark."""
-    states = states_of(in_force(change, previous), evidence)
+    strata = strata_of(in_force(change, previous), evidence, segments_named(change.revision, previous))
     spent_micro = evidence.spent_micro
     found = decided(
-        change, states, previous, as_of_ms=weights.as_of_ms, watermark=weights.watermark, spent_micro=spent_micro
+        change, strata, previous, as_of_ms=weights.as_of_ms, watermark=weights.watermark, spent_micro=spent_micro
     )
     yield from _compared(f"version {weights.version}, counted again", found, weights)
 
@@ -94,10 +96,14 @@ def check_assignments(
             continue
         drawn = each.draw if each.unit is None else draw(run.definition, each.unit)
         as_it_was = as_it_is(run.definition, ramp_since(each.revision, weights))
-        arm = served(as_it_was, arm_at(allocation_of(run.definition, each.revision, weights)[1], drawn))
+        arm = served(as_it_was, arm_at(_allocation(run, each, weights), drawn))
         expected = (drawn, arm.arm, arm.propensity)
         if expected != (each.draw, each.arm, each.propensity):
             yield Deviation(where, _told(*expected), _told(each.draw, each.arm, each.propensity))
+
+
+def _allocation(run: ExperimentChanged, each: Assigned, weights: WeightsPublished | None) -> Mapping[str, float]:
+    return allocation_of(run.definition, each.revision, weights, each.segment)[1]
 
 
 def _again(
@@ -105,7 +111,7 @@ def _again(
 ) -> Iterator[Deviation]:
     try:
         as_it_was = {"as_of_ms": weights.as_of_ms, "spent_micro": weights.spent_micro}
-        found = decided(run, weights.states, previous, watermark=weights.watermark, **as_it_was)
+        found = decided(run, strata_in(weights), previous, watermark=weights.watermark, **as_it_was)
     except (LookupError, ValueError, ArithmeticError) as error:
         yield Deviation(f"{where}, states", "those of the experiment's arms and metrics", repr(error)[:200])
     else:

@@ -10,7 +10,7 @@ The same test says whether arms answer, and whether their users speak, equally o
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 # From half a point in a hundred of an arm at one half to twice as many: what is in between is close to one of these.
@@ -19,15 +19,15 @@ TILTS = tuple(sign * size for size in (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8) for
 
 @dataclass(frozen=True, slots=True)
 class Dealt:
-    """What one version of the weights dealt out: its shares, and how many units each arm has got (or kept, so far)."""
+    """What one version of the weights dealt out in a segment: its shares, and how many units each arm has got (or kept, so far)."""
 
     shares: Mapping[str, float]
     counts: Mapping[str, int]
 
 
-def log_evidence_of_tilt(dealt: Mapping[int, Dealt]) -> float:
-    """Against arms being dealt by their shares, by version. Infinite where an arm without a share has got units."""
-    arms = sorted({arm for each in dealt.values() for arm in (*each.shares, *each.counts)})
+def log_evidence_of_tilt(dealt: Collection[Dealt]) -> float:
+    """Against arms being dealt by their shares, version by version. Infinite where an arm without a share has got units."""
+    arms = sorted({arm for each in dealt for arm in (*each.shares, *each.counts)})
     if len(arms) < 2:
         return 0.0
     found = [_log_ratio(dealt, arm, tilt) for arm in arms for tilt in TILTS]
@@ -37,9 +37,9 @@ def log_evidence_of_tilt(dealt: Mapping[int, Dealt]) -> float:
     return largest + math.log(sum(math.exp(each - largest) for each in found) / len(found))
 
 
-def _log_ratio(dealt: Mapping[int, Dealt], arm: str, tilt: float) -> float:
+def _log_ratio(dealt: Collection[Dealt], arm: str, tilt: float) -> float:
     total = 0.0
-    for each in dealt.values():
+    for each in dealt:
         share, num = each.shares.get(arm, 0.0), each.counts.get(arm, 0)
         if share <= 0.0 and num > 0:
             return math.inf

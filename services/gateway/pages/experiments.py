@@ -12,7 +12,6 @@ from starlette.routing import BaseRoute, Route
 
 from conclave.domain.experiments.evidence import Evidence
 from conclave.domain.experiments.history import history
-from conclave.domain.experiments.phases import ramp_since
 from conclave.domain.experiments.reporting import Report, phase_of
 from conclave.domain.experiments.reporting import report as report_of
 from conclave.domain.experiments.verification import check_weights
@@ -45,7 +44,7 @@ class Trials(Protocol):
         since_ms: int,
         as_of_ms: int,
         watermark: Watermark | None = None,
-        ramp_since: int = 0,
+        after: WeightsPublished | None = None,
     ) -> tuple[Evidence, Watermark]:
         """What units have said so far."""
         ...
@@ -116,7 +115,7 @@ class ExperimentPages:
             change,
             since_ms=began_at(change, changes),
             as_of_ms=time.time_ns() // 1_000_000,
-            ramp_since=ramp_since(change.revision, versions[-1] if versions else None),
+            after=versions[-1] if versions else None,
         )
         return report_of(change, evidence, versions)
 
