@@ -1,7 +1,8 @@
 """`python -m benchmarks.scale`: what each part costs, fitted to one stack, and how well the model of that predicts others.
 
     1. one of each service      CPU by part at rest, at four rates and at saturation, with 8 samples and with 2
-    2. fit                      conclave.domain.capacity.Costs, by least squares of relative errors, nothing below zero
+    2. fit                      conclave.domain.capacity.costs: CPU by least squares of relative errors over paths, requests and
+                                counted transactions, nothing below zero; then the time of a hop, by playing the same rates
     3. 2 and 4 of each          their saturation, and their percentiles at half of it, against what the model says of them
 
 The costs go to conclave/cli/capacity.json, which `conclave capacity` reads; all figures to benchmarks/results/scale.json. The
@@ -11,16 +12,20 @@ driver shares the machine: what it takes is left out of the costs, and out of `u
 import asyncio
 import os
 import time
+import urllib.request
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from math import log
 
 import click
 import msgspec
 import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
 from scipy.optimize import nnls
 
 from benchmarks.load.machine import usage
@@ -28,17 +33,8 @@ from benchmarks.load.stacks import leaders
 from benchmarks.measuring import commit, cpu_name, percentile, record
 from benchmarks.pipeline import stack
 from conclave.cli.capacity import SHIPPED, Measured
-from conclave.domain.capacity import (
-    ONE_PROCESS,
-    Cost,
-    Costs,
-    Latency,
-    Stack,
-    cores_of,
-    predicted,
-    transactions_per_path,
-    waiting_s,
-)
+from conclave.domain.capacity.costs import SERVICES, Cost, Costs, Played, Stack
+from conclave.domain.capacity.prediction import at_once, at_rate, cores_of, percentiles_ms
 from conclave.local.servers.postgres import PostgresServer
 from conclave.runtime.client import Client
 from conclave.testing.pipeline import Pipeline
@@ -50,26 +46,28 @@ _CORES = os.cpu_count() or 1
 _PARTITIONS = 4  # of the stacks that benchmarks start
 _SHARES = (0.03, 0.15, 0.3, 0.5)  # of the saturation: the rates at which one of each is measured
 _CHECKED_SHARE = 0.5
-_FULL = 0.9  # of the cores that the parts had at saturation
 _ENDED_S = 300.0
-# Among these is looked for how transactions are shared: at how many paths a second of a partition by two, and how it grows.
-_HALVES = np.geomspace(1, 10_000, 40)
-_STEEPNESSES = (1.0, 1.25, 1.5, 2.0, 3.0)
+# Among these is looked for what is not CPU of a part: the way from a commit to the next service, and how uneven jobs are.
+_HOPS_MS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
+_UNEVEN = (0.0, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a stack did under one load. `cores_of`: what each part took, on average; `took_ms`: each request, at a rate."""
+    """What a stack did under one load. `cores_of`: what each part took, on average; `transactions`: of each service, a second;
+    `took_ms`: each request, at a rate."""
 
     replicas: int
     samples: int
     paths_per_s: float
     cores_of: Mapping[str, float]
+    transactions: Mapping[str, float]
+    num_requests: int
     took_ms: Sequence[float] = ()
 
     def stack(self, cores: int) -> Stack:
         """As the model has it."""
-        replicas = dict.fromkeys(ONE_PROCESS, self.replicas)
+        replicas = dict.fromkeys(SERVICES, self.replicas)
         return Stack(samples=self.samples, cores=cores, replicas=replicas, partitions=_PARTITIONS)
 
 
@@ -78,7 +76,7 @@ async def scaled(replicas: int) -> AsyncIterator[tuple[Pipeline, PostgresServer]
     """A stack with so many processes of each service that is scaled, warm."""
     async with stack({"CONCLAVE_SCRIPTED_LATENCY_MS": "0"}) as (pipeline, server):
         for number in range(2, replicas + 1):
-            for name in ONE_PROCESS:
+            for name in SERVICES:
                 await pipeline.add(name, f"{name}-{number}")
         await pipeline.until_ready()
         await _at_once(pipeline, 8, 50)
@@ -90,16 +88,32 @@ async def _measured(
 ) -> Run:
     """What the parts took while `work` went on, which gives the number of requests and what each took."""
     found = leaders(pipeline, server)
+    committed = await asyncio.to_thread(_committed, pipeline)
     before, started = usage(found), time.perf_counter()
     num_requests, took_ms = await work()
     seconds = time.perf_counter() - started
     after = usage(found)
+    more = await asyncio.to_thread(_committed, pipeline)
+    transactions = {part: (each - committed[part]) / seconds for part, each in more.items()}
     cores_of: dict[str, float] = {}
     for label, each in after.items():
         part = label.partition("-")[0]
         cores_of[part] = cores_of.get(part, 0.0) + (each.cpu_s - before[label].cpu_s) / seconds
     replicas = sum(label.partition("-")[0] == "decoder" for label in found)
-    return Run(replicas, samples, num_requests * samples / seconds, cores_of, took_ms)
+    return Run(replicas, samples, num_requests * samples / seconds, cores_of, transactions, num_requests, took_ms)
+
+
+def _committed(pipeline: Pipeline) -> Counter[str]:
+    """Transactions of each service since its processes started."""
+    found: Counter[str] = Counter()
+    for label, service in pipeline.services.items():
+        url = f"http://127.0.0.1:{service.port}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as response:
+            for family in text_string_to_metric_families(response.read().decode()):
+                for sample in family.samples:
+                    if sample.name == "conclave_transaction_seconds_count":
+                        found[label.partition("-")[0]] += round(sample.value)
+    return found
 
 
 async def _rest(seconds: float) -> tuple[int, Sequence[float]]:
@@ -164,56 +178,44 @@ async def one_of_each(seconds: float, num_requests: int) -> tuple[Run, list[Run]
 def fitted(rest: Run, full: Sequence[Run], paced: Sequence[Run], *, cores: int) -> Costs:
     """The costs that come nearest to what was measured of one of each, in relative terms."""
     runs = [*paced, *full]
-    fits = {
-        (half, steepness): {part: _cost(part, half, steepness, rest, runs) for part in rest.cores_of}
-        for half in map(float, _HALVES)
-        for steepness in _STEEPNESSES
-    }
-    shape = min(fits, key=lambda each: _error(fits[each], each[0], each[1], runs))
-    costs = Costs(
-        parts=fits[shape],
-        half=shape[0],
-        steepness=shape[1],
-        used=sum(full[0].cores_of.values()) / cores,
-        p50=Latency(0.0, 0.0),
-        p99=Latency(0.0, 0.0),
-    )
-    return replace(costs, p50=_latency(costs, paced, 0.5, cores), p99=_latency(costs, paced, 0.99, cores))
+    parts = {part: _cost(part, rest, runs) for part in rest.cores_of}
+    used = max(sum(run.cores_of.values()) for run in runs) / cores
+    costs = Costs(parts=parts, hop_ms=0.0, uneven=_UNEVEN[1], used=used)
+    distance = partial(_distance, paced=paced, cores=cores)
+    costs = min((replace(costs, hop_ms=each) for each in _HOPS_MS), key=distance)
+    return min((replace(costs, uneven=each) for each in _UNEVEN), key=distance)
 
 
-def _cost(part: str, half: float, steepness: float, rest: Run, runs: Sequence[Run]) -> Cost:
+def _cost(part: str, rest: Run, runs: Sequence[Run]) -> Cost:
     """A part's costs that come nearest to what it took."""
     idle = rest.cores_of[part]
     used = np.array([max(1e-6, run.cores_of[part]) for run in runs])
-    rows = [
-        [
-            run.paths_per_s,
-            run.paths_per_s / run.samples,
-            run.paths_per_s * transactions_per_path(half, steepness, _PARTITIONS, run.paths_per_s),
-        ]
-        for run in runs
-    ]
+    rows = [[run.paths_per_s, run.paths_per_s / run.samples, _transactions(part, run)] for run in runs]
     found, _ = nnls(np.array(rows) / used[:, None] / 1e6, np.maximum(0.0, used - idle) / used)
     path_us, request_us, transaction_us = map(float, found)
     return Cost(idle, path_us, request_us, transaction_us)
 
 
-def _error(parts: Mapping[str, Cost], half: float, steepness: float, runs: Sequence[Run]) -> float:
-    """How far all parts together are off, as a sum of squares of relative errors."""
-    costs = Costs(parts, half, steepness, 1.0, Latency(0.0, 0.0), Latency(0.0, 0.0))
-    told = [sum(cores_of(costs, run.stack(_CORES), run.paths_per_s).values()) for run in runs]
-    return sum((each / sum(run.cores_of.values()) - 1) ** 2 for each, run in zip(told, runs, strict=True))
+def _transactions(part: str, run: Run) -> float:
+    """A second, that a part has to do with."""
+    if part == "kafka":
+        return sum(each for service, each in run.transactions.items() if service != "recorder")
+    return run.transactions.get("recorder" if part == "postgres" else part, 0.0)
 
 
-def _latency(costs: Costs, paced: Sequence[Run], share: float, cores: int) -> Latency:
-    """A percentile as a line over the mean waiting of the model; what ran full says nothing of it, and is left out."""
-    fullest = _FULL * costs.used * cores
-    paced = [run for run in paced if sum(run.cores_of.values()) < fullest] or paced[:1]
-    waited_ms = [1000 * waiting_s(costs, run.stack(cores), run.paths_per_s) for run in paced]
-    took_ms = np.array([percentile(list(run.took_ms), share) for run in paced])
-    rows = np.array([[1.0, each] for each in waited_ms])
-    (base_ms, waits), _ = nnls(rows / took_ms[:, None], np.ones(len(took_ms)))
-    return Latency(float(base_ms), float(waits))
+def _distance(costs: Costs, paced: Sequence[Run], cores: int) -> float:
+    """How far percentiles are off, as a sum of squares of logarithms."""
+    told = [(percentiles_ms(_played(costs, run, cores)), run) for run in paced]
+    return sum(
+        log(ms / percentile(list(run.took_ms), share)) ** 2
+        for both, run in told
+        for ms, share in zip(both, (0.5, 0.99), strict=True)
+    )
+
+
+def _played(costs: Costs, run: Run, cores: int) -> Played:
+    """The same requests, at the same gaps."""
+    return at_rate(costs, run.stack(cores), run.paths_per_s / run.samples, len(run.took_ms), is_even=True)
 
 
 async def checked(costs: Costs, replicas: int, seconds: float, num_requests: int) -> tuple[list[Run], dict[str, float]]:
@@ -227,19 +229,15 @@ async def checked(costs: Costs, replicas: int, seconds: float, num_requests: int
 
 def errors(costs: Costs, full: Run, paced: Iterable[Run], name: str, *, cores: int) -> dict[str, float]:
     """By how many percent the model is off: of the saturation, of the cores and of the percentiles at each rate."""
-    found = {
-        f"{name}: paths/s": _percent(
-            predicted(costs, full.stack(cores), 1e-9).most_per_s * full.samples, full.paths_per_s
-        )
-    }
+    burst = at_once(costs, full.stack(cores), full.num_requests)
+    found = {f"{name}: paths/s": _percent(full.num_requests * full.samples / burst.lasted_s, full.paths_per_s)}
     for run in paced:
-        rate = run.paths_per_s / run.samples
-        told = predicted(costs, run.stack(cores), rate)
-        at = f"{name}, {rate:.0f} requests/s"
-        found[f"{at}: cores"] = _percent(sum(told.cores_of.values()), sum(run.cores_of.values()))
-        for share, ms in ((0.5, told.p50_ms), (0.99, told.p99_ms)):
-            if ms is not None:
-                found[f"{at}: p{share * 100:g}"] = _percent(ms, percentile(list(run.took_ms), share))
+        played = _played(costs, run, cores)
+        at = f"{name}, {run.paths_per_s / run.samples:.0f} requests/s"
+        told = sum(cores_of(costs, run.stack(cores), played).values())
+        found[f"{at}: cores"] = _percent(told, sum(run.cores_of.values()))
+        for share, ms in zip((0.5, 0.99), percentiles_ms(played), strict=True):
+            found[f"{at}: p{share * 100:g}"] = _percent(ms, percentile(list(run.took_ms), share))
     return found
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from conclave.domain.capacity import ONE_PROCESS, Costs, Engine, Prediction, Stack, predicted
+from conclave.domain.capacity.costs import SERVICES, Costs, Engine, Prediction, Stack
+from conclave.domain.capacity.prediction import predicted
 from conclave.domain.gpus import GPUS, Gpu, Model, most_running, step_s
 from conclave.errors import ConclaveError
 
@@ -93,7 +94,7 @@ def capacity(
     stack = Stack(
         samples=samples,
         cores=cores or measured.cores,
-        replicas={each: decoders if each == "decoder" else replicas for each in ONE_PROCESS},
+        replicas={each: decoders if each == "decoder" else replicas for each in SERVICES},
         partitions=partitions,
         engine=engine,
     )
