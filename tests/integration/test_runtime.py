@@ -1,6 +1,7 @@
 """The runtime on a real broker: transactions, fencing, duplicates, retries, dead letters, order, back-pressure."""
 
 import asyncio
+import gc
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -128,6 +129,26 @@ async def test_a_newer_holder_of_a_partition_fences_the_older_and_its_output_is_
     assert values == [b"owner"]
     for part in (reader, zombie, owner):
         await (part.stop() if isinstance(part, LogReader) else part.close())
+
+
+async def test_a_fencing_leaves_no_future_behind_whose_exception_nobody_has_retrieved(broker: KafkaBroker) -> None:
+    heard: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context["message"]))
+    output = Output(Topic.FEEDBACK.value, b"k", b"zombie", ())
+    older, newer = (TransactionalProducer(str(broker.endpoint), "conclave.unretrieved") for _ in range(2))
+    await older.open()
+    await older.begin()
+    await older.send([output])
+    await older.acknowledged()
+    await newer.open()
+    await older.send([output] * 20)  # under way when it is fenced, and awaited by nobody
+    with pytest.raises((Fenced, LostDependency)):
+        await older.commit()
+    await older.close()
+    await newer.close()
+    del older, newer
+    gc.collect()
+    assert heard == []
 
 
 async def test_a_request_published_twice_is_handled_once_also_across_a_restart(
