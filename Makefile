@@ -12,7 +12,7 @@ CASES := 10000
 SEED := $(shell date +%j000000)
 TYPED := --explicit-package-bases $(wildcard conclave schemas services migrations training benchmarks tests)
 
-.PHONY: help setup demo test check simulate soak fuzz-api format bench bench-cache bench-effort bench-experiments bench-router bench-reasoner bench-strategies load load-gateway train up down clean
+.PHONY: help setup demo test check simulate soak fuzz-api format bench bench-cache bench-effort bench-experiments bench-others bench-router bench-reasoner bench-strategies load load-gateway train up down clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -76,6 +76,9 @@ bench-cache: setup ## what remembering answers is worth: who is known again, and
 
 bench-experiments: setup ## wrong winners, samples, regret, coverage and alarms of experiments, by simulation
 	@$(BIN)/python -m benchmarks.experiments
+
+bench-others: setup ## right answers/s against its_hub and optillm, on the same model, engine and budget
+	@$(BIN)/python -m benchmarks.against_others
 
 bench-reasoner: setup ## what the shipped model answers, and how fast
 	@$(BIN)/python -m benchmarks.reasoner

@@ -55,6 +55,16 @@ ROWS = (
     Row("ballots/s of one voter through Kafka", "≥ 2,000", "voter_kafka", "voter_kafka", ("ballots_per_s",)),
     Row("a budget of 40, live: share of the full vote's tokens", "≤ 0.25", "vote_live", "vote_live", ("share_of_tokens",)),
     Row("a budget of 40, live: points against the full vote", "≥ -0.5", "vote_live", "vote_live", ("change_points",)),
+    *(
+        Row(f"right answers/s of `confident`, 16 paths at most ÷ {name}", "≥ 3", "against_others", "against_others",
+            ("right_answers_s_of", "16", "conclave, confident", way))
+        for way, name in (
+            ("its_hub, self-consistency", "its_hub's self-consistency"),
+            ("its_hub, beta self-consistency", "its_hub's adaptive one"),
+            ("optillm, self_consistency", "optillm's `self_consistency`"),
+            ("optillm, majority_voting", "optillm's `majority_voting`"),
+        )
+    ),
     Row("recorded paths/s, in large batches", "≥ 5,000", "recording", "recording", ("paths_s",)),
     Row("recorder's rows/s ÷ bare COPY of the same rows", "≥ 0.6", "recording", "recording", ("rows_s_of_bare_copy",)),
     Row("wrong answers fewer by going back, `tree-checked`", "≥ 27 %", "going_back", "going_back",

@@ -7,6 +7,7 @@ Told are accuracies, paths and tokens, and the share of the full vote's tokens t
 
 import asyncio
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ _CHECKOUT = Path(__file__).resolve().parents[1]
 _RECORDED = _CHECKOUT / "tests/data/replay_own/reasoner_held-out.jsonl.gz"
 _BUDGET, _POLICY = 40, "confident"
 _AT_ONCE = 100  # questions under way
-_SETTINGS = {"CONCLAVE_ENGINE": "vllm", "CONCLAVE_MODEL": str(_CHECKOUT / "models" / "reasoner")}
+SETTINGS = {"CONCLAVE_ENGINE": "vllm", "CONCLAVE_MODEL": str(_CHECKOUT / "models" / "reasoner")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +46,24 @@ class Came:
 
 async def live(problems: Sequence[Mapping[str, str]]) -> list[Came]:
     """What became of each problem, asked with the budget of 40."""
-    async with stack({**_SETTINGS, **vllm_on_one_core()}) as (pipeline, _), Client(pipeline.address) as client:
+    async with stack({**SETTINGS, **vllm_on_one_core()}) as (pipeline, _), Client(pipeline.address) as client:
         return [
             came
             for first in range(0, len(problems), _AT_ONCE)
-            for came in await _asked(client, problems[first : first + _AT_ONCE])
+            for came in (await asked_at_once(client, problems[first : first + _AT_ONCE], _POLICY, _BUDGET))[1]
         ]
 
 
-async def _asked(client: Client, problems: Sequence[Mapping[str, str]]) -> list[Came]:
+async def asked_at_once(
+    client: Client, problems: Sequence[Mapping[str, str]], policy: str, budget: int
+) -> tuple[float, list[Came]]:
+    """Seconds from publishing all problems to the last answer, and what became of each."""
     asked = {str(new_request_id()): problem for problem in problems}
     came: dict[str, Came] = {}
     async with client.follow(Topic.ANSWERS) as events, asyncio.timeout(1800):
+        started = time.perf_counter()
         await client.publish_many(
-            ReasoningRequested(question=each["question"], request_id=id_, policy=_POLICY, max_samples=_BUDGET)
+            ReasoningRequested(question=each["question"], request_id=id_, policy=policy, max_samples=budget)
             for id_, each in asked.items()
         )
         async for _, event in events:
@@ -68,8 +73,9 @@ async def _asked(client: Client, problems: Sequence[Mapping[str, str]]) -> list[
                 came[event.request_id] = Came(is_right, event.num_paths, event.tokens_out)
                 if len(came) == len(asked):
                     break
+    seconds = time.perf_counter() - started
     print(f"{len(came)} answered, {sum(each.is_right for each in came.values())} right", flush=True)
-    return [came[each] for each in asked]
+    return seconds, [came[each] for each in asked]
 
 
 def full_vote(question: Recording) -> Came:
