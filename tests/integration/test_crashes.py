@@ -1,4 +1,4 @@
-"""Nothing is lost and nothing counts twice, whatever is killed: services, the broker, the database, a frozen decoder."""
+"""Nothing is lost and nothing counts twice, whatever is killed or told to end: services, the broker, the database, a decoder."""
 
 import signal
 import time
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from msgspec.structs import replace as replace_fields
 
 from conclave.local.servers.kafka import KafkaBroker
 from conclave.local.servers.postgres import PostgresServer
@@ -27,7 +28,9 @@ from schemas.events import (
 )
 from schemas.flow import Topic
 from schemas.ids import new_request_id, path_id
+from schemas.values import Ask
 from tests.integration.conftest import finish, own_broker
+from tests.unit.test_decoder_rollout import sample
 from tests.unit.test_handing_on import alike, in_one_go
 
 IN_FLIGHT = 32
@@ -198,6 +201,52 @@ async def test_a_second_decoder_takes_over_what_a_killed_one_had_and_goes_on_fro
         assert alike(path) == alike(await in_one_go(path)), "a path is not the one that it would have been"
         sample_id = path_id(path.step_id, path.sample_index)
         assert started[sample_id] <= 1 + path.num_handed_on + 1, "more than a chunk was decoded again"
+
+
+async def test_a_decoder_told_to_end_hands_on_what_it_has_begun_and_another_finishes_it(
+    broker: KafkaBroker, server: PostgresServer, tmp_path: Path
+) -> None:
+    decoders = Pipeline(broker, server.dsn(), tmp_path, {"CONCLAVE_DRAIN_S": "2"})
+    decoders.settings["CONCLAVE_SCRIPTED_LATENCY_MS"] = "20000"
+    slow = await decoders.add("decoder", "slow")
+    decoders.settings["CONCLAVE_SCRIPTED_LATENCY_MS"] = "40"
+    await decoders.add("decoder", "fast")
+    try:
+        await decoders.until_ready()
+        samples = [
+            replace_fields(each, context=replace_fields(each.context, deadline_ms=2**47))
+            for each in (sample(Ask(form="chain_of_thought", chunk_tokens=chunk)) for chunk in (0, 16) * 12)
+        ]
+        async with Client(decoders.address) as client:
+            await client.publish_many(samples)
+        await until_async(lambda: _has_decoded(decoders, len(samples)), limit_s=120, what="every path begun")
+        process = slow.process
+        assert process is not None
+        assert await process.stop(timeout_s=30), "it had to be killed: it did not end within its drain time"
+        ids = {each.context.request_id for each in samples}
+        await until_async(lambda: _have_ended(decoders, ids), limit_s=120, what="the end of every path")
+        paths = await _paths_of(decoders, ids)
+    finally:
+        await decoders.stop()
+    assert Counter(path.context.request_id for path in paths) == dict.fromkeys(ids, 1)
+    handed_on = [path for path in paths if path.num_handed_on]
+    assert {path.context.ask.chunk_tokens for path in handed_on} == {0, 16}, "it takes no chunks to be handed on"
+    started = decoders.decoded()
+    for path in paths:
+        assert isinstance(path, PathDecoded)
+        assert alike(path) == alike(await in_one_go(path)), "a path is not the one that it would have been"
+        sample_id = path_id(path.step_id, path.sample_index)
+        assert started[sample_id] <= 1 + path.num_handed_on + 1, "it was begun anew"
+
+
+async def _paths_of(pipeline: Pipeline, ids: set[str]) -> list[PathDecoded | PathFailed]:
+    log = await read_log(pipeline.address, [Topic.PATHS])
+    ends = [event for _, event, _ in log if isinstance(event, PathDecoded | PathFailed)]
+    return [each for each in ends if each.context.request_id in ids]
+
+
+async def _have_ended(pipeline: Pipeline, ids: set[str]) -> bool:
+    return {each.context.request_id for each in await _paths_of(pipeline, ids)} == ids
 
 
 async def test_a_decoder_frozen_past_its_session_publishes_nothing_that_counts_twice(
