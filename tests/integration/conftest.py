@@ -3,8 +3,9 @@
 import asyncio
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ import pytest
 from conclave.local.servers.kafka import KafkaBroker
 from conclave.local.servers.postgres import PostgresServer
 from conclave.runtime.topics import ensure_topics
+from conclave.store.store import Store
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _STATE = _CHECKOUT / ".conclave"
@@ -91,6 +93,16 @@ def fresh_database(postgres: PostgresServer, migrated_template: str) -> Iterator
     finish(_execute(postgres, f'CREATE DATABASE "{name}" TEMPLATE "{migrated_template}"'))
     yield postgres.dsn(name)
     finish(_execute(postgres, f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture
+async def store(fresh_database: str) -> AsyncIterator[Store]:
+    """A store with its partitions made and one partition of the log claimed."""
+    store = Store(fresh_database)
+    await store.maintain(int(time.time() * 1000))
+    await store.claim([("reasoning.paths", 0)])
+    yield store
+    await store.close()
 
 
 async def _execute(postgres: PostgresServer, statement: str) -> None:
