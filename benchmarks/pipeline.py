@@ -14,13 +14,15 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
 import click
+from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import bare_loops
 from benchmarks.measuring import in_turns, medians, percentile, record
@@ -62,6 +64,16 @@ async def stack(settings: dict[str, str]) -> AsyncIterator[tuple[Pipeline, Postg
         await server.stop()
         await broker.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def counted(pipeline: Pipeline, name: str) -> Iterator[tuple[str, Mapping[str, str], float]]:
+    """What the services' /metrics say now of a name: the service as the pipeline calls it, labels, and value. Blocks."""
+    for service_name, service in pipeline.services.items():
+        with urllib.request.urlopen(f"http://127.0.0.1:{service.port}/metrics", timeout=30) as response:
+            for family in text_string_to_metric_families(response.read().decode()):
+                for sample in family.samples:
+                    if sample.name == name:
+                        yield service_name, sample.labels, sample.value
 
 
 async def throughput(rounds: int, num_requests: int) -> dict[str, object]:

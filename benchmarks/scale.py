@@ -12,7 +12,6 @@ driver shares the machine: what it takes is left out of the costs, and out of `u
 import asyncio
 import os
 import time
-import urllib.request
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -25,13 +24,12 @@ from math import log
 import click
 import msgspec
 import numpy as np
-from prometheus_client.parser import text_string_to_metric_families
 from scipy.optimize import nnls
 
 from benchmarks.load.machine import usage
 from benchmarks.load.stacks import leaders
 from benchmarks.measuring import commit, cpu_name, percentile, record
-from benchmarks.pipeline import stack
+from benchmarks.pipeline import counted, stack
 from conclave.cli.capacity import SHIPPED, Measured
 from conclave.domain.capacity.costs import SERVICES, Cost, Costs, Played, Stack
 from conclave.domain.capacity.prediction import at_once, at_rate, cores_of, percentiles_ms
@@ -106,13 +104,8 @@ async def _measured(
 def _committed(pipeline: Pipeline) -> Counter[str]:
     """Transactions of each service since its processes started."""
     found: Counter[str] = Counter()
-    for label, service in pipeline.services.items():
-        url = f"http://127.0.0.1:{service.port}/metrics"
-        with urllib.request.urlopen(url, timeout=10) as response:
-            for family in text_string_to_metric_families(response.read().decode()):
-                for sample in family.samples:
-                    if sample.name == "conclave_transaction_seconds_count":
-                        found[label.partition("-")[0]] += round(sample.value)
+    for name, _, value in counted(pipeline, "conclave_transaction_seconds_count"):
+        found[name.partition("-")[0]] += round(value)
     return found
 
 
