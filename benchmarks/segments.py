@@ -88,14 +88,17 @@ def main(num: int, seed: int, horizon: int) -> None:
     """Plays all instances and records what was lost."""
     result: dict[str, object] = {"runs": num, "seed": seed, "horizon": horizon, "floor": _FLOOR, "types": _NUM_TYPES}
     for instance in INSTANCES:
-        ways = {}
+        ways: dict[str, object] = {}
+        lost: dict[str, float] = {}
         for way in WAYS:
             seeds = np.random.SeedSequence(seed).spawn(num)
             ended = [played(instance, way, np.random.default_rng(each), horizon) for each in seeds]
+            lost[way] = statistics.mean(all_types for all_types, _ in ended)
             ways[way] = {
-                "lost": round(statistics.mean(all_types for all_types, _ in ended), 1),
+                "lost": round(lost[way], 1),
                 "lost of the late type": round(statistics.mean(late for _, late in ended), 1),
             }
+        ways["borrowed of"] = {way: round(lost["borrowed"] / lost[way], 2) for way in WAYS if way != "borrowed"}
         print({instance.name: ways}, flush=True)
         result[instance.name] = ways
     print(record("segments", result))

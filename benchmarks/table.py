@@ -77,6 +77,12 @@ ROWS = (
     Row("paraphrases that are known again", "≥ 0.6", "cache", "cache", ("known_again", "known")),
     Row("near-twins that are taken for known, of 10,000", "0", "cache", "cache", ("known_again", "wrong_reuses")),
     Row("rise of accepted answers by reweighting alone", "≥ 22 %", "learning_live", "learning_live", ("rise_pct",), " %"),
+    Row("lost by types of task that borrow ÷ each on its own, types alike", "< 1", "segments", "segments",
+        ("alike", "borrowed of", "each on its own")),
+    Row("the same, any arm may be a type's best", "≤ 1.05", "segments", "segments",
+        ("any arm may be the best", "borrowed of", "each on its own")),
+    Row("the same ÷ one belief for all types", "< 1", "segments", "segments",
+        ("any arm may be the best", "borrowed of", "one for all")),
     Row("vLLM's start through our engine ÷ bare", "≤ 1.10", "engine_start", "engine_start", ("engine_start_ratio",)),
 )  # fmt: skip
 

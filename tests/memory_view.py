@@ -17,7 +17,7 @@ from conclave.store.rows import SHARED_TABLES, TABLES, rows_of
 from conclave.store.trace import RequestLine, Story, Vote
 from conclave.store.view import Page, Pulse, story_of
 from schemas.events import ExperimentChanged, WeightsPublished
-from schemas.experiments import Arm, Change, Experiment
+from schemas.experiments import Arm, Change, Experiment, Mode, SegmentWeights
 
 Row = dict[str, Any]
 _JSON = ("tags", "reasons", "fields", "tally", "turns")
@@ -236,7 +236,15 @@ class MemoryTrials:
 
     def __init__(self, text: str = "to see which is right more often") -> None:
         arms = {"plain": Arm(policy="default"), "sure": Arm(policy="sure")}
-        definition = Experiment(name="sure-or-plain", digest="d", arms=arms, control="plain", unit="user")
+        definition = Experiment(
+            name="sure-or-plain",
+            digest="d",
+            arms=arms,
+            control="plain",
+            unit="user",
+            mode=Mode.REGRET,
+            segment_by="task",
+        )
         self._changes = [
             ExperimentChanged(
                 experiment="sure-or-plain", revision=1, change=Change.START, definition=definition, by=text[:200], why=text,
@@ -247,6 +255,7 @@ class MemoryTrials:
             WeightsPublished(
                 experiment="sure-or-plain", version=version, allocation={"plain": 1 - share, "sure": share}, revision=1,
                 as_of_ms=1_795_470_000_000 + version * 60_000,
+                segments={"sums": SegmentWeights(allocation={"plain": share, "sure": 1 - share}, since=version)},
             )
             for version, share in ((1, 0.5), (2, 0.6), (3, 0.7))
         ]  # fmt: skip

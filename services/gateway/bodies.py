@@ -355,6 +355,27 @@ class ShadowCheck(Struct, frozen=True, kw_only=True):
     status: Literal["holds", "broken", "open"]
 
 
+class SegmentArm(Struct, frozen=True, kw_only=True):
+    """An arm in one segment, by the segment's own units. What is borrowed of other segments moves shares, and proves nothing."""
+
+    arm: str
+    share: float
+    num_units: int
+    mean: float | None
+    lower: float
+    upper: float
+    probability_best: float
+    borrowed: float  # so many outcomes of its own is it worth
+
+
+class ExperimentSegment(Struct, frozen=True, kw_only=True):
+    """A value of the tag that an experiment's segments are made by."""
+
+    segment: str  # "": the rest
+    winner: str | None
+    arms: tuple[SegmentArm, ...]
+
+
 class ExperimentReport(Struct, frozen=True, kw_only=True):
     """What an experiment has shown. With an alarm, units weren't dealt out as they should have been: don't trust it."""
 
@@ -365,4 +386,5 @@ class ExperimentReport(Struct, frozen=True, kw_only=True):
     alarms: tuple[str, ...]  # the stages at which the sample ratio is off
     phase: Literal["shadow", "ramp"] | None = None  # of one that begins unseen
     checks: tuple[ShadowCheck, ...] = ()
+    segments: tuple[ExperimentSegment, ...] = ()  # the rest, then each that is named
     object: Literal["experiment.report"] = "experiment.report"

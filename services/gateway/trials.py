@@ -9,13 +9,21 @@ from typing import Protocol
 from starlette.responses import Response
 
 from conclave.domain.experiments.evidence import Evidence
-from conclave.domain.experiments.reporting import ArmReport, report
+from conclave.domain.experiments.reporting import ArmReport, SegmentReport, report
 from conclave.domain.experiments.unseen import Standing
 from conclave.experiments.changes import began_at, newest
 from conclave.store.learning import Watermark
 from schemas.events import ExperimentChanged, WeightsPublished
 from schemas.experiments import Change
-from services.gateway.bodies import ExperimentArm, ExperimentList, ExperimentReport, ExperimentState, ShadowCheck
+from services.gateway.bodies import (
+    ExperimentArm,
+    ExperimentList,
+    ExperimentReport,
+    ExperimentSegment,
+    ExperimentState,
+    SegmentArm,
+    ShadowCheck,
+)
 from services.gateway.calls import Call, answered
 from services.gateway.errors import ApiError, not_found
 
@@ -81,6 +89,7 @@ class Experiments:
                 alarms=tuple(mismatch.stage for mismatch in found.mismatches if mismatch.is_alarm),
                 phase=found.phase,
                 checks=tuple(map(_check, found.checks)),
+                segments=tuple(map(_segment, found.segments)),
             )
         )
 
@@ -114,6 +123,23 @@ def _check(standing: Standing) -> ShadowCheck:
         served_mean=standing.served_mean if standing.num_pairs > standing.num_missing else None,
         status="holds" if standing.holds else "broken" if standing.is_broken else "open",
     )
+
+
+def _segment(segment: SegmentReport) -> ExperimentSegment:
+    arms = (
+        SegmentArm(
+            arm=arm.arm,
+            share=arm.share,
+            num_units=arm.num_units,
+            mean=arm.mean if arm.num_resolved else None,
+            lower=arm.lower,
+            upper=arm.upper,
+            probability_best=arm.probability_best,
+            borrowed=arm.borrowed,
+        )
+        for arm in segment.arms
+    )
+    return ExperimentSegment(segment=segment.segment, winner=segment.winner, arms=tuple(arms))
 
 
 def _arm(arm: ArmReport) -> ExperimentArm:

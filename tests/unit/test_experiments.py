@@ -64,6 +64,8 @@ def test_a_file_is_read_with_everything_in_it(tmp_path: Path) -> None:
         ('[arms.b]\npolicy = "single"', "[arms.B]\npolicy = 'single'", "arms"),
         ("at_least = 0.9", "", "guardrails[0].at_least"),
         ("at_least = 0.9", "at_least = 0.9\nmax_drop = 0.1", "guardrails[0].at_least"),
+        ('mode = "best_arm"', 'segment_by = "task"', "segment_by"),
+        ('mode = "best_arm"', 'mode = "best_arm"\nsegment_by = "task"\nmax_segments = 40', "max_segments"),
         (", limit = 2000", "", "guardrails[0].metric.limit"),
         ('name = "accepted"', 'name = "within_ms"', "goal.limit"),
         ('name = "accepted"', 'name = "accepted"\nraters = ["robot"]', "goal.raters"),

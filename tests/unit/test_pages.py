@@ -536,6 +536,8 @@ def test_an_experiment_is_told_with_its_traffic_what_it_has_shown_and_whether_it
         assert_is_sound(each)
         assert "<script>alert" not in each
     assert "<html" not in part
+    assert "By task" in part
+    assert all(f'<th scope="row">{segment}</th>' in part for segment in ("sums", "the rest"))
     assert "in the ratio that was drawn" in part or "figures" in part
     for path in ("/experiments/nobody", "/experiments/nobody/report", "/experiments/%3Cscript%3E"):
         assert pages.get(path).status_code == 404

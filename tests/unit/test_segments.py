@@ -1,5 +1,6 @@
 """Segments of an experiment: shares of their own, a prior that they share, and all of it computed again."""
 
+import json
 import math
 import random
 from collections import Counter
@@ -8,9 +9,11 @@ from collections.abc import Iterable
 import hypothesis.strategies as st
 import msgspec
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from msgspec.structs import replace
 
+from conclave.cli.experiments import experiment as commands
 from conclave.domain.experiments.assignment import arm_at, draw
 from conclave.domain.experiments.evidence import Cell, Evidence
 from conclave.domain.experiments.history import history
@@ -39,6 +42,7 @@ from schemas.experiments import Arm, Guardrail, Metric, MetricCounts, Mode, Segm
 from schemas.ids import derived_request_id
 from services.decomposer.handler import Decomposer
 from services.decomposer.settings import DecomposerSettings
+from tests.memory_view import MemoryTrials
 
 _counts = st.tuples(st.integers(0, 400), st.floats(0, 1)).map(
     lambda each: (1 + each[0] * each[1], 1 + each[0] * (1 - each[1]))
@@ -247,6 +251,8 @@ def test_every_version_is_computed_again_and_a_forged_segment_is_found() -> None
     ):
         wrong = replace(versions[1], segments=versions[1].segments | {"sums": forged})
         assert [each for each in check_weights([change], [versions[0], wrong]) if "digest" not in each.where]
+    left_out = replace(versions[1], segments={"words": versions[1].segments["words"]})
+    assert "none for sums" in str(list(check_weights([change], [versions[0], left_out])))
     assert list(check_evidence(change, looks[0], versions[1], versions[0]))
 
 
@@ -391,3 +397,30 @@ async def test_what_a_decomposer_dealt_and_a_reweighter_decided_in_turns_is_all_
     last = versions[-1].segments
     assert last["sums"].allocation["a"] > 0.7
     assert last["words"].allocation["b"] > 0.7
+
+
+class Kept(MemoryTrials):
+    """A record with an experiment of which a segment is named."""
+
+    def __init__(self, dsn: str) -> None:
+        super().__init__()
+
+    async def shadows(self, experiment: str) -> list[dict[str, object]]:
+        return []
+
+    async def close(self) -> None:
+        pass
+
+
+def test_the_command_tells_each_segment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("conclave.cli.experiments.Learning", Kept)
+    dsn = {"CONCLAVE_POSTGRES_DSN": "postgresql://nobody@127.0.0.1:1/none"}
+    told = CliRunner().invoke(commands, ["report", "sure-or-plain"], env=dsn)
+    assert told.exit_code == 0, told.output
+    assert "by task; correlation 0.100" in told.output
+    assert [line.split()[:2] for line in told.output.splitlines() if line.startswith("sums")] == [
+        ["sums", "plain"],
+        ["sums", "sure"],
+    ]
+    shown = CliRunner().invoke(commands, ["show", "sure-or-plain", "--running"], env=dsn)
+    assert json.loads(shown.output)["segments"]["sums"] == {"plain": 0.7, "sure": pytest.approx(0.3)}

@@ -116,6 +116,9 @@ def _again(
         yield Deviation(f"{where}, states", "those of the experiment's arms and metrics", repr(error)[:200])
     else:
         yield from _compared(where, found, weights)
+    gone = sorted(set(segments_named(weights.revision, previous)) - set(weights.segments))
+    if gone:
+        yield Deviation(f"{where}, segments", "those of the version before", f"none for {', '.join(gone)}")
 
 
 def _compared(where: str, again: WeightsPublished, stored: WeightsPublished) -> Iterator[Deviation]:
