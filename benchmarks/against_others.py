@@ -193,7 +193,7 @@ async def measure(problems: Sequence[Mapping[str, str]], rounds: int, python: Pa
 
 
 @click.command()
-@click.option("--problems", "num_problems", default=200, show_default=True, help="In all rounds together.")
+@click.option("--problems", "num_problems", default=192, show_default=True, help="In all rounds together.")
 @click.option("--rounds", default=2, show_default=True)
 @click.option("--smoke", is_flag=True, help="Write no result.")
 def main(num_problems: int, rounds: int, *, smoke: bool) -> None:
