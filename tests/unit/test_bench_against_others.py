@@ -1,7 +1,13 @@
 """What the benchmark against others makes of what they and we answered."""
 
+import json
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+
 import pytest
 
+from benchmarks import against_others
 from benchmarks.against_others import OURS, THEIRS, Run, is_right, ratios, told
 from benchmarks.table import ROWS
 from benchmarks.vllm_server import generated_tokens
@@ -38,3 +44,23 @@ def test_tokens_are_those_of_all_engines_of_a_server() -> None:
         'vllm:generation_tokens_created{engine="0",model_name="reasoner"} 1.7e+09\n'
     )
     assert generated_tokens(metrics) == 1234
+
+
+async def test_problems_are_shared_out_among_rounds_and_every_row_of_the_table_finds_its_figure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[list[str]] = []
+
+    async def ours(problems: Sequence[Mapping[str, str]]) -> dict[tuple[str, int], Run]:
+        asked.append([each["id"] for each in problems])
+        return {(name, budget): Run((True,) * len(problems), 1.0, 9) for name in OURS for budget in (8, 16)}
+
+    async def theirs(problems: Sequence[Mapping[str, str]], python: Path) -> dict[tuple[str, int], Run]:
+        return {(name, budget): Run((True,) * len(problems), 4.0, 9) for name in THEIRS for budget in (8, 16)}
+
+    monkeypatch.setattr(against_others, "ours", ours)
+    monkeypatch.setattr(against_others, "theirs", theirs)
+    figures = json.loads(json.dumps(await against_others.measure([{"id": each} for each in "abcd"], 2, Path())))
+    assert asked == [["a", "c"], ["b", "d"]]
+    rows = [row for row in ROWS if row.result == "against_others"]
+    assert [reduce(lambda part, key: part[key], row.at, figures) for row in rows] == [4.0] * len(THEIRS)
