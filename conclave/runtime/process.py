@@ -1,6 +1,7 @@
 """A service's process: its settings, signals, endpoints, dependencies and consumer, put together and ended in order."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ from conclave.runtime.settings import RuntimeSettings, load
 from schemas import flow
 
 _PROBE_EVERY_S = 2.0  # soon enough for /ready, whose probes come every few seconds
+_ALLOCATIONS_BETWEEN_COLLECTIONS = 10_000  # CPython has 700
 _CONNECT_S = 5.0  # a broker that takes longer to accept a connection is of no use
 
 log = structlog.get_logger(__name__)
@@ -59,6 +61,7 @@ def main(name: str, compose: Compose, *own: type[BaseSettings]) -> int:
     try:
         settings = _checked(*own)
         logs.configure(service=name, level=settings.log_level, log_format=settings.log_format)
+        _collect_seldom()
         asyncio.run(Process(name, settings, compose).run())
     except Misconfigured as error:
         return _refused(name, error)
@@ -68,6 +71,16 @@ def main(name: str, compose: Compose, *own: type[BaseSettings]) -> int:
             raise
         return _refused(name, *_leaves(wrong))
     return 0
+
+
+def _collect_seldom() -> None:
+    """Has the garbage collector leave alone what was imported, and look at the rest a tenth as often.
+
+    Messages make no cycles, so counting references frees nearly all of them; looking for cycles took a tenth of a path's CPU.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS, 10, 10)
 
 
 def _checked(*own: type[BaseSettings]) -> RuntimeSettings:
