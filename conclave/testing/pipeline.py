@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from conclave.local import probe
 from conclave.local.machine.ports import free_port
 from conclave.local.servers.kafka import KafkaBroker
 from conclave.local.service import ServiceProcess
@@ -21,6 +22,7 @@ from schemas.events import Event
 from schemas.flow import Topic
 
 SESSION_TIMEOUT_S = 6
+_SHOWN_OF_A_LOG = 3000  # characters
 
 
 @dataclass
@@ -85,9 +87,14 @@ class Pipeline:
             await self.stop()
 
     async def until_ready(self, *, limit_s: float = 90.0) -> None:
-        """Returns when every service says that it is ready. Raises: AssertionError."""
+        """Returns when every service says that it is ready. Raises: AssertionError, with what one that is not says of itself."""
         for label, service in self.services.items():
-            await until_async(service.is_ready, limit_s=limit_s, what=f"readiness of {label} ({service.log_path})")
+            try:
+                await until_async(service.is_ready, limit_s=limit_s, what=f"readiness of {label}")
+            except AssertionError as error:
+                said = (await probe.readiness(service.url)).body
+                logged = service.log_path.read_text()[-_SHOWN_OF_A_LOG:]
+                raise AssertionError(f"{error}: {said}\n{service.log_path} ends with\n{logged}") from None
 
     async def stop(self) -> None:
         """Stops whatever still runs, frozen or not."""
