@@ -15,7 +15,7 @@ from schemas.values import Ask, StopReason
 
 _STEPS = 40  # quorums that are tried, from unanimity down
 # From which step on, with which share of the risk: unanimous votes may be too few to know anything of, where samples are many.
-_STARTS = {40: 0.5, 32: 0.25, 24: 0.25}
+_STARTS = {40: 0.8, 32: 0.1, 24: 0.1}
 
 
 @dataclass(frozen=True, slots=True)
