@@ -23,9 +23,16 @@ _RATIO = """
                AS expected{segment}
     FROM arm_hours {only} GROUP BY 1, 2, 3, 4
 """
+# A function, as tenants may not read what was changed and by whom.
+_SEGMENTED = """
+CREATE FUNCTION experiments_with_segments() RETURNS TABLE (experiment text, revision bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public AS $$
+    SELECT DISTINCT c.experiment, c.revision FROM public.experiment_changes c
+    WHERE coalesce(c.event -> 'definition' ->> 'segment_by', '') <> ''
+$$
+"""
 _HAS_NONE = """
-    h WHERE NOT EXISTS (SELECT 1 FROM experiment_changes c WHERE c.experiment = h.experiment AND c.revision = h.revision
-                                                                 AND coalesce(c.event -> 'definition' ->> 'segment_by', '') <> '')
+    h WHERE NOT EXISTS (SELECT 1 FROM experiments_with_segments() s WHERE s.experiment = h.experiment AND s.revision = h.revision)
 """
 _BY_SEGMENT = """
     SELECT experiment, revision, weights_version, arm, min(propensity) AS propensity, count(*) AS assigned,
@@ -40,6 +47,7 @@ def upgrade() -> None:
     op.execute("ALTER TABLE plans ADD segment text")
     op.execute("CREATE INDEX plans_by_segment ON plans (experiment, revision, segment) WHERE segment IS NOT NULL")
     op.execute(f"CREATE OR REPLACE VIEW experiment_outcomes AS {_OUTCOMES.format(segment=', p.segment')}")
+    op.execute(_SEGMENTED)
     by_version = _RATIO.format(segment=", NULL::text AS segment", only=_HAS_NONE)
     op.execute(f"CREATE OR REPLACE VIEW sample_ratio AS {by_version} UNION ALL {_BY_SEGMENT}")
 
@@ -51,4 +59,5 @@ def downgrade() -> None:
     op.execute("DROP VIEW experiment_outcomes")
     op.execute(f"CREATE VIEW experiment_outcomes AS {_OUTCOMES.format(segment='')}")
     op.execute("GRANT SELECT ON sample_ratio, experiment_outcomes TO analyst")
+    op.execute("DROP FUNCTION experiments_with_segments()")
     op.execute("ALTER TABLE plans DROP segment")
