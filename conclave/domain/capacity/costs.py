@@ -63,7 +63,7 @@ class Stack:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of requests that were played: when each was due and answered, in seconds, and what was done for it.
+    """What came of requests that were played: how long each took from when it was due, in the order of the answers.
 
     `busy_s`: CPU of each part. `transactions`: of each service. `running_s`: seconds of places taken on the engine.
     """
