@@ -1,7 +1,7 @@
 """What conclave.runtime.kafka reaches for inside the pinned aiokafka is there, and does what it is reached for.
 
 The places: the sender's backoff, the parser in C, a heartbeat and a generation of the coordinator, the touch of a full
-consumer, the metadata of a reader; and, in conclave.runtime.kafka_headers, the parser of a fetch.
+consumer, the metadata of a reader, and the parser of a fetch.
 """
 
 import asyncio
@@ -67,8 +67,8 @@ def test_the_backoff_between_transactions_is_ours_and_the_sender_goes_by_it() ->
 
 def test_records_are_parsed_in_c_and_fetched_through_the_parser_that_takes_any_header_name() -> None:
     assert default_records.DefaultRecordBatch.__module__ == "aiokafka.record._crecords.default_records"
-    assert fetcher.PartitionRecords.__module__ == "conclave.runtime.kafka_headers"
-    assert fetcher.MemoryRecords.__module__ == "conclave.runtime.kafka_headers"
+    assert fetcher.PartitionRecords.__module__ == "conclave.runtime.kafka.header_names"
+    assert fetcher.MemoryRecords.__module__ == "conclave.runtime.kafka.header_names"
 
 
 async def test_a_member_knows_its_generation_and_the_broker_confirms_it(consumer: GroupConsumer) -> None:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from conclave.domain import planning
 from conclave.domain.affinity import SAMPLES_TOGETHER, conversation_key
-from conclave.runtime.kafka_partitions import partition_of
+from conclave.runtime.kafka.partitions import partition_of
 from conclave.testing import events as made
 from schemas import flow
 from schemas.events import SampleRequested

@@ -4,7 +4,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conclave.runtime.kafka_partitions import partition_of
+from conclave.runtime.kafka.partitions import partition_of
 
 
 @given(st.binary(max_size=600), st.integers(1, 50))
