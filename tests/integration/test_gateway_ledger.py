@@ -1,0 +1,208 @@
+"""The gateway's SQL on a real server: who asked what, keys and limits, budgets, and lines of batches."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from msgspec.structs import replace
+
+from conclave.domain.api_keys import Scope
+from conclave.domain.recorded import RecordedEvent
+from conclave.errors import Rejected
+from conclave.store.accounts import Accounts
+from conclave.store.batches import BatchStore, Line
+from conclave.store.ledger import Entered, Entry, KeyReused, Ledger, Limits, OverLimit
+from conclave.store.reader import Reader
+from conclave.store.rows import asked_at
+from conclave.store.store import Store
+from conclave.testing import events as made
+from schemas import flow
+from schemas.events import Event
+from schemas.ids import asked_at_ms, new_request_id
+
+
+def _entry(tenant: str = "ours", key: str | None = None, digest: bytes = b"d", deadline_s: float = 600.0) -> Entry:
+    return Entry(str(new_request_id()), tenant, digest, deadline_s, idempotency_key=key)
+
+
+async def test_the_ledger_knows_what_was_entered_and_holds_limits(fresh_database: str) -> None:
+    ledger = Ledger(fresh_database)
+    try:
+        first = _entry(key="k")
+        assert await ledger.enter(first, Limits()) == Entered(first.request_id, is_new=True)
+        assert await ledger.enter(_entry(key="k"), Limits()) == Entered(first.request_id, is_new=False)
+        assert await ledger.enter(_entry(key="k", digest=b"other"), Limits()) == KeyReused(first.request_id)
+        other = _entry("theirs", key="k")
+        assert await ledger.enter(other, Limits()) == Entered(other.request_id, is_new=True)
+        assert await ledger.owners([first.request_id, other.request_id, str(new_request_id())]) == {
+            first.request_id: "ours",
+            other.request_id: "theirs",
+        }
+        entered = await asyncio.gather(*(ledger.enter(_entry(key="same"), Limits()) for _ in range(8)))
+        assert len({each.request_id for each in entered if isinstance(each, Entered)}) == 1
+        assert sum(each.is_new for each in entered if isinstance(each, Entered)) == 1
+        limits = Limits(rate_per_minute=3)
+        found = await asyncio.gather(*(ledger.enter(_entry("hasty"), limits) for _ in range(6)))
+        assert sum(isinstance(each, Entered) for each in found) == 3
+        over = next(each for each in found if isinstance(each, OverLimit))
+        assert 0 < over.retry_after_s <= 60
+        open_ = [await ledger.enter(_entry("busy", deadline_s=0.001), Limits(max_open=1)) for _ in range(2)]
+        assert all(isinstance(each, Entered) for each in open_), "what is past its deadline is open no more"
+        await ledger.enter(_entry("busy"), Limits(max_open=1))
+        assert isinstance(await ledger.enter(_entry("busy"), Limits(max_open=1)), OverLimit)
+        await ledger.withdraw(first.request_id)
+        assert await ledger.owners([first.request_id]) == {}
+        assert await ledger.forget(1) == 0
+        assert await ledger.forget(-1) > 0
+    finally:
+        await ledger.close()
+
+
+async def test_keys_are_made_rotated_and_revoked_and_each_change_is_noted(fresh_database: str) -> None:
+    accounts = Accounts(fresh_database)
+    try:
+        assert not await accounts.has_keys()
+        key = await accounts.create("ours", [Scope.ASK], actor="ann", label="the shop's")
+        await accounts.change_tenant(
+            "ours", actor="ann", rate_per_minute=60, max_open=5, tokens_per_day=900, is_redacted=False
+        )
+        found = await accounts.find(key.key_id)
+        assert found is not None
+        assert (found.tenant, found.scopes, found.limits, found.is_redacted) == (
+            "ours", frozenset({Scope.ASK}), Limits(60, 5, 900), False,
+        )  # fmt: skip
+        assert key.is_of(found.digest)
+        again = await accounts.create("ours", [Scope.ASK], actor="ann")
+        assert (await accounts.find(again.key_id) or found).limits == Limits(60, 5, 900), (
+            "another key leaves limits as they are"
+        )
+        await accounts.change_tenant("ours", actor="ann", max_open=0)
+        assert (await accounts.find(again.key_id) or found).limits == Limits(60, None, 900), "one limit at a time"
+        assert [(row["tenant"], row["tokens_per_day"], row["tokens_24_h"]) for row in await accounts.tenants()] == [
+            ("ours", 900, 0)
+        ]
+        new = await accounts.rotate(key.key_id, actor="bob", grace=timedelta(0))
+        assert await accounts.find(key.key_id) is None, "no grace, no key"
+        rotated = await accounts.find(new.key_id)
+        assert rotated is not None
+        assert rotated.scopes == frozenset({Scope.ASK})
+        await accounts.revoke(new.key_id, actor="bob")
+        assert await accounts.find(new.key_id) is None
+        assert await accounts.has_keys()
+        with pytest.raises(Rejected):
+            await accounts.revoke(new.key_id, actor="bob")
+        expired = await accounts.create("ours", [Scope.ASK], actor="ann", lifetime=timedelta(seconds=-1))
+        assert await accounts.find(expired.key_id) is None
+        changes = [(row["actor"], row["action"]) for row in await accounts.changes()]
+        assert changes == [
+            ("ann", "create"), ("bob", "revoke"), ("bob", "rotate"), ("ann", "tenant"), ("ann", "create"), ("ann", "tenant"),
+            ("ann", "create"),
+        ]  # fmt: skip
+        told = repr(await accounts.keys()) + repr(await accounts.changes())
+        assert not any(each.secret in told for each in (key, again, new, expired))
+    finally:
+        await accounts.close()
+
+
+async def _ended(dsn: str, entry: Entry, tokens: int, *, is_answered: bool = True) -> None:
+    """Records a path of so many tokens, and the end of its request."""
+    store = Store(dsn)
+    try:
+        await store.maintain(asked_at_ms(entry.request_id))
+        context = made.context(request_id=entry.request_id)
+        events: list[Event] = [replace(made.decoded(context, 0, 1, "36"), tokens_out=tokens)]
+        if is_answered:
+            events.append(replace(made.answer("36", request_id=entry.request_id), tokens_out=tokens))
+        recorded = [
+            RecordedEvent(
+                event, f"{entry.request_id} {at}", entry.request_id, flow.topic_of(type(event)).value, 0, at,
+                asked_at_ms(entry.request_id), None, "",
+            )
+            for at, event in enumerate(events)
+        ]  # fmt: skip
+        await store.write(recorded, {})
+    finally:
+        await store.close()
+
+
+async def test_a_budget_of_tokens_counts_what_ended_once_and_what_is_under_way(fresh_database: str) -> None:
+    ledger, accounts, batches = Ledger(fresh_database), Accounts(fresh_database), BatchStore(fresh_database)
+    limits = Limits(tokens_per_day=100)
+    try:
+        await accounts.change_tenant("ours", actor="ann", tokens_per_day=100)
+        ended, running = _entry(), _entry()
+        assert isinstance(await ledger.enter(ended, limits), Entered)
+        await _ended(fresh_database, ended, 60)
+        for _ in range(2):  # counted once, however often it is looked at
+            assert isinstance(await ledger.enter(_entry(), limits), Entered)
+        assert isinstance(await ledger.enter(running, limits), Entered)
+        await _ended(fresh_database, running, 40, is_answered=False)
+        over = await ledger.enter(_entry(), limits)
+        assert isinstance(over, OverLimit)
+        assert (over.allowed, 22 * 3600 < over.retry_after_s <= 24 * 3600) == (100, True)
+        assert isinstance(await ledger.enter(_entry("theirs"), limits), Entered), "each has its own"
+        await batches.add_file("file-a", "ours", "a.jsonl", "x")
+        await batches.add(
+            "batch_a", "ours", "file-a", 3600.0, [Line(0, "a", {"model": "x"})], is_redacted=True, metadata={}
+        )
+        assert await batches.claim(10) == [], "batches wait too"
+        assert [(row["tenant"], row["tokens_24_h"]) for row in await accounts.tenants()] == [("ours", 60)]
+        await accounts.change_tenant("ours", actor="ann", tokens_per_day=1000)
+        claimed = await batches.claim(10)
+        assert [each.tokens_per_day for each in claimed] == [1000]
+        assert await batches.claim(10) == []
+        await batches.put_back(claimed[0])
+        assert [each.line for each in await batches.claim(10)] == [0]
+    finally:
+        for each in (ledger, accounts, batches):
+            await each.close()
+
+
+async def test_a_reader_cannot_write(fresh_database: str) -> None:
+    reader = Reader(fresh_database)
+    try:
+        with pytest.raises(Exception, match="read-only"):
+            await reader.rows("INSERT INTO tenants (tenant) VALUES ('x') RETURNING tenant")
+    finally:
+        await reader.close()
+
+
+async def test_lines_of_a_batch_are_claimed_once_and_again_after_a_while(
+    fresh_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = BatchStore(fresh_database)
+    try:
+        file = await store.add_file("file-a", "ours", "a.jsonl", "é\n")
+        assert (await store.file("file-a"), await store.content("file-a"), file.num_bytes) == (file, "é\n", 3)
+        assert await store.file("file-b") is None
+        lines = [Line(0, "a", {"model": "x"}), Line(1, "b", {"model": "x"}), Line(2, "", error="no JSON")]
+        await store.add("batch_a", "ours", "file-a", 3600.0, lines, is_redacted=True, metadata={"run": "7"})
+        claims = await asyncio.gather(*(store.claim(10) for _ in range(4)))
+        claimed = sorted((each for claim in claims for each in claim), key=lambda each: each.line)
+        assert [(each.line, each.body, each.tenant) for each in claimed] == [
+            (0, {"model": "x"}, "ours"),
+            (1, {"model": "x"}, "ours"),
+        ]
+        assert 3500 < claimed[0].left_s <= 3600
+        request_id = str(new_request_id())
+        await store.asked(claimed[0], request_id, asked_at(request_id))
+        await store.refused(claimed[1], "no such policy")
+        row = await store.batch("batch_a")
+        assert row is not None
+        assert (row.num_lines, row.num_answered, row.num_failed, row.num_open) == (3, 0, 2, 1)
+        assert (row.metadata, row.is_over, [each.batch_id for each in await store.batches("ours", 5)]) == (
+            {"run": "7"}, False, ["batch_a"],
+        )  # fmt: skip
+        assert await store.batches("theirs", 5) == []
+        assert [each["error"] for each in await store.ended("batch_a", first=0, limit=9)] == [
+            "no such policy",
+            "no JSON",
+        ]
+        assert await store.cancel("batch_a") == [request_id]
+        await store.add("batch_b", "ours", "file-a", 3600.0, lines[:2], is_redacted=True, metadata={})
+        assert len(await store.claim(2)) == 1, "one of two is open already"
+        monkeypatch.setattr("conclave.store.batches._CLAIM_S", 0.0)
+        assert len(await store.claim(3)) == 2, "a claim that led to nothing ends"
+        assert (await store.forget(1), await store.forget(-1)) == (0, 3)
+    finally:
+        await store.close()
