@@ -17,6 +17,7 @@ from conclave.local.servers.kafka import KafkaBroker
 from conclave.local.servers.postgres import PostgresServer
 from conclave.runtime.topics import ensure_topics
 from conclave.store.store import Store
+from tests.record_of_events import Recorded, empty_record
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _STATE = _CHECKOUT / ".conclave"
@@ -111,3 +112,10 @@ async def _execute(postgres: PostgresServer, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+@pytest.fixture
+async def record(fresh_database: str) -> AsyncIterator[Recorded]:
+    """An empty record, and ways to let things happen in it."""
+    async with empty_record(fresh_database) as record:
+        yield record

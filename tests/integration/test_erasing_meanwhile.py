@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 from msgspec.structs import replace
@@ -21,16 +21,10 @@ from schemas.events import Event, FeedbackGiven, ReasoningRequested
 from schemas.experiments import Assignment
 from schemas.ids import derived_request_id
 from schemas.values import Ballot, TallyRow
-from tests.record_of_events import NOW_MS, Recorded, empty_record
+from tests.record_of_events import NOW_MS, Recorded
 
 CANARY, KEPT = "C4N4RY", "K3PT"
 NUM_REQUESTS = 120
-
-
-@pytest.fixture
-async def record(fresh_database: str) -> AsyncIterator[Recorded]:
-    async with empty_record(fresh_database) as record:
-        yield record
 
 
 def happened(number: int, word: str) -> tuple[str, list[Event]]:

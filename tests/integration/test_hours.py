@@ -18,16 +18,10 @@ from schemas.events import Event, FeedbackGiven, RequestFailed
 from schemas.experiments import Assignment
 from schemas.ids import derived_request_id
 from schemas.values import RequestFailure
-from tests.record_of_events import NOW_MS, Recorded, empty_record
+from tests.record_of_events import NOW_MS, Recorded
 
 HOUR_MS = 3_600_000
 VIEWS = ("policy_cost", "arm_votes", "arms_by_day", "sample_ratio")
-
-
-@pytest.fixture
-async def record(fresh_database: str) -> AsyncIterator[Recorded]:
-    async with empty_record(fresh_database) as record:
-        yield record
 
 
 @pytest.fixture

@@ -1,8 +1,5 @@
 """What a shadow's pairs say on a real record: counted by unit, once settled, and the same again after everything was erased."""
 
-from collections.abc import AsyncIterator
-
-import pytest
 from msgspec.structs import replace
 from sqlalchemy import text
 
@@ -15,7 +12,7 @@ from schemas.events import ExperimentChanged, RequestFailed, WeightsPublished
 from schemas.experiments import SHADOW, Assignment, Guardrail, Metric, Shadow, ShadowOf
 from schemas.ids import derived_request_id, shadow_id
 from schemas.values import RequestFailure
-from tests.record_of_events import NOW_MS, Recorded, empty_record
+from tests.record_of_events import NOW_MS, Recorded
 
 METRICS = {
     "same": Metric(name="same_answer"),
@@ -37,12 +34,6 @@ CHANGE = made.started(
     changed_ms=NOW_MS - 3_600_000,
 )
 SETTLED_MS = NOW_MS + 60_000
-
-
-@pytest.fixture
-async def record(fresh_database: str) -> AsyncIterator[Recorded]:
-    async with empty_record(fresh_database) as record:
-        yield record
 
 
 class Pairs:

@@ -1,6 +1,5 @@
 """Copies that shadows answer, in the record: seen beside what was served, paid for, and without words where none are kept."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +15,7 @@ from schemas.events import ReasoningRequested
 from schemas.experiments import SHADOW, Shadow, ShadowOf
 from schemas.ids import derived_request_id, shadow_id
 from schemas.values import Price
-from tests.record_of_events import NOW_MS, Recorded, empty_record
+from tests.record_of_events import NOW_MS, Recorded
 
 DAY_MS = 86_400_000
 PRICE = Price(tokens_in=1_000.0, tokens_out=10_000.0)  # dollars a million tokens
@@ -24,12 +23,6 @@ CHANGE = made.started(
     made.experiment(shadow=Shadow(share=0.5, max_dollars_per_day=1.0, price=PRICE)), changed_ms=NOW_MS - 3_600_000
 )
 WORDS = "canary"
-
-
-@pytest.fixture
-async def record(fresh_database: str) -> AsyncIterator[Recorded]:
-    async with empty_record(fresh_database) as record:
-        yield record
 
 
 async def put_both(record: Recorded, served: str, answer: str, shadow_answer: str, *, at_ms: int = NOW_MS) -> str:
