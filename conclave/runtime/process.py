@@ -1,7 +1,6 @@
 """A service's process: its settings, signals, endpoints, dependencies and consumer, put together and ended in order."""
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -15,18 +14,15 @@ from pydantic_settings import BaseSettings
 
 from conclave.errors import Misconfigured, WrongSetting
 from conclave.extensions import load_extensions
-from conclave.runtime import logs
+from conclave.runtime import logs, memory
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.broadcast import BroadcastReader
 from conclave.runtime.handler import Listener
 from conclave.runtime.health import Health
 from conclave.runtime.kafka import Kafka
+from conclave.runtime.probing import probe_kafka
 from conclave.runtime.settings import RuntimeSettings, load
 from schemas import flow
-
-_PROBE_EVERY_S = 2.0  # soon enough for /ready, whose probes come every few seconds
-_ALLOCATIONS_BETWEEN_COLLECTIONS = 10_000  # CPython has 700
-_CONNECT_S = 5.0  # a broker that takes longer to accept a connection is of no use
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +57,8 @@ def main(name: str, compose: Compose, *own: type[BaseSettings]) -> int:
     try:
         settings = _checked(*own)
         logs.configure(service=name, level=settings.log_level, log_format=settings.log_format)
-        _collect_seldom()
+        memory.collect_seldom()
+        memory.receive_little_at_once()
         asyncio.run(Process(name, settings, compose).run())
     except Misconfigured as error:
         return _refused(name, error)
@@ -71,16 +68,6 @@ def main(name: str, compose: Compose, *own: type[BaseSettings]) -> int:
             raise
         return _refused(name, *_leaves(wrong))
     return 0
-
-
-def _collect_seldom() -> None:
-    """Has the garbage collector leave alone what was imported, and look at the rest a tenth as often.
-
-    Messages make no cycles, so counting references frees nearly all of them; looking for cycles took a tenth of a path's CPU.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS, 10, 10)
 
 
 def _checked(*own: type[BaseSettings]) -> RuntimeSettings:
@@ -169,7 +156,7 @@ class Process:
         async with self._compose(self._settings, self._dependencies) as parts, asyncio.TaskGroup() as tasks:
             self._reader = self._broadcast_reader(parts)
             beside = [
-                tasks.create_task(_probe_kafka(self._settings, self._dependencies), name="probe"),
+                tasks.create_task(probe_kafka(self._settings.bootstrap_servers, self._dependencies), name="probe"),
                 tasks.create_task(_stop_when(self._stopping, parts.consumer.stop), name="stopper"),
             ]
             if self._reader is not None:
@@ -195,30 +182,6 @@ class Process:
 async def _stop_when(stopping: asyncio.Event, stop: Callable[[], None]) -> None:
     await stopping.wait()
     stop()
-
-
-async def _probe_kafka(settings: RuntimeSettings, dependencies: Dependencies) -> None:
-    """Asks every few seconds whether a broker listens: the client library itself only waits."""
-    while True:
-        if await _answers(settings.bootstrap_servers):
-            dependencies.back("kafka")
-        else:
-            dependencies.lost("kafka", f"no broker of {settings.bootstrap_servers} accepts a connection")
-        await asyncio.sleep(_PROBE_EVERY_S)
-
-
-async def _answers(bootstrap_servers: str) -> bool:
-    for address in bootstrap_servers.split(","):
-        host, _, port = address.strip().rpartition(":")
-        try:
-            async with asyncio.timeout(_CONNECT_S):
-                _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-                writer.close()
-                await writer.wait_closed()
-            return True
-        except (OSError, TimeoutError, ValueError):
-            continue
-    return False
 
 
 def _on_signals(stopping: asyncio.Event) -> None:
