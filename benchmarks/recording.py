@@ -3,7 +3,7 @@
     python -m benchmarks.recording             # in a PostgreSQL of its own; writes benchmarks/results/recording.json
     python -m benchmarks.recording --rounds 1 --paths 20000
 
-What is recorded is what a request of eight paths leaves behind (`_happened`), in the order of the log: in batches of 2,000 events,
+What is recorded is what a request of eight paths leaves behind (`happened`), in the order of the log: in batches of 2,000 events,
 as a recorder takes that has much before it, and of 13, as one does that keeps up with a trickle. Runs of each take turns,
 A B A B: with the marks that hour roll-ups need, without, and, of large batches, a bare COPY of the very same rows into the same
 tables, which takes no notice of what was delivered before, of offsets, erasure or hours. Events are decoded already; the CPU is
@@ -187,7 +187,7 @@ class Bench:
         events: list[RecordedEvent] = []
         for _ in range(num_paths // _PER_REQUEST):
             self._number += 1
-            for event in _happened(self._number):
+            for event in happened(self._number):
                 topic = flow.topic_of(type(event)).value
                 key, at = flow.subject_of(event), len(events)
                 events.append(RecordedEvent(event, f"{self._number}/{at}", key, topic, 0, at, _now_ms(), None))
@@ -211,7 +211,7 @@ def _once(rows: Rows, known: set[object]) -> dict[str, list[Any]]:
     return found
 
 
-def _happened(number: int) -> Iterator[Event]:
+def happened(number: int) -> Iterator[Event]:
     """What a request of eight paths leaves behind."""
     request_id = str(derived_request_id(_now_ms(), f"recorded {number}"))
     ballots = tuple(Ballot(sample_index=index, answer="216") for index in range(_PER_REQUEST))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -23,6 +24,7 @@ from benchmarks.load.stacks import GATEWAY, KAFKA, POSTGRES, Target
 from benchmarks.load.stages import PathFigures, recorded, spans
 from benchmarks.load.watching import Watch, watched
 from benchmarks.measuring import commit
+from benchmarks.memory.report import inside
 from conclave.cli.report.page import document
 from conclave.cli.report.section import Section
 from conclave.cli.report.terminal import show
@@ -122,6 +124,9 @@ async def _recorded(target: Target, driven: Driven) -> tuple[dict[str, dict[str,
     help="Of a path, on average: scripted engine of a stack of this run.",
 )
 @click.option("--max-running", default=64, show_default=True, help="Paths at once, of the same.")
+@click.option(
+    "--inside", "is_inside", is_flag=True, help="Tell too what memory is made of, as each service sees it from within."
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option(
     "--html", "html_path", type=click.Path(dir_okay=False, path_type=Path), default="load.html", show_default=True
@@ -137,6 +142,7 @@ def main(
     is_up: bool,
     latency_ms: float,
     max_running: int,
+    is_inside: bool,
     seed: int,
     html_path: Path,
 ) -> None:
@@ -150,14 +156,17 @@ def main(
         levels += [Level(rate_per_s=each) for each in ramp(rates)] if rates else []
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    if is_inside and is_up:
+        raise click.UsageError("only the services of this run tell what they are made of: leave out --up")
     if kills and is_up:
         raise click.UsageError("only a stack of this run is killed: leave out --up")
     if {KAFKA, GATEWAY} & set(kills) and not is_over_http:
         raise click.UsageError("with --gateway: who asks over Kafka itself needs Kafka, and no gateway")
     levels = levels or [Level(clients=each) for each in (1, 5, 20, 50)]
-    stack = stacks.running() if is_up else stacks.scripted(latency_ms, max_running)
-    told, driven, ends = asyncio.run(
-        measure(
+    with TemporaryDirectory(prefix="memory-") as name:
+        folder = Path(name)
+        stack = stacks.running() if is_up else stacks.scripted(latency_ms, max_running, folder if is_inside else None)
+        measured = measure(
             stack,
             levels,
             seconds,
@@ -167,7 +176,8 @@ def main(
             is_over_http=is_over_http,
             kills=kills,
         )
-    )
+        told, driven, ends = asyncio.run(measured)
+        told += inside(folder)
     what = "the stack that ran" if is_up else f"a scripted engine, {latency_ms:g} ms a path, {max_running} at once"
     how = f"over {'HTTP' if is_over_http else 'Kafka'}, {shape}, {seconds:g} s a level"
     about = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit()}, {what}; {how}."

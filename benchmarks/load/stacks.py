@@ -4,12 +4,15 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import click
 
 from benchmarks.load.killing import Kill
+from benchmarks.memory import inside as inside_of
 from benchmarks.pipeline import stack
 from conclave.cli.endpoints import brokers, find, postgres_dsn
+from conclave.extensions import SETTING
 from conclave.local.machine.ports import LOOPBACK, free_port
 from conclave.local.servers.postgres import PostgresServer
 from conclave.local.state import Folders, read_snapshot
@@ -45,14 +48,19 @@ async def running() -> AsyncIterator[Target]:
 
 
 @asynccontextmanager
-async def scripted(latency_ms: float, max_running: int) -> AsyncIterator[Target]:
-    """A stack of this run alone; paths take `latency_ms` on average, `max_running` at once."""
+async def scripted(latency_ms: float, max_running: int, inside: Path | None = None) -> AsyncIterator[Target]:
+    """A stack of this run alone; paths take `latency_ms` on average, `max_running` at once.
+
+    With `inside` its services write there what their allocators hold (benchmarks.memory).
+    """
     port = free_port()
     settings = {
         "CONCLAVE_SCRIPTED_LATENCY_MS": str(latency_ms),
         "CONCLAVE_MAX_RUNNING": str(max_running),
         "CONCLAVE_GATEWAY_PORT": str(port),
     }
+    if inside is not None:
+        settings |= {SETTING: inside_of.__name__, inside_of.FOLDER: str(inside)}
     async with stack(settings) as (pipeline, server):
         yield target_of(pipeline, server, gateway_url=f"http://{LOOPBACK}:{port}")
 

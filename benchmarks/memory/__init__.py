@@ -1,0 +1,1 @@
+"""What the memory of Conclave's processes is made of, and whether it grows."""
