@@ -25,7 +25,11 @@ _AWAY = (
 def make_engine(
     dsn: str, *, connections: int = 2, statement_timeout_s: float = 0.0, is_read_only: bool = False
 ) -> AsyncEngine:
-    """A pool of connections to `postgresql://…`; nothing is connected yet. It may grow to twice its size. Raises: Misconfigured."""
+    """A pool of connections to `postgresql://…`; nothing is connected yet. Raises: Misconfigured.
+
+    Where all are taken it grows to twice its size, and keeps what it has: a connection that is made anew costs a process of the
+    server's, and all that is prepared in one.
+    """
     address = address_of(dsn)
     # Prepared statements survive in a connection; JIT costs more than these queries gain. The limits of the database are for
     # analysts: what Conclave itself asks is bounded here.
@@ -44,8 +48,8 @@ def make_engine(
         arguments["ssl"] = address.tls
     return create_async_engine(
         address.url,
-        pool_size=connections,
-        max_overflow=connections,
+        pool_size=2 * connections,
+        max_overflow=0,
         pool_pre_ping=True,
         hide_parameters=True,  # what is asked or kept belongs in no log
         connect_args=arguments,

@@ -167,6 +167,22 @@ async def test_a_reader_cannot_write(fresh_database: str) -> None:
         await reader.close()
 
 
+async def test_a_pool_keeps_the_connections_that_it_has_grown_to(fresh_database: str) -> None:
+    reader = Reader(fresh_database, connections=2)
+
+    async def burst() -> set[int]:
+        """The server's processes that answer as many at once as there may be."""
+        query = "SELECT pg_backend_pid() AS pid, pg_sleep(0.2)"
+        return {row["pid"] for rows in await asyncio.gather(*(reader.rows(query) for _ in range(4))) for row in rows}
+
+    try:
+        first = await burst()
+        assert len(first) == 4
+        assert await burst() == first
+    finally:
+        await reader.close()
+
+
 async def test_lines_of_a_batch_are_claimed_once_and_again_after_a_while(
     fresh_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
