@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from conclave.engine.breaker import Pace
-from conclave.engine.protocol import Engine
+from conclave.engine.pace import Pace
+
+if TYPE_CHECKING:  # what looks up a name in the table needs nothing that an engine needs
+    from conclave.engine.protocol import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class EngineOptions:
     scripted_journal: str = ""
 
 
-def _vllm(options: EngineOptions) -> Engine:
+def _vllm(options: EngineOptions) -> "Engine":
     from conclave.engine.vllm_engine import VllmEngine
 
     return VllmEngine(
@@ -35,7 +38,7 @@ def _vllm(options: EngineOptions) -> Engine:
     )
 
 
-def _openai(options: EngineOptions) -> Engine:
+def _openai(options: EngineOptions) -> "Engine":
     from conclave.engine.openai_engine import OpenAIEngine
 
     return OpenAIEngine(
@@ -48,7 +51,7 @@ def _openai(options: EngineOptions) -> Engine:
     )
 
 
-def _scripted(options: EngineOptions) -> Engine:
+def _scripted(options: EngineOptions) -> "Engine":
     from conclave.engine.scripted import ScriptedEngine
 
     return ScriptedEngine(
@@ -59,7 +62,7 @@ def _scripted(options: EngineOptions) -> Engine:
     )
 
 
-ENGINES: dict[str, Callable[[EngineOptions], Engine]] = {
+ENGINES: dict[str, "Callable[[EngineOptions], Engine]"] = {
     "vllm": _vllm,
     "openai": _openai,
     "scripted": _scripted,

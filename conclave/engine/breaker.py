@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import structlog
 
 from conclave.engine import metrics
+from conclave.engine.pace import Pace
 from conclave.engine.trouble import Listener, Trouble, TroubleKind, ignore
 
 _SHARE = 0.1  # of the time that trouble has lasted, to be waited before the next call
@@ -32,18 +33,6 @@ _CALM_S = 10.0  # without a refusal: the server keeps up again
 _RECHECK_FLOOR = 10  # pauses while a setting is at fault are so many times the shortest
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How a server that is in trouble is treated. Seconds."""
-
-    shortest_pause_s: float = 0.1
-    longest_pause_s: float = 1.0
-    longest_recheck_s: float = 30.0  # while a setting is at fault
-    longest_told_s: float = 300.0  # a server that asks for more is called again after this
-    silence_s: float = 300.0  # a call that hears nothing for so long is given up, and comes again
-    failures_until_away: int = 3
 
 
 @dataclass(eq=False, slots=True)

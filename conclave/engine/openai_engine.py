@@ -28,9 +28,10 @@ from openai import (
 )
 
 from conclave.engine import continuation, metrics
-from conclave.engine.breaker import Breaker, Call, Pace
+from conclave.engine.breaker import Breaker, Call
 from conclave.engine.chat_stream import Chat, Events, StreamFailed, error_in
 from conclave.engine.dialect import Dialect, learn
+from conclave.engine.pace import Pace
 from conclave.engine.prompt_lengths import lengths
 from conclave.engine.protocol import (
     ContentFiltered,

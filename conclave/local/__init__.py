@@ -3,6 +3,7 @@
 Three rooms, each on the one before; `errors` is below them all.
 
 machine   launch, ports -> process: children that leave nothing behind
-servers   jars, postgres_files, server -> kafka, postgres
-the stack state, probe -> board, plan, service, display -> keeper, stack, watchdog -> supervisor -> commands
+servers   jars, postgres_files, server -> kafka_cache -> kafka, postgres
+the stack state, probe, held -> board, plan, service, display -> keeper, stack, watchdog, detached
+          -> supervisor, kafka_training -> commands
 """

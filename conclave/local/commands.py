@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conclave.local import probe
+from conclave.local.detached import start_detached
 from conclave.local.display import Display
 from conclave.local.errors import LocalStackError, PartDidNotStart, StackIsNotRunning
 from conclave.local.machine.ports import LOOPBACK
@@ -30,7 +31,6 @@ from conclave.local.state import (
     read_snapshot,
     web_address,
 )
-from conclave.local.supervisor import start_detached, supervise
 
 _POLL_S = 0.1
 _DOWN_TIMEOUT_S = 75.0
@@ -61,6 +61,8 @@ def up(foreground: bool, only: str, scale: tuple[str, ...], engine: str, model: 
         folders = Folders.default()
         console = _console()
         if foreground:
+            from conclave.local.supervisor import supervise  # with all that it imports, which the background needs not
+
             with Display(console) as display:
                 supervise(plan, folders, display.show)
             return

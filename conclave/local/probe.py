@@ -5,8 +5,6 @@ import os
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from prometheus_client.parser import text_string_to_metric_families
-
 _ANSWER_TIMEOUT_S = 3.0
 _LAG = "conclave_lag"
 _OK = 200
@@ -35,6 +33,10 @@ async def lag(url: str) -> int | None:
     answer = await _get(url, "/metrics")
     if not answer.is_good:
         return None
+    from prometheus_client.parser import (
+        text_string_to_metric_families,  # slow to import, and readiness needs none of it
+    )
+
     families = text_string_to_metric_families(answer.body)
     samples = [sample.value for family in families if family.name == _LAG for sample in family.samples]
     return int(sum(samples)) if samples else None

@@ -1,15 +1,52 @@
 """One service process of a stack."""
 
+import contextlib
+import os
 import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from conclave.local import probe
+from conclave.local import held, probe
 from conclave.local.machine.ports import LOOPBACK
 from conclave.local.machine.process import Command, Process
 
 _DRAIN_TIMEOUT_S = 25.0  # the services' own limit is 15 s; an engine's shutdown may take longer
+
+
+class HeldService:
+    """A process that imports what a service needs, and waits for its settings. It ends when this process does."""
+
+    def __init__(self, name: str, module: str, *, log_path: Path, directory: Path) -> None:
+        self._environment = {"PYTHONUNBUFFERED": "1"} | dict(os.environ)
+        descriptor, end = os.pipe()
+        self._pipe = open(end, "wb", buffering=0)  # noqa: SIM115  (closed by release or kill)
+        command = Command(
+            name=name,
+            arguments=[sys.executable, "-m", "conclave.local.held", str(descriptor), module],
+            environment=self._environment,
+            log_path=log_path,
+            directory=directory,
+            death_signal=signal.SIGKILL,
+            pass_fds=(descriptor,),
+        )
+        try:
+            self.process = Process(command)
+        finally:
+            os.close(descriptor)
+
+    def release(self, environment: Mapping[str, str]) -> Process:
+        """The process, which goes on with these settings; if it has ended meanwhile, then so it has."""
+        own = self._environment
+        settings = {name: value for name, value in environment.items() if own.get(name) != value}
+        with contextlib.suppress(BrokenPipeError), self._pipe as pipe:
+            pipe.write(held.told(settings))
+        return self.process
+
+    async def kill(self) -> None:
+        """Ends it now."""
+        self._pipe.close()
+        await self.process.kill()
 
 
 class ServiceProcess:
@@ -59,9 +96,9 @@ class ServiceProcess:
         """Where it serves /live, /ready and /metrics."""
         return f"http://{LOOPBACK}:{self.port}"
 
-    async def start(self) -> None:
-        """Starts the process and does not wait until it is ready."""
-        self._process = Process(self._command)
+    async def start(self, held: HeldService | None = None) -> None:
+        """Starts the process, or has a held one go on, and does not wait until it is ready."""
+        self._process = held.release(self._command.environment) if held else Process(self._command)
 
     async def stop(self) -> None:
         """Has it drain, within a limit, and ends whatever it left behind."""

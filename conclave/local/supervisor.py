@@ -11,16 +11,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
+from conclave.local.detached import make_room, ordered
 from conclave.local.errors import LocalStackError
-from conclave.local.machine.process import require_space
 from conclave.local.plan import POSTGRES, Plan
 from conclave.local.stack import Stack
 from conclave.local.state import Folders, Snapshot, read_snapshot, supervising
-
-_NEEDED_BYTES = 16 * 2**20
-_MODULE = "conclave.local.supervisor"
 
 
 def supervise(plan: Plan, folders: Folders, on_change: Callable[[Snapshot], None] = lambda snapshot: None) -> None:
@@ -37,13 +32,6 @@ def supervise(plan: Plan, folders: Folders, on_change: Callable[[Snapshot], None
         asyncio.run(_supervise(Stack(plan, folders, previous=previous, on_change=on_change), folders))
 
 
-def make_room(folders: Folders) -> None:
-    """Makes the folders that a supervisor writes to. Raises: DiskFull, because later it could not even say so."""
-    folders.root.mkdir(parents=True, exist_ok=True)
-    require_space(folders.root, _NEEDED_BYTES)
-    folders.logs.mkdir(exist_ok=True)
-
-
 def end_leftovers(previous: Snapshot) -> list[int]:
     """Kills what an earlier supervisor left running, by pid and start time, and says which pids those were.
 
@@ -51,32 +39,6 @@ def end_leftovers(previous: Snapshot) -> list[int]:
     """
     marks = [part.mark for part in previous.parts if part.mark and part.name != POSTGRES]
     return [pid for mark in marks for pid in mark.kill_session()]
-
-
-def start_detached(plan: Plan, folders: Folders) -> subprocess.Popen[bytes]:
-    """Starts a supervisor that outlives this process and its terminal."""
-    make_room(folders)
-    arguments = [sys.executable, "-m", _MODULE, msgspec.json.encode(_Ordered.of(plan)).decode(), str(folders.root)]
-    with (folders.logs / "supervisor.log").open("wb") as log:
-        return subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-
-
-class _Ordered(msgspec.Struct, frozen=True):
-    """A plan on its way to the supervisor's process."""
-
-    only: tuple[str, ...]
-    replicas: dict[str, int]
-    engine: str
-    model: str
-
-    @classmethod
-    def of(cls, plan: Plan) -> "_Ordered":
-        return cls(tuple(sorted(plan.only)), dict(plan.replicas), plan.engine, plan.model)
-
-    def plan(self) -> Plan:
-        return Plan(frozenset(self.only), self.replicas, self.engine, self.model)
 
 
 async def _supervise(stack: Stack, folders: Folders) -> None:
@@ -113,7 +75,7 @@ def _start_watchdog(folders: Folders) -> "subprocess.Popen[bytes]":
 
 def main() -> None:
     """Runs the plan of the first argument in the folder of the second."""
-    plan = msgspec.json.decode(sys.argv[1], type=_Ordered).plan()
+    plan = ordered(sys.argv[1])
     try:
         supervise(plan, Folders(Path(sys.argv[2])))
     except LocalStackError as error:

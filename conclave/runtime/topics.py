@@ -1,13 +1,16 @@
 """The pipeline's topics on a broker: created from schemas.flow, and checked against it."""
 
+import asyncio
 from dataclasses import dataclass
 
+from conclave.errors import LostDependency
 from conclave.runtime.brokers import Brokers
 from conclave.runtime.kafka import Admin
 from conclave.runtime.limits import MAX_BATCH_BYTES
 from schemas import flow
 
 _DAY_MS = 86_400_000
+_KNOWN_WITHIN_S, _LOOK_S = 30.0, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +49,24 @@ async def ensure_topics(brokers: Brokers | str, *, partitions: int = 24, replica
     """
     async with Admin(brokers) as admin:
         existing = await admin.topics()
-        missing = [spec for spec in topic_specs(partitions) if spec.name not in existing]
-        for spec in missing:
-            await admin.create_topic(spec.name, spec.partitions, replication, spec.config)
-    return [spec.name for spec in missing]
+        missing = {spec.name: spec for spec in topic_specs(partitions) if spec.name not in existing}
+        if missing:
+            topics = {name: (spec.partitions, spec.config) for name, spec in missing.items()}
+            await admin.create_topics(topics, replication)
+            await _until_known(admin, set(missing))
+    return list(missing)
+
+
+async def _until_known(admin: Admin, topics: set[str]) -> None:
+    """Returns once the broker tells of them: the controller, which made them, is a moment ahead. Raises: LostDependency."""
+    try:
+        async with asyncio.timeout(_KNOWN_WITHIN_S):
+            while True:
+                if topics <= set(await admin.topics()):
+                    return
+                await asyncio.sleep(_LOOK_S)
+    except TimeoutError:
+        raise LostDependency("kafka", f"topics made {_KNOWN_WITHIN_S:.0f} s ago are not known to it") from None
 
 
 async def wrong_topics(brokers: Brokers | str) -> list[str]:

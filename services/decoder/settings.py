@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from conclave.domain.priorities import PRIORITIES
 from conclave.engine import ENGINES, EngineOptions
-from conclave.engine.breaker import Pace
+from conclave.engine.pace import Pace
 from conclave.runtime.settings import PREFIX
 
 

@@ -21,8 +21,8 @@ from conclave import policies
 from conclave.domain.path_watch import Bar, BrokenOff, Watch
 from conclave.domain.structured.answer_schema import accepted, read
 from conclave.engine import ENGINES, EngineOptions
-from conclave.engine.breaker import Pace
 from conclave.engine.cut import Cut
+from conclave.engine.pace import Pace
 from conclave.engine.protocol import DecodeRequest, Engine, EngineLost, PromptTooLong
 from conclave.prompts import Message
 from conclave.runtime.handler import Arrival

@@ -1,6 +1,7 @@
 """`conclave up`, `down` and `status` as a person uses them, with Kafka alone: what they do is the same for every part."""
 
 import asyncio
+import contextlib
 import http.server
 import json
 import os
@@ -23,6 +24,7 @@ from conclave.local.machine.process import Mark
 from conclave.local.servers.jars import ensure_jars, locked_jars
 from conclave.local.service import ServiceProcess
 from conclave.local.state import Folders, Part, PartPhase, Snapshot, read_snapshot, write_snapshot
+from schemas.flow import SERVICES
 
 _DEADLINE_S = 60.0
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -96,6 +98,26 @@ def test_ctrl_c_in_the_foreground_stops_the_stack_in_order(folders: Folders) -> 
     assert "stopped" in output
     assert "Traceback" not in output
     assert _phase(folders) == "stopped"
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
+def test_services_that_wait_for_what_they_need_end_with_their_supervisor(
+    folders: Folders, signal_number: signal.Signals
+) -> None:
+    foreground = subprocess.Popen(
+        [sys.executable, "-c", _COMMANDS, "up", "--foreground", "--engine", "scripted"], env=_environment(folders),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    _until(lambda: len(_held(folders)) == len(SERVICES), "all services to be held")
+    snapshot = read_snapshot(folders)
+    assert snapshot is not None
+    assert {part.phase for part in snapshot.parts if part.name in SERVICES} == {PartPhase.WAITING}
+    held = _held(folders)
+    foreground.send_signal(signal_number)
+    output, _ = foreground.communicate(timeout=_DEADLINE_S)
+    _until(lambda: not any(mark.is_alive() for mark in held), "the held services to end")
+    assert foreground.returncode == (0 if signal_number is signal.SIGINT else -signal_number), output
+    assert "Traceback" not in output
 
 
 def test_a_failure_is_a_message_and_not_a_traceback(folders: Folders, tmp_path: Path) -> None:
@@ -232,6 +254,18 @@ def _mark(pid: int) -> Mark:
     mark = Mark.of(pid)
     assert mark is not None
     return mark
+
+
+def _held(folders: Folders) -> list[Mark]:
+    """The processes that are held for the stack in these folders."""
+    found = []
+    for process in (entry for entry in Path("/proc").iterdir() if entry.name.isdigit()):
+        with contextlib.suppress(OSError):
+            arguments, environment = ((process / each).read_bytes().split(b"\0") for each in ("cmdline", "environ"))
+            is_ours = f"CONCLAVE_STATE_DIR={folders.root}".encode() in environment
+            if is_ours and b"conclave.local.held" in arguments and arguments[1] == b"-m":
+                found.append(_mark(int(process.name)))
+    return found
 
 
 def _until(condition: Callable[[], bool], what: str) -> None:

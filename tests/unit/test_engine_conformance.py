@@ -13,8 +13,8 @@ import pytest
 from msgspec.structs import replace
 from openai import AsyncOpenAI
 
-from conclave.engine.breaker import Pace
 from conclave.engine.openai_engine import OpenAIEngine
+from conclave.engine.pace import Pace
 from conclave.engine.trouble import Trouble, TroubleKind
 from conclave.runtime.handler import Arrival
 from conclave.testing import events as made

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 from openai import AsyncOpenAI
 
-from conclave.engine.breaker import Pace
 from conclave.engine.continuation import CONTINUATIONS
 from conclave.engine.cut import Cut
 from conclave.engine.openai_engine import OpenAIEngine
+from conclave.engine.pace import Pace
 from conclave.engine.protocol import CannotGoOn, Decoded, DecodeRequest
 from conclave.prompts import Message
 from conclave.testing.waiting import until

@@ -15,7 +15,7 @@ from conclave.local.errors import LocalStackError, PartMissing, StackIsNotRunnin
 from conclave.local.machine.ports import LOOPBACK, free_port, is_free
 from conclave.local.machine.process import Mark
 from conclave.local.plan import Plan, Replica, cores_for, environment_of, model_of
-from conclave.local.servers.jars import Jar, is_intact, locked_jars
+from conclave.local.servers.jars import Jar, ensure_jars, is_intact, locked_jars
 from conclave.local.servers.kafka import java
 from conclave.local.servers.postgres_files import Account, account, find_binaries, others_can_run
 from conclave.local.state import (
@@ -48,6 +48,19 @@ def test_a_jar_is_intact_only_with_the_very_bytes_of_the_lock_file(content: byte
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     assert is_intact(jar, tmp_path) == (content == b"jar")
+
+
+def test_a_verified_jar_has_the_date_that_it_had_when_it_was_fetched_before(tmp_path: Path) -> None:
+    jar = Jar("org.example", "tiny", "1.0", hashlib.sha256(b"the jar").hexdigest(), len(b"the jar"))
+    file = jar.path_in(tmp_path)
+    file.parent.mkdir(parents=True)
+    dates = set()
+    for fetched_at_s in (1_000_000_000, 2_000_000_000):
+        file.write_bytes(b"the jar")
+        os.utime(file, (fetched_at_s, fetched_at_s))
+        assert ensure_jars(tmp_path, jars=[jar]) == [file]
+        dates.add(file.stat().st_mtime_ns)
+    assert len(dates) == 1
 
 
 def test_a_free_port_lies_below_the_range_of_outgoing_connections() -> None:

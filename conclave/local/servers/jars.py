@@ -4,6 +4,7 @@ The list, kafka.lock, has a line an artifact: `group:artifact:version sha256 byt
 edits kafka.pom.xml and runs `python -m conclave.local.servers.jars lock`, which needs Maven: jgo's own resolver mixes versions.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -27,6 +28,7 @@ _RESOLVED = re.compile(r"\s+([\w.-]+):([\w.-]+):jar:([\w.-]+):(?:compile|runtime
 _PARALLEL_DOWNLOADS = 4
 _TRIES = 3
 _SLACK_BYTES = 16 * 2**20
+_DATE_S = 946_684_800  # the first second of 2000
 
 
 class Jar(msgspec.Struct, frozen=True):
@@ -82,7 +84,17 @@ def ensure_jars(repository: Path, progress: Progress | None = None, jars: list[J
         missing = [jar for jar in wanted if not is_intact(jar, repository)]
         if missing:
             _fetch_all(missing, repository, progress or Progress())
-    return [jar.path_in(repository) for jar in wanted]
+        files = [jar.path_in(repository) for jar in wanted]
+        for file in files:
+            _date(file)
+    return files
+
+
+def _date(file: Path) -> None:
+    """Gives a verified file the one date that all have: a JVM refuses a cache of classes when a jar's date is another one."""
+    with contextlib.suppress(PermissionError):  # it is another user's
+        if file.stat().st_mtime != _DATE_S:
+            os.utime(file, (_DATE_S, _DATE_S))
 
 
 def is_intact(jar: Jar, repository: Path) -> bool:

@@ -13,6 +13,7 @@ from conclave.local.errors import PartMissing, PortTaken
 from conclave.local.machine.ports import LOOPBACK, free_port
 from conclave.local.machine.process import Command, Process, log_tail, require_space
 from conclave.local.servers.jars import Progress, ensure_jars
+from conclave.local.servers.kafka_cache import usable_cache
 from conclave.local.servers.server import Server
 
 _LOG_SETTINGS = Path(__file__).with_name("kafka-log4j2.properties")
@@ -20,14 +21,14 @@ _NEEDED_BYTES = 200 * 2**20
 _START_TIMEOUT_S = 60.0
 _FORMAT_TIMEOUT_S = 60.0
 _PROBE_TIMEOUT_S = 2.0
-_JVM_FLAGS = (
+JVM_FLAGS = (
     "-Xms96m",
     "-Xmx384m",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
-    "-Xshare:auto",
     "-Djava.awt.headless=true",
 )
+_BROKER = "kafka.Kafka"
 _NATIVE_ACCESS = "--enable-native-access=ALL-UNNAMED"
 _ADDRESS_IN_USE = ("Address already in use", "BindException")
 
@@ -79,11 +80,15 @@ class KafkaBroker(Server):
         port: int | None = None,
         log_path: Path | None = None,
         progress: Progress | None = None,
+        makes_cache: Path | None = None,
     ) -> None:
+        """`makes_cache` is where the JVM writes its cache of classes when the broker stops; then it uses none."""
         super().__init__(port=port, log_path=log_path or data_dir / "kafka.log")
         self.data_dir = data_dir.absolute()
         self._jars_dir = jars_dir.absolute()
         self._progress = progress
+        self._makes_cache = makes_cache
+        self._cache: Path | None = None
         self._class_path: str | None = None
 
     async def start(self) -> str:
@@ -106,6 +111,15 @@ class KafkaBroker(Server):
         if self._class_path is None:
             files = await asyncio.to_thread(ensure_jars, self._jars_dir, self._progress)
             self._class_path = os.pathsep.join(map(str, files))
+            self._cache = None if self._makes_cache else await asyncio.to_thread(self._usable_cache)
+
+    def _usable_cache(self) -> Path | None:
+        return usable_cache(self._jars_dir, java(), JVM_FLAGS)
+
+    def _cache_flags(self, main_class: str) -> list[str]:
+        if self._makes_cache and main_class == _BROKER:
+            return [f"-XX:AOTCacheOutput={self._makes_cache}"]
+        return [f"-XX:AOTCache={self._cache}"] if self._cache else []
 
     async def _format_once(self) -> None:
         """Gives a new data directory its cluster id; one whose formatting was cut short has no meta.properties yet."""
@@ -122,7 +136,7 @@ class KafkaBroker(Server):
     async def _launch(self, port: int) -> Process:
         controller_port = free_port(avoid=frozenset({port}))
         settings_path = self._write_settings(port=port, controller_port=controller_port)
-        process = Process(self._command("kafka.Kafka", str(settings_path)))
+        process = Process(self._command(_BROKER, str(settings_path)))
         try:
             await self._wait_until_serving(process, port)
         except BaseException:
@@ -156,7 +170,7 @@ class KafkaBroker(Server):
 
     def _command(self, main_class: str, *arguments: str) -> Command:
         logging = f"-Dlog4j2.configurationFile={_LOG_SETTINGS}"
-        command = [str(java()), *_JVM_FLAGS, _NATIVE_ACCESS, logging]
+        command = [str(java()), *JVM_FLAGS, *self._cache_flags(main_class), _NATIVE_ACCESS, logging]
         return Command(
             name=self.NAME,
             arguments=[*command, main_class, *arguments],

@@ -44,12 +44,20 @@ class Admin:
 
     async def create_topic(self, name: str, partitions: int, replication: int, config: Mapping[str, str]) -> None:
         """Creates a topic; an existing one is left as it is. Raises: LostDependency."""
-        topic = NewTopic(name, partitions, replication, topic_configs=dict(config))
-        with contextlib.suppress(TopicAlreadyExistsError):
-            response = await limited(self._client.create_topics([topic]))
-            for row in response.topic_errors:
-                if row[1]:
-                    raise for_code(row[1])(f"topic {name}: {row[2] if len(row) > 2 else ''}")
+        await self.create_topics({name: (partitions, config)}, replication)
+
+    async def create_topics(self, topics: Mapping[str, tuple[int, Mapping[str, str]]], replication: int) -> None:
+        """Creates topics of so many partitions and with these settings, in one request; existing ones are left as they are.
+
+        Raises: LostDependency, and KafkaError for what the broker does not allow.
+        """
+        wanted = [
+            NewTopic(name, each, replication, topic_configs=dict(config)) for name, (each, config) in topics.items()
+        ]
+        response = await limited(self._client.create_topics(wanted))
+        for name, code, *message in response.topic_errors:
+            if code and for_code(code) is not TopicAlreadyExistsError:
+                raise for_code(code)(f"topic {name}: {message[0] if message else ''}")
 
     async def topic_config(self, name: str) -> dict[str, str]:
         """A topic's settings, defaults included."""
