@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -88,4 +89,10 @@ def trace_of(parent: str | None) -> Trace:
 
 def rfc3339(timestamp_ms: int) -> str:
     """A time in UTC as CloudEvents wants it, to the millisecond."""
-    return datetime.fromtimestamp(timestamp_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    seconds, milliseconds = divmod(timestamp_ms, 1000)
+    return f"{_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=16)  # much is published within a second
+def _second(timestamp_s: int) -> str:
+    return datetime.fromtimestamp(timestamp_s, UTC).isoformat(timespec="seconds").removesuffix("+00:00")

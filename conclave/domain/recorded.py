@@ -1,12 +1,11 @@
 """An event as it is recorded: with where it lay in the log, and when."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from schemas.events import Event
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedEvent:
+class RecordedEvent(Struct, frozen=True):
     """One event of a batch for the record."""
 
     event: Event

@@ -4,16 +4,16 @@ Both also say how what they are asked to do ends when it is given up: see concla
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from conclave.domain.joining import Decision, Wait
 from conclave.runtime.dead_letters import Cause
 from schemas.events import Event
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(Struct, frozen=True):
     """What a handler may know of how an event came, besides the event."""
 
     event_id: str

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Iterator
+from functools import cached_property
 
 import structlog
+from prometheus_client import Gauge
 
 from conclave.errors import LostDependency
 from conclave.runtime import metrics
@@ -20,6 +22,19 @@ _FETCH_S = 2.0  # within which a fetch that began after a seek has returned
 log = structlog.get_logger(__name__)
 
 
+class _Gauges:
+    """The gauges of one partition: to look them up by its labels takes longer than to set them."""
+
+    def __init__(self, tp: Tp) -> None:
+        self._labels = (tp.topic, str(tp.partition))
+        self.span, self.open_events = metrics.SPAN.labels(*self._labels), metrics.OPEN_EVENTS.labels(*self._labels)
+
+    @cached_property
+    def lag(self) -> Gauge:
+        """Told of only once it is known."""
+        return metrics.LAG.labels(*self._labels)
+
+
 class Lanes:
     """One service's lanes, by partition. `make` makes one that is not held yet; `on_gone` is told of one let go of."""
 
@@ -32,6 +47,7 @@ class Lanes:
         self._consumer, self._make, self._on_gone = consumer, make, on_gone
         self._lanes: dict[Tp, Lane] = {}
         self._running: dict[Tp, asyncio.Task[None]] = {}
+        self._gauges: dict[Tp, _Gauges] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
     def __iter__(self) -> Iterator[Lane]:
@@ -112,13 +128,15 @@ class Lanes:
 
     def measure(self) -> None:
         """Sets the gauges of all lanes."""
-        for lane in self._lanes.values():
-            labels = (lane.tp.topic, str(lane.tp.partition))
-            metrics.SPAN.labels(*labels).set(lane.tracker.span)
-            metrics.OPEN_EVENTS.labels(*labels).set(len(lane.tracker.running))
-            end = self._consumer().end_offset(lane.tp) if lane.is_ready else None
+        for tp, lane in self._lanes.items():
+            gauges = self._gauges.get(tp)
+            if gauges is None:
+                gauges = self._gauges[tp] = _Gauges(tp)
+            gauges.span.set(lane.tracker.span)
+            gauges.open_events.set(len(lane.tracker.running))
+            end = self._consumer().end_offset(tp) if lane.is_ready else None
             if end is not None:
-                metrics.LAG.labels(*labels).set(max(0, end - lane.tracker.low))
+                gauges.lag.set(max(0, end - lane.tracker.low))
 
     def _take_on(self, tp: Tp) -> Lane:
         lane = self._lanes[tp] = self._make(tp)
@@ -132,6 +150,7 @@ class Lanes:
 
     def _let_go(self, tp: Tp) -> None:
         self._lanes.pop(tp)
+        self._gauges.pop(tp, None)
         self._on_gone(tp)
         task = self._running.pop(tp, None)
         if task is not None:

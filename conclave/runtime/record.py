@@ -1,6 +1,5 @@
 """Records as the runtime sees them: what comes in, what goes out, and where."""
 
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
@@ -55,8 +54,7 @@ class Output(Struct, frozen=True):
         return BATCH_OVERHEAD_BYTES + len(self.key or b"") + len(self.value or b"") + headers_size(self.headers)
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(Struct, frozen=True):
     """Finished work: these offsets are done as soon as these outputs are published, in one transaction."""
 
     offsets: tuple[int, ...]

@@ -70,9 +70,10 @@ class Cluster:
 
     def open(self, transactional_id: str, opener: Endpoint) -> int:
         """The epoch of a new holder of the id."""
+        grown = self.transactions.undecided(transactional_id)
         epoch = self.transactions.open(transactional_id)
         self.on_open(transactional_id, opener)
-        self._wake_all()
+        self._wake_each(grown)
         return epoch
 
     def produce(self, transactional_id: str, epoch: int, tp: Tp, outputs: Sequence[Output]) -> None:
@@ -135,7 +136,7 @@ class Cluster:
 
     def _expire(self, transaction: Transaction) -> None:
         if self.transactions.expire(transaction):
-            self._wake_all()
+            self._wake_each(transaction.partitions)
 
     def _wake(self, topic: str) -> None:
         waiting = self._waiting[topic]
@@ -144,8 +145,8 @@ class Cluster:
                 self.loop.call_later(self.network.delay_s(), _wake_one, waiter, context=WORLD)
             waiting.clear()
 
-    def _wake_all(self) -> None:
-        for topic in self._topics:
+    def _wake_each(self, partitions: Iterable[Tp]) -> None:
+        for topic in dict.fromkeys(tp.topic for tp in partitions):
             self._wake(topic)
 
 

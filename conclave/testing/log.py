@@ -7,13 +7,14 @@ them, and a reader that is read_committed sees nothing beyond the first record w
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from conclave.errors import Fenced
 from conclave.runtime.record import Output, Tp
 from schemas.envelope import Headers
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRecord:
+class StoredRecord(Struct, frozen=True):
     """A record as consumed."""
 
     topic: str
@@ -44,6 +45,7 @@ class Partition:
         self._entries: list[StoredRecord | None] = []  # None is a marker
         self._open: dict[Transaction, int] = {}  # with the offset of its first record here
         self._aborted: set[Transaction] = set()
+        self.begin = 0  # what is below it is deleted for those who read; the laws judge the whole history
         self.end = 0  # the offset of the next record
         self.last_stable = 0  # what is below it has its fate decided
 
@@ -72,7 +74,7 @@ class Partition:
         self.last_stable = min(self._open.values(), default=self.end)
 
     def read(self, position: int, max_records: int) -> tuple[list[StoredRecord], int]:
-        """The committed records from `position` on, and the position after what was read or stepped over."""
+        """The committed records from `position` on, deleted ones too, and the position after what was read or stepped over."""
         records: list[StoredRecord] = []
         end = self.last_stable
         while position < end and len(records) < max_records:
@@ -81,6 +83,19 @@ class Partition:
             if entry is not None and (entry.transaction is None or entry.transaction not in self._aborted):
                 records.append(entry)
         return records, position
+
+    def fetch(self, position: int, max_records: int) -> tuple[list[StoredRecord], int]:
+        """What a reader gets at `position`: at a deleted one what the first does that is left, as with `earliest`."""
+        return self.read(max(position, self.begin), max_records)
+
+    def delete(self, *, before_ms: int, below: int) -> None:
+        """Deletes what is older than `before_ms` and lies below an offset, and nothing whose fate is open."""
+        end = min(below, self.last_stable)
+        while self.begin < end:
+            entry = self._entries[self.begin]
+            if entry is not None and entry.timestamp >= before_ms:
+                return
+            self.begin += 1
 
     def value_at(self, offset: int) -> bytes | None:
         """The bytes of the record at an offset."""
@@ -112,8 +127,14 @@ class Transactions:
     def __init__(self, partitions: dict[Tp, Partition]) -> None:
         self._partitions = partitions
         self.offsets: dict[str, dict[Tp, tuple[int, str]]] = {}
+        self.num_commits = 0  # of offsets
         self.on_offset: Callable[[str, Tp, tuple[int, str] | None, tuple[int, str]], None] = lambda *commit: None
         self._holders: dict[str, Holder] = {}
+
+    def undecided(self, transactional_id: str) -> list[Tp]:
+        """The partitions that lack a marker of the id's holder: with its next holder they have it."""
+        holder = self._holders.get(transactional_id, Holder())
+        return [tp for each in (holder.committing, holder.transaction) if each is not None for tp in each.partitions]
 
     def open(self, transactional_id: str) -> int:
         """The epoch of a new holder. What the former one had committed is completed, what it had open is aborted."""
@@ -178,6 +199,7 @@ class Transactions:
 
     def commit_offset(self, group: str, tp: Tp, offset: int, metadata: str) -> None:
         """Sets a consumer group's offset."""
+        self.num_commits += 1
         of_group = self.offsets.setdefault(group, {})
         self.on_offset(group, tp, of_group.get(tp), (offset, metadata))
         of_group[tp] = (offset, metadata)

@@ -100,7 +100,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             self.run(_all_ended(left))
 
     def _step(self) -> None:
-        ready, timers = self._ready, self._timers
+        ready, timers, kept_back = self._ready, self._timers, self._kept_back
         if not ready:
             while timers and timers[0][2].is_cancelled:
                 heapq.heappop(timers)
@@ -114,10 +114,10 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             callback = ready.popleft()
             if callback.is_cancelled:
                 continue
-            if self._kept_back:
+            if kept_back:
                 process = callback.context.get(PROCESS, "")
-                if process in self._kept_back:
-                    self._kept_back[process].append(callback)
+                if process in kept_back:
+                    kept_back[process].append(callback)
                     continue
             self.num_callbacks += 1
             try:
@@ -139,7 +139,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Any:
         """Runs `callback` in `delay` virtual seconds."""
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        when = self._now + delay
+        entry = _Callback(when, callback, args, copy_context() if context is None else context)
+        self._num_timers += 1
+        heapq.heappush(self._timers, (when, self._num_timers, entry))
+        return entry
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None

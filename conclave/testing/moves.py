@@ -3,6 +3,7 @@
 import asyncio
 
 from conclave.runtime.record import Output
+from conclave.testing import laws
 from conclave.testing.network import LATENCY_S, Fate, Network, Plan, Request
 from conclave.testing.stage import TROUBLE_S, TYPES, Stage
 from schemas.flow import Topic
@@ -10,6 +11,7 @@ from schemas.flow import Topic
 _OF_KAFKA = (Request.OPEN, Request.PRODUCE, Request.OFFSETS, Request.COMMIT, Request.COMMITTED, Request.HEARTBEAT)
 _OF_KAFKA_MORE = (*_OF_KAFKA, Request.JOIN, Request.METADATA, Request.COMMIT, Request.COMMIT, Request.OFFSETS)
 _LOSSES = (Fate.LOST_REQUEST, Fate.LOST_REPLY)
+_RETAINED_MS = 500  # of what is done: less than any request takes
 _CUTS = (Fate.KILLED_BEFORE, Fate.KILLED_AFTER)
 
 
@@ -35,6 +37,20 @@ async def locked_out(stage: Stage) -> None:
 async def late_letters(stage: Stage) -> None:
     """The recorder's way to publish a dead letter is lost once."""
     stage.cluster.network.plans.append(Plan(Fate.LOST_REQUEST, Request.METADATA, "recorder"))
+
+
+async def retention(stage: Stage) -> None:
+    """The broker deletes what is old and done, for ever: broken off at the end of the schedule.
+
+    Requests it keeps, as every broker does for longer than a producer may repeat one.
+    """
+    stage.note("the broker deletes what is old")
+    while True:
+        await asyncio.sleep(stage.retentions.random())
+        for tp, partition in stage.cluster.partitions.items():
+            if tp.topic != Topic.REQUESTS:
+                below = laws.first_needed(stage.cluster, stage.database, tp)
+                partition.delete(before_ms=stage.cluster.now_ms - _RETAINED_MS, below=below)
 
 
 async def kill(stage: Stage) -> None:

@@ -15,6 +15,7 @@ from conclave.errors import LostDependency
 from conclave.testing.loop import WORLD
 
 LATENCY_S = 0.004
+_SLOW_S = 1.0
 
 
 class Request(StrEnum):
@@ -83,6 +84,7 @@ class Network:
         self.patience_s = 1.0  # before a sender gives up on a reply
         self.loss = 0.0  # probability of a loss, half of them of the reply
         self.is_away = False
+        self.slow_until_s = 0.0  # on the loop's clock: when all that takes unusually long will have arrived
         self.deaf_to: set[tuple[str, Request]] = set()  # requests of these senders are lost
         self.plans: list[Plan] = []
         self.befallen: list[tuple[float, str, Request, Fate]] = []
@@ -90,7 +92,10 @@ class Network:
     def delay_s(self) -> float:
         """A latency drawn from the seed."""
         rng = self._rng
-        return self.latency_s * rng.random() * (100 if rng.random() < 0.02 else 1)
+        delay_s = self.latency_s * rng.random() * (100 if rng.random() < 0.02 else 1)
+        if delay_s > _SLOW_S:
+            self.slow_until_s = max(self.slow_until_s, self._loop.time() + delay_s)
+        return delay_s
 
     def is_clear(self, sender: Endpoint, kind: Request) -> bool:
         """True while nothing can befall a request of this kind but its usual latency."""

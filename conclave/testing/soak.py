@@ -18,6 +18,7 @@ import click
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from conclave.runtime.memory import collect_seldom
 from conclave.testing.loop import PROCESS
 from conclave.testing.simulation import Simulation, simulate
 from conclave.testing.stage import Report
@@ -48,7 +49,7 @@ def soak(first: int, num_schedules: int, jobs: int, *, limit_s: float = float("i
     chunks = [
         range(low, min(low + _CHUNK, first + num_schedules)) for low in range(first, first + num_schedules, _CHUNK)
     ]
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=collect_seldom) as pool:
         for played, seconds, reports in pool.map(partial(_play, started + limit_s), chunks):
             num_played += played
             virtual_s += seconds

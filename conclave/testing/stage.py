@@ -37,6 +37,7 @@ _SERVICES = ("decomposer", "decoder", "voter", "aggregator", "recorder")
 _CALLING_SHARE = 0.15  # of the schedules: the service `tools` runs in them
 _RECALL_SHARE = 0.05  # of the schedules; one costs five others
 _CHUNKS_SHARE = 0.3  # of the schedules: paths of policies with chunks
+_RETENTION_SHARE = 0.1  # of the schedules: the broker deletes what is done
 _LARGE_SHARE = 0.1  # of what can't be read: more than a dead letter has room for
 _LOOK_S = 0.2  # in virtual time a look costs nothing
 
@@ -53,6 +54,7 @@ class Report:
     num_records: int = 0
     num_aborted: int = 0
     num_recalled: int = 0
+    num_deleted: int = 0
 
     def __str__(self) -> str:
         lines = [f"seed {self.seed}: {len(self.violations)} violations in {self.virtual_s:.1f} virtual seconds"]
@@ -98,6 +100,8 @@ class Stage:
         self.processes.world = self.world = World(Network(self.loop, self.calls, "world"))
         self.oddities = random.Random(f"oddities {seed}")
         self.processes.max_running = self.oddities.choice((8, 8, 2))
+        self.retentions = random.Random(f"retentions {seed}")
+        self.is_deleting = self.retentions.random() < _RETENTION_SHARE
         self.networks = (self.cluster.network, self.database.network, self.world.network)
         self.num_words = 0
         self.calls_tools = self.calls.random() < _CALLING_SHARE
@@ -127,7 +131,7 @@ class Stage:
 
     async def settle(self, limit_s: float = SETTLE_S) -> None:
         """Waits until nothing is left to do, for `limit_s` at most."""
-        await self.until(lambda: laws.is_settled(self.cluster, self.database), limit_s)
+        await self.until(laws.Settling(self.cluster, self.database).is_over, limit_s)
 
     def publish(self, event: Event, event_id: str) -> None:
         """As a producer does."""

@@ -5,6 +5,7 @@ import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 import hypothesis.strategies as st
 import pytest
@@ -22,7 +23,7 @@ from conclave.runtime.limits import MAX_RECORD_BYTES
 from conclave.runtime.record import Output
 from conclave.runtime.settings import RuntimeSettings, load
 from schemas.codec import UnreadableEvent
-from schemas.envelope import Headers, header
+from schemas.envelope import Headers, header, rfc3339
 from schemas.events import Event, ReasoningRequested, RequestFailed
 from schemas.ids import new_request_id
 from schemas.values import RequestFailure
@@ -268,3 +269,13 @@ def test_ids_of_outputs_are_the_same_after_a_redo_and_differ_within_one() -> Non
     assert ids == [header(output.headers, "ce_id") for output in again]
     assert len(set(ids)) == 2
     assert all((header(output.headers, "traceparent") or "").startswith("00-" + "a" * 32) for output in first)
+
+
+# -- envelopes ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(-(10**12), 253_402_300_799_999))
+def test_a_time_is_told_to_the_millisecond_and_can_be_read_back(timestamp_ms: int) -> None:
+    told = rfc3339(timestamp_ms)
+    assert told.endswith("Z")
+    assert datetime.fromisoformat(told) - datetime.fromtimestamp(0, UTC) == timedelta(milliseconds=timestamp_ms)

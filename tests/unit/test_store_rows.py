@@ -1,6 +1,5 @@
 """Events as rows of the record."""
 
-import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -32,7 +31,7 @@ def test_a_ballot_is_recorded_with_the_answer_that_it_counts_for() -> None:
 
 def _recorded(event: Event, **changes: Any) -> RecordedEvent:
     recorded = RecordedEvent(event, "event", made.REQUEST_ID, "topic", 0, 0, made.NOW_MS, None)
-    return dataclasses.replace(recorded, **changes)
+    return replace(recorded, **changes)
 
 
 def _json_column(event: Event, table: str, column: str) -> Any:
