@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from schemas import producers
-from schemas.envelope import CONTENT_TYPE, Headers, header
+from schemas.envelope import CONTENT_TYPE, Headers, header, is_own
 from schemas.ids import derived_event_id
 
 STRUCTURED_CONTENT_TYPE = "application/cloudevents+json"
@@ -33,7 +33,7 @@ class _Data(msgspec.Struct):
 
 def is_structured(headers: Headers, value: bytes | None) -> bool:
     """True for a record whose value is a CloudEvent: its content type says so, or the value does and no header contradicts."""
-    if not value:
+    if not value or is_own(headers):
         return False
     if _content_type(headers).startswith("application/cloudevents"):
         return True

@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import cache
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from schemas import cloudevents, flow, producers
 from schemas.envelope import Headers, header, parse_type, type_name
@@ -139,7 +139,7 @@ def _of_a_step(event_type: type[Event], value: bytes) -> Event:
             if len(_CONTEXTS) > _MAX_SOUND:
                 _CONTEXTS.popitem(last=False)
         return event
-    return event_type(**{name: getattr(outer, name) for name in event_type.__struct_fields__} | {"context": context})
+    return event_type(**asdict(outer) | {"context": context})
 
 
 def _note_sound(context: StepContext) -> None:

@@ -15,6 +15,7 @@ from msgspec import Struct
 Headers = tuple[tuple[str, bytes], ...]
 
 CONTENT_TYPE = "application/json"
+_SPECVERSION, _JSON = ("ce_specversion", b"1.0"), ("content-type", CONTENT_TYPE.encode())
 _TYPE_PATTERN = re.compile(r"conclave\.(?P<name>[A-Za-z]{1,64})\.v(?P<version>[0-9]{1,4})")
 _TRACEPARENT_PATTERN = re.compile(
     r"(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})"
@@ -34,15 +35,20 @@ class Envelope(Struct, frozen=True, kw_only=True):
     def to_headers(self) -> Headers:
         """The Kafka headers of the CloudEvents binary content mode."""
         return (
-            ("ce_specversion", b"1.0"),
+            _SPECVERSION,
             ("ce_id", self.id.encode()),
             ("ce_type", self.type.encode()),
             ("ce_source", self.source.encode()),
             ("ce_subject", self.subject.encode()),
             ("ce_time", self.time.encode()),
-            ("content-type", CONTENT_TYPE.encode()),
+            _JSON,
             ("traceparent", self.traceparent.encode()),
         )
+
+
+def is_own(headers: Headers) -> bool:
+    """True for headers as `Envelope.to_headers` makes them: of binary mode, for certain. False where that is not plain to see."""
+    return len(headers) == 8 and headers[0] == _SPECVERSION and headers[6] == _JSON and headers[7][0] == "traceparent"
 
 
 def header(headers: Iterable[tuple[str, bytes | None]], name: str) -> str | None:

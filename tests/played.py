@@ -8,10 +8,10 @@ import itertools
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from msgspec.structs import replace as changed
+from msgspec.structs import replace
 
 from conclave.domain.recorded import RecordedEvent
 from conclave.engine.protocol import Decoded, DecodeRequest
@@ -147,7 +147,7 @@ class Played:
                 queued = self.rng.expovariate(1 / 30)
                 first = queued + 20 + self.rng.random() * 60
                 total = first + (end.tokens_out or 1) * (6 + self.rng.random() * 4)
-                timed = changed(
+                timed = replace(
                     end, queued_ms=queued, first_token_ms=first, total_ms=total, model="reasoner", engine="vllm"
                 )
                 self._at(total, timed)

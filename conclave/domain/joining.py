@@ -6,20 +6,18 @@ given, in one transaction with its outputs and its carry; from then on the carry
 `join` must be order-free, and must decide nothing from a group whose earlier part (a carry) has not arrived yet.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from schemas.events import Event
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """No effect yet. `join` is called again with the next event of the group, or at `until_ms`."""
 
     until_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """The group's effect: `outputs` to publish, and the `carry` that remembers what the group has read, if needed.
 
     One that is made because nothing more will come is `once_read`: until all that was written before it is read, `join` is

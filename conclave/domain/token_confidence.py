@@ -8,14 +8,14 @@ probability of the token itself, which every engine gives at little cost.
 import itertools
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 MIN_GROUP_TOKENS, MAX_GROUP_TOKENS = 16, 2048
 _GROUP_SHARE = 8
 
 
-@dataclass(frozen=True, slots=True)
-class TokenConfidence:
+class TokenConfidence(Struct, frozen=True):
     """Mean log probabilities, natural, of some of a path's tokens; None where they are not known."""
 
     lowest_group: float | None  # of the group of tokens in a row that is least sure

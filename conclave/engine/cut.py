@@ -1,11 +1,11 @@
 """A path that is cut: told to end with what there is while it is decoded, and gone on from behind that, here or elsewhere."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Prefix:
+class Prefix(Struct, frozen=True):
     """What was decoded of a turn before it was cut. The ids of its tokens are of the vocabulary of `model`; (): not known."""
 
     text: str

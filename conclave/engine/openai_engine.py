@@ -11,10 +11,11 @@ import math
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from msgspec.structs import replace
 from openai import (
     APIConnectionError,
     APIStatusError,

@@ -1,7 +1,10 @@
 """What an engine is asked, what it answers, and how it fails."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from conclave.domain.path_watch import BrokenOff, Watch
 from conclave.engine.cut import Cut, Prefix
@@ -11,8 +14,7 @@ from conclave.prompts import Message
 from schemas.values import FinishReason
 
 
-@dataclass(frozen=True, slots=True)
-class DecodeRequest:
+class DecodeRequest(Struct, frozen=True):
     """One turn of a path to decode. Messages whose last one is the assistant's are gone on from; only what is new is decoded.
 
     `sample_id` is for logs and for engines that must be repeatable; it seeds nothing in a model. A turn that was cut has a
@@ -26,10 +28,10 @@ class DecodeRequest:
     top_p: float = 1.0
     max_tokens: int = 256
     json_schema: str = ""  # that what is said has to fit, as far as the engine can see to it; "": none
-    watch: Watch | None = field(default=None, compare=False)  # fed while it is decoded; ends it where it says so
+    watch: Watch | None = None  # fed while it is decoded; ends it where it says so
     prefix: Prefix | None = None
     chunk_tokens: int = 0  # it may be cut after so many; 0: it need not be
-    cut: Cut | None = field(default=None, compare=False)  # it is cut as soon as that is asked for
+    cut: Cut | None = None  # it is cut as soon as that is asked for
 
     def in_words(self) -> "DecodeRequest":
         """The same for an engine that knows texts only: the prefix stands in the messages."""
@@ -42,8 +44,7 @@ class DecodeRequest:
         return replace(self, messages=(*before, said) if said.content else tuple(before), prefix=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(Struct, frozen=True):
     """One decoded path, with what it cost; None where the engine does not say. Log probabilities are of the generated tokens,
     natural. `reasoning` is what the engine told apart from the text as the model's thought."""
 
@@ -65,8 +66,7 @@ class Decoded:
     tokens_cached: int | None = None  # of tokens_in, those that were in the engine's KV cache already
 
 
-@dataclass(frozen=True, slots=True)
-class EngineLoad:
+class EngineLoad(Struct, frozen=True):
     """How busy an engine is. `kv_cache_use` is a share, 0 to 1; `preemptions` are all since it was started."""
 
     running: int

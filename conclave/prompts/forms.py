@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from msgspec import Struct
+
 from conclave.domain import choices
 from conclave.domain.extraction import Extractor
 from conclave.domain.extraction.patterns import Pattern
@@ -41,24 +43,21 @@ class UnknownPrompt(ConclaveError):
         return f"no {self.what} {self.name!r}; there are: {', '.join(self.known)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """One turn of a chat. If the last one is the assistant's, the model goes on from it."""
 
     role: str
     content: str
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(Struct, frozen=True):
     """A prompt, ready for a chat template, and the strings at which generation stops."""
 
     messages: tuple[Message, ...]
     stop: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """What was found in a text."""
 
     answer: str | None

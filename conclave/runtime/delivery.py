@@ -1,8 +1,9 @@
 """A record on its way through this process, and what is done when what it was read for has ended."""
 
-from dataclasses import dataclass
+import logging
 
 import structlog
+from msgspec import Struct
 
 from conclave.runtime import metrics
 from conclave.runtime.endings import Ending
@@ -15,8 +16,7 @@ from schemas.envelope import header
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """A record, and the lane that it came by."""
 
     lane: Lane
@@ -28,6 +28,8 @@ class Delivery:
     def done(self, ending: Ending, *, worked_s: float = 0.0) -> None:
         """Hands what became of the record, after so many seconds of work, to its lane's outbox; counts and logs it."""
         _hand_over(self.lane, ending, worked_s=worked_s)
+        if not log.is_enabled_for(logging.INFO):
+            return  # to find out what would be said costs as much as to hand it over
         log.info(
             "message_handled",
             partition=str(self.lane.tp),

@@ -16,10 +16,9 @@ A joiner that neither decides nor waits for a time of its own is held to the law
 """
 
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
 
 import structlog
-from msgspec import structs
+from msgspec import Struct, structs
 
 from conclave.domain.joining import Decision
 from conclave.runtime import dead_letters, metrics
@@ -39,8 +38,7 @@ _MOST_AGAIN, _MAX_DIGITS = 3, 4
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(Struct, frozen=True):
     """What became of records: in a word, for metrics and logs, and as the completion that makes it so."""
 
     outcome: str

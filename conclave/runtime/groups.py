@@ -8,6 +8,8 @@ import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from conclave.domain.joining import Decision, Wait
 from conclave.errors import Unbegun
 from conclave.runtime.handler import Joiner
@@ -38,8 +40,7 @@ class Group:
         return tuple(sorted(self.records))
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
+class Decided(Struct, frozen=True):
     """A group that had its effect, and is closed here: its events and what they led to."""
 
     group: Group

@@ -3,7 +3,8 @@
 import asyncio
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from conclave.engine.cut import Cut, Prefix
 from conclave.engine.protocol import Decoded, DecodeRequest, Engine

@@ -26,6 +26,7 @@ TEXTS = (
 )  # fmt: skip
 _CONFIDENCES = (0.0, 0.4, 0.9, 1.0)
 _PARAMS = (0.0, 0.5, 3.0, 1e9)  # within and beyond any range
+_MARKS = ("", "#1", "#x", "whole", "again 1", "check #1")
 _MAX_MOVES = 5
 
 Coming = tuple[str | None, float]  # what a step comes to: its answer, and how sure it is
@@ -66,6 +67,25 @@ def check(strategy: Strategy, rng: random.Random) -> None:
     thought = Thought(QUESTION, params, (), {}, must_end=False)
     for _ in range(rng.randint(0, _MAX_MOVES)):
         thought = _grown(strategy, thought, rng)
+    _check_end(strategy, thought, rng)
+
+
+def check_foreign(strategy: Strategy, rng: random.Random) -> None:
+    """Shows the strategy steps that it has not grown, as a record of anyone's may hold them. Raises: AssertionError unless it ends
+    all the same, when it must.
+
+    They are of its asks, and may lack every field, lean on nothing or on any step before them, and have any verdict or none.
+    """
+    steps = []
+    for index in range(rng.randint(1, _MAX_MOVES)):
+        fields = {name: rng.choice(TEXTS) for name in ("question", "path", "argument") if rng.random() < 0.3}
+        leans_on = tuple(sorted(rng.sample(range(index), rng.randint(0, index))))
+        ask, mark = rng.choice([*strategy.asks, "whole"]), rng.choice(_MARKS)
+        steps.append(Step(index=index, ask=ask, fields=fields, mark=mark, depends_on=leans_on))
+    verdicts = {step.index: verdict(step.index, _any_coming(rng)) for step in steps}
+    params = {name: rng.choice(_PARAMS) for name in strategy.params}
+    thought = Thought(QUESTION, params, tuple(steps), verdicts, must_end=False)
+    strategy.think(thought)
     _check_end(strategy, thought, rng)
 
 

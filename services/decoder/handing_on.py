@@ -3,7 +3,8 @@
 import itertools
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from conclave.domain import bounds
 from conclave.domain.token_confidence import TokenConfidence

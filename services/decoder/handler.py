@@ -16,7 +16,6 @@ one record that is open at any time, and one end.
 """
 
 import asyncio
-import dataclasses
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -282,7 +281,7 @@ def _token_confidence(path: Rollout, end: End) -> TokenConfidence:
     if (
         known := path.sure.get(end.turn)
     ) is not None:  # by the decoder that handed it on, of the answer that it read there
-        return known if end.answer == path.turns[end.turn].answer else dataclasses.replace(known, answer=None)
+        return known if end.answer == path.turns[end.turn].answer else replace(known, answer=None)
     return token_confidence(answering.token_logprobs, answering.token_texts, text=answering.text, answer=end.answer)
 
 

@@ -16,7 +16,6 @@ it is given up, and decided on what is there, once nothing can bring it any more
     sample 0 missing at the end     the same, on all that is there
 """
 
-import dataclasses
 from collections.abc import Sequence
 
 import msgspec
@@ -74,7 +73,7 @@ class Voter:
         outcome = self._judge(tally, now_ms)
         if isinstance(outcome, Decision) and now_ms >= deadline_ms + self._grace_ms:
             # A step that had not begun may have had its verdict by now: its closing carry then lies further on.
-            return dataclasses.replace(outcome, once_read=True)
+            return replace(outcome, once_read=True)
         return outcome
 
     def carry(self, events: Sequence[Event]) -> TallyCarried:

@@ -11,11 +11,11 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
 from conclave import policies
 from conclave.domain.path_watch import Bar, BrokenOff, Watch

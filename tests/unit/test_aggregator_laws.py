@@ -15,7 +15,7 @@ from conclave.domain.thought import Grow, Thought
 from conclave.runtime.limits import MAX_OUTPUT_BYTES
 from conclave.testing import events as made
 from conclave.testing.lane import Scene, SimulatedLane
-from conclave.testing.strategies import TEXTS, check
+from conclave.testing.strategies import TEXTS, check, check_foreign
 from schemas import codec, flow
 from schemas.codec import encode
 from schemas.events import (
@@ -207,6 +207,12 @@ def test_groups_end_even_when_verdicts_never_come(
 @settings(max_examples=400, deadline=None)
 def test_every_strategy_keeps_its_law(name: str, rng: random.Random) -> None:
     check(STRATEGIES[name], rng)
+
+
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+def test_no_strategy_trips_over_steps_that_it_has_not_grown(name: str) -> None:
+    for seed in range(100):
+        check_foreign(STRATEGIES[name], random.Random(f"{name} {seed}"))
 
 
 @pytest.mark.parametrize("text", ["a" * 4096, "é" * 4096, "漢" * 4096, "\u0001" * 4096, "😀" * 4096])

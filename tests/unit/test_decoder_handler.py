@@ -1,7 +1,6 @@
 """A sample ends in exactly one terminal event, whatever happens to it."""
 
 import asyncio
-import dataclasses
 import threading
 import time
 from dataclasses import dataclass, field
@@ -119,7 +118,7 @@ async def test_a_decoded_path_carries_its_answer_and_what_it_cost() -> None:
 async def test_a_decoded_path_carries_how_sure_its_tokens_were_and_how_full_the_engine_was() -> None:
     pieces = ("1+1=", "2\n", "Answer", ": ", "2", "<end>")
     logprobs = (-0.1, -0.2, 0.0, 0.0, -0.6, -0.3)
-    engine = FakeEngine(outcomes=[dataclasses.replace(DECODED, token_logprobs=logprobs, token_texts=pieces)])
+    engine = FakeEngine(outcomes=[replace(DECODED, token_logprobs=logprobs, token_texts=pieces)])
     path = await _end(Decoder(engine), _sample())
     assert isinstance(path, PathDecoded)
     assert (path.answer, path.answer_logprob, path.load) == ("2", -0.6, 0.0)
@@ -255,7 +254,7 @@ async def test_a_sample_that_is_given_up_ends_as_a_failed_path_that_says_why() -
     ],
 )
 async def test_an_answer_counts_only_where_the_path_came_to_it(text: str, finish: FinishReason, answer: str) -> None:
-    decoder = Decoder(FakeEngine([dataclasses.replace(DECODED, text=text, finish_reason=finish)]))
+    decoder = Decoder(FakeEngine([replace(DECODED, text=text, finish_reason=finish)]))
     path = await _end(decoder, _sample(prompt_set="instruct-v1"))
     assert isinstance(path, PathDecoded)
     assert (path.answer, path.text) == (answer, text)
@@ -272,9 +271,7 @@ async def test_the_answer_of_a_text_too_long_to_be_kept_is_read_at_its_end_and_o
     sets = {"mine": PromptSet("mine", {form.name: form})}
     texts = ["x " * 200_000 + "\nAnswer: 7", "Answer: 7"]
     for text in texts:
-        decoder = Decoder(
-            FakeEngine([dataclasses.replace(DECODED, text=text)]), find_prompts=partial(prompts.load, sets=sets)
-        )
+        decoder = Decoder(FakeEngine([replace(DECODED, text=text)]), find_prompts=partial(prompts.load, sets=sets))
         path = await _end(decoder, _sample(prompt_set="mine"))
         assert isinstance(path, PathDecoded)
         assert path.answer == "7"
@@ -325,7 +322,7 @@ async def test_the_scripted_engine_repeats_itself_and_honours_cancellation() -> 
 @pytest.mark.parametrize("character", ["x", "漢", "\u0001"])
 async def test_a_text_that_is_too_long_for_its_event_goes_before_it_in_chunks(character: str) -> None:
     text = character * 600_000 + "\nAnswer: 42"
-    engine = FakeEngine([dataclasses.replace(DECODED, text=text)])
+    engine = FakeEngine([replace(DECODED, text=text)])
     sample = _sample()
     *chunks, path = await Decoder(engine).handle(sample, _arrival())
     assert isinstance(path, PathDecoded)

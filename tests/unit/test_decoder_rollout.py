@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import random
 import time
 from collections.abc import Callable
@@ -185,7 +184,7 @@ async def test_a_path_whose_model_declines_ends_there_and_says_so(ask: Ask) -> N
 @pytest.mark.parametrize("character", ["\x01", "a", "ü", "𝒙"])
 async def test_a_thought_as_long_as_may_be_fits_into_its_event_beside_a_text_as_long(character: str) -> None:
     def say(request: DecodeRequest) -> Decoded:
-        return dataclasses.replace(decoded(f"{character * 60_000}\nAnswer: 3"), reasoning=character * MAX_TEXT_CHARS)
+        return replace(decoded(f"{character * 60_000}\nAnswer: 3"), reasoning=character * MAX_TEXT_CHARS)
 
     path = await ended(Decoder(Speaker(say)), sample(Ask(form="chain_of_thought")))
     assert isinstance(path, PathDecoded)
@@ -402,7 +401,7 @@ async def test_a_tool_that_hangs_is_left_behind_and_one_that_waits_is_cut_with_i
 
 
 async def test_a_path_that_its_watch_breaks_off_has_no_vote_and_keeps_what_it_said() -> None:
-    broken = dataclasses.replace(decoded("I am sure. Answer: 4", FinishReason.ABORT), aborted=BrokenOff.LOOPS)
+    broken = replace(decoded("I am sure. Answer: 4", FinishReason.ABORT), aborted=BrokenOff.LOOPS)
     engine = Speaker(lambda request: broken)
     end = await ended(Decoder(engine), sample(CRITICISED))
     assert isinstance(end, PathDecoded)
@@ -413,7 +412,7 @@ async def test_a_path_that_its_watch_breaks_off_has_no_vote_and_keeps_what_it_sa
 
 async def test_siblings_set_the_bar_once_enough_of_them_have_ended() -> None:
     ask = Ask(form="chain_of_thought", params={"confidence_keep": 0.5, "confidence_warmup": 2.0})
-    sure = dataclasses.replace(decoded("Answer: 4"), token_logprobs=(-0.5,) * 5)
+    sure = replace(decoded("Answer: 4"), token_logprobs=(-0.5,) * 5)
     engine = Speaker(lambda request: sure)
     decoder, first = Decoder(engine), sample(ask)
     for index in range(3):

@@ -3,12 +3,11 @@
 import asyncio
 import json
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace as replace_fields
+from msgspec.structs import replace
 
 from conclave.domain.token_confidence import token_confidence
 from conclave.engine.protocol import CannotGoOn, Decoded, DecodeRequest, PromptTooLong
@@ -47,7 +46,7 @@ def read_back(event: SampleRequested) -> SampleRequested:
 
 def of_id(one: SampleRequested) -> SampleRequested:
     """The same sample of a request whose id, and so what a script makes of it, is always the same."""
-    return replace_fields(one, context=replace_fields(one.context, request_id="0198c5b2-7e1a-7c3e-9d55-2f6a1b0c4d5e"))
+    return replace(one, context=replace(one.context, request_id="0198c5b2-7e1a-7c3e-9d55-2f6a1b0c4d5e"))
 
 
 async def gone_through(one: SampleRequested, decoders: Sequence[Decoder]) -> tuple[PathDecoded | PathFailed, int]:
@@ -68,20 +67,20 @@ def alike(path: PathDecoded) -> PathDecoded:
         name: None if (value := getattr(path, name)) is None else round(value, 4)
         for name in ("mean_logprob", "min_logprob", "answer_logprob", "lowest_group_logprob", "tail_logprob")
     }
-    context = replace_fields(path.context, ask=replace_fields(path.context.ask, chunk_tokens=0))
-    return replace_fields(path, num_handed_on=0, context=context, **times, **figures)
+    context = replace(path.context, ask=replace(path.context.ask, chunk_tokens=0))
+    return replace(path, num_handed_on=0, context=context, **times, **figures)
 
 
-@pytest.mark.parametrize("ask", [LONG, *(replace_fields(each, chunk_tokens=16) for each in (TOOL, STATED, CRITICISED))])
+@pytest.mark.parametrize("ask", [LONG, *(replace(each, chunk_tokens=16) for each in (TOOL, STATED, CRITICISED))])
 async def test_a_path_in_chunks_is_the_pathin_one_go(ask: Ask) -> None:
     engines = [ScriptedEngine(latency_ms=0.001) for _ in range(2)]
     was_handed_on = False
     for _ in range(10):
         one = sample(ask)
         path, number = await gone_through(one, [Decoder(engine) for engine in engines])
-        whole_ask = replace_fields(ask, chunk_tokens=0)
-        context = replace_fields(one.context, ask=whole_ask)
-        whole, _ = await gone_through(replace_fields(one, context=context), [Decoder(engines[0])])
+        whole_ask = replace(ask, chunk_tokens=0)
+        context = replace(one.context, ask=whole_ask)
+        whole, _ = await gone_through(replace(one, context=context), [Decoder(engines[0])])
         assert isinstance(path, PathDecoded)
         assert isinstance(whole, PathDecoded)
         assert alike(path) == alike(whole)
@@ -150,7 +149,7 @@ async def test_its_figures_are_those_of_all_its_tokens() -> None:
 
 async def test_the_figures_of_a_turn_that_was_over_before_the_cut_are_kept() -> None:
     attempt, said = ("Answer", ": ", "3"), tuple(f"{number}" for number in (9, 5))
-    ask = replace_fields(STATED, chunk_tokens=0)
+    ask = replace(STATED, chunk_tokens=0)
     engine = Typist(
         lambda request: said if request.messages[-1].content.endswith("How sure?") else attempt, tokens_a_turn=1
     )
@@ -188,7 +187,7 @@ async def test_a_path_is_handed_on_from_any_moment_and_ends_as_if_nothing_had_ha
         one = sample(ask)
         event = await _cut_again_and_again(one, say, num_turns_of_the_loop)
         assert isinstance(event, PathDecoded)
-        assert alike(replace_fields(event, context=whole.context)) == alike(whole)
+        assert alike(replace(event, context=whole.context)) == alike(whole)
         seen.add(event.num_handed_on)
     assert {0, 1} < seen, "it was never cut twice"
 
@@ -221,7 +220,7 @@ def test_what_a_rebalance_may_take_away_is_cut_only_where_the_policy_has_chunks(
 ) -> None:
     async def main() -> None:
         decoder = Decoder(ScriptedEngine(latency_ms=36_000_000))
-        one = of_id(sample(replace_fields(LONG, chunk_tokens=chunk_tokens), left_ms=86_400_000))
+        one = of_id(sample(replace(LONG, chunk_tokens=chunk_tokens), left_ms=86_400_000))
         task = asyncio.ensure_future(decoder.handle(one, arrival()))
         await asyncio.sleep(600)
         is_done = decoder.hand_on(is_last)
@@ -258,7 +257,7 @@ def test_a_path_of_which_nothing_is_decoded_yet_goes_on_here_after_a_rebalance()
 async def test_a_path_that_waits_for_its_next_turn_is_handed_on_from_there() -> None:
     engine = Typist(typing(calculating), max_running=1)
     decoder = Decoder(engine)
-    one = sample(replace_fields(TOOL, chunk_tokens=64))
+    one = sample(replace(TOOL, chunk_tokens=64))
     async with decoder._admission.turn("another"):
         task = asyncio.ensure_future(decoder.handle(one, arrival()))
         await asyncio.sleep(0)
@@ -287,7 +286,7 @@ async def test_what_is_closed_or_late_or_given_up_says_what_it_had_cost_elsewher
     (event,) = await decoder.handle(sample(LONG), arrival())
     while not isinstance(event, SampleRequested):
         (event,) = await decoder.handle(sample(LONG), arrival())
-    late = replace_fields(event, context=replace_fields(event.context, deadline_ms=1))
+    late = replace(event, context=replace(event.context, deadline_ms=1))
     (failed,) = await decoder.handle(read_back(late), arrival())
     assert isinstance(failed, PathFailed)
     assert (failed.failure, failed.tokens_out, failed.num_handed_on) == (PathFailure.DEADLINE, 16, 1)
@@ -449,11 +448,11 @@ def _check_paths(simulation: Simulation) -> int:
 
 async def in_one_go(path: PathDecoded) -> PathDecoded:
     """The same sample, decoded without a cut."""
-    context = replace_fields(path.context, ask=replace_fields(path.context.ask, chunk_tokens=0), deadline_ms=2**47)
+    context = replace(path.context, ask=replace(path.context.ask, chunk_tokens=0), deadline_ms=2**47)
     one = SampleRequested(context=context, sample_index=path.sample_index, launched=path.launched)
     whole, _ = await gone_through(one, [Decoder(ScriptedEngine(latency_ms=0.001))])
     assert isinstance(whole, PathDecoded)
-    return replace_fields(whole, context=path.context)
+    return replace(whole, context=path.context)
 
 
 def test_decoders_of_before_and_of_now_side_by_side_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -462,7 +461,7 @@ def test_decoders_of_before_and_of_now_side_by_side_lose_nothing(monkeypatch: py
     def read_by(self: Publisher, record: object) -> object:
         event = read(self, record)  # type: ignore[arg-type]
         is_old = PROCESS.get().endswith(("-2", "-4", "-6"))
-        return replace_fields(event, progress=None) if is_old and isinstance(event, SampleRequested) else event
+        return replace(event, progress=None) if is_old and isinstance(event, SampleRequested) else event
 
     monkeypatch.setattr(Publisher, "read", read_by)
     num_handed_on = 0

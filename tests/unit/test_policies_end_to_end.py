@@ -3,11 +3,11 @@
 import itertools
 import json
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace as changed
+from msgspec.structs import replace
 
 from conclave.engine.protocol import Decoded, DecodeRequest
 from conclave.engine.scripted import ScriptedEngine
@@ -242,7 +242,7 @@ async def test_a_choice_that_cannot_be_read_falls_back_to_the_vote() -> None:
 
 async def test_a_request_s_own_limit_is_kept_by_every_vote() -> None:
     pipeline = Pipeline(Model("36"))
-    end = await pipeline.answer(changed(request("least-to-most"), max_samples=2))
+    end = await pipeline.answer(replace(request("least-to-most"), max_samples=2))
     assert isinstance(end, AnswerReached)
     assert [verdict.launched for verdict in pipeline.verdicts] == [1, 2, 2, 2]
 
@@ -266,7 +266,7 @@ SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}, "unit": {"t
 
 async def test_a_structured_answer_is_voted_on_field_by_field() -> None:
     model = Clerk({"n": 36, "unit": "apples"}, {"n": 36, "unit": "pears"}, {"n": 36, "unit": "apples"})
-    end = await Pipeline(model).answer(changed(request("instruct"), answer_schema=SCHEMA, max_samples=6))
+    end = await Pipeline(model).answer(replace(request("instruct"), answer_schema=SCHEMA, max_samples=6))
     assert isinstance(end, AnswerReached), end
     assert json.loads(end.answer) == {"n": 36, "unit": "apples"}
     assert [each.name for each in end.fields] == ["n", "unit"]
@@ -277,7 +277,7 @@ async def test_a_structured_answer_is_voted_on_field_by_field() -> None:
 
 async def test_a_request_whose_fields_found_no_consensus_says_which() -> None:
     model = Clerk(*({"n": number, "unit": "apples"} for number in range(6)))
-    end = await Pipeline(model).answer(changed(request("instruct"), answer_schema=SCHEMA, max_samples=6))
+    end = await Pipeline(model).answer(replace(request("instruct"), answer_schema=SCHEMA, max_samples=6))
     assert isinstance(end, RequestFailed)
     assert end.message.endswith("there was no consensus on n")
     assert [(each.name, each.outcome) for each in end.fields] == [("n", "tie"), ("unit", "majority")]
@@ -288,7 +288,7 @@ async def test_a_policy_that_cannot_structure_its_answer_is_refused_with_those_t
     with pytest.raises(
         Rejected, match=r"\$\.policy: expected one that gives structured answers: .*instruct.*, got"
     ) as caught:
-        await Pipeline(Clerk({})).answer(changed(request(policy), answer_schema=SCHEMA))
+        await Pipeline(Clerk({})).answer(replace(request(policy), answer_schema=SCHEMA))
     assert policy in str(caught.value)
 
 
@@ -296,7 +296,7 @@ async def test_a_shadow_comes_to_an_answer_of_its_own_that_is_not_the_one_which_
     pipeline = Pipeline(Model("432", "431"))
     shadowed = made.experiment(shadow=Shadow(share=1.0, max_dollars_per_day=1.0))
     pipeline.decomposer.hear(made.started(pinned(shadowed, shipped())))
-    served = await pipeline.answer(changed(request("default"), policy=None))
+    served = await pipeline.answer(replace(request("default"), policy=None))
     assert isinstance(served, AnswerReached)
     assert (served.request_id, served.policy, served.arm) == (made.REQUEST_ID, "default", "a")
     (copy,) = [event for event in pipeline.events if isinstance(event, ReasoningRequested)]

@@ -6,8 +6,9 @@ transitive: a bare number joins the same number with a unit, a bare value joins 
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
 from typing import Any, Literal
+
+from msgspec.structs import replace
 
 from conclave.domain.equivalence.cleaning import cleaned
 from conclave.domain.equivalence.readings import Reading, read

@@ -10,9 +10,11 @@ words           Paris, the mitochondria
 """
 
 import re
-from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from conclave.domain.equivalence import expressions, moments, polynomials, units, words
 from conclave.domain.equivalence.cleaning import MAX_CHARS, cleaned
@@ -22,8 +24,7 @@ _MAX_STRUCTURED_CHARS = 256  # longer text is read as words
 _MAX_ELEMENTS, _MAX_DEPTH = 32, 4
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """What one answer says.
 
     `value` is what a bare answer has in common with one that says more: the number without its unit, the time without am or pm.

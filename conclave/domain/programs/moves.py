@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
+
 from schemas.values import Call, Turn
 
 
@@ -26,8 +28,7 @@ class Asked(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Speak:
+class Speak(Struct, frozen=True):
     """The model speaks: to `form` filled with `fields`, going on from `so_far` where it has begun already."""
 
     form: str
@@ -36,8 +37,7 @@ class Speak:
     json_schema: str = ""  # that the engine holds what is said to; "": none
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True):
     """The path ends. `turn` is the index of the one that gave the answer; `probability` that it is right, if it was stated."""
 
     answer: str | None

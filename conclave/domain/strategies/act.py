@@ -28,7 +28,7 @@ def think(thought: Thought) -> Grow | Conclude:
         is_enough = len(_calls(thought)) >= most
         return _whole(thought, f"{most} calls were made" if most > 1 else "") if is_enough else _argument(thought)
     argument = (thought.answer(newest.index) or "").strip()
-    made = [thought.steps[call].fields["argument"] for call in _calls(thought)]
+    made = [thought.steps[call].fields.get("argument", "") for call in _calls(thought)]
     if not argument or _NONE.fullmatch(argument):
         return _whole(thought, "there is no call to make")
     if argument in made:
@@ -45,7 +45,7 @@ def _calls(thought: Thought) -> list[int]:
 def _told(thought: Thought) -> dict[str, str]:
     """What the calls came to, a line each; nothing where there are none."""
     lines = (
-        f"{thought.steps[call].fields['argument']} -> {external.told(thought.verdicts[call])}"
+        f"{thought.steps[call].fields.get('argument', '')} -> {external.told(thought.verdicts[call])}"
         for call in _calls(thought)
         if call in thought.verdicts
     )

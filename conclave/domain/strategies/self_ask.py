@@ -61,7 +61,7 @@ def _asked(thought: Thought) -> list[FollowUp]:
     found: list[FollowUp] = []
     for step in thought.steps:
         if step.ask == _SUB_QUESTION and step.depends_on:
-            line = _first_line(thought.answer(step.depends_on[0]) or step.fields["question"])
+            line = _first_line(thought.answer(step.depends_on[0]) or step.fields.get("question", ""))
             number, needs, text = _read(line, found)
             found.append(FollowUp(number, needs, text, line, step.index, thought.answer(step.index)))
     return found

@@ -79,9 +79,15 @@ def _heeded(tree: Tree, check: Step) -> Grow | Conclude:
         return _best_end(thought)
     if not tree.may_look():
         return _ended(tree, "no more snapshots may be taken")
-    finish = thought.steps[check.depends_on[0]]
+    finish = _branch_of(thought, check)
+    if finish is None:
+        return _best_end(thought)
     kept = finish.fields.get("path", "").split("\n")[: blamed - 1]  # never the line that gives the answer
-    fields = {"question": thought.question, "blamed": check.fields["path"], "criticism": said[:MAX_QUESTION_CHARS]}
+    fields = {
+        "question": thought.question,
+        "blamed": check.fields.get("path", ""),
+        "criticism": said[:MAX_QUESTION_CHARS],
+    }
     if any(kept):
         fields["path"] = "\n".join(kept)
     why = f"line {blamed} of branch {finish.mark} is blamed: back to before it"
@@ -107,14 +113,21 @@ def _refused(thought: Thought) -> tuple[tuple[str, ...], ...]:
     found = []
     for step in thought.steps:
         blamed = blamed_step(thought.answer(step.index) or "") if step.ask == CHECK else None
-        if blamed is not None:
-            found.append(path_of(thought.steps[step.depends_on[0]])[:blamed])
+        if blamed is not None and (finish := _branch_of(thought, step)) is not None:
+            found.append(path_of(finish)[:blamed])
     return tuple(found)
+
+
+def _branch_of(thought: Thought, check: Step) -> Step | None:
+    """The finished branch that a check is of; None for a check that is of none, which nobody grows here."""
+    index = next(iter(check.depends_on), len(thought.steps))
+    return thought.steps[index] if index < len(thought.steps) else None
 
 
 def _best_end(thought: Thought) -> Conclude:
     """The finished branch that critics were most content with, the earliest of several; on none when none has an answer."""
-    content = {step.depends_on[0]: _content(thought, step) for step in thought.steps if step.ask == CHECK}
+    checks = [step for step in thought.steps if step.ask == CHECK and step.depends_on]
+    content = {step.depends_on[0]: _content(thought, step) for step in checks}
     ends = [step.index for step in thought.steps if step.ask == FINISH and thought.answer(step.index)]
     best = max(ends, key=lambda index: content.get(index, 0.0), default=None)
     if best is None:
