@@ -1,9 +1,10 @@
 """Deduplication, dead letters, settings, groups and backoff: the runtime's parts that need no broker."""
 
+import base64
 import dataclasses
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -22,10 +23,11 @@ from conclave.runtime.intake import Publisher
 from conclave.runtime.limits import MAX_RECORD_BYTES
 from conclave.runtime.record import Output
 from conclave.runtime.settings import RuntimeSettings, load
+from schemas import cloudevents
 from schemas.codec import UnreadableEvent
-from schemas.envelope import Headers, header, rfc3339
+from schemas.envelope import Envelope, Headers, header, is_own, rfc3339
 from schemas.events import Event, ReasoningRequested, RequestFailed
-from schemas.ids import new_request_id
+from schemas.ids import derived_event_id, new_request_id
 from schemas.values import RequestFailure
 
 
@@ -279,3 +281,41 @@ def test_a_time_is_told_to_the_millisecond_and_can_be_read_back(timestamp_ms: in
     told = rfc3339(timestamp_ms)
     assert told.endswith("Z")
     assert datetime.fromisoformat(told) - datetime.fromtimestamp(0, UTC) == timedelta(milliseconds=timestamp_ms)
+
+
+@given(st.text(max_size=20), st.text(max_size=20), st.text(max_size=20), st.integers(0, 10**6))
+def test_an_id_is_the_digest_of_what_it_derives_from_in_base32(service: str, cause: str, kind: str, index: int) -> None:
+    told = derived_event_id(service, cause, kind, index)
+    digest = hashlib.blake2b(
+        "\0".join([service, cause, kind, str(index)]).encode("utf-8", "replace"), digest_size=16
+    ).digest()
+    assert base64.b32decode(told.upper() + "======") == digest
+
+
+# Headers as our envelope makes them, and what somebody may have made of them.
+OWN = Envelope(
+    id="i", type="conclave.PlanMade.v1", source="/conclave/decomposer", subject="s", time="t", traceparent="p"
+).to_headers()
+STRUCTURED = ("content-type", b"application/cloudevents+json")
+CHANGES: tuple[Callable[[Headers], Headers], ...] = (
+    lambda own: own,
+    lambda own: own[1:],
+    lambda own: (*own, STRUCTURED),
+    lambda own: (*own[:-1], STRUCTURED),
+    lambda own: (*own[:-1], ("Content-Type", STRUCTURED[1])),
+    lambda own: tuple(STRUCTURED if pair[0] == "content-type" else pair for pair in own),
+    lambda own: tuple(("ce_specversion", b"") if pair[0] == "ce_specversion" else pair for pair in own),
+    lambda own: (),
+)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("value", [b"{}", b'{"specversion":"1.0"}'])
+def test_headers_that_are_known_at_a_glance_are_read_as_all_others_are(
+    change: Callable[[Headers], Headers], value: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = change(OWN)
+    at_a_glance = cloudevents.is_structured(headers, value)
+    monkeypatch.setattr(cloudevents, "is_own", lambda _: False)
+    assert at_a_glance == cloudevents.is_structured(headers, value)
+    assert is_own(headers) == (headers == OWN)
