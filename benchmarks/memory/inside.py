@@ -31,6 +31,9 @@ _PYMALLOC = {
 _ARENAS = re.compile(r"^(?P<num>[\d,]+) arenas \* (?P<bytes>[\d,]+) bytes/arena", re.MULTILINE)
 
 
+_LIBRARY = ctypes.CDLL(None)  # once: each one brings types of its own, which stay until garbage is collected
+
+
 class _MallInfo(ctypes.Structure):
     """struct mallinfo2 of malloc.h."""
 
@@ -54,11 +57,10 @@ def num_by_type() -> dict[str, int]:
 
 def _of_malloc() -> dict[str, float]:
     """glibc's: of all its arenas together. Empty where the C library is another one."""
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "mallinfo2"):
+    if not hasattr(_LIBRARY, "mallinfo2"):
         return {}
-    library.mallinfo2.restype = _MallInfo
-    told = library.mallinfo2()
+    _LIBRARY.mallinfo2.restype = _MallInfo
+    told = _LIBRARY.mallinfo2()
     return {
         "malloc in use": told.uordblks / _MIB,
         "malloc free": told.fordblks / _MIB,
@@ -94,7 +96,7 @@ def _debugmallocstats() -> str:
         os.dup2(file.fileno(), 2)
         try:
             sys._debugmallocstats()
-            ctypes.CDLL(None).fflush(None)
+            _LIBRARY.fflush(None)
         finally:
             os.dup2(kept, 2)
             os.close(kept)

@@ -1,5 +1,6 @@
 """What a process's memory is made of: mappings by what they are for, and what its allocators say from within."""
 
+import gc
 import json
 import os
 from pathlib import Path
@@ -72,3 +73,16 @@ def test_a_slope_is_told_in_whatever_the_looks_go_on_in() -> None:
     looks = [(float(number), {"blocks": 2.0 * number}) for number in range(80)]
     ((_, first, middle, last, slope, _),) = rows_of(looks, per=1000.0)
     assert (first, middle, last, slope) == ("0.0", "80.0", "158.0", "2000.0 ± 0.0")
+
+
+def test_a_look_leaves_nothing_behind() -> None:
+    inside.look()
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(gc.get_objects())
+        for _ in range(5):
+            inside.look()
+        assert len(gc.get_objects()) - before < 5, "each look leaves objects that only a full collection would free"
+    finally:
+        gc.enable()
