@@ -143,8 +143,8 @@ def first_needed(cluster: Cluster, database: Database, tp: Tp) -> int:
     """The first offset of a partition that a service may have yet to handle; its end where none consumes it."""
     lows = [
         database.next_offset(tp) if service.keeps_offsets else committed(cluster, service.name, tp).low
-        for service in flow.SERVICES.values()
-        if tp.topic in [topic.value for topic in service.consumes]
+        for service, each in _consumed(cluster)
+        if each == tp
     ]
     return min(lows, default=cluster.partitions[tp].end)
 
