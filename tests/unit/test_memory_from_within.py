@@ -3,6 +3,8 @@
 import gc
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,13 +44,25 @@ def test_mappings_come_to_what_the_kernel_says_is_resident() -> None:
     assert sum(resident_of(os.getpid()).values()) == pytest.approx(pages * os.sysconf("SC_PAGE_SIZE") / MIB, rel=0.05)
 
 
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Garbage of tests before is gone, and none is collected meanwhile: it would count as freed by what is looked at."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def test_what_is_held_is_told_by_the_allocator_that_holds_it() -> None:
-    before = inside.look()
-    small, large = [object() for _ in range(400_000)], bytes(32 * MIB)
-    after = inside.look()
+    with no_collection():
+        before = inside.look()
+        small, large = [object() for _ in range(400_000)], bytes(32 * MIB)
+        after = inside.look()
     grown = {name: after[name] - before[name] for name in after}
     assert grown["pymalloc in use"] == pytest.approx(len(small) * 16 / MIB, rel=0.2)
-    assert grown["blocks"] >= len(small)
+    assert grown["blocks"] == pytest.approx(len(small), rel=0.02), "a few of other threads come and go"
     assert grown["malloc mapped"] + grown["malloc in use"] >= len(large) / MIB
     assert after["pymalloc arenas"] >= after["pymalloc in use"]
 
@@ -77,12 +91,9 @@ def test_a_slope_is_told_in_whatever_the_looks_go_on_in() -> None:
 
 def test_a_look_leaves_nothing_behind() -> None:
     inside.look()
-    gc.collect()
-    gc.disable()
-    try:
+    with no_collection():
         before = len(gc.get_objects())
         for _ in range(5):
             inside.look()
-        assert len(gc.get_objects()) - before < 5, "each look leaves objects that only a full collection would free"
-    finally:
-        gc.enable()
+        left = len(gc.get_objects()) - before
+    assert left < 5, "each look leaves objects that only a full collection would free"
