@@ -20,7 +20,7 @@ from benchmarks.load.stacks import leaders
 from benchmarks.measuring import record
 from benchmarks.pipeline import stack, store_paths
 from conclave.runtime.record import headers_size, output_of
-from conclave.testing import laws
+from conclave.testing import laws, settling
 from conclave.testing.cluster import Cluster
 from conclave.testing.log import StoredRecord
 from conclave.testing.loop import VirtualLoop
@@ -72,7 +72,7 @@ def played(num_requests: int, gap_s: float) -> list[StoredRecord]:
                 [output_of(request, service="test", event_id=str(number), parent=None, now_ms=cluster.now_ms)]
             )
             await asyncio.sleep(gap_s)
-        while not laws.is_settled(cluster, database):  # noqa: ASYNC110  (in virtual time: nobody waits)
+        while not settling.is_settled(cluster, database):  # noqa: ASYNC110  (in virtual time: nobody waits)
             await asyncio.sleep(1.0)
         for process in list(processes.alive.values()):
             processes.stop(process)

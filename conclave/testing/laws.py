@@ -4,10 +4,10 @@
 2. each sample has one terminal event, and each launched or recalled step one verdict; a path that is handed on is so once each
    time, further than before, and its end says how often
 3. no output is there twice, by its event's id
-4. committed offsets never lose what they covered (watched as they are committed), and in the end cover all
+4. committed offsets never lose what they covered (`watch` sees them as they are committed), and in the end cover all
 5. the recorder's rows are the log's events
 6. what nobody can handle is a dead letter, once
-7. a process put out of its group fences a partition's owner at most once before it is back
+7. a process put out of its group fences a partition's owner at most once before it is back (`watch`)
 8. no process ends by itself, each is ready in the end, and no failure is left lying about
 9. an answer that is recalled was reached, for the same question, under the same policy, for the same tenant
 10. a request gets the policy that it names; where it names none and there is a router, its plan says by which rule
@@ -23,13 +23,12 @@ from dataclasses import dataclass, field
 from conclave.domain.affinity import SAMPLES_TOGETHER
 from conclave.domain.external import CallEnd
 from conclave.domain.recall import gist
-from conclave.runtime import commit_metadata, dead_letters
+from conclave.runtime import dead_letters
 from conclave.runtime.record import Tp
-from conclave.runtime.tracker import Commit
 from conclave.testing.cluster import Cluster
 from conclave.testing.log import StoredRecord
-from conclave.testing.network import Endpoint
 from conclave.testing.record import Database
+from conclave.testing.settling import unfinished
 from conclave.testing.world import World
 from schemas import codec, flow
 from schemas.codec import UnreadableEvent
@@ -48,11 +47,9 @@ from schemas.events import (
     StepDecided,
     ToolRequested,
 )
-from schemas.flow import ServiceRow, Topic
+from schemas.flow import Topic
 from schemas.ids import path_id, step_id
 from schemas.values import Progress
-
-_STILL_S = 20.0  # sessions, transactions, rebalances and starts are over by then, and so is every backoff
 
 # The recorder's dead letters: its rows and offsets are elsewhere, in no transaction with them.
 AT_LEAST_ONCE = frozenset(flow.dead_letter_topic(row.topic.value) for row in flow.TOPICS if row.guardian == "recorder")
@@ -67,94 +64,6 @@ class Expected:
     broken: dict[str, set[bytes]] = field(default_factory=dict)  # by topic: what nobody can read
     is_routed: bool = False  # what names no policy goes through a router
     is_unsteady: bool = False  # handlers and joiners fail, so what is readable may be given up too
-
-
-class Settling:
-    """Whether it goes on, asked again and again: what was left to do at the last look is looked at first."""
-
-    def __init__(self, cluster: Cluster, database: Database) -> None:
-        self._cluster, self._database = cluster, database
-        self._left: tuple[ServiceRow, Tp] | None = None
-        self._come_to, self._since_s = (0, 0, 0), 0.0
-
-    def is_over(self) -> bool:
-        """True when nothing is left to do, or nothing comes by itself any more: what is left waits for a time of day."""
-        return self._is_done() or self._is_still()
-
-    def _is_still(self) -> bool:
-        """True when nothing was under way, published, committed or recorded for longer than anything but a deadline takes."""
-        now_s = self._cluster.loop.time()
-        num_written = sum(partition.end for partition in self._cluster.partitions.values())
-        come_to = num_written, self._cluster.transactions.num_commits, len(self._database.rows)
-        if come_to != self._come_to:
-            self._come_to, self._since_s = come_to, now_s
-        slow_until_s = max(self._cluster.network.slow_until_s, self._database.network.slow_until_s)
-        return now_s - max(self._since_s, slow_until_s) > _STILL_S
-
-    def _is_done(self) -> bool:
-        cluster, database = self._cluster, self._database
-        if self._left is not None and first_unfinished(cluster, database, *self._left) is not None:
-            return False
-        for service, tp in _consumed(cluster):
-            if first_unfinished(cluster, database, service, tp) is not None:
-                self._left = service, tp
-                return False
-        return is_settled(cluster, database)
-
-
-def is_settled(cluster: Cluster, database: Database) -> bool:
-    """True when nothing is left to do: every event is handled, committed and recorded."""
-    return next(unfinished(cluster, database), None) is None
-
-
-def unfinished(cluster: Cluster, database: Database) -> Iterator[str]:
-    """What is left to do, a line for each partition."""
-    for service, tp in _consumed(cluster):
-        offset = first_unfinished(cluster, database, service, tp)
-        if offset is not None:
-            yield f"{service.name} has not finished {tp} from {offset} on"
-    for tp, partition in cluster.partitions.items():
-        if partition.last_stable < partition.end:
-            yield f"a transaction in {tp} is open from {partition.last_stable} on"
-
-
-def first_unfinished(cluster: Cluster, database: Database, service: ServiceRow, tp: Tp) -> int | None:
-    """The first offset that a service has yet to handle; None where there is none."""
-    partition = cluster.partitions[tp]
-    if service.keeps_offsets:
-        left = partition.read(database.next_offset(tp), 1)[0]
-        return left[0].offset if left else None
-    commit = committed(cluster, service.name, tp)
-    if commit.low >= partition.last_stable:
-        return None
-    records = partition.read(commit.low, partition.end)[0]
-    return next((record.offset for record in records if not commit.covers(record.offset)), None)
-
-
-def _consumed(cluster: Cluster) -> Iterator[tuple[ServiceRow, Tp]]:
-    """Each service with each partition that it consumes."""
-    for service in flow.SERVICES.values():
-        for topic in service.consumes:
-            for tp in cluster.topic(topic.value):
-                yield service, tp
-
-
-def first_needed(cluster: Cluster, database: Database, tp: Tp) -> int:
-    """The first offset of a partition that a service may have yet to handle; its end where none consumes it."""
-    lows = [
-        database.next_offset(tp) if service.keeps_offsets else committed(cluster, service.name, tp).low
-        for service, each in _consumed(cluster)
-        if each == tp
-    ]
-    return min(lows, default=cluster.partitions[tp].end)
-
-
-def committed(cluster: Cluster, group: str, tp: Tp) -> Commit:
-    """What a group has committed of a partition."""
-    offset, metadata = cluster.committed(group, [tp]).get(tp, (0, ""))
-    commit = commit_metadata.decode(offset, metadata)
-    assert commit is not None, f"{group} committed what it can't read: {metadata!r}"
-    return commit
 
 
 def violations(cluster: Cluster, database: Database, expected: Expected, world: World | None = None) -> Iterator[str]:
@@ -432,37 +341,6 @@ def _received(cluster: Cluster, topic: str, letter: StoredRecord) -> bytes | Non
     value = cluster.partitions[Tp(topic, partition)].value_at(offset)
     told = header(letter.headers, f"{dead_letters.PREFIX}value-sha256")
     return value if value is not None and hashlib.sha256(value).hexdigest() == told else None
-
-
-class Watch:
-    """Laws 4 and 7, which are watched while things happen. What breaks them is added to `found`."""
-
-    def __init__(self, cluster: Cluster, found: list[str]) -> None:
-        self._cluster, self._found = cluster, found
-        self._opened_outside: Counter[tuple[str, str]] = Counter()
-        cluster.transactions.on_offset, cluster.on_open = self.on_offset, self.on_open
-
-    def on_open(self, transactional_id: str, opener: Endpoint) -> None:
-        """Counts how often a process fences others under a membership that it has lost.
-
-        Once is no fault: it may have been put out between the broker's confirmation and its opening.
-        """
-        group = self._cluster.group(transactional_id.split(".")[1])
-        member_id = group.last_id_of.get(opener.name, "")
-        if member_id not in group.members:
-            self._opened_outside[transactional_id, member_id] += 1
-            if self._opened_outside[transactional_id, member_id] == 2:
-                self._found.append(f"{opener.name} fences {transactional_id} again and again, and is not in the group")
-
-    def on_offset(self, group: str, tp: Tp, before: tuple[int, str] | None, after: tuple[int, str]) -> None:
-        """Compares a commit with the one that it replaces: it covers all that the other did."""
-        if before is None:
-            return
-        old, new = commit_metadata.decode(*before), commit_metadata.decode(*after)
-        if old is None or new is None:
-            self._found.append(f"{group} committed metadata for {tp} that it can't read: {before} {after}")
-        elif old.low > new.low or not all(new.covers(offset) for offset in old.done):
-            self._found.append(f"{group} lost offsets of {tp}: {old} became {new}")
 
 
 def told(lines: Sequence[str], limit: int = 12) -> str:

@@ -3,8 +3,8 @@
 import asyncio
 
 from conclave.runtime.record import Output
-from conclave.testing import laws
 from conclave.testing.network import LATENCY_S, Fate, Network, Plan, Request
+from conclave.testing.settling import first_needed
 from conclave.testing.stage import TROUBLE_S, TYPES, Stage
 from schemas.flow import Topic
 
@@ -49,7 +49,7 @@ async def retention(stage: Stage) -> None:
         await asyncio.sleep(stage.retentions.random())
         for tp, partition in stage.cluster.partitions.items():
             if tp.topic != Topic.REQUESTS:
-                below = laws.first_needed(stage.cluster, stage.database, tp)
+                below = first_needed(stage.cluster, stage.database, tp)
                 partition.delete(before_ms=stage.cluster.now_ms - _RETAINED_MS, below=below)
 
 

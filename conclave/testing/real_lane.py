@@ -13,7 +13,7 @@ from conclave.runtime.attempts import Dependencies
 from conclave.runtime.record import Tp, output_of
 from conclave.runtime.service import Service
 from conclave.runtime.work import Joins
-from conclave.testing import laws
+from conclave.testing import laws, settling
 from conclave.testing.broker import MemoryBroker
 from conclave.testing.cluster import Cluster
 from conclave.testing.lane import SimulatedLane
@@ -48,7 +48,7 @@ class RealLane(SimulatedLane):
     @property
     def is_settled(self) -> bool:
         """True when every record of the partition has been completed: no group is open."""
-        low = laws.committed(self._cluster, self.service, self._input)
+        low = settling.committed(self._cluster, self.service, self._input)
         left = self._cluster.partitions[self._input].read(low.low, 1_000)[0]
         return self._num_published == len(self.log) and all(low.covers(record.offset) for record in left)
 

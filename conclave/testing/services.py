@@ -9,7 +9,7 @@ from conclave.runtime.record import output_of
 from conclave.runtime.service import Service
 from conclave.runtime.work import Work
 from conclave.testing import events as made
-from conclave.testing import laws
+from conclave.testing import laws, settling
 from conclave.testing.broker import MemoryBroker
 from conclave.testing.cluster import Cluster
 from conclave.testing.loop import VirtualLoop
@@ -64,7 +64,7 @@ async def _served(name: str, work: Work, events: Sequence[Event], cluster: Clust
 def _is_finished(cluster: Cluster, name: str, topic: str) -> bool:
     """True when the service has committed every record of the topic."""
     for tp in cluster.topic(topic):
-        commit = laws.committed(cluster, name, tp)
+        commit = settling.committed(cluster, name, tp)
         records, _ = cluster.partitions[tp].read(commit.low, cluster.partitions[tp].end)
         if any(not commit.covers(record.offset) for record in records):
             return False

@@ -14,7 +14,9 @@ from conclave.testing.loop import VirtualLoop
 from conclave.testing.network import LATENCY_S, Network, Request
 from conclave.testing.processes import SETTINGS, Process, Processes
 from conclave.testing.record import Database
+from conclave.testing.settling import Settling
 from conclave.testing.unsteady import is_poison
+from conclave.testing.watch import Watch
 from conclave.testing.world import World
 from schemas import flow
 from schemas.events import Event
@@ -79,7 +81,7 @@ class Stage:
         self.expected = Expected()
         settings = self.rng.choice((SETTINGS, SETTINGS.model_copy(update={"carry_span": 3, "carry_after_s": 0.2})))
         self.processes = Processes(self.loop, self.rng, self.cluster, self.database, self.on_death, settings)
-        self.watch = laws.Watch(self.cluster, self.report.violations)
+        self.watch = Watch(self.cluster, self.report.violations)
         self.cluster.marker_s = self.rng.choice((0.0, 0.0, 0.0, 2.0))
         self.processes.engine_latency_ms = self.rng.choice((20.0, 60.0, 60.0, 600.0))
         if self.rng.random() < 0.2:
@@ -131,7 +133,7 @@ class Stage:
 
     async def settle(self, limit_s: float = SETTLE_S) -> None:
         """Waits until nothing is left to do, for `limit_s` at most."""
-        await self.until(laws.Settling(self.cluster, self.database).is_over, limit_s)
+        await self.until(Settling(self.cluster, self.database).is_over, limit_s)
 
     def publish(self, event: Event, event_id: str) -> None:
         """As a producer does."""
