@@ -26,7 +26,7 @@ def _say_now() -> None:
 
 async def _ours(model: str) -> None:
     from conclave.engine.protocol import DecodeRequest
-    from conclave.engine.vllm_engine import VllmEngine
+    from conclave.engine.vllm.engine import VllmEngine
     from conclave.prompts import Message
 
     engine = VllmEngine(model, max_running=_MAX_RUNNING)

@@ -27,7 +27,7 @@ _KINDS = {"in the engine core": True, "in a process of its own": False}
 async def _decode_all(num_questions: int, *, is_in_core: bool) -> float:
     from conclave import prompts
     from conclave.engine.protocol import DecodeRequest
-    from conclave.engine.vllm_engine import VllmEngine
+    from conclave.engine.vllm.engine import VllmEngine
 
     lines = (_CHECKOUT / "data/problems/test.jsonl").read_text().splitlines()[:num_questions]
     form = prompts.load("reasoner-v3").form("chain_of_thought")

@@ -28,7 +28,7 @@ class EngineOptions:
 
 
 def _vllm(options: EngineOptions) -> "Engine":
-    from conclave.engine.vllm_engine import VllmEngine
+    from conclave.engine.vllm.engine import VllmEngine
 
     return VllmEngine(
         options.model,

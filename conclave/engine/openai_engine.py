@@ -7,11 +7,9 @@ Of the HTTP library beneath the `openai` client nothing is used: the client's 2n
 """
 
 import asyncio
-import math
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -30,7 +28,9 @@ from openai import (
 
 from conclave.engine import continuation, metrics
 from conclave.engine.breaker import Breaker, Call
-from conclave.engine.chat_stream import Chat, Events, StreamFailed, error_in
+from conclave.engine.chat_path import Attempt, decoded_of, is_full
+from conclave.engine.chat_reading import Reading, bounded
+from conclave.engine.chat_stream import Chat, StreamFailed, error_in
 from conclave.engine.dialect import Dialect, learn
 from conclave.engine.pace import Pace
 from conclave.engine.prompt_lengths import lengths
@@ -46,42 +46,13 @@ from conclave.engine.server_errors import BASE_URL, Remedy, Seen, ServerError, r
 from conclave.engine.told_pauses import spent_limit_s, told_pause_s
 from conclave.engine.trouble import Listener, Trouble, ignore
 from conclave.prompts import Message
-from schemas.values import FinishReason
 
 _CONNECT_S = 10.0
 _START_S = 20.0  # for the one call that tries server, key and model at start
 _LONGEST_OWN_PAUSE_S = 30.0
-_MAX_BODY_BYTES = 8 << 20
 _MAX_SPENT_S = 60.0  # a rate limit that is spent is waited for so long without being refused first
 
-FINISH_REASONS: Mapping[str, FinishReason] = {
-    "stop": FinishReason.STOP,
-    "eos": FinishReason.STOP,
-    "eos_token": FinishReason.STOP,
-    "end_turn": FinishReason.STOP,
-    "stop_sequence": FinishReason.STOP,
-    "length": FinishReason.LENGTH,
-    "max_tokens": FinishReason.LENGTH,
-    "model_length": FinishReason.LENGTH,
-    "tool_calls": FinishReason.TOOL_CALLS,
-    "function_call": FinishReason.TOOL_CALLS,
-    "content_filter": FinishReason.CONTENT_FILTER,
-    "safety": FinishReason.CONTENT_FILTER,
-    "abort": FinishReason.ABORT,
-    "aborted": FinishReason.ABORT,
-}
-
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """What became of one call: a chat that has ended, or an error."""
-
-    chat: Chat
-    queued_ms: float
-    first_token_ms: float | None
-    error: ServerError | None
 
 
 class OpenAIEngine:
@@ -172,8 +143,8 @@ class OpenAIEngine:
                 attempt = await self._attempt(dialect, asked, call, started)
                 if attempt.error is None:
                     metrics.CALLS.labels("answered").inc()
-                    decoded = _decoded(attempt, started)
-                    if not _is_full(decoded, asked, request):
+                    decoded = decoded_of(attempt, started)
+                    if not is_full(decoded, asked, request):
                         return decoded
                     if decoded.tokens_out is not None and not decoded.reasoning:
                         return replace(decoded, is_cut=True)
@@ -295,7 +266,7 @@ class OpenAIEngine:
         queued_ms = (time.perf_counter() - started) * 1000
         arguments = dialect.arguments(self._model, request) | continuation.words(self._server or "", request)
         cut = request.cut if self._may_cut else None
-        reading = _Reading(Chat(dialect.untold_stops(request), request.watch, cut), started)
+        reading = Reading(Chat(dialect.untold_stops(request), request.watch, cut), started)
         error: ServerError | None = None
         try:
             await self._read(arguments, reading, call)
@@ -314,13 +285,13 @@ class OpenAIEngine:
             error = reading.unfinished()
         return Attempt(reading.chat, queued_ms, reading.first_token_ms, error)
 
-    async def _read(self, arguments: dict[str, Any], reading: "_Reading", call: Call) -> None:
+    async def _read(self, arguments: dict[str, Any], reading: Reading, call: Call) -> None:
         completions = self._client.chat.completions.with_streaming_response
         async with completions.create(**arguments) as response:
             self._obey_limits(response.headers)
             kind = response.headers.get("content-type", "").lower()
             if "json" in kind or "html" in kind:
-                reading.body(await _bounded(response.iter_bytes()), kind)
+                reading.body(await bounded(response.iter_bytes()), kind)
             else:
                 async for data in response.iter_bytes():
                     reading.feed(data)
@@ -339,93 +310,6 @@ class OpenAIEngine:
             self._breaker.rest(min(spent_s, _MAX_SPENT_S), "its rate limit is spent")
 
 
-class _Reading:
-    """A stream as it is read, with what only its bytes and its times tell."""
-
-    def __init__(self, chat: Chat, started: float) -> None:
-        self.chat, self._started = chat, started
-        self._events = Events()
-        self._begin = b""
-        self.first_token_ms: float | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """True once nothing that may still come counts. After a finish reason the usage may."""
-        is_at_a_stop = self.chat.finish_reason == "stop" and bool(self.chat.stops)
-        return self.chat.is_ended or is_at_a_stop or self.chat.aborted is not None or self.chat.is_cut
-
-    def feed(self, data: bytes) -> None:
-        """Takes bytes of the stream in. Raises: StreamFailed."""
-        if len(self._begin) < 1000:
-            self._begin += data[:1000]
-        for name, event in self._events.feed(data):
-            self._take(name, event)
-
-    def end(self) -> None:
-        """Takes the stream's end in. Raises: StreamFailed."""
-        for name, event in self._events.end():
-            self._take(name, event)
-
-    def body(self, data: bytes, kind: str) -> None:
-        """Takes an answer in that is no stream. Raises: StreamFailed."""
-        if "html" in kind:
-            page = " ".join(data[:500].decode("utf-8", "replace").split())
-            raise StreamFailed(ServerError(Seen.NO_STREAM, f"a page of {kind} in place of a completion: {page}"))
-        self.chat.body(data)
-        self.first_token_ms = (time.perf_counter() - self._started) * 1000
-
-    def unfinished(self) -> ServerError:
-        """Why a stream that has ended is none, or not whole."""
-        if self.chat.is_alive:
-            return ServerError(Seen.CUT_SHORT, "the stream ended without a finish reason")
-        begin = " ".join(self._begin[:300].decode("utf-8", "replace").split())
-        return ServerError(Seen.NO_STREAM, f"no stream of a completion: {begin or 'an empty body'}")
-
-    def _take(self, name: str, event: bytes) -> None:
-        self.chat.event(name, event)
-        if self.first_token_ms is None and (self.chat.texts or self.chat.thoughts):
-            self.first_token_ms = (time.perf_counter() - self._started) * 1000
-
-
-def _decoded(attempt: Attempt, started: float) -> Decoded:
-    """The path of a chat that has ended. Raises: ContentFiltered when the model refuses."""
-    chat = attempt.chat
-    total_ms = (time.perf_counter() - started) * 1000
-    if chat.refusals and not chat.texts:
-        raise ContentFiltered("the model refuses: " + "".join(chat.refusals))
-    return Decoded(
-        text=chat.text,
-        reasoning=chat.thought,
-        finish_reason=finish_reason_of(chat),
-        tokens_in=chat.tokens_in,
-        # Of a path that was broken off the server does not say what it cost.
-        tokens_out=len(chat.logprobs) or None if chat.aborted is not None or chat.is_cut else chat.tokens_out,
-        mean_logprob=math.fsum(chat.logprobs) / len(chat.logprobs) if chat.logprobs else None,
-        min_logprob=min(chat.logprobs, default=None),
-        queued_ms=attempt.queued_ms,
-        first_token_ms=total_ms if attempt.first_token_ms is None else attempt.first_token_ms,
-        total_ms=total_ms,
-        token_logprobs=tuple(chat.logprobs),
-        token_texts=tuple(chat.pieces),
-        aborted=chat.aborted,
-        is_cut=chat.is_cut,
-        tokens_cached=chat.tokens_cached,
-    )
-
-
-def _is_full(decoded: Decoded, asked: DecodeRequest, request: DecodeRequest) -> bool:
-    """True for a path that has come to the end of its chunk and not to its own."""
-    is_at_limit = decoded.finish_reason is FinishReason.LENGTH and asked.max_tokens < request.max_tokens
-    return is_at_limit and (decoded.tokens_out is None or decoded.tokens_out >= asked.max_tokens)
-
-
-def finish_reason_of(chat: Chat) -> FinishReason:
-    """Why generation ended. A stream that is ended by [DONE] and names no reason has come to its end by itself."""
-    if chat.finish_reason is None:
-        return FinishReason.STOP
-    return FINISH_REASONS.get(chat.finish_reason.lower(), FinishReason.NONE)
-
-
 def _status_error(error: APIStatusError) -> ServerError:
     """The error in an answer's status, body and headers."""
     said = error_in(error.body, is_error=True, status=error.status_code) if error.body else None
@@ -433,16 +317,6 @@ def _status_error(error: APIStatusError) -> ServerError:
     if said is None:
         return ServerError(Seen.STATUS, error.message[:4000], error.status_code, pause_s=pause_s)
     return ServerError(Seen.STATUS, said.message, error.status_code, said.code, said.param, pause_s)
-
-
-async def _bounded(parts: Any) -> bytes:
-    """A body. Raises: StreamFailed for one that is too large to be an answer."""
-    body = b""
-    async for part in parts:
-        body += part
-        if len(body) > _MAX_BODY_BYTES:
-            raise StreamFailed(ServerError(Seen.NO_STREAM, f"a body of more than {_MAX_BODY_BYTES} bytes"))
-    return body
 
 
 def _chain(error: BaseException) -> str:

@@ -313,7 +313,7 @@ async def _lost_over_its_samples(engine: Engine, fault: signal.Signals) -> int:
 
 def _core_pid(engine: Engine) -> int:
     # By name: nothing but the decoder and this test may import the module.
-    module = importlib.import_module("conclave.engine.vllm_engine")
+    module = importlib.import_module("conclave.engine.vllm.engine")
     (pid,) = module.core_pids(engine._llm)  # type: ignore[attr-defined]
     return int(pid)
 

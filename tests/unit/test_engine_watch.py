@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 
 from conclave.domain.path_watch import Bar, BrokenOff, Watch
+from conclave.engine.chat_path import finish_reason_of
 from conclave.engine.chat_stream import Chat
-from conclave.engine.openai_engine import finish_reason_of
 from schemas.values import FinishReason
 
 
