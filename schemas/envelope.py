@@ -3,8 +3,8 @@
 Every header is optional for a producer: a record without any on `reasoning.requests` is a ReasoningRequested.
 """
 
+import random
 import re
-import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -75,21 +75,21 @@ def parse_type(text: str) -> tuple[str, int] | None:
 
 
 class Trace(NamedTuple):
-    """A W3C trace that spans are added to."""
+    """A W3C trace that spans are added to. Ids tell spans apart and are no secret, so they need no more than chance."""
 
     trace_id: str
     flags: str
 
     def span(self) -> str:
         """The traceparent of a new span of it."""
-        return f"00-{self.trace_id}-{secrets.token_hex(8)}-{self.flags}"
+        return f"00-{self.trace_id}-{random.getrandbits(64) or 1:016x}-{self.flags}"
 
 
 def trace_of(parent: str | None) -> Trace:
     """The trace that a traceparent belongs to; a new sampled one when `parent` is absent or invalid."""
     match = _TRACEPARENT_PATTERN.fullmatch(parent) if parent else None
     if match is None or match["version"] == "ff" or match["trace"] == "0" * 32 or match["span"] == "0" * 16:
-        return Trace(secrets.token_hex(16), "01")
+        return Trace(f"{random.getrandbits(128) or 1:032x}", "01")
     return Trace(match["trace"], match["flags"])
 
 

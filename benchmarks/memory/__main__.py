@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import uvloop
 
 from benchmarks.memory.inside import look
 from benchmarks.memory.report import rows_of
@@ -17,7 +18,7 @@ from conclave.cli.report.section import Section
 from conclave.cli.report.terminal import show
 from conclave.domain.recorded import RecordedEvent
 from conclave.local.servers.postgres import PostgresServer
-from conclave.runtime.memory import collect_seldom, receive_little_at_once
+from conclave.runtime.memory import collect_seldom
 from conclave.runtime.record import output_of
 from conclave.store.migrate import upgrade
 from conclave.store.store import Store
@@ -40,7 +41,8 @@ def main(num_requests: int) -> None:
     _STATE.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="memory-", dir=_STATE))
     try:
-        looks = asyncio.run(_looks(folder, num_requests))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            looks = runner.run(_looks(folder, num_requests))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     columns = ("MiB, or a number", "first", "in the middle", "last", "in 100,000 requests", "flat")
@@ -55,7 +57,6 @@ async def _looks(folder: Path, num_requests: int) -> list[tuple[float, dict[str,
     try:
         await asyncio.to_thread(upgrade, server.dsn())
         collect_seldom()
-        receive_little_at_once()
         await store.maintain(_now_ms())
         await store.claim([(row.topic.value, 0) for row in flow.TOPICS])
         looks, due = [(0.0, look())], 0.0

@@ -7,8 +7,9 @@ they travel by value.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 
 from conclave import prompts
@@ -27,12 +28,19 @@ class PolicySet:
     """Policies by name and version, all of them sound."""
 
     rows: Mapping[tuple[str, int], Read]
+    _by_reference: dict[str, Policy] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_reference: dict[str, Policy] = {}
+        for (name, version), found in sorted(
+            self.rows.items(), key=itemgetter(0)
+        ):  # so that the newest stays under its name
+            by_reference[name] = by_reference[f"{name}@{version}"] = found.policy
+        object.__setattr__(self, "_by_reference", by_reference)
 
     def find(self, reference: str) -> Policy | None:
         """The policy that `name` (its newest version) or `name@version` refers to; None when there is none."""
-        name, has_version, version = reference.partition("@")
-        found = [read.policy for (each, of), read in self.rows.items() if each == name and version in ("", str(of))]
-        return max(found, key=lambda policy: policy.version, default=None) if version or not has_version else None
+        return self._by_reference.get(reference)
 
     @property
     def names(self) -> tuple[str, ...]:

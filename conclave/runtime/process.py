@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
+import uvloop
 from pydantic_settings import BaseSettings
 
 from conclave.errors import Misconfigured, WrongSetting
@@ -58,8 +59,8 @@ def main(name: str, compose: Compose, *own: type[BaseSettings]) -> int:
         settings = _checked(*own)
         logs.configure(service=name, level=settings.log_level, log_format=settings.log_format)
         memory.collect_seldom()
-        memory.receive_little_at_once()
-        asyncio.run(Process(name, settings, compose).run())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # docs/decisions/0059
+            runner.run(Process(name, settings, compose).run())
     except Misconfigured as error:
         return _refused(name, error)
     except ExceptionGroup as group:

@@ -3,6 +3,7 @@
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from conclave.runtime.limits import BATCH_OVERHEAD_BYTES, HEADER_OVERHEAD_BYTES
 from schemas import codec, flow
@@ -40,18 +41,22 @@ class Record(Protocol):
 
 
 class Output(Struct, frozen=True):
-    """A record to publish. `partition` None leaves the choice to the key's hash."""
+    """A record to publish. `partition` None leaves the choice to the key's hash.
+
+    `size`: the bytes of a batch that holds this record alone, without compression; never too few. Counted once, as it is asked for
+    by all that bounds what is published.
+    """
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: Headers
     partition: int | None = None
+    size: int = 0
 
-    @property
-    def size(self) -> int:
-        """The bytes of a batch that holds this record alone, without compression; never too few."""
-        return BATCH_OVERHEAD_BYTES + len(self.key or b"") + len(self.value or b"") + headers_size(self.headers)
+    def __post_init__(self) -> None:
+        size = BATCH_OVERHEAD_BYTES + len(self.key or b"") + len(self.value or b"") + headers_size(self.headers)
+        force_setattr(self, "size", size)
 
 
 class Completion(Struct, frozen=True):
