@@ -11,7 +11,8 @@ from conclave.local import held, probe
 from conclave.local.machine.ports import LOOPBACK
 from conclave.local.machine.process import Command, Process
 
-_DRAIN_TIMEOUT_S = 25.0  # the services' own limit is 15 s; an engine's shutdown may take longer
+_DRAIN_S = 15.0  # what a service has to drain unless it is told otherwise
+_END_S = 10.0  # afterwards: an engine's shutdown takes a while
 
 
 class HeldService:
@@ -75,6 +76,7 @@ class ServiceProcess:
             death_signal=signal.SIGKILL,
         )
         self._process: Process | None = None
+        self._stop_s = _stop_s(environment)
 
     @property
     def log_path(self) -> Path:
@@ -103,7 +105,7 @@ class ServiceProcess:
     async def stop(self) -> None:
         """Has it drain, within a limit, and ends whatever it left behind."""
         if self._process:
-            await self._process.stop(timeout_s=_DRAIN_TIMEOUT_S)
+            await self._process.stop(timeout_s=self._stop_s)
             self._process = None
 
     async def kill(self) -> None:
@@ -120,3 +122,12 @@ class ServiceProcess:
     async def is_ready(self) -> bool:
         """True when it answers that it is ready."""
         return (await probe.readiness(self.url)).is_good
+
+
+def _stop_s(environment: Mapping[str, str]) -> float:
+    """How long a service may take to stop, by its own setting; one that it refuses is not asked to drain."""
+    try:
+        drain_s = float(environment.get("CONCLAVE_DRAIN_S", _DRAIN_S))
+    except ValueError:
+        drain_s = _DRAIN_S
+    return drain_s + _END_S

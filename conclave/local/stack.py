@@ -172,12 +172,11 @@ class Stack:
     def _service(self, replica: Replica) -> ServiceProcess:
         port = self._board.new_port(replica.name)
         web_port = self._board.new_web_port(replica.name, WEB_PORT) if replica.row.serves_web else None
-        uses_postgres = replica.row.needs_postgres and self._plan.has(POSTGRES)
         environment = environment_of(
             replica,
             self._plan,
             bootstrap_servers=self._kafka.endpoint if self._plan.has(KAFKA) else None,
-            dsn=self._postgres.dsn() if uses_postgres else None,
+            dsn=self._postgres.dsn() if self._plan.has(POSTGRES) else None,
             port=port,
             web_port=web_port,
         )

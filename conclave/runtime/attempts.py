@@ -1,11 +1,13 @@
 """How often a message is tried, how long between, and what is said once of a dependency that is away."""
 
 import random
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import structlog
 
+from conclave.errors import LostDependency
 from conclave.runtime import metrics
 
 log = structlog.get_logger(__name__)
@@ -49,3 +51,25 @@ class Dependencies:
         if name in self._away:
             del self._away[name]
             log.warning("dependency_back", dependency=name)
+
+
+class Missed:
+    """Dependencies that events wait for: each is away until none of them waits for it any more, whatever became of them."""
+
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+        self._num_waiting = Counter[str]()  # events, by what they miss
+
+    def miss(self, error: LostDependency, missed: set[str]) -> None:
+        """Notes that an event misses something; `missed` holds all that it has missed, and it is added there."""
+        self._dependencies.lost(error.dependency, error.why)
+        if error.dependency not in missed:
+            missed.add(error.dependency)
+            self._num_waiting[error.dependency] += 1
+
+    def no_more(self, missed: set[str]) -> None:
+        """Notes that an event which missed these has ended."""
+        for name in missed:
+            self._num_waiting[name] -= 1
+            if not self._num_waiting[name]:
+                self._dependencies.back(name)

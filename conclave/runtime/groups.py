@@ -18,6 +18,7 @@ from conclave.runtime.record import Record
 from schemas.events import Event
 
 _LOOK_AGAIN_MS = 1_000  # at a group that may still grow, although its time is up
+_STALE_WAKES = 64  # that may lie about beside four of each open group
 
 
 @dataclass(slots=True)
@@ -78,7 +79,7 @@ class Groups:
         self.is_read_back = False
 
     def add(self, record: Record, event: Event, now_ms: int) -> str | Failed:
-        """The key of the group that `event` joins; call `join` for it afterwards. Failed when the joiner has none for it."""
+        """The key of the group that `event` joins; call `decide` for it afterwards. Failed when the joiner has none for it."""
         try:
             key = self._joiner.key(event)
         except Exception as error:
@@ -153,9 +154,17 @@ class Groups:
             self._order.pop(offset, None)
 
     def _set_wake(self, group: Group, until_ms: int | None) -> None:
-        if until_ms is not None and group.wake_ms != until_ms:
-            heapq.heappush(self._wakes, (until_ms, group.key))
+        is_new = until_ms is not None and group.wake_ms != until_ms
         group.wake_ms = until_ms
+        if is_new and until_ms is not None:
+            heapq.heappush(self._wakes, (until_ms, group.key))
+            if len(self._wakes) > _STALE_WAKES + 4 * len(self._groups):
+                self._forget_stale_wakes()
+
+    def _forget_stale_wakes(self) -> None:
+        """Drops those of groups that are closed, or wait for another time: a deadline may be a day away."""
+        self._wakes = [(each.wake_ms, key) for key, each in self._groups.items() if each.wake_ms is not None]
+        heapq.heapify(self._wakes)
 
 
 def records_of(group: Group) -> Sequence[Record]:

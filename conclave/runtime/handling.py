@@ -9,7 +9,7 @@ import structlog
 
 from conclave.errors import LostDependency, PutBack, Rejected
 from conclave.runtime import dead_letters, metrics
-from conclave.runtime.attempts import Backoff, Dependencies
+from conclave.runtime.attempts import Backoff, Dependencies, Missed
 from conclave.runtime.delivery import Delivery
 from conclave.runtime.endings import Endings
 from conclave.runtime.handler import Arrival
@@ -43,7 +43,7 @@ class Handling:
         rng: random.Random | None = None,
     ) -> None:
         self._settings, self._work, self._publisher = settings, work, publisher
-        self._endings, self._dependencies = endings, dependencies
+        self._endings, self._missed = endings, Missed(dependencies)
         self._on_change = on_change
         self._backoff = Backoff(settings.retry_backoff_s)
         self._rng = rng or random.Random()
@@ -80,6 +80,13 @@ class Handling:
         self._on_change()
 
     async def _handle(self, delivery: Delivery, event: Event) -> None:
+        missed: set[str] = set()
+        try:
+            await self._until_ended(delivery, event, missed)
+        finally:
+            self._missed.no_more(missed)
+
+    async def _until_ended(self, delivery: Delivery, event: Event, missed: set[str]) -> None:
         record, attempt, loop = delivery.record, 1, asyncio.get_running_loop()
         started_s = loop.time()
         while True:
@@ -90,7 +97,7 @@ class Handling:
             except PutBack:
                 return  # its offset stays open: whoever opens the lane next reads it again
             except LostDependency as error:
-                self._dependencies.lost(error.dependency, error.why)
+                self._missed.miss(error, missed)
                 await self._wait_slotless(
                     min(_LONGEST_WAIT_S, self._backoff.delay_s(attempt, self._rng) + _SHORTEST_WAIT_S)
                 )

@@ -55,7 +55,7 @@ class Tracker:
     def admit(self, offset: int) -> bool:
         """True when `offset` is new and now running; False when it is running or done already."""
         if offset > self.next_offset:
-            self.done.update(range(self.next_offset, offset))
+            self._skip_to(offset)
         self.next_offset = max(self.next_offset, offset + 1)
         if offset < self.low or offset in self.done or offset in self.running:
             self._advance()
@@ -63,6 +63,14 @@ class Tracker:
         self.running.add(offset)
         self._advance()
         return True
+
+    def _skip_to(self, offset: int) -> None:
+        """Counts all from `next_offset` to `offset` as done. At the begin of a log that was never read these may be millions."""
+        if self.low == self.next_offset:
+            self.low = self.next_offset = offset
+            self.done = {each for each in self.done if each >= offset}
+        else:
+            self.done.update(range(self.next_offset, offset))
 
     def commit_with(self, offsets: Iterable[int]) -> Commit:
         """The commit that also finishes `offsets`. Changes nothing: the transaction may yet fail."""

@@ -21,8 +21,12 @@ from schemas.events import Event
 _LIMIT_S, _LOOK_S = 60.0, 0.1  # of virtual time: nobody waits for it
 
 
-def outputs_of(name: str, work: Work, events: Sequence[Event]) -> list[Event]:
+def outputs_of(
+    name: str, work: Work, events: Sequence[Event], *, dependencies: Dependencies | None = None
+) -> list[Event]:
     """All that the service `name`, a row of the flow, has published once it has finished with `events`.
+
+    `dependencies`: where it notes what is away.
 
     Raises: AssertionError when it does not finish, and for a dead letter.
     """
@@ -30,7 +34,7 @@ def outputs_of(name: str, work: Work, events: Sequence[Event]) -> list[Event]:
     topics = {row.topic.value: 1 for row in flow.TOPICS}
     topics |= {flow.dead_letter_topic(topic): 1 for topic in topics}
     cluster = Cluster(loop, random.Random(0), topics, made.NOW_MS)
-    loop.run_until_complete(_served(name, work, events, cluster))
+    loop.run_until_complete(_served(name, work, events, cluster, dependencies or Dependencies()))
     return [
         each
         for topic in dict.fromkeys(flow.topic_of(kind) for kind in flow.service_row(name).emits)
@@ -39,11 +43,11 @@ def outputs_of(name: str, work: Work, events: Sequence[Event]) -> list[Event]:
     ]
 
 
-async def _served(name: str, work: Work, events: Sequence[Event], cluster: Cluster) -> None:
+async def _served(name: str, work: Work, events: Sequence[Event], cluster: Cluster, dependencies: Dependencies) -> None:
     """Runs the service until it has committed all of the events."""
     consumes = [topic.value for topic in flow.service_row(name).consumes]
     broker = MemoryBroker(cluster, Endpoint(name))
-    service = Service(name, SETTINGS, work, Dependencies(), broker, clock_ms=lambda: cluster.now_ms)
+    service = Service(name, SETTINGS, work, dependencies, broker, clock_ms=lambda: cluster.now_ms)
     cluster.publish(
         output_of(event, service="test", event_id=f"event-{number}", parent=None, now_ms=cluster.now_ms)
         for number, event in enumerate(events)

@@ -1,5 +1,6 @@
 """`python -m services.tools`."""
 
+import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator
@@ -19,6 +20,8 @@ from services.tools.effects import McpEffect, effects_of
 from services.tools.handler import ToolCaller
 from services.tools.settings import ToolsSettings
 
+_FORGET_EVERY_S = 3600.0
+
 
 @asynccontextmanager
 async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> AsyncIterator[Parts]:
@@ -29,10 +32,19 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     ledger = ToolLedger(own.postgres_dsn)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(ledger.close)
-        with contextlib.suppress(LostDependency):  # the next start does as well
-            await ledger.forget()
         caller = ToolCaller(_tools(servers, stack), ledger)
-        yield Parts(Service("tools", settings, Handles(caller), dependencies, Kafka(settings.brokers)))
+        async with asyncio.TaskGroup() as tasks:
+            forgetting = tasks.create_task(_forget(ledger), name="forget")
+            yield Parts(Service("tools", settings, Handles(caller), dependencies, Kafka(settings.brokers)))
+            forgetting.cancel()
+
+
+async def _forget(ledger: ToolLedger) -> None:
+    """Drops what is so old that it must not be there any more, at the start and each hour."""
+    while True:
+        with contextlib.suppress(LostDependency):  # an hour later does as well
+            await ledger.forget()
+        await asyncio.sleep(_FORGET_EVERY_S)
 
 
 def _tools(servers: dict[str, McpServer], stack: AsyncExitStack) -> dict[str, McpEffect]:

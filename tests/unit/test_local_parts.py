@@ -18,6 +18,8 @@ from conclave.local.plan import Plan, Replica, cores_for, environment_of, model_
 from conclave.local.servers.jars import Jar, ensure_jars, is_intact, locked_jars
 from conclave.local.servers.kafka import java
 from conclave.local.servers.postgres_files import Account, account, find_binaries, others_can_run
+from conclave.local.service import ServiceProcess
+from conclave.local.stack import Stack
 from conclave.local.state import (
     Endpoints,
     Folders,
@@ -103,6 +105,28 @@ def test_a_service_gets_the_settings_it_needs_and_no_secret_that_it_does_not() -
         assert ("CONCLAVE_POSTGRES_DSN" in environment) == (row.needs_postgres or row.asks_postgres)
         assert ("VLLM_CPU_OMP_THREADS_BIND" in environment) == row.needs_model
         assert ("CONCLAVE_ENGINE" in environment) == row.needs_model
+
+
+def test_a_service_that_asks_postgres_is_told_where_the_stack_s_own_is(tmp_path: Path) -> None:
+    stack = Stack(Plan(engine="scripted"), Folders(tmp_path), previous=None, on_change=lambda snapshot: None)
+    stack._kafka.port, stack._postgres.port = 1, 2  # as if they ran
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "password").write_text("secret")
+    for row in SERVICES.values():
+        environment = stack._service(Replica(row, 0, 1))._command.environment
+        assert ("CONCLAVE_POSTGRES_DSN" in environment) == (row.needs_postgres or row.asks_postgres), row.name
+
+
+@pytest.mark.parametrize(
+    ("told", "expected_s"), [({}, 25.0), ({"CONCLAVE_DRAIN_S": "60"}, 70.0), ({"CONCLAVE_DRAIN_S": "?"}, 25.0)]
+)
+def test_a_service_is_given_as_long_to_stop_as_it_is_told_to_drain(
+    tmp_path: Path, told: dict[str, str], expected_s: float
+) -> None:
+    service = ServiceProcess(
+        "voter", "services.voter", port=7, environment=told, log_path=tmp_path / "log", directory=tmp_path
+    )
+    assert service._stop_s == expected_s
 
 
 def test_what_a_service_serves_to_people_has_a_port_of_its_own() -> None:

@@ -71,6 +71,13 @@ def test_a_meter_knows_the_last_minute_only() -> None:
     assert meter.pressure(Limits(), made.NOW_MS + 61_500, 500.0) == Pressure()
 
 
+def test_a_meter_that_nobody_reads_does_not_grow() -> None:
+    meter = Meter()
+    for second in range(1000):
+        meter.note(made.NOW_MS + 1000 * second)
+    assert len(meter._given_ms) == 60
+
+
 OBSERVED = Observation("q?", True, "4", 0.9, 1.0, is_final=True)
 
 

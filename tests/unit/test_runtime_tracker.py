@@ -101,3 +101,11 @@ def test_a_span_at_its_cap_leaves_no_room() -> None:
 @pytest.mark.parametrize("garbage", ["1:!!!", "2:AAAA", "3:AAAA", "x"])
 def test_metadata_of_another_program_is_unknown(garbage: str) -> None:
     assert commit_metadata.decode(0, garbage) is None
+
+
+def test_a_log_that_begins_far_on_costs_no_more_than_one_that_begins_at_once() -> None:
+    tracker = Tracker.restore(Commit(0, frozenset({7, 50_000_001})))
+    assert tracker.admit(50_000_000)
+    assert (tracker.low, tracker.done, tracker.span) == (50_000_000, {50_000_001}, 1)
+    tracker.finish([50_000_000])
+    assert tracker.commit_with(()) == Commit(50_000_002)

@@ -29,14 +29,18 @@ class Meter:
 
     def note(self, now_ms: int) -> None:
         """One more."""
+        self._forget(now_ms)
         self._given_ms.append(now_ms)
 
     def pressure(self, limits: Limits, now_ms: int, tokens_last_hour: float | None) -> Pressure:
         """The pressure now; `tokens_last_hour` is None where nobody knows."""
-        while self._given_ms and self._given_ms[0] <= now_ms - _MINUTE_MS:
-            self._given_ms.popleft()
+        self._forget(now_ms)
         load = len(self._given_ms) / limits.thoughts_per_minute if limits.thoughts_per_minute else 0.0
         budget = 0.0
         if limits.tokens_per_hour is not None and tokens_last_hour is not None:
             budget = tokens_last_hour / limits.tokens_per_hour
         return Pressure(load, budget)
+
+    def _forget(self, now_ms: int) -> None:
+        while self._given_ms and self._given_ms[0] <= now_ms - _MINUTE_MS:
+            self._given_ms.popleft()
