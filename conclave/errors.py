@@ -5,7 +5,7 @@ ConclaveError
 ├── Rejected          the input is at fault and will stay so: given up at once, naming the field
 │   └── Unbegun       what it belongs to has no beginning: given up once none can be under way any more
 ├── LostDependency    broker, database or engine is away: waited for, never charged to a message
-├── PutBack           it has not begun and will not here: its offset stays open, and whoever opens it next begins
+├── PutBack           it will not be done here: its offset stays open, and whoever opens it next does it
 ├── Fenced            another owner has taken over a partition: drop the work, it is theirs now
 └── Misconfigured     settings, all wrong ones at once: the process ends with a message for its operator
 """
@@ -68,10 +68,10 @@ class Fenced(ConclaveError):
 
 
 class PutBack(ConclaveError):
-    """Work that has not begun and will not in this process: it is neither done nor given up, and another takes it."""
+    """Work that this process does not do, as it ends: neither done nor given up, and another takes it."""
 
     def __str__(self) -> str:
-        return "put back before it began: this process ends"
+        return "put back: another process does it"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """`python -m tests.recorded`: bytes of every event as the present code writes them, for the readers of later versions.
 
 Run when a version is released (`python -m schemas release`), and never again for that version: what lies in logs stays
-as it was written. The draws are the contracts' own (tests/strategies.py), with a seed, so edges are among them.
+as it was written. The draws are the contracts' own (tests/drawn.py), with a seed, so edges are among them.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """How many bytes a request may take in an event, so that none outgrows a Kafka record. Sizes are those of JSON in UTF-8.
 
-A record takes 1.4 MB (conclave.runtime.intake.MAX_OUTPUT_BYTES). By construction:
+An output takes almost 2 MB (conclave.runtime.limits.MAX_OUTPUT_BYTES). By construction:
 
     step                     128 KiB  its fields and words
     path                     128 KiB step + 1 MB turns + 384 KiB reasoning; a longer text goes beside it

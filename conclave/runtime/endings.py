@@ -12,7 +12,7 @@ cause:
     an output that breaks its own schema           as if the handler or joiner had rejected what it made it from
     an output that is larger than a record         the same
 
-A joiner that neither decides nor waits for a time of its own is held to the law by its deadlines (services/*/handler.py).
+A joiner that neither decides nor waits for a time of its own is held to the law by its deadlines (services/*/joiner.py).
 """
 
 from collections.abc import Callable, Container, Sequence

@@ -50,7 +50,7 @@ class RuntimeSettings(BrokerSettings):
     carry_span: Annotated[int, Field(ge=1, le=MAX_SPAN, description="offsets beyond the watermark: half full")] = (
         MAX_SPAN // 2
     )
-    log_level: str = "info"
+    log_level: Annotated[str, Field(pattern="(?i)^(debug|info|warning|error|critical)$")] = "info"
     log_format: Annotated[str, Field(pattern="^(json|console)$")] = "json"
 
     @field_validator("extensions", mode="before")

@@ -32,11 +32,20 @@ _SETTINGS: dict[str, type[BaseSettings]] = {
 }
 
 
-def _told() -> set[str]:
-    """The names in the first column of the table of settings."""
+def _owners() -> dict[str, set[str]]:
+    """Whose each setting is, by the first and the third column of the table of settings."""
     text = (_CHECKOUT / "docs" / "operations.md").read_text()
     table = text[text.index("| setting") :].partition("\n\n")[0]
-    return {name for row in table.splitlines()[2:] for name in re.findall(r"`([A-Z_]+)`", row.split("|")[1])}
+    rows = [row.split("|") for row in table.splitlines()[2:]]
+    return {
+        name: set(row[3].replace("`", "").strip().split(", "))
+        for row in rows
+        for name in re.findall(r"`([A-Z_]+)`", row[1])
+    }
+
+
+def _told() -> set[str]:
+    return set(_owners())
 
 
 def test_every_service_has_its_settings_here() -> None:
@@ -51,3 +60,14 @@ def test_every_setting_is_told_of(owner: str) -> None:
 
 def test_nothing_is_told_of_that_is_no_setting() -> None:
     assert _told() <= {name.upper() for settings in _SETTINGS.values() for name in settings.model_fields}
+
+
+@pytest.mark.parametrize("owner", sorted(set(_SETTINGS) - {"all"}))
+def test_a_service_s_own_settings_are_told_to_be_its_own(owner: str) -> None:
+    own = {name.upper() for name in set(_SETTINGS[owner].model_fields) - set(RuntimeSettings.model_fields)}
+    assert [name for name in sorted(own) if not {owner, "all"} & _owners()[name]] == []
+
+
+def test_nobody_is_told_of_a_service_that_there_is_not() -> None:
+    told = {each for owners in _owners().values() for each in owners}
+    assert {each for each in told if not each.startswith("conclave ")} <= set(_SETTINGS)

@@ -18,6 +18,7 @@ from conclave.domain.weighing import WEIGHINGS
 from conclave.errors import Rejected, Unbegun
 from conclave.runtime.dead_letters import cause_of
 from conclave.runtime.handler import Joiner
+from conclave.runtime.limits import MAX_OUTPUT_BYTES
 from conclave.testing import events as made
 from schemas import codec, flow
 from schemas.events import Event, PlanMade, StepDecided, TallyCarried, ThoughtCarried
@@ -188,9 +189,11 @@ def test_the_aggregator_survives_any_plans_verdicts_and_carries(
 
 
 @pytest.mark.parametrize("num_steps", [1, 32])
-def test_a_vote_of_the_greatest_size_is_joined_in_time(num_steps: int) -> None:
+def test_a_vote_of_the_greatest_size_is_joined(num_steps: int) -> None:
     context = made.context(made.ask(params={"stop_confidence": 1.0}, max_samples=256))
-    events: list[Event] = [made.decoded(context, index, 256, f"{index % num_steps}") for index in range(256)]
+    long = "a" * 4094
+    events: list[Event] = [made.decoded(context, index, 256, f"{long}{index % num_steps:02}") for index in range(256)]
     outcome = VOTER.join(events, made.NOW_MS)
     assert isinstance(outcome, Decision)
     assert isinstance(outcome.outputs[0], StepDecided)
+    assert len(codec.encode(outcome.outputs[0])) < MAX_OUTPUT_BYTES
