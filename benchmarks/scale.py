@@ -5,7 +5,7 @@
                                 counted transactions, nothing below zero; then the time of a hop, by playing the same rates
     3. 2 and 4 of each          their saturation, and their percentiles at half of it, against what the model says of them
 
-The costs go to conclave/cli/capacity.json, which `conclave capacity` reads; all figures to benchmarks/results/scale.json. The
+The costs go to .conclave/capacity.json, which `conclave capacity` reads; all figures to benchmarks/results/scale.json. The
 driver shares the machine: what it takes is left out of the costs, and out of `used`, the share of the cores that the parts had.
 """
 
@@ -30,10 +30,11 @@ from benchmarks.load.machine import usage
 from benchmarks.load.stacks import leaders
 from benchmarks.measuring import commit, cpu_name, percentile, record
 from benchmarks.pipeline import counted, stack
-from conclave.cli.capacity import SHIPPED, Measured
+from conclave.cli.capacity import OWN, Measured
 from conclave.domain.capacity.costs import SERVICES, Cost, Costs, Played, Stack
 from conclave.domain.capacity.prediction import at_once, at_rate, cores_of, percentiles_ms
 from conclave.local.servers.postgres import PostgresServer
+from conclave.local.state import Folders
 from conclave.runtime.client import Client
 from conclave.testing.pipeline import Pipeline
 from schemas.events import AnswerReached, ReasoningRequested, RequestFailed
@@ -273,8 +274,10 @@ def main(seconds: float, num_requests: int, replicas: str, keep: bool) -> None:
     if not keep:
         at = datetime.now(UTC).isoformat(timespec="seconds")
         measured = Measured(costs=costs, cpu=cpu_name(), cores=_CORES, commit=commit(), at=at, errors_percent=off)
-        SHIPPED.write_bytes(msgspec.json.format(msgspec.json.encode(measured), indent=2) + b"\n")
-        print(SHIPPED)
+        own = Folders.default().root / OWN
+        own.parent.mkdir(exist_ok=True)
+        own.write_bytes(msgspec.json.format(msgspec.json.encode(measured), indent=2) + b"\n")
+        print(own)
 
 
 if __name__ == "__main__":

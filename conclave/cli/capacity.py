@@ -11,8 +11,10 @@ from conclave.domain.capacity.costs import SERVICES, Costs, Engine, Prediction, 
 from conclave.domain.capacity.prediction import predicted
 from conclave.domain.gpus import GPUS, Gpu, Model, most_running, step_s
 from conclave.errors import ConclaveError
+from conclave.local.state import Folders
 
-SHIPPED = Path(__file__).with_name("capacity.json")
+SHIPPED = Path(__file__).with_name("capacity.json")  # of a machine with two cores, by the makers of Conclave
+OWN = "capacity.json"  # beside a stack's state: what `benchmarks.scale` has measured here
 _DEFAULT_RUNNING = 64
 
 
@@ -33,8 +35,6 @@ class WrongCosts(ConclaveError):
 
 def read(path: Path) -> Measured:
     """What was measured. Raises: WrongCosts."""
-    if path == SHIPPED and not path.exists():
-        raise WrongCosts("no costs were measured yet: `python -m benchmarks.scale` in a checkout measures them")
     try:
         return msgspec.json.decode(path.read_bytes(), type=Measured)
     except (OSError, msgspec.DecodeError) as error:
@@ -58,7 +58,10 @@ def read(path: Path) -> Measured:
 @click.option("--partitions", default=24, show_default=True, type=click.IntRange(min=1))
 @click.option("--cores", type=click.IntRange(min=1), help="For all parts.  [default: of the machine that was measured]")
 @click.option(
-    "--costs", "path", type=click.Path(dir_okay=False, path_type=Path), default=SHIPPED, help="Your own file."
+    "--costs",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file that `python -m benchmarks.scale` has written.  [default: this checkout's own, else the one that ships]",
 )
 def capacity(
     rate: float,
@@ -76,7 +79,7 @@ def capacity(
     replicas: int,
     partitions: int,
     cores: int | None,
-    path: Path,
+    path: Path | None,
 ) -> None:
     """Predict what a stack carries, what limits it, and the percentiles of its answers.
 
@@ -84,7 +87,7 @@ def capacity(
     """
     if gpu is not None and tokens_per_s is not None:
         raise click.UsageError("--gpu computes what --tokens-per-s says: give one of them")
-    measured = read(path)
+    measured = read(path or _nearest())
     engine = None
     if gpu is not None:
         model = Model(parameters * 1e9, weight_bytes, kv_kib * 1024)
@@ -102,6 +105,12 @@ def capacity(
     for line in (*_told(found, stack, rate), *_grounds(measured, gpu, tokens_per_s)):
         click.echo(line)
     sys.exit(0 if found.p99_ms is not None else 1)
+
+
+def _nearest() -> Path:
+    """What was measured on this machine, else what ships."""
+    own = Folders.default().root / OWN
+    return own if own.exists() else SHIPPED
 
 
 def _computed(

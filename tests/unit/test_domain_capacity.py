@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.scale import Run, errors, fitted
-from conclave.cli.capacity import Measured, capacity
+from conclave.cli.capacity import OWN, SHIPPED, Measured, capacity, read
 from conclave.domain.capacity.costs import SERVICES, Cost, Costs, Engine, Played, Stack
 from conclave.domain.capacity.machine import Machine, Process
 from conclave.domain.capacity.prediction import at_once, at_rate, cores_of, most_per_s, percentiles_ms, predicted
@@ -198,3 +198,16 @@ def test_the_command_says_what_is_computed_what_was_measured_and_what_is_too_muc
     assert "more than it carries" in too_much.output
     both = CliRunner().invoke(capacity, ["--rate", "1", "--gpu", "l4", "--tokens-per-s", "9", "--costs", str(path)])
     assert both.exit_code == 2
+
+
+def test_costs_ship_and_the_command_says_whose_they_are() -> None:
+    told = CliRunner().invoke(capacity, ["--rate", "1"], env={"CONCLAVE_STATE_DIR": "/nowhere"})
+    assert told.exit_code == 0, told.output
+    assert f"measured on {read(SHIPPED).cores} cores of" in told.output
+
+
+def test_what_was_measured_here_goes_before_what_ships(tmp_path: Path) -> None:
+    own = msgspec.structs.replace(read(SHIPPED), cpu="our own", cores=3)
+    (tmp_path / OWN).write_bytes(msgspec.json.encode(own))
+    told = CliRunner().invoke(capacity, ["--rate", "1"], env={"CONCLAVE_STATE_DIR": str(tmp_path)})
+    assert "measured on 3 cores of our own" in told.output
