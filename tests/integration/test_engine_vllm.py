@@ -281,10 +281,10 @@ async def test_the_shipped_model_calls_its_tool_heeds_its_critic_and_says_how_su
 
 async def test_conversations_leave_the_remembered_prompts_alone(engine: Engine) -> None:
     await engine.decode(_request(5, max_tokens=1))
-    remembered = list(engine._prompts)  # type: ignore[attr-defined]
+    remembered = list(engine._prompts._known)  # type: ignore[attr-defined]
     going_on = (*_request(5).messages, Message("assistant", "a 5+"))
     await engine.decode(replace(_request(5, max_tokens=1), messages=going_on))
-    assert list(engine._prompts) == remembered  # type: ignore[attr-defined]
+    assert list(engine._prompts._known) == remembered  # type: ignore[attr-defined]
 
 
 async def test_an_engine_core_that_dies_is_replaced_and_decodes_again(engine: Engine) -> None:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from vllm import SamplingParams
 from vllm.inputs import TokensPrompt
+from vllm.logprobs import FlatLogprobs
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -35,6 +36,7 @@ def params_of(request: DecodeRequest, schema: str, *, room: int) -> SamplingPara
         stop=list(request.stop) or None,
         structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
         logprobs=0,  # of the sampled tokens; no per-request seed: with logprobs it can kill the CPU engine
+        flat_logprobs=True,  # two lists a path, where there were a dictionary and an object for each token
         output_kind=RequestOutputKind.FINAL_ONLY if watch is None else RequestOutputKind.DELTA,
         stream_interval=None if watch is None else watch.tokens_at_a_time,
     )
@@ -58,12 +60,12 @@ class Heard:
         if not output.outputs:
             return "", []
         path = output.outputs[0]
-        drawn = [entry[token] for token, entry in zip(path.token_ids, path.logprobs or (), strict=False)]
+        drawn = path.logprobs or FlatLogprobs()  # of each token its own, as no others are asked for
         # A token that was drawn against all odds has -inf; the record holds finite numbers.
-        logprobs = [min(0.0, max(-100.0, each.logprob)) for each in drawn]
+        logprobs = [min(0.0, max(-100.0, each)) for each in drawn.logprobs]
         self.texts.append(path.text)
         self.logprobs += logprobs
-        self.pieces += [each.decoded_token or "" for each in drawn]
+        self.pieces += [each or "" for each in drawn.decoded_tokens]
         self.token_ids += path.token_ids
         return path.text, logprobs
 

@@ -11,7 +11,7 @@ from aiokafka.protocol.admin import CreateAclsRequest
 
 from conclave.errors import LostDependency, Rejected
 from conclave.runtime.brokers import Brokers
-from conclave.runtime.kafka.connecting import CLOSE_S, connection_of, limited
+from conclave.runtime.kafka.connecting import CLOSE_S, REQUEST_TIMEOUT_MS, connection_of, limited
 from conclave.runtime.record import Tp
 from conclave.runtime.rights import Operation, Resource, Right
 
@@ -27,7 +27,7 @@ class Admin:
     """Topics, committed offsets, and rights."""
 
     def __init__(self, brokers: Brokers | str) -> None:
-        self._client = AIOKafkaAdminClient(**connection_of(brokers), request_timeout_ms=20_000)
+        self._client = AIOKafkaAdminClient(**connection_of(brokers), request_timeout_ms=REQUEST_TIMEOUT_MS)
 
     async def __aenter__(self) -> "Admin":
         await limited(self._client.start())

@@ -13,6 +13,9 @@ T = TypeVar("T")
 TIME_LIMIT_S = 30.0  # of any one call: as long as a broker keeps a transaction open
 LEAVE_S = 10.0  # to leave a group in order, or to send what is buffered
 CLOSE_S = 5.0  # of connections that are given up anyway
+REQUEST_TIMEOUT_MS = 20_000  # of one request to publish or to administer: within TIME_LIMIT_S a second one fits in part
+READ_TIMEOUT_MS = 45_000  # of one request of a reader's: longer than a rebalance, which an answer to a join waits for
+REBALANCE_TIMEOUT_MS = 30_000  # that a group waits for a member to let go of its partitions
 LOST = (KafkaError, OSError, TimeoutError, AssertionError)
 
 

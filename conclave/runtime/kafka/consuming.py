@@ -9,11 +9,22 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from conclave.errors import LostDependency
 from conclave.runtime.broker import Membership, Rebalance
 from conclave.runtime.brokers import Brokers
-from conclave.runtime.kafka.connecting import LEAVE_S, connection_of, limited
+from conclave.runtime.kafka.connecting import (
+    LEAVE_S,
+    READ_TIMEOUT_MS,
+    REBALANCE_TIMEOUT_MS,
+    connection_of,
+    limited,
+)
 from conclave.runtime.limits import MAX_BATCH_BYTES
 from conclave.runtime.record import Record, Tp
 
 _HEARTBEAT_S = 10.0  # a broker that is there answers at once; a lane tries again soon
+_MEMBER_WAIT_MS, _READER_WAIT_MS = (
+    250,
+    100,
+)  # that a broker holds a fetch back until there is something: it comes at once then
+_RETRY_MS = 100  # before a request of a member's is made again
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -51,11 +62,11 @@ class GroupConsumer:
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
             session_timeout_ms=session_timeout_ms,
             heartbeat_interval_ms=max(100, session_timeout_ms // 5),
-            rebalance_timeout_ms=30_000,
-            request_timeout_ms=45_000,
+            rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+            request_timeout_ms=READ_TIMEOUT_MS,
             max_poll_interval_ms=max_poll_interval_ms,
-            fetch_max_wait_ms=250,
-            retry_backoff_ms=100,
+            fetch_max_wait_ms=_MEMBER_WAIT_MS,
+            retry_backoff_ms=_RETRY_MS,
             max_partition_fetch_bytes=MAX_BATCH_BYTES,
         )
 
@@ -119,8 +130,8 @@ class LogReader:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
-            request_timeout_ms=45_000,
-            fetch_max_wait_ms=100,
+            request_timeout_ms=READ_TIMEOUT_MS,
+            fetch_max_wait_ms=_READER_WAIT_MS,
             max_partition_fetch_bytes=MAX_BATCH_BYTES,
         )
 

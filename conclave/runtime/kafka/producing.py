@@ -16,6 +16,7 @@ from conclave.runtime.kafka.connecting import (
     CLOSE_S,
     LEAVE_S,
     LOST,
+    REQUEST_TIMEOUT_MS,
     TIME_LIMIT_S,
     compression_of,
     connection_of,
@@ -28,6 +29,10 @@ from conclave.runtime.record import Output, Tp
 # After a commit the broker answers CONCURRENT_TRANSACTIONS until its markers are written. aiokafka waits this long before
 # it asks again; its own 20 ms would be the median of a hop (docs/decisions/0004).
 _sender.BACKOFF_OVERRIDE = 0.002
+_RETRY_MS = (
+    5  # before a request is made again that the broker could not serve just then: most often a marker is under way
+)
+_PLAIN_BATCH_BYTES = 1 << 18  # what a client publishes at once is small; one record may be larger
 
 
 class TransactionalProducer:
@@ -47,11 +52,11 @@ class TransactionalProducer:
             compression_type=compression_of(self._brokers),
             transactional_id=self._transactional_id,
             acks="all",
-            transaction_timeout_ms=30_000,
+            transaction_timeout_ms=round(TIME_LIMIT_S * 1000),
             max_batch_size=PRODUCER_BATCH_BYTES,
             max_request_size=MAX_RECORD_BYTES,
-            request_timeout_ms=20_000,
-            retry_backoff_ms=5,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            retry_backoff_ms=_RETRY_MS,
             partitioner=partition_of,
         )
         self._producer = producer
@@ -117,9 +122,9 @@ class PlainProducer:
             compression_type=compression_of(brokers),
             enable_idempotence=True,
             acks="all",
-            max_batch_size=1 << 18,
+            max_batch_size=_PLAIN_BATCH_BYTES,
             max_request_size=MAX_RECORD_BYTES,
-            request_timeout_ms=20_000,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
             partitioner=partition_of,
         )
 
