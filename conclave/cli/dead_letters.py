@@ -73,6 +73,9 @@ def replay(letter_id: str | None, is_all: bool, topic: str | None) -> None:
 
 async def _replay(letter_id: str | None, topic: str | None) -> int:
     letters = [await _letter(letter_id)] if letter_id is not None else await _letters(topic, _ALL)
+    if letter_id is None and (refused := [letter.id for letter in letters if letter.is_of_record_alone]):
+        click.echo(f"{len(refused)} were refused by the record alone: {', '.join(refused[:10])}", err=True)
+        letters = [letter for letter in letters if not letter.is_of_record_alone]
     if letter_id is None and (partial := [letter.id for letter in letters if letter.left_out]):
         click.echo(f"{len(partial)} lack a part of their record: {', '.join(partial[:10])}", err=True)
         letters = [letter for letter in letters if not letter.left_out]

@@ -154,6 +154,12 @@ class DeadLetter:
     value: bytes | None
     headers: Headers
     recorded_ms: int
+    service: str = ""  # that gave it up
+
+    @property
+    def is_of_record_alone(self) -> bool:
+        """True where only the record's database refused it: the topic's guardian may have handled it, and would do so twice."""
+        return bool(self.service) and flow.topic_row(self.source_topic).guardian != self.service
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -177,14 +183,18 @@ def read(record: Record) -> DeadLetter:
         value=record.value,
         headers=record.headers,
         recorded_ms=record.timestamp,
+        service=text("service"),
     )
 
 
 def replay(letter: DeadLetter, token: str) -> Output:
     """The record that gives a dead letter another try: as it was received, marked with a fresh `token`.
 
-    Raises: Rejected for a dead letter that lacks a part of its record.
+    Raises: Rejected for a dead letter that lacks a part of its record, and for one of the record alone.
     """
+    if letter.is_of_record_alone:
+        expected = f"one by {flow.topic_row(letter.source_topic).guardian}, which alone would handle it again"
+        raise Rejected("letter", expected, f"one by {letter.service}, whose database refused it")
     if letter.left_out:
         where = "/".join(header(letter.headers, PREFIX + name) or "" for name in ("topic", "partition", "offset"))
         raise Rejected(

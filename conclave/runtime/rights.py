@@ -40,9 +40,9 @@ class Right:
 
 
 def rights_of_service(row: ServiceRow) -> tuple[Right, ...]:
-    """Read what it consumes and hears, write what it emits and the dead letters that it guards, and describe the rest."""
+    """Read what it consumes and hears, write what it emits and its dead letters, and describe the rest."""
     read = {*row.consumes, *row.broadcasts}
-    written = {flow.topic_of(event).value for event in row.emits} | set(_guarded(row))
+    written = {flow.topic_of(event).value for event in row.emits} | set(_dead_letters(row))
     rights = [Right(Operation.DESCRIBE, Resource.TOPIC, _ALL_TOPICS, is_prefix=True)]
     rights += _each(Operation.READ, Resource.TOPIC, read)
     rights += _each(Operation.WRITE, Resource.TOPIC, written)
@@ -80,11 +80,14 @@ def rights_of_operator() -> tuple[Right, ...]:
     )
 
 
-def _guarded(row: ServiceRow) -> list[str]:
-    """Topics of dead letters that this service writes; a broadcast topic has none."""
+def _dead_letters(row: ServiceRow) -> list[str]:
+    """Topics of dead letters that this service writes; a broadcast topic has none.
+
+    One that keeps its offsets beside its rows gives up what its database refuses, whoever guards the topic.
+    """
     return [
         flow.dead_letter_topic(topic) for topic in row.consumes
-        if (found := flow.topic_row(topic)).guardian == row.name and not found.is_broadcast
+        if ((found := flow.topic_row(topic)).guardian == row.name or row.keeps_offsets) and not found.is_broadcast
     ]  # fmt: skip
 
 

@@ -1,9 +1,13 @@
 """The recorder's consumer: batches of events into a store that keeps the offsets itself, in the same transaction.
 
 The same idea as a lane's, in SQL: claiming a partition raises its epoch, so a former owner's transaction changes nothing.
+
+What the store can't take is a dead letter of the sink's, whoever guards the topic: its guardian may have taken it. A store that
+takes nothing, whatever it is given (a full disk, a missing table), is away, and is waited for.
 """
 
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -12,7 +16,7 @@ from typing import Protocol
 import structlog
 
 from conclave.domain.recorded import RecordedEvent
-from conclave.errors import Fenced, LostDependency
+from conclave.errors import Fenced, LostDependency, Rejected
 from conclave.runtime import dead_letters, metrics
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.broker import Broker, PlainProducer
@@ -27,22 +31,27 @@ from schemas.codec import UnreadableEvent
 from schemas.envelope import header
 
 _MAINTAIN_EVERY_S = 3600.0
+_MAINTAIN_AGAIN_S = (5.0, 300.0)  # after it failed: at first, and at most
 _IDLE_S = 0.2  # while no partition is this process's
 _AWAY_S = 0.5  # while the store or the broker is away
 _MUCH = 4  # a batch of this part of the most that is read at once is followed by the next one at once
+_QUOTED = re.compile(r"""["'].*["']|: .*""", re.DOTALL)  # how messages of PostgreSQL's and Python's tell of values
 
 log = structlog.get_logger(__name__)
 
 
 class Store(Protocol):
-    """Where a sink writes. All methods raise LostDependency while the store is away."""
+    """Where a sink writes. All methods raise LostDependency while the store is away, or in no state to take anything."""
 
     async def claim(self, wanted: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """Takes the partitions over from whoever held them; the offset at which each goes on."""
         ...
 
     async def write(self, batch: Sequence[RecordedEvent], offsets: Mapping[tuple[str, int], int]) -> int:
-        """Rows written with the offsets, in one transaction. Raises: Fenced when a partition was claimed by another."""
+        """Rows written with the offsets, in one transaction.
+
+        Raises: Fenced when a partition was claimed by another; anything else than LostDependency for what it can't take.
+        """
         ...
 
     async def maintain(self, now_ms: int) -> None:
@@ -119,6 +128,8 @@ class Sink:
             )
             if records:
                 await self._write([record for record in records if Tp(record.topic, record.partition) in self._claimed])
+            # Not as soon as it is claimed: that works while a table is missing, or a disk is full.
+            self._dependencies.back("postgres")
         except LostDependency as error:
             self._dependencies.lost(error.dependency, error.why)
             self._claimed.clear()
@@ -143,7 +154,6 @@ class Sink:
         for tp in assigned:
             self._member.consumer.seek(tp, positions[tp])
         self._claimed = {tp: positions[tp] for tp in assigned}
-        self._dependencies.back("postgres")
         self._dependencies.back("kafka")
 
     async def _write(self, records: Sequence[Record]) -> None:
@@ -171,8 +181,7 @@ class Sink:
         except Exception as error:
             if len(batch) <= 1:
                 for event in batch:
-                    record = records[f"{event.topic}/{event.partition}/{event.offset}"]
-                    await self._give_up(record, error)
+                    await self._refused(records[f"{event.topic}/{event.partition}/{event.offset}"], error)
                 return await self._store.write([], positions)
             half = len(batch) // 2
             # Only the second half's transaction moves the offsets: a crash between redoes the first, which is idempotent.
@@ -182,7 +191,7 @@ class Sink:
         try:
             event = self._publisher.read(record)
         except UnreadableEvent as error:
-            await self._give_up(record, error)
+            await self._unreadable(record, error)
             return None
         headers = attributes(record)
         return RecordedEvent(
@@ -197,14 +206,23 @@ class Sink:
             event_source=header(headers, "ce_source") or "",
         )
 
+    async def _unreadable(self, record: Record, error: UnreadableEvent) -> None:
+        """Gives up what nobody can read. Only where this service guards the topic: its guardian dead-letters it otherwise."""
+        _log_refused(record, error)
+        if flow.topic_row(record.topic).guardian == self._name:
+            await self._give_up(record, error)
+
+    async def _refused(self, record: Record, error: Exception) -> None:
+        """Gives up what the store can't take, whoever guards the topic: nobody else would ever say that its rows are missing."""
+        _log_refused(record, error)
+        await self._give_up(record, error)
+
     async def _give_up(self, record: Record, error: Exception) -> None:
         """Dead-letters at least once: a crash before the offsets are stored repeats it, under the same coordinates.
 
-        Only what this service guards: another one dead-letters what both of them refuse.
+        A broadcast topic has no dead letters: every replica reads it whole, and what lies there goes on lying there.
         """
-        metrics.messages(record.topic, "refused").inc()
-        log.warning("record_refused", topic=record.topic, partition=record.partition, offset=record.offset)
-        if flow.topic_row(record.topic).guardian != self._name:
+        if flow.topic_row(record.topic).is_broadcast:
             return
         cause = dead_letters.cause_of(error)
         metrics.DEAD_LETTERS.labels(record.topic, cause.reason.value).inc()
@@ -222,11 +240,38 @@ class Sink:
         return producer
 
     async def _maintain(self) -> None:
+        """Keeps the store's house. What becomes of that says nothing of the store's being there: writing does."""
+        again_s, most_s = _MAINTAIN_AGAIN_S
         while True:
-            delay_s = _MAINTAIN_EVERY_S
             try:
                 await self._store.maintain(self._publisher.clock_ms())
-            except LostDependency as error:
-                self._dependencies.lost(error.dependency, error.why)
-                delay_s = 5.0
+                delay_s, (again_s, _) = _MAINTAIN_EVERY_S, _MAINTAIN_AGAIN_S
+            except Exception as error:
+                log.warning("upkeep_failed", error=type(error).__name__, why=_without_content(error))
+                delay_s, again_s = again_s, min(most_s, 2 * again_s)
             await asyncio.sleep(delay_s)
+
+
+def _log_refused(record: Record, error: Exception) -> None:
+    metrics.messages(record.topic, "refused").inc()
+    log.warning(
+        "record_refused",
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        error=type(error).__name__,
+        why=_without_content(error),
+    )
+
+
+def _without_content(error: Exception) -> str:
+    """What an error says, as far as that is not what a record or a row says: its dead letter tells that."""
+    match error:
+        case UnreadableEvent():
+            return error.defect.value
+        case LostDependency():
+            return error.why
+        case Rejected():
+            return f"{error.field}: expected {error.expected}"
+    said = str(error.args[0]).partition("\n")[0] if error.args else ""
+    return _QUOTED.sub("…", said)[:200]

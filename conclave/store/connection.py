@@ -12,30 +12,46 @@ from conclave.errors import LostDependency
 from conclave.store.addresses import address_of
 
 ALREADY_THERE = asyncpg.UniqueViolationError
-_AWAY = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.exceptions.OperatorInterventionError,  # shut down, crashed, starting up
-    asyncpg.exceptions.TooManyConnectionsError,
-)
+COMMAND_TIMEOUT_S = 60.0  # of a statement of everyday work: what takes longer has lost its server
+# What is about a statement's values, by the class of its SQLSTATE (PostgreSQL's appendix A). All else ails the database, whatever
+# it is asked: no disk or memory, a deadlock, a shutdown or a standby, a login or a right that is refused, another schema than this
+# code's, a plan that a migration has overtaken, its own faults.
+_OF_VALUES = {
+    "21": "a row that a statement would change twice",
+    "22": "data that a type does not take",
+    "23": "constraints, and days without a partition",
+    "44": "what a view would not show",
+    "54": "limits of a row, an index or a value",
+    "09": "an operator's trigger",
+    "27": "an operator's trigger",
+    "38": "an operator's routine",
+    "39": "an operator's routine",
+    "P0": "an operator's routine in PL/pgSQL",
+}
 
 
 def make_engine(
-    dsn: str, *, connections: int = 2, statement_timeout_s: float = 0.0, is_read_only: bool = False
+    dsn: str,
+    *,
+    connections: int = 2,
+    statement_timeout_s: float = 0.0,
+    command_timeout_s: float | None = COMMAND_TIMEOUT_S,
+    is_read_only: bool = False,
 ) -> AsyncEngine:
     """A pool of connections to `postgresql://…`; nothing is connected yet. Raises: Misconfigured.
 
-    Where all are taken it grows to twice its size, and keeps what it has: a connection that is made anew costs a process of the
-    server's, and all that is prepared in one.
+    The server ends a statement after `statement_timeout_s` (0: never). After `command_timeout_s` the client takes the server for
+    lost; None: never, for work that takes the longer the larger the record is.
+
+    Where all connections are taken the pool grows to twice its size, and keeps what it has: one that is made anew costs a process
+    of the server's, and all that is prepared in one.
     """
     address = address_of(dsn)
     # Prepared statements survive in a connection; JIT costs more than these queries gain. The limits of the database are for
     # analysts: what Conclave itself asks is bounded here.
     arguments: dict[str, Any] = {
         "timeout": 10,
-        "command_timeout": 60,
+        "command_timeout": command_timeout_s,
         "server_settings": {
             "application_name": "conclave",
             "jit": "off",
@@ -58,13 +74,34 @@ def make_engine(
 
 @asynccontextmanager
 async def lost_when_away() -> AsyncIterator[None]:
-    """Turns what a server that is away makes of a statement into LostDependency; other errors pass."""
+    """Turns what a server makes of a statement that is away, or is in no state to take any, into LostDependency.
+
+    Other errors pass: those are about what it was given.
+    """
     try:
         yield
     except DBAPIError as error:
         cause = error.orig.__cause__ if error.orig is not None else None
-        if error.connection_invalidated or isinstance(cause, _AWAY) or isinstance(error.orig, _AWAY):
-            raise LostDependency("postgres", str(error.orig)[:300]) from error
+        if error.connection_invalidated or _is_away(cause) or _is_away(error.orig):
+            raise LostDependency("postgres", _told(cause or error.orig or error)) from error
         raise
-    except _AWAY as error:
-        raise LostDependency("postgres", repr(error)[:300]) from error
+    except Exception as error:
+        if _is_away(error):
+            raise LostDependency("postgres", _told(error)) from error
+        raise
+
+
+def _is_away(error: BaseException | None) -> bool:
+    """True for what no other statement would change. A value that the driver can't encode is an error of its interface too."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "XX")[:2] not in _OF_VALUES
+    return isinstance(error, OSError | asyncpg.InterfaceError) and not isinstance(error, ValueError)
+
+
+def _told(error: BaseException) -> str:
+    """What it says, without the details, which may tell of rows."""
+    if isinstance(error, asyncpg.PostgresError):
+        return f"{str(error.args[0])[:280]} ({error.sqlstate})"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return (str(error) if isinstance(error, DBAPIError) else repr(error))[:300]

@@ -6,7 +6,7 @@
 3. no output is there twice, by its event's id
 4. committed offsets never lose what they covered (`watch` sees them as they are committed), and in the end cover all
 5. the recorder's rows are the log's events
-6. what nobody can handle is a dead letter, once
+6. what nobody can handle is a dead letter, once; what the recorder's database refuses is one of the recorder's, at least once
 7. a process put out of its group fences a partition's owner at most once before it is back (`watch`)
 8. no process ends by itself, each is ready in the end, and no failure is left lying about
 9. an answer that is recalled was reached, for the same question, under the same policy, for the same tenant
@@ -51,8 +51,7 @@ from schemas.flow import Topic
 from schemas.ids import path_id, step_id
 from schemas.values import Progress
 
-# The recorder's dead letters: its rows and offsets are elsewhere, in no transaction with them.
-AT_LEAST_ONCE = frozenset(flow.dead_letter_topic(row.topic.value) for row in flow.TOPICS if row.guardian == "recorder")
+_AT_LEAST_ONCE = "recorder"  # writes dead letters so: its rows and offsets are elsewhere, in no transaction with them
 
 
 @dataclass
@@ -278,11 +277,11 @@ def _differences(kind: str, found: Mapping[str, int], wanted: Mapping[str, int],
 
 
 def _twice(cluster: Cluster) -> Iterator[str]:
-    for topic in sorted({tp.topic for tp in cluster.partitions} - AT_LEAST_ONCE):
+    for topic in sorted({tp.topic for tp in cluster.partitions}):
         ids = Counter(
             header(record.headers, "ce_id")
             for record in cluster.records(topic)
-            if header(record.headers, dead_letters.REPLAY_HEADER) is None
+            if header(record.headers, dead_letters.REPLAY_HEADER) is None and not _is_of_recorder(record)
         )
         for event_id, number in ids.items():
             if event_id is not None and number > 1:
@@ -316,18 +315,29 @@ def _dead_letters(cluster: Cluster, database: Database, expected: Expected) -> I
         )
         if not broken <= values:
             yield f"{topic} lacks {broken - values}"
-        places = Counter(
-            f"{header(letter.headers, 'conclave-partition')}/{header(letter.headers, 'conclave-offset')}"
-            for letter in letters
-        )
-        if topic not in AT_LEAST_ONCE:
-            yield from _differences(topic, places, dict.fromkeys(places, 1), "dead-lettered")
+        places = _places(each for each in letters if not _is_of_recorder(each))
+        yield from _differences(topic, places, dict.fromkeys(places, 1), "dead-lettered")
+        refused = {f"{place[1]}/{place[2]}" for place in database.refused if place[0] == row.topic.value}
+        if lacking := refused - set(_places(each for each in letters if _is_of_recorder(each))):
+            yield f"{topic} lacks what the database refused: {sorted(lacking)}"
         if not expected.is_unsteady:
             # A service whose clock is ahead gives up what comes after its deadline, and rightly.
             late = {letter.value for letter in letters if header(letter.headers, "conclave-reason") == "unbegun"}
-            refused = late | {cluster.partitions[Tp(*place[:2])].value_at(place[2]) for place in database.refused}
-            if not values <= broken | refused:
-                yield f"{topic} holds what can be read: {values - broken - refused}"
+            known = late | {cluster.partitions[Tp(*place[:2])].value_at(place[2]) for place in database.refused}
+            if not values <= broken | known:
+                yield f"{topic} holds what can be read: {values - broken - known}"
+
+
+def _is_of_recorder(record: StoredRecord) -> bool:
+    return dead_letters.read(record).service == _AT_LEAST_ONCE
+
+
+def _places(letters: Iterable[StoredRecord]) -> Counter[str]:
+    """How often there is a dead letter of each record of a topic, by partition/offset."""
+    return Counter(
+        f"{header(letter.headers, 'conclave-partition')}/{header(letter.headers, 'conclave-offset')}"
+        for letter in letters
+    )
 
 
 def _received(cluster: Cluster, topic: str, letter: StoredRecord) -> bytes | None:

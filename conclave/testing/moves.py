@@ -5,7 +5,9 @@ import asyncio
 from conclave.runtime.record import Output
 from conclave.testing.network import LATENCY_S, Fate, Network, Plan, Request
 from conclave.testing.settling import first_needed
-from conclave.testing.stage import TROUBLE_S, TYPES, Stage
+from conclave.testing.stage import TROUBLE_S, Stage
+from schemas import flow
+from schemas.codec import versioned_type
 from schemas.flow import Topic
 
 _OF_KAFKA = (Request.OPEN, Request.PRODUCE, Request.OFFSETS, Request.COMMIT, Request.COMMITTED, Request.HEARTBEAT)
@@ -16,11 +18,19 @@ _CUTS = (Fate.KILLED_BEFORE, Fate.KILLED_AFTER)
 
 
 async def noise(stage: Stage) -> None:
-    """A broadcast topic holds what nobody can read, and what compaction leaves of a record."""
+    """Broadcast topics hold what nobody can read, and what compaction leaves of a record."""
     await asyncio.sleep(TROUBLE_S * stage.oddities.random())
+    _broadcast_noise(stage, Topic.CONTROL)
+    for topic in (Topic.POLICIES, Topic.EXPERIMENTS):
+        await asyncio.sleep(TROUBLE_S * stage.noises.random())
+        _broadcast_noise(stage, topic)
+
+
+def _broadcast_noise(stage: Stage, topic: Topic) -> None:
     for number, value in enumerate((None, b"noise")):
-        headers = (("ce_type", TYPES[Topic.CONTROL].encode()), ("ce_id", f"noise{number}".encode()))
-        stage.cluster.publish([Output(Topic.CONTROL.value, b"k", value, headers)])
+        kind = versioned_type(flow.topic_row(topic).events[0])
+        headers = (("ce_type", kind.encode()), ("ce_id", f"noise{number}".encode()))
+        stage.cluster.publish([Output(topic.value, b"k", value, headers)])
 
 
 async def locked_out(stage: Stage) -> None:

@@ -102,6 +102,7 @@ class Stage:
         self.processes.world = self.world = World(Network(self.loop, self.calls, "world"))
         self.oddities = random.Random(f"oddities {seed}")
         self.processes.max_running = self.oddities.choice((8, 8, 2))
+        self.noises = random.Random(f"noise {seed}")
         self.retentions = random.Random(f"retentions {seed}")
         self.is_deleting = self.retentions.random() < _RETENTION_SHARE
         self.networks = (self.cluster.network, self.database.network, self.world.network)

@@ -35,12 +35,16 @@ def test_a_service_writes_what_it_emits_and_reads_what_it_consumes_or_hears(row:
     assert described >= set(row.keeps_pace_with)
 
 
-def test_every_topic_of_dead_letters_has_one_who_may_write_it() -> None:
-    writers = [
-        right.name for row in flow.SERVICES.values() for right in rights_of_service(row)
-        if right.operation is Operation.WRITE and right.name.endswith(flow.DEAD_LETTER_SUFFIX)
-    ]  # fmt: skip
-    assert sorted(writers) == sorted(flow.dead_letter_topic(row.topic) for row in flow.TOPICS if not row.is_broadcast)
+def test_a_topic_s_dead_letters_are_written_by_its_guardian_and_by_the_record_s_keeper_alone() -> None:
+    for row in flow.TOPICS:
+        letters = flow.dead_letter_topic(row.topic)
+        writers = {name for name, service in flow.SERVICES.items() if (Operation.WRITE, letters) in written(service)}
+        keepers = {each.name for each in flow.SERVICES.values() if each.keeps_offsets and row.topic in each.consumes}
+        assert writers == (set() if row.is_broadcast else {row.guardian, *keepers})
+
+
+def written(service: flow.ServiceRow) -> set[tuple[Operation, str]]:
+    return {(right.operation, right.name) for right in rights_of_service(service)}
 
 
 def test_the_command_names_principals_as_it_is_told_and_writes_lines_for_kafka_s_own_tool() -> None:

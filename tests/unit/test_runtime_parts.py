@@ -156,6 +156,18 @@ def test_a_replay_is_the_record_as_received_plus_a_token() -> None:
     assert dict(output.headers) == {"ce_id": b"1", dead_letters.REPLAY_HEADER: b"token"}
 
 
+def test_what_the_record_alone_refused_is_handled_by_nobody_again() -> None:
+    record = FakeRecord(topic="reasoning.paths")
+    cause = dead_letters.Cause(dead_letters.Reason.HANDLER, "a value that no column takes")
+    by_recorder, by_guardian = (
+        dead_letters.dead_letter(record, cause, service=service, now_ms=5_000) for service in ("recorder", "voter")
+    )
+    with pytest.raises(Rejected, match="one by voter"):
+        dead_letters.replay(dead_letters.read(dataclasses.replace(record, headers=by_recorder.headers)), "token")
+    again = dead_letters.replay(dead_letters.read(dataclasses.replace(record, headers=by_guardian.headers)), "token")
+    assert again.topic == "reasoning.paths"
+
+
 def test_all_wrong_settings_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CONCLAVE_BOOTSTRAP_SERVERS", raising=False)
     monkeypatch.setenv("CONCLAVE_MAX_IN_FLIGHT", "many")
