@@ -46,7 +46,7 @@ def _config() -> Config:
 
 
 async def _run(dsn: str, work) -> None:  # type: ignore[no-untyped-def]
-    engine = make_engine(dsn)
+    engine = make_engine(dsn, connections=1, command_timeout_s=None)  # an index takes as long as its table is large
     try:
         async with lost_when_away(), engine.begin() as connection:
             await connection.run_sync(work)

@@ -28,6 +28,7 @@ from conclave.store.rows import SHARED_TABLES, TABLES, Days, Row, Rows, rows_of
 Position = tuple[str, int]
 
 _FEW_ROWS = 24  # of a table: faster one by one in a single round trip than by COPY into a staging table
+_PATIENCE_S = 900.0  # of upkeep with whoever reads what it drops; then it goes on the next time
 _STAGED_AFTER = 16  # batches, once something was delivered twice: more of it may follow
 _REPEATED = {
     "steps",
@@ -66,6 +67,8 @@ class Store:
 
     def __init__(self, dsn: str, *, ahead_days: int = 2, retention_days: int = 90) -> None:
         self._engine = make_engine(dsn)
+        # Whoever reads what is dropped is waited for, which may take longer than a statement of everyday work.
+        self._upkeep = make_engine(dsn, connections=1, statement_timeout_s=_PATIENCE_S, command_timeout_s=None)
         self._ahead_days, self._retention_days = ahead_days, retention_days
         self._epochs: dict[Position, int] = {}
         self._days: set[date] = set()
@@ -78,6 +81,7 @@ class Store:
         if self._writer is not None:
             await self._writer.close()
         await self._engine.dispose()
+        await self._upkeep.dispose()
 
     async def claim(self, wanted: Sequence[Position]) -> dict[Position, int]:
         """The offset at which each partition goes on; its former owner can write no more. Raises: LostDependency."""
@@ -107,8 +111,8 @@ class Store:
         await partitions.create(self._engine, ahead)
         self._days.update(ahead)
         oldest = today - timedelta(days=self._retention_days)
-        await partitions.drop_before(self._engine, oldest)
-        async with lost_when_away(), self._engine.begin() as connection:
+        await partitions.drop_before(self._upkeep, oldest)
+        async with lost_when_away(), self._upkeep.begin() as connection:
             await roll_ups.drop_before(connection, oldest)
             await connection.execute(_FORGOTTEN, {"day": oldest})
         self._days = {day for day in self._days if day >= oldest}
