@@ -11,6 +11,7 @@ It goes on beside a recorder that writes at its full rate. In the numbers that `
     2. transactions with a lower number than one of after the note may not have seen it: their end is waited for
     3. words are blanked, so many requests a transaction, so that no row is locked for longer than a moment. Of a shadow's pairs it
        is noted first whether both answers were the same, which is a figure
+    4. of requests that were lines of a batch, the line and its place in the file lose them too (conclave.store.erased_lines)
 What dies between is done again by erasing again: nothing of it depends on what was done before.
 """
 
@@ -23,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from conclave.errors import LostDependency
 from conclave.store.connection import lost_when_away, make_engine
+from conclave.store.erased_lines import erase_lines
 from schemas.ids import shadow_id
 
 ERASED = "erased:"  # what the unit of an erased plan begins with
@@ -100,7 +102,7 @@ _TAGGED = text("SELECT request_id FROM request_payloads WHERE tags ->> :tag = :v
 
 async def tagged(dsn: str, tag: str, value: str) -> list[str]:
     """The ids of all requests with this tag. Raises: LostDependency."""
-    engine = make_engine(dsn)
+    engine = make_engine(dsn, command_timeout_s=None)  # there is no index of tags
     try:
         async with lost_when_away(), engine.connect() as connection:
             return [str(row) for row in (await connection.execute(_TAGGED, {"tag": tag, "value": value})).scalars()]
@@ -115,14 +117,15 @@ async def erase(dsn: str, request_ids: Sequence[str], *, at_once: int = AT_ONCE)
     """
     if not request_ids:
         return 0
-    engine, salt = make_engine(dsn), secrets.token_hex(16)
+    engine, salt = make_engine(dsn, command_timeout_s=None), secrets.token_hex(16)
     wanted = sorted(set(request_ids))
     parts = [wanted[start : start + at_once] for start in range(0, len(wanted), at_once)]
     try:
         async with lost_when_away():
             await _note(engine, [*wanted, *map(shadow_id, wanted)], salt)  # 1
             await _seen_by_all(engine)  # 2
-            return sum([await _blank(engine, [*ids, *map(shadow_id, ids)], salt) for ids in parts])  # 3
+            num_rows = sum([await _blank(engine, [*ids, *map(shadow_id, ids)], salt) for ids in parts])  # 3
+            return num_rows + await erase_lines(engine, wanted)  # 4
     finally:
         await engine.dispose()
 

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -135,8 +136,8 @@ async def test_no_transaction_holds_rows_of_more_requests_than_are_erased_at_onc
     await record.store.write(lying_in_the_log([each for _, listed in found for each in listed]), {})
     units, held = [], list[int]()
 
-    def watched(dsn: str) -> object:
-        engine = make_engine(dsn)
+    def watched(dsn: str, **options: Any) -> object:
+        engine = make_engine(dsn, **options)
         event.listen(engine.sync_engine, "after_cursor_execute", noted)
         return engine
 

@@ -1,5 +1,8 @@
 """What is left of a request that is erased, on a real server: no word."""
 
+import json
+
+import asyncpg
 from msgspec.structs import replace
 from sqlalchemy import text
 
@@ -7,6 +10,7 @@ from conclave.store.erasure import BLANKED, KEPT, erase, tagged
 from conclave.store.rows import TABLES
 from conclave.testing import events as made
 from schemas.events import Event, ReasoningRequested, TextStored
+from schemas.ids import new_request_id
 from schemas.values import Ballot, TallyRow
 from tests.integration.recorded_evidence import OLD_S, evidence_of
 from tests.record_of_events import Recorded
@@ -29,7 +33,7 @@ async def test_nothing_of_what_a_user_wrote_is_left_and_redelivery_does_not_brin
     record: Recorded, fresh_database: str
 ) -> None:
     secret = "S3CR3T"
-    kept = await record.assigned("a", age_s=OLD_S)
+    kept, kept_id = await record.assigned("a", age_s=OLD_S), str(new_request_id())
     request_id = await record.assigned("a", age_s=OLD_S, unit=secret)
     asked = ReasoningRequested(question=secret, request_id=request_id, tags={"user": secret})
     context = made.context(request_id=request_id, fields={"question": secret}, why=secret, mark=secret)
@@ -55,23 +59,55 @@ async def test_nothing_of_what_a_user_wrote_is_left_and_redelivery_does_not_brin
         chosen=secret,
         rejected=secret,
     )
+    await _keep_batch(fresh_database, request_id, kept_id, secret)
     before = await evidence_of(record)
     assert secret in await _all_that_is_stored(record)
     assert await tagged(fresh_database, "user", secret) == [request_id]
     assert await erase(fresh_database, [request_id]) > 10
     for event in events:
         await record.put(event)
-    assert secret not in await _all_that_is_stored(record)
+    left = await _all_that_is_stored(record)
+    assert secret not in left
+    assert left.count("K3PT") == 4, "the other line, in its batch and in the file"
     assert await evidence_of(record) == before
     assert {each.unit for each in await record.learning.assignments("trial")} == {kept, None}
     assert await tagged(fresh_database, "user", secret) == []
     assert await erase(fresh_database, []) == 0
 
 
+async def _keep_batch(dsn: str, erased: str, other: str, secret: str) -> None:
+    """A file of two lines and its batch, one of whose lines is what the erased request was asked with."""
+    lines = [
+        {"custom_id": name, "method": "POST", "url": "/v1/chat/completions",
+         "body": {"model": "conclave", "messages": [{"role": "user", "content": words}], "metadata": {"user": words}}}
+        for name, words in (("other", "K3PT"), ("theirs", secret))
+    ]  # fmt: skip
+    content = "".join(f"{json.dumps(line)}\n" for line in lines)
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(
+        "INSERT INTO gateway_files (file_id, tenant, filename, content) VALUES ('f', 't', 'asked.jsonl', $1)", content
+    )
+    await connection.execute("""
+        INSERT INTO gateway_batches (batch_id, tenant, file_id, window_s, is_redacted, metadata, deadline_at)
+        VALUES ('b', 't', 'f', 3600, true, '{}', now() + interval '1 hour')
+    """)
+    for number, (line, request_id) in enumerate(zip(lines, (other, erased), strict=True)):
+        await connection.execute(
+            "INSERT INTO gateway_batch_lines (batch_id, line, custom_id, body, request_id, asked_at) "
+            "VALUES ('b', $1, $2, $3, $4, now())",
+            number, line["custom_id"], json.dumps(line["body"]), request_id,
+        )  # fmt: skip
+    await connection.close()
+
+
 async def _all_that_is_stored(record: Recorded) -> str:
-    """Every row of every table of the record, as text."""
+    """Every row of every table that the database has, as text."""
+    tables = text("""
+        SELECT quote_ident(table_schema) || '.' || quote_ident(table_name) FROM information_schema.tables
+        WHERE table_schema NOT IN ('pg_catalog', 'information_schema') AND table_type = 'BASE TABLE' ORDER BY 1
+    """)
     found = []
     async with record.learning._reading() as connection:
-        for table in TABLES:
-            found += [str(tuple(row)) for row in await connection.execute(text(f"SELECT * FROM {table}"))]
+        for table in (await connection.execute(tables)).scalars().all():
+            found += [str(row) for row in (await connection.execute(text(f"SELECT t::text FROM {table} t"))).scalars()]
     return "\n".join(found)
