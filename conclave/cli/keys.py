@@ -73,9 +73,11 @@ def list_(as_json: bool) -> None:
 @click.argument("key_id")
 @click.option("--grace", "grace_s", type=click.IntRange(0, 30 * 86_400), default=86_400, show_default=True,
               help="Seconds for which the old key goes on.")  # fmt: skip
-def rotate(key_id: str, grace_s: int) -> None:
+@click.option("--days", type=click.IntRange(1, 3650), help="In force for so long.  [default: as long as the old one]")
+def rotate(key_id: str, grace_s: int, days: int | None) -> None:
     """Make a new key in place of KEY_ID, which goes on for a day."""
-    _show(_with(lambda accounts: accounts.rotate(key_id, actor=_actor(), grace=timedelta(seconds=grace_s))))
+    grace, lifetime = timedelta(seconds=grace_s), timedelta(days=days) if days else None
+    _show(_with(lambda accounts: accounts.rotate(key_id, actor=_actor(), grace=grace, lifetime=lifetime)))
 
 
 @keys.command()

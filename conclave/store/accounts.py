@@ -61,6 +61,7 @@ _ROLE = text("SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = :role)")
 _TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _MAX_ROLE_CHARS = 63
 _NO_PRIVILEGE = "42501"
+_REPLACED = text("SELECT detail ->> 'new' FROM key_changes WHERE key_id = :id AND action = 'rotate' LIMIT 1")
 _NOTE = text("""
     INSERT INTO key_changes (actor, action, tenant, key_id, detail) VALUES (:actor, :action, :tenant, :key_id, :detail)
 """)
@@ -138,16 +139,23 @@ class Accounts:
             return key
 
     async def rotate(self, key_id: str, *, actor: str, grace: timedelta, lifetime: timedelta | None = None) -> ApiKey:
-        """A new key for the old one's tenant and scopes; the old one goes on for `grace`. Raises: Rejected."""
+        """A new key for the old one's tenant and scopes; the old one goes on for `grace`.
+
+        It is in force for `lifetime`; None: for as long as the old one was made for. Raises: Rejected, also for an old one that has
+        expired, or in whose place there is a new one already.
+        """
         async with lost_when_away(), self._engine.begin() as connection:
             row = await _in_force(connection, key_id)
+            await _check_rotatable(connection, row)
+            lifetime = row.made_for if lifetime is None else lifetime
             key = await _created(connection, row.tenant, list(row.scopes), row.label, lifetime)
             ends = text("""
                 UPDATE api_keys SET expires_at = least(coalesce(expires_at, 'infinity'), now() + CAST(:grace AS interval))
                 WHERE key_id = :id
             """)
             await connection.execute(ends, {"id": key_id, "grace": grace})
-            detail = {"new": key.key_id, "grace_s": grace.total_seconds()}
+            lifetime_s = None if lifetime is None else lifetime.total_seconds()
+            detail = {"new": key.key_id, "grace_s": grace.total_seconds(), "lifetime_s": lifetime_s}
             await _note(connection, actor, "rotate", row.tenant, key_id, detail)
             return key
 
@@ -263,11 +271,26 @@ async def _created(
 
 
 async def _in_force(connection: AsyncConnection, key_id: str) -> Any:
-    query = text(f"SELECT {_COLUMNS} FROM api_keys WHERE key_id = :id AND revoked_at IS NULL FOR UPDATE")
+    query = text(f"""
+        SELECT {_COLUMNS}, expires_at - created_at AS made_for, coalesce(expires_at <= now(), false) AS is_expired
+        FROM api_keys WHERE key_id = :id AND revoked_at IS NULL FOR UPDATE
+    """)
     row = (await connection.execute(query, {"id": key_id})).one_or_none()
     if row is None:
         raise Rejected("key", "the id of a key that is not revoked, as `conclave keys list` shows them", key_id)
     return row
+
+
+async def _check_rotatable(connection: AsyncConnection, row: Any) -> None:
+    """Raises: Rejected for a key that has expired, or in whose place there is another: its end is not the one it was made for."""
+    new = (await connection.execute(_REPLACED, {"id": row.key_id})).scalar_one_or_none()
+    if new is not None:
+        raise Rejected(
+            "key", "the id of a key that was not rotated yet", f"{row.key_id}, in place of which there is {new}"
+        )
+    if row.is_expired:
+        expected = "the id of a key that is in force (`conclave keys create` makes another)"
+        raise Rejected("key", expected, f"{row.key_id}, which expired at {row.expires_at:%Y-%m-%d %H:%M}")
 
 
 async def _note(

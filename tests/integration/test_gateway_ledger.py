@@ -58,6 +58,25 @@ async def test_the_ledger_knows_what_was_entered_and_holds_limits(fresh_database
         await ledger.close()
 
 
+async def test_a_key_that_is_rotated_lives_as_long_as_the_old_one_was_made_for_and_only_once(
+    fresh_database: str,
+) -> None:
+    accounts, day = Accounts(fresh_database), timedelta(days=1)
+    try:
+        for made_for, wanted, expected in [(90 * day, None, 90 * day), (None, None, None), (90 * day, day, day)]:
+            old = await accounts.create("ours", [Scope.ASK], actor="ann", lifetime=made_for)
+            new = await accounts.rotate(old.key_id, actor="ann", grace=day, lifetime=wanted)
+            row = next(each for each in await accounts.keys() if each.key_id == new.key_id)
+            assert (row.expires_at and row.expires_at - row.created_at) == expected
+            with pytest.raises(Rejected, match=new.key_id):
+                await accounts.rotate(old.key_id, actor="ann", grace=day)
+        expired = await accounts.create("ours", [Scope.ASK], actor="ann", lifetime=timedelta(seconds=-1))
+        with pytest.raises(Rejected, match="expired at"):
+            await accounts.rotate(expired.key_id, actor="ann", grace=day)
+    finally:
+        await accounts.close()
+
+
 async def test_keys_are_made_rotated_and_revoked_and_each_change_is_noted(fresh_database: str) -> None:
     accounts = Accounts(fresh_database)
     try:
