@@ -22,7 +22,7 @@ EVENT_TYPES: dict[str, type[Event]] = {event.__name__: event for row in flow.TOP
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # all that decoders raise
 _PATH = re.compile(r" - at `(?P<path>[^`]*)`$")
-_FIELD = re.compile(r"field `(?P<field>[^`]*)`")
+_FIELD = re.compile(r"Object (?:missing required|contains unknown) field `(?P<field>.*)`")
 
 # Patterns that say less to a producer than words do.
 _IN_WORDS = {UUID7_PATTERN: "a UUIDv7", NO_NUL_PATTERN: "`str` without U+0000"}
@@ -177,21 +177,22 @@ def _upcast(event_type: type[Event], way: Way, value: bytes) -> Event:
 def _named(error: Exception) -> UnreadableEvent:
     """What a decoder raised, with the field at fault."""
     if isinstance(error, msgspec.ValidationError):
-        return _schema_error(str(error))
+        return UnreadableEvent(Defect.SCHEMA, *at_fault(error))
     return UnreadableEvent(Defect.UNDECODABLE, "$", f"expected JSON in UTF-8: {error}")
 
 
-def _schema_error(message: str) -> UnreadableEvent:
-    """Msgspec's message split into the field's JSON path and what was expected."""
+def at_fault(error: msgspec.ValidationError) -> tuple[str, str]:
+    """Msgspec's message split into the field's JSON path and what was expected: of one that is missing or unknown its own."""
+    message = str(error)
     at = _PATH.findall(message)
     text = _PATH.sub("", _PATH.sub("", message))
     for pattern, words in _IN_WORDS.items():
         text = text.replace(f"`str` matching regex {pattern!r}", words)
     path = next((found for found in reversed(at) if found != "$"), "$")
-    named = _FIELD.search(text)
+    named = _FIELD.fullmatch(text)
     if named and named["field"]:
         path = f"{path}.{named['field']}"
-    return UnreadableEvent(Defect.SCHEMA, path, text)
+    return path, text
 
 
 _ENCODER = msgspec.json.Encoder()

@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 from starlette.applications import Starlette
 
-from conclave.domain.api_keys import ID_BYTES, SECRET_BYTES, ApiKey, Scope
+from conclave.domain.api_keys import ID_BYTES, SECRET_BYTES, ApiKey, Pass, Scope
 from conclave.domain.redaction import Mask, masker
 from conclave.errors import LostDependency
 from conclave.policies import shipped
@@ -24,11 +24,12 @@ from conclave.testing import events as made
 from conclave.testing.waiting import until
 from schemas.events import AnswerReached, Event, ReasoningRequested, RequestCancelled, RequestFailed
 from schemas.values import RequestFailure
-from services.gateway.access import Access
+from services.gateway.access import COOKIE, Access
 from services.gateway.answers import Answers
 from services.gateway.app import Site, make_app
 from services.gateway.asking import Asking
 from services.gateway.batches import BatchApi, BatchRunner
+from services.gateway.cancelling import Cancelling
 from services.gateway.chat import Chat
 from services.gateway.follower import Follower
 from services.gateway.mcp_door import McpDoor
@@ -257,6 +258,22 @@ class MemoryAccounts:
 
 
 @dataclass
+class MemorySignIns:
+    """Who is signed in."""
+
+    keys: dict[bytes, str] = field(default_factory=dict)
+
+    async def begin(self, digest: bytes, key_id: str, lifetime: timedelta) -> None:
+        self.keys[digest] = key_id
+
+    async def key_of(self, digest: bytes) -> str | None:
+        return self.keys.get(digest)
+
+    async def end(self, digest: bytes) -> None:
+        self.keys.pop(digest, None)
+
+
+@dataclass
 class World:
     """All that the gateway stands on, and the gateway. `answer` says what a request comes to; None: nothing yet."""
 
@@ -264,6 +281,7 @@ class World:
     record: MemoryRecord = field(default_factory=MemoryRecord)
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
     accounts: MemoryAccounts = field(default_factory=MemoryAccounts)
+    sign_ins: MemorySignIns = field(default_factory=MemorySignIns)
     batch_open: int = 64
     answers: Answers = field(default_factory=Answers)
     published: list[Event] = field(default_factory=list)
@@ -273,6 +291,7 @@ class World:
     mask: Mask = field(default_factory=masker)
     is_mask_slow: bool = False
     host: str = "127.0.0.1"
+    settings: dict[str, object] = field(default_factory=dict)  # of the gateway's, besides
     url: str = ""
     app: Starlette | None = None  # while it serves
 
@@ -291,6 +310,12 @@ class World:
             if end is not None:
                 asyncio.get_running_loop().call_soon(self.end, end)
 
+    def signed_in(self, key: ApiKey) -> dict[str, str]:
+        """The header that a browser sends after someone has signed in with this key."""
+        held = Pass.of(len(self.sign_ins.keys).to_bytes(1, "big") * SECRET_BYTES)
+        self.sign_ins.keys[held.digest] = key.key_id
+        return {"Cookie": f"{COOKIE}={held.secret}"}
+
     def end(self, end: End, *, is_heard: bool = True) -> None:
         """Ends a request, in the record and, unless nobody hears it, in the log."""
         self.record.ended[end.request_id] = end
@@ -299,6 +324,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.batches = MemoryBatches(self.record)
+        self.cancelling = Cancelling(self, pause_s=0.02)
 
     def _parts(self) -> tuple[Asking, Follower]:
         follower = Follower(self.record, self.answers, Dependencies(), look_s=0.02)
@@ -308,6 +334,7 @@ class World:
             self.ledger,
             self.record,
             self.answers,
+            self.cancelling,
             knows_policy=lambda name: policies.find(name) is not None,
             mask=self.mask,
             is_mask_slow=self.is_mask_slow,
@@ -326,8 +353,8 @@ class World:
     async def serving(self) -> AsyncIterator[httpx2.AsyncClient]:
         """A client of the running gateway."""
         asking, follower = parts = self._parts()
-        settings = GatewaySettings.model_validate({"postgres_dsn": DSN, "gateway_port": 0})
-        access = Access(self.accounts, host=self.host)
+        settings = GatewaySettings.model_validate({"postgres_dsn": DSN, "gateway_port": 0, **self.settings})
+        access = Access(self.accounts, self.sign_ins, host=self.host)
         door = McpDoor(access, "0")
         self.app = app = make_app(settings, Site(access, Reader(DSN), asking, door.routes), self.routes(parts))
         server = WebServer(app, settings, drain_s=1.0)
@@ -339,7 +366,7 @@ class World:
     async def _running(
         self, server: WebServer, follower: Follower, runner: BatchRunner
     ) -> AsyncIterator[httpx2.AsyncClient]:
-        works = (server.run(), follower.run(), runner.run(look_s=0.02))
+        works = (server.run(), follower.run(), runner.run(look_s=0.02), self.cancelling.run())
         running = [asyncio.create_task(work) for work in works]
         try:
             await until(lambda: server.is_ready, what="a listening gateway")

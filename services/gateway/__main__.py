@@ -26,12 +26,14 @@ from conclave.store.learning import Learning
 from conclave.store.ledger import Ledger
 from conclave.store.reader import Reader
 from conclave.store.reviews import Reviews
+from conclave.store.sign_ins import SignIns
 from conclave.tools import TOOLS
 from services.gateway.access import Access
 from services.gateway.answers import Answers
 from services.gateway.app import Site, make_app
 from services.gateway.asking import Asking
 from services.gateway.batches import BatchApi, BatchRunner
+from services.gateway.cancelling import Cancelling
 from services.gateway.chat import Chat
 from services.gateway.follower import Follower
 from services.gateway.logged_ends import LoggedEnds
@@ -57,17 +59,20 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     writer, record = LogWriter(kafka), LoggedEnds(Happenings(reader), kafka)
     policies, answers = _policies(own), Answers()
     follower = Follower(record, answers, dependencies)
+    cancelling = Cancelling(writer)
     asking = Asking(
         writer,
         ledger,
         record,
         answers,
+        cancelling,
         knows_policy=lambda name: policies.find(name) is not None,
         mask=await asyncio.to_thread(own.after, masker(own.gateway_masks)),
         is_mask_slow=bool(own.presidio_entities),
         max_waiting=own.gateway_max_waiting,
     )
-    access = Access(accounts, host=own.gateway_host)
+    sign_ins = SignIns(own.postgres_dsn)
+    access = Access(accounts, sign_ins, host=own.gateway_host)
     batches = BatchStore(own.postgres_dsn)
     trials, reviews = Learning(own.postgres_dsn), Reviews(own.postgres_dsn)
     table = api_routes(
@@ -84,6 +89,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
         async with door.serving(app) if door else nullcontext(), asyncio.TaskGroup() as tasks:
             beside = [
                 tasks.create_task(follower.run(), name="follower"),
+                tasks.create_task(cancelling.run(), name="cancelling"),
                 tasks.create_task(policies.follow(), name="policies"),
                 tasks.create_task(BatchRunner(asking, batches, own.gateway_batch_open).run(), name="batches"),
                 tasks.create_task(_forget(ledger, batches, own.retention_days), name="forget"),
@@ -92,7 +98,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
             for task in beside:
                 task.cancel()
     finally:
-        for each in (writer, record, reader, ledger, accounts, batches, trials, reviews):
+        for each in (writer, record, reader, ledger, accounts, sign_ins, batches, trials, reviews):
             await each.close()
 
 

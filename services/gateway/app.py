@@ -52,7 +52,7 @@ class Site:
 
 def make_app(settings: GatewaySettings, site: Site, table: Sequence[ApiRoute]) -> Starlette:
     """The application: the API's table, its description, and the pages."""
-    return framed([*mounted(table, site.access), _described(table), *site.others, *_pages(site)], settings)
+    return framed([*mounted(table, site.access), _described(table), *site.others, *_pages(site, settings)], settings)
 
 
 def framed(routes: Sequence[BaseRoute], settings: GatewaySettings) -> Starlette:
@@ -73,7 +73,7 @@ def _described(table: Sequence[ApiRoute]) -> Route:
     return Route("/openapi.json", described)
 
 
-def _pages(site: Site) -> list[BaseRoute]:
+def _pages(site: Site, settings: GatewaySettings) -> list[BaseRoute]:
     """The pages and their static files, where they are installed; for administrators only once there are keys."""
     if importlib.util.find_spec(_PAGES) is None:
         return [Route("/", _nothing_here)]
@@ -86,7 +86,11 @@ def _pages(site: Site) -> list[BaseRoute]:
 
     read = {"topics": site.topics, "policies": site.policies, "trials": site.trials, "desk": site.reviews}
     pages = Router(package.routes(site.reader, publish, **read))
-    return [*files, *signing_in(site.access), Mount("/", PagesGuard(pages, site.access))]
+    return [
+        *files,
+        *signing_in(site.access, settings.gateway_secure_cookie),
+        Mount("/", PagesGuard(pages, site.access)),
+    ]
 
 
 async def _nothing_here(request: Request) -> Response:

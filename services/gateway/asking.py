@@ -3,7 +3,6 @@
 import asyncio
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Protocol, TypeVar
@@ -21,9 +20,11 @@ from services.gateway import answer_schemas
 from services.gateway.access import LOCAL, Caller
 from services.gateway.answers import Answers
 from services.gateway.bodies import MAX_TAGS, AskBody, FeedbackBody, RequestState
+from services.gateway.cancelling import Cancelling
 from services.gateway.errors import ApiError, not_found
 from services.gateway.follower import Record
 from services.gateway.masking import masked
+from services.gateway.publishing import Log
 from services.gateway.results import Result, of_row
 
 T = TypeVar("T")
@@ -35,12 +36,6 @@ MAX_DEADLINE_S = 86_400.0
 _BUSY_RETRY_S = 5
 # Of schemas.values: what stands for a masked text may be longer than it was.
 _MAX_LABEL_CHARS, _MAX_SHORT_CHARS = 256, 4096
-
-
-class Log(Protocol):
-    """Where events go: services.gateway.publishing.LogWriter. Raises LostDependency."""
-
-    async def publish(self, event: Event, *, event_id: str | None = None, traceparent: str | None = None) -> None: ...
 
 
 class Ledger(Protocol):
@@ -68,6 +63,7 @@ class Asking:
     ledger: Ledger
     record: Record
     answers: Answers
+    cancelling: Cancelling
     knows_policy: Callable[[str], bool]
     mask: Mask = field(default=str)
     is_mask_slow: bool = False  # too slow for the loop that everyone is served by
@@ -138,11 +134,10 @@ class Asking:
             await self.log.publish(_cancellation(request_id, deadline_s))
         return state
 
-    async def cancel_all(self, request_ids: Sequence[str], deadline_s: float) -> None:
-        """The same for requests whose client has gone away. Best effort: they may as well go on."""
-        with suppress(LostDependency):
-            for request_id in request_ids:
-                await self.log.publish(_cancellation(request_id, deadline_s))
+    async def cancel_all(self, request_ids: Sequence[str], deadline_s: float, *, is_log_away: bool = False) -> None:
+        """The same for requests that nobody waits for; while the log is away, once it is back. Never raises."""
+        cancellations = [_cancellation(request_id, deadline_s) for request_id in request_ids]
+        await self.cancelling.publish(cancellations, is_log_away=is_log_away)
 
     async def give_feedback(self, caller: Caller, body: FeedbackBody, sent: Sent) -> str:
         """The id under which it was published: the same however often it is sent under an id or key of the client's own.

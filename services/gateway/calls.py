@@ -9,13 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from conclave.domain.api_keys import Scope
+from schemas.codec import at_fault
 from schemas.ids import canonical_uuid, is_request_id
 from services.gateway.access import Access, Caller
 from services.gateway.asking import Sent
 from services.gateway.errors import ApiError, not_found
 
 MAX_IDEMPOTENCY_KEY_CHARS = 256
-_AT = re.compile(r" - at `(?P<path>[^`]*)`$")
 _SHOWABLE = re.compile(r"[\x21-\x7e]+")
 B = TypeVar("B")
 
@@ -70,10 +70,8 @@ def read(body: bytes, wanted: type[B]) -> B:
     try:
         return msgspec.json.decode(body, type=wanted)
     except msgspec.ValidationError as error:
-        match = _AT.search(str(error))
-        message = _AT.sub("", str(error))
-        param = match["path"].removeprefix("$").removeprefix(".") if match else None
-        raise ApiError(400, message, "invalid_value", param or None) from None
+        path, message = at_fault(error)
+        raise ApiError(400, message, "invalid_value", path.removeprefix("$").removeprefix(".") or None) from None
     except RecursionError:
         raise ApiError(400, "the body is nested too deeply", "invalid_json") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -1,17 +1,15 @@
 """`/v1/chat/completions` and `/v1/models`: OpenAI's API over votes. A model is a policy, a choice is a vote."""
 
-import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
-from conclave.store.happenings import Happening
+from conclave.errors import LostDependency
 from schemas.ids import asked_at_ms, new_request_id
 from schemas.values import Outcome
 from services.gateway import answer_schemas, streams
@@ -29,34 +27,17 @@ from services.gateway.bodies import (
     Usage,
 )
 from services.gateway.calls import Call, answered
-from services.gateway.conversations import beginning_of, in_words, question_of
+from services.gateway.chat_stream import Asked, AskedChoice, chunks
+from services.gateway.conversations import beginning_of, question_of
 from services.gateway.errors import ApiError, not_found
-from services.gateway.follower import Follower, Watch
-from services.gateway.results import Result, planned
+from services.gateway.follower import Follower
+from services.gateway.results import Result
 
 DEFAULT_MODEL = "conclave"  # whatever policy the service chooses
 _KNOWN = frozenset(ChatBody.__struct_fields__)
 _PRIORITIES: dict[str, Priority] = {"priority": "interactive", "flex": "batch"}  # by OpenAI's service tiers
 _FIELDS = {"policy": "model", "question": "messages", "max_turn_tokens": "max_completion_tokens"}
 _NO_RETRY = {"x-should-retry": "false"}  # OpenAI's clients would ask the same again, as another request
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The requests of a call, one a choice, and the ends that they will have."""
-
-    request_ids: tuple[str, ...]
-    ends: tuple["asyncio.Future[Result]", ...]
-    model: str
-    ignored: tuple[str, ...]
-    timeout_s: float
-    created: int
-    answer_schema: dict[str, Any] | None = None
-
-    @property
-    def id(self) -> str:
-        """The completion's id: the first request's, told as OpenAI does."""
-        return f"chatcmpl-{self.request_ids[0]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,46 +68,37 @@ class Chat:
         with ExitStack() as expected:
             asked = await self._ask(call, expected)
             if call.body.stream:
-                stream = self._stream(asked, call.body)
-                left = partial(self._left, call, asked)
+                stream = chunks(asked, self.follower, partial(_completion, asked), options=call.body.stream_options)
+                left = partial(self._left, call, asked.choices)
                 return streams.Streamed(stream, expected.pop_all(), when_left=left, X_Request_Id=asked.request_ids[0])
             if not await streams.are_done(asked.ends, request=call.request, timeout_s=asked.timeout_s):
-                await self._left(call, asked)
+                await self._left(call, asked.choices)
                 raise _still_running(asked)
             completion = _completion(asked)
         return answered(completion, X_Request_Id=asked.request_ids[0])
 
-    async def _left(self, call: Call, asked: Asked) -> None:
+    async def _left(self, call: Call, choices: Sequence[AskedChoice], *, is_log_away: bool = False) -> None:
         """Cancels what still runs when its client has left. Who has sent an idempotency key may come back for it."""
         if call.sent.idempotency_key is None:
-            ends = zip(asked.request_ids, asked.ends, strict=True)
-            still_running = [request_id for request_id, end in ends if not end.done()]
-            await self.asking.cancel_all(still_running, call.body.conclave.deadline_s)
+            still_running = [each.request_id for each in choices if not each.end.done()]
+            await self.asking.cancel_all(still_running, call.body.conclave.deadline_s, is_log_away=is_log_away)
 
     async def _ask(self, call: Call, expected: ExitStack) -> Asked:
-        """Asks all choices. Who waits is noted before anything is published, so that no end is missed."""
+        """Asks all choices, or, where one is refused or can't be published, leaves none behind."""
         chat: ChatBody = call.body
         if not self._offers(chat.model):
             raise not_found(f"there is no model {chat.model!r}", "model_not_found", "model")
         question = question_of_chat(chat, deadline_s=chat.conclave.deadline_s)
-        request_ids, ends = [], []
-        for index in range(chat.n or 1):
-            sent = replace(call.sent, conversation=chat.prompt_cache_key or beginning_of(chat.messages))
-            if sent.idempotency_key is not None:
-                sent = replace(sent, idempotency_key=f"{sent.idempotency_key}#{index}")
-            new = str(new_request_id())
-            end = expected.enter_context(self.asking.answers.expecting(new))
-            request_id = await self.asking.ask(call.caller, question, sent, request_id=new)
-            if request_id != new:  # asked before, under the same idempotency key
-                end = expected.enter_context(self.asking.answers.expecting(request_id))
-                known = await self.asking.result(call.caller, request_id)
-                if known is not None:
-                    self.asking.answers.tell(known)
-            request_ids.append(request_id)
-            ends.append(end)
+        choices: list[AskedChoice] = []
+        try:
+            for index in range(chat.n or 1):
+                choices.append(await self._ask_one(call, question, index, expected))
+        except Exception as error:  # the client hears of no request, and asks all choices again
+            is_log_away = isinstance(error, LostDependency) and error.dependency == "kafka"
+            await self._left(call, choices, is_log_away=is_log_away)
+            raise
         return Asked(
-            tuple(request_ids),
-            tuple(ends),
+            tuple(choices),
             chat.model,
             _ignored(await call.request.body()),
             chat.conclave.deadline_s + GRACE_S,
@@ -134,64 +106,21 @@ class Chat:
             question.answer_schema,
         )
 
-    async def _stream(self, asked: Asked, chat: ChatBody) -> AsyncGenerator[bytes, None]:
-        """Chunks as OpenAI has them. Progress comes as `reasoning_content`, and in the field `conclave`."""
-        with self.follower.watching(asked.request_ids[0]) as watch:
-            yield _chunk(asked, {"role": "assistant", "content": ""})
-            until = asyncio.get_running_loop().time() + asked.timeout_s
-            is_told = False
-            async for happening in _progress(asked, watch, until):
-                is_told = is_told or happening is not None
-                yield streams.KEEP_ALIVE if happening is None else _told(asked, happening)
-        try:
-            completion = _completion(asked) if all(end.done() for end in asked.ends) else None
-            error = _still_running(asked) if completion is None else None
-        except ApiError as failed:
-            completion, error = None, failed
-        if completion is None:
-            assert error is not None
-            yield streams.event(msgspec.json.decode(error.body))
-            return
-        if not is_told:  # the answer was heard in the log before the record had anything of the way there
-            yield _told(asked, planned(asked.ends[0].result()))
-        for choice in completion.choices:
-            yield _chunk(asked, {"content": choice.message.content}, index=choice.index)
-        for choice in completion.choices:
-            told = completion.conclave if choice.index == 0 else None
-            yield _chunk(asked, {}, index=choice.index, finish_reason="stop", conclave=told)
-        if chat.stream_options is not None and chat.stream_options.include_usage:
-            yield _chunk(asked, None, usage=completion.usage)
-        yield b"data: [DONE]\n\n"
-
-
-async def _progress(asked: Asked, watch: Watch, until: float) -> AsyncGenerator[Happening | None, None]:
-    """Each thing that happens to the first choice, until the ends of all are known or the time is up; None after a silence."""
-    loop = asyncio.get_running_loop()
-    whole = asyncio.create_task(streams.all_of(asked.ends), name="until all are done")
-    news = asyncio.create_task(watch.next(), name="news")
-    try:
-        while not whole.done() and loop.time() < until:
-            pause_s = min(streams.KEEP_ALIVE_S, until - loop.time())
-            await asyncio.wait({whole, news}, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
-            if news.done():
-                happening = news.result()
-                if isinstance(happening, Result):  # nothing more comes of this one; others may take longer
-                    await asyncio.wait({whole}, timeout=until - loop.time())
-                    return
-                news = asyncio.create_task(watch.next(), name="news")
-                yield happening
-            elif not whole.done():
-                yield None
-    finally:
-        for task in (whole, news):
-            task.cancel()
-        await asyncio.wait({whole, news})
-
-
-def _told(asked: Asked, happening: Happening) -> bytes:
-    """The chunk that tells what happened."""
-    told = {"progress": {"kind": happening.kind, **happening.data}}
-    return _chunk(asked, {"reasoning_content": in_words(happening)}, conclave=told)
+    async def _ask_one(self, call: Call, question: AskBody, index: int, expected: ExitStack) -> AskedChoice:
+        """Asks a choice. Who waits is noted before anything is published, so that no end is missed."""
+        chat: ChatBody = call.body
+        sent = replace(call.sent, conversation=chat.prompt_cache_key or beginning_of(chat.messages))
+        if sent.idempotency_key is not None:
+            sent = replace(sent, idempotency_key=f"{sent.idempotency_key}#{index}")
+        new = str(new_request_id())
+        end = expected.enter_context(self.asking.answers.expecting(new))
+        request_id = await self.asking.ask(call.caller, question, sent, request_id=new)
+        if request_id != new:  # asked before, under the same idempotency key
+            end = expected.enter_context(self.asking.answers.expecting(request_id))
+            known = await self.asking.result(call.caller, request_id)
+            if known is not None:
+                self.asking.answers.tell(known)
+        return AskedChoice(request_id, end)
 
 
 def question_of_chat(chat: ChatBody, *, deadline_s: float) -> AskBody:
@@ -211,7 +140,9 @@ def question_of_chat(chat: ChatBody, *, deadline_s: float) -> AskBody:
 
 
 def _completion(asked: Asked) -> ChatCompletion:
-    """The completion. Raises: ApiError when a choice came to no answer."""
+    """The completion. Raises: ApiError when a choice came to no answer, or has not ended."""
+    if not all(end.done() for end in asked.ends):
+        raise _still_running(asked)
     results = [end.result() for end in asked.ends]
     failed = next((result for result in results if result.answer is None), None)
     if failed is not None:
@@ -277,31 +208,6 @@ def _still_running(asked: Asked) -> ApiError:
     at = f"/v1/requests/{asked.request_ids[0]}"
     headers = {**_NO_RETRY, "X-Request-Id": asked.request_ids[0]}
     return ApiError(504, f"no end was heard in time; it will be at {at}", "still_running", headers=headers)
-
-
-def _chunk(
-    asked: Asked,
-    delta: dict[str, Any] | None,
-    *,
-    index: int = 0,
-    finish_reason: str | None = None,
-    usage: Usage | None = None,
-    conclave: object = None,
-) -> bytes:
-    """A chunk of a stream; without a delta, the last one, which has no choice."""
-    choice = {"index": index, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
-    told: dict[str, Any] = {
-        "id": asked.id,
-        "object": "chat.completion.chunk",
-        "created": asked.created,
-        "model": asked.model,
-        "choices": [] if delta is None else [choice],
-    }
-    if usage is not None:
-        told["usage"] = usage
-    if conclave is not None:
-        told["conclave"] = conclave
-    return streams.event(told)
 
 
 def _ignored(body: bytes) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from conclave.domain import api_keys
 from conclave.errors import LostDependency
 from services.gateway.access import Access
 from services.gateway.errors import ApiError, away
+from services.gateway.streams import ending_with_its_client
 
 Served = Callable[[ASGIApp, str], AbstractAsyncContextManager[ASGIApp]]
 
@@ -54,10 +55,11 @@ class McpDoor:
             (await self._access.caller(Request(scope))).require(api_keys.Scope.ASK)
             app = await self._opened()
         except ApiError as error:
-            app = error.response()
+            await error.response()(scope, receive, send)
         except LostDependency as error:
-            app = away(error.dependency).response()
-        await app(scope, receive, send)
+            await away(error.dependency).response()(scope, receive, send)
+        else:
+            await ending_with_its_client(app, scope, receive, send)
 
     async def _opened(self) -> ASGIApp:
         assert self._endpoint is not None

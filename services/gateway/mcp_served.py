@@ -30,7 +30,8 @@ async def served(api: ASGIApp, version: str) -> AsyncIterator[ASGIApp]:
     server = tool_server(client, version)
     # Who calls is checked by our own access, which knows the same dangers (DNS rebinding, other sites' pages).
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-    application = server.streamable_http_app(stateless_http=True, json_response=True, transport_security=unchecked)
+    # Answers come as events where they take long: with progress, and kept alive on their way through proxies.
+    application = server.streamable_http_app(stateless_http=True, json_response=False, transport_security=unchecked)
     (route,) = application.routes
     assert isinstance(route, Route)
     async with server.session_manager.run():

@@ -3,12 +3,16 @@
 Tools call the API like any client, with the key of whoever calls them: what a key may not do, its tools may not.
 """
 
+import asyncio
 import json
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
 import httpx2
+from anyio import CancelScope, move_on_after
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 
@@ -20,7 +24,15 @@ _INSTRUCTIONS = (
     " `experiments` what comparisons of policies have shown."
 )
 
+_PAUSE_S = 1.0  # before a gateway that is away or busy is asked again
+_CANCEL_S = 10.0  # for a gateway to take a cancellation
+_FOR_NOW = (429, 502, 503, 504)
+
 ClientOf = Callable[[Context[Any, Any]], httpx2.AsyncClient]
+
+
+class _ForNow(ToolError):
+    """What the gateway may well do later."""
 
 
 def tool_server(client_of: ClientOf, version: str) -> MCPServer:
@@ -49,15 +61,13 @@ def tool_server(client_of: ClientOf, version: str) -> MCPServer:
         }
         body |= {"answer_schema": answer_schema} if answer_schema is not None else {}
         async with client_of(context) as client:
-            taken = await _called(client, "POST", "/v1/requests", json=body)
-            waited_s = 0.0
-            while waited_s < deadline_s + GRACE_S:
-                state = await _called(client, "GET", f"/v1/requests/{taken['id']}", params={"wait_s": _WAIT_S})
-                if state["result"] is not None:
-                    return dict(state["result"])
-                waited_s += _WAIT_S
-                await context.report_progress(waited_s, deadline_s, f"{state['status']}, {waited_s:.0f} s")
-        raise ToolError(f"request {taken['id']} still runs; `trace` tells how far it is")
+            with CancelScope(shield=True):  # else nobody would know what to cancel
+                taken = await _called(client, "POST", "/v1/requests", json=body)
+            try:
+                return await _result(client, context, taken["id"], deadline_s)
+            except BaseException:  # its client has left or its time is up: nobody will come back for it
+                await _cancel(client, taken["id"])
+                raise
 
     @server.tool()
     async def trace(request_id: str, context: Context[Any, Any]) -> dict[str, Any]:
@@ -109,15 +119,42 @@ def tool_server(client_of: ClientOf, version: str) -> MCPServer:
     return server
 
 
+async def _result(
+    client: httpx2.AsyncClient, context: Context[Any, Any], request_id: str, deadline_s: float
+) -> dict[str, Any]:
+    """What comes of a request, however often a gateway is away or busy meanwhile. Raises: ToolError when its time is up."""
+    started = time.monotonic()
+    while (left_s := deadline_s + GRACE_S + started - time.monotonic()) > 0:
+        told = "its gateway is away"
+        try:
+            wait_s = min(_WAIT_S, left_s)
+            state = await _called(client, "GET", f"/v1/requests/{request_id}", params={"wait_s": wait_s})
+            if state["result"] is not None:
+                return dict(state["result"])
+            told = str(state["status"])
+        except _ForNow:
+            await asyncio.sleep(min(_PAUSE_S, left_s))
+        waited_s = time.monotonic() - started
+        await context.report_progress(waited_s, deadline_s, f"{told}, {waited_s:.0f} s")
+    raise ToolError(f"request {request_id} did not end in time, and was cancelled; `trace` tells how far it came")
+
+
+async def _cancel(client: httpx2.AsyncClient, request_id: str) -> None:
+    """Cancels a request, if the gateway lets itself be told so. Done although who calls was cancelled."""
+    with move_on_after(_CANCEL_S, shield=True), suppress(ToolError):
+        await _called(client, "POST", f"/v1/requests/{request_id}/cancel")
+
+
 async def _called(client: httpx2.AsyncClient, method: str, path: str, **sent: Any) -> dict[str, Any]:
-    """What the API answers. Raises: ToolError with its words when it refuses."""
+    """What the API answers. Raises: ToolError with its words when it refuses, `_ForNow` when it may not do so later."""
     try:
         response = await client.request(method, path, **sent)
         told: dict[str, Any] = response.json()
     except (httpx2.HTTPError, json.JSONDecodeError) as error:
-        raise ToolError(f"the gateway can't be reached: {type(error).__name__}") from None
+        raise _ForNow(f"the gateway can't be reached: {type(error).__name__}") from None
     if response.is_success:
         return told
     refusal = told.get("error", {})
     at = f" ({refusal['param']})" if refusal.get("param") else ""
-    raise ToolError(f"{refusal.get('message', response.status_code)}{at}")
+    refused = _ForNow if response.status_code in _FOR_NOW else ToolError
+    raise refused(f"{refusal.get('message', response.status_code)}{at}")

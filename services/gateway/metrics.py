@@ -9,4 +9,5 @@ CALL_SECONDS = Histogram(
     "conclave_http_call_seconds", "From a call to the first byte of its answer", ("method", "route"), buckets=_TIMES
 )
 WAITING = Gauge("conclave_http_waiting", "Requests whose end a client waits for")
+CANCELLATIONS = Gauge("conclave_http_cancellations_waiting", "Cancellations that wait for the log to be back")
 LINES_ASKED = Counter("conclave_batch_lines_asked", "Lines of batches that this gateway asked")

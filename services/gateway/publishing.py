@@ -3,11 +3,18 @@
 import asyncio
 import time
 import uuid
+from typing import Protocol
 
 from conclave.errors import LostDependency
 from conclave.runtime.broker import Broker, PlainProducer
 from conclave.runtime.record import output_of
 from schemas.events import Event
+
+
+class Log(Protocol):
+    """Where the gateway's events go. Raises LostDependency, and the log may have the event all the same."""
+
+    async def publish(self, event: Event, *, event_id: str | None = None, traceparent: str | None = None) -> None: ...
 
 
 class LogWriter:

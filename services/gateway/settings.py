@@ -1,7 +1,7 @@
 """The gateway's settings."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
@@ -25,6 +25,12 @@ class GatewaySettings(PresidioSettings):
     policies_dir: Annotated[Path | None, Field(description="folder of policies besides those that ship")] = None
     gateway_host: str = "127.0.0.1"
     gateway_port: Annotated[int, Field(ge=0, le=65535, description="0: any free one")] = 8642
+    gateway_secure_cookie: Annotated[
+        Literal["auto", "always", "never"],
+        Field(
+            description="browsers send the pages' cookie over TLS only; auto: unless it is for the loopback interface"
+        ),
+    ] = "auto"
     gateway_masks: Annotated[
         tuple[str, ...], NoDecode, Field(description="what is masked in what clients send, separated by commas")
     ] = DEFAULT_MASKS

@@ -6,9 +6,10 @@ from contextlib import ExitStack
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
+from anyio import CancelScope
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 KEEP_ALIVE_S = 15.0  # shorter than what proxies take for silence
 KEEP_ALIVE = b": still here\n\n"
@@ -72,3 +73,44 @@ async def are_done(wanted: Collection["asyncio.Future[Any]"], *, request: Reques
             task.cancel()
         await asyncio.wait({whole, gone})
     return all(future.done() for future in wanted)
+
+
+async def ending_with_its_client(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Has an application answer; what it still does when its client goes away before is cancelled.
+
+    1. The body is read, so that nothing but the client's leaving is left to hear.
+    2. Whoever in `app` listens for that hears of it too.
+    3. An answer that was sent in full may have an aftermath: that is no leaving.
+    """
+    request = Request(scope, receive)
+    try:
+        body = await request.body()  # 1
+    except ClientDisconnect:
+        return
+    unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    has_left, is_whole = asyncio.Event(), False
+
+    async def received() -> Message:
+        if unread:
+            return unread.pop()
+        await has_left.wait()  # 2
+        return {"type": "http.disconnect"}
+
+    async def sending(message: Message) -> None:
+        nonlocal is_whole
+        await send(message)
+        is_whole = message["type"] == "http.response.body" and not message.get("more_body", False)
+
+    async def watching(serving: CancelScope) -> None:
+        await until_gone(request)
+        has_left.set()
+        if not is_whole:  # 3
+            serving.cancel()
+
+    # A scope of anyio's rather than a task that is cancelled: what `app` shields from it may still tidy up.
+    with CancelScope() as serving:
+        watcher = asyncio.create_task(watching(serving), name="watching a client")
+        try:
+            await app(scope, received, sending)
+        finally:
+            watcher.cancel()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from mcp.client import Client as McpClient
 from openai import AsyncOpenAI
 
 from benchmarks.load.arrivals import Level, Shape
@@ -31,6 +33,7 @@ from conclave.testing.pipeline import Pipeline, read_log
 from conclave.testing.waiting import until_async
 from schemas import flow
 from schemas.ids import new_request_id
+from tests import javascript_client
 from tests.integration.conftest import own_broker
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -56,7 +59,9 @@ def _url(pipeline: Pipeline) -> str:
     return f"http://127.0.0.1:{pipeline.settings['CONCLAVE_GATEWAY_PORT']}"
 
 
-async def test_clients_are_answered_whatever_befalls_a_gateway(pipeline: Pipeline, postgres: PostgresServer) -> None:
+async def test_clients_are_answered_whatever_befalls_a_gateway(
+    pipeline: Pipeline, postgres: PostgresServer, subtests: pytest.Subtests
+) -> None:
     async with (
         AsyncOpenAI(base_url=f"{_url(pipeline)}/v1", api_key="none", max_retries=0) as openai,
         httpx2.AsyncClient(base_url=_url(pipeline), timeout=60) as client,
@@ -65,6 +70,7 @@ async def test_clients_are_answered_whatever_befalls_a_gateway(pipeline: Pipelin
         await _answers_a_batch(pipeline, openai)
         await _survives_a_kill(pipeline, client)
         await _cancels(client)
+        await _answers_every_client(_url(pipeline), subtests)
         await _shows_pages(client)
         await _answers_each_once_whatever_is_killed(pipeline, postgres)
         await _asks_for_a_key_once_there_is_one(pipeline, client)
@@ -135,6 +141,48 @@ async def _answers_a_batch(pipeline: Pipeline, openai: AsyncOpenAI) -> None:
     (wrong,) = (await openai.files.content(f"{batch.id}-errors")).text.splitlines()
     assert json.loads(wrong)["error"]["code"] == "invalid_request"
     assert [each.id async for each in openai.batches.list(limit=5)] == [batch.id]
+
+
+async def _answers_every_client(url: str, subtests: pytest.Subtests) -> None:
+    """Those that are not OpenAI's Python one: plain Kafka producers are in test_producer_shapes."""
+    with subtests.test("curl, as the how-to has it"):
+        if shutil.which("curl") is None:
+            pytest.skip("curl is not installed")
+        told = json.loads(await _run_as_documented(url))
+        assert told["choices"][0]["message"]["content"]
+        assert told["conclave"]["results"][0]["tally"]
+    with subtests.test("OpenAI's JavaScript client"):
+        if not javascript_client.IS_HERE:
+            pytest.skip(javascript_client.WHY_NOT)
+        chat, stream, models, refused, batch = (await javascript_client.said(url, QUESTION)).splitlines()
+        assert re.fullmatch(r"chat \S+ \d+ \d+", chat)
+        assert re.fullmatch(r"stream \S+ \d+", stream)
+        assert (models, refused.split()[:2]) == ("models conclave true", ["refused", "400"])
+        assert re.fullmatch(r"batch completed 1 \S+", batch)
+    with subtests.test("an MCP client"):
+        async with McpClient(f"{url}/mcp") as client:
+            told = (await client.call_tool("ask", {"question": QUESTION})).structured_content
+            assert told is not None
+            assert told["answer"]
+            assert told["tally"]
+            trace = (await client.call_tool("trace", {"request_id": told["request_id"]})).structured_content
+            assert trace is not None
+            assert trace["request"]["id"] == told["request_id"]
+
+
+async def _run_as_documented(url: str) -> str:
+    """What the first command of docs/how-to/use-the-api.md prints."""
+    command = (CHECKOUT / "docs" / "how-to" / "use-the-api.md").read_text().split("```\n")[1]
+    assert command.startswith("curl -s http://127.0.0.1:8642/v1/chat/completions ")
+    done = await asyncio.to_thread(
+        subprocess.run,
+        ["bash", "-c", command.replace("http://127.0.0.1:8642", url)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout
 
 
 async def _shows_pages(client: httpx2.AsyncClient) -> None:

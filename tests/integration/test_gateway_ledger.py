@@ -14,6 +14,7 @@ from conclave.store.batches import BatchStore, Line
 from conclave.store.ledger import Entered, Entry, KeyReused, Ledger, Limits, OverLimit
 from conclave.store.reader import Reader
 from conclave.store.rows import asked_at
+from conclave.store.sign_ins import SignIns
 from conclave.store.store import Store
 from conclave.testing import events as made
 from schemas import flow
@@ -23,6 +24,34 @@ from schemas.ids import asked_at_ms, new_request_id
 
 def _entry(tenant: str = "ours", key: str | None = None, digest: bytes = b"d", deadline_s: float = 600.0) -> Entry:
     return Entry(str(new_request_id()), tenant, digest, deadline_s, idempotency_key=key)
+
+
+async def test_who_signed_in_is_known_by_every_gateway_until_it_ends(fresh_database: str) -> None:
+    accounts, here, there = Accounts(fresh_database), SignIns(fresh_database), SignIns(fresh_database)
+    try:
+        key = await accounts.create("ops", [Scope.ADMIN], actor="ann")
+        for digest, lifetime in ((b"one", timedelta(hours=1)), (b"two", timedelta(hours=1)), (b"old", timedelta(0))):
+            await here.begin(digest, key.key_id, lifetime)
+        assert await there.key_of(b"one") == key.key_id
+        assert await there.key_of(b"old") is None
+        await there.end(b"one")
+        assert await here.key_of(b"one") is None
+        await there.end(b"one")
+        assert await here.key_of(b"two") == key.key_id, "what ends is the one alone"
+        reader = Reader(fresh_database)
+        assert await reader.rows("SELECT digest FROM sign_ins ORDER BY digest") == [
+            {"digest": b"old"},
+            {"digest": b"two"},
+        ]
+        await here.begin(b"new", key.key_id, timedelta(hours=1))
+        assert await reader.rows("SELECT digest FROM sign_ins ORDER BY digest") == [
+            {"digest": b"new"},
+            {"digest": b"two"},
+        ]
+        await reader.close()
+    finally:
+        for store in (accounts, here, there):
+            await store.close()
 
 
 async def test_the_ledger_knows_what_was_entered_and_holds_limits(fresh_database: str) -> None:

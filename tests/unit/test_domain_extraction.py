@@ -130,6 +130,26 @@ def test_every_extractor_takes_any_text(name: str, text: str, is_cut: bool) -> N
     assert answer is None or answer.strip() == answer != ""
 
 
+WHOLE = {
+    "final_answer": "So there are 19.\nThe answer is 12345.\n",
+    "short_reply": "The answer is 12345.\n",
+    "answer_line": "19 of them\nAnswer: 12345\n",
+    "verdict": "Let me see.\nStep 2 is wrong: it is 12345\n",
+    "percentage": "I am 85 out of 100 sure\n",
+    "whole_text": "First this, then that.",
+}
+
+
+@pytest.mark.parametrize("name", sorted(EXTRACTORS))
+def test_of_a_text_that_was_cut_no_part_of_an_answer_is_taken_for_it(name: str) -> None:
+    """So an answer never ends where its path's tokens did, and a chat's `finish_reason` is `stop`."""
+    text = WHOLE[name]
+    whole = EXTRACTORS[name](text, False)
+    assert whole is not None
+    for end in range(len(text)):
+        assert EXTRACTORS[name](text[:end], True) in (None, whole), text[:end]
+
+
 @given(st.text(max_size=200))
 def test_what_is_thought_is_never_an_answer(thought: str) -> None:
     hidden = thought.replace("<", "").replace("[", "").replace("◁", "")

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from starlette.routing import BaseRoute, Mount, Route
 
-from conclave.domain.api_keys import ID_BYTES, SECRET_BYTES, ApiKey, Scope
+from conclave.domain.api_keys import ID_BYTES, SECRET_BYTES, ApiKey, Pass, Scope
 from conclave.store.ledger import Limits
 from services.gateway.access import is_loopback
 from tests.gateway_in_memory import World, answering
@@ -138,7 +138,7 @@ async def test_no_route_of_the_application_is_open_but_those_that_are_to_be() ->
             for headers, expected in (({}, 401), (_bearer(wrong), 401), (_bearer(own), 403), (_bearer(lacking), 403)):
                 answer = await client.request(method, _filled(path), headers=headers, follow_redirects=False)
                 assert answer.status_code == expected, f"{method} {path}"
-            for headers in (_bearer(admin), {"Cookie": f"conclave_key={admin.text}"}):
+            for headers in (_bearer(admin), world.signed_in(admin)):
                 headers |= {"Sec-Fetch-Site": "same-origin"}
                 async with client.stream(method, _filled(path), headers=headers) as answer:  # a page may go on
                     assert answer.status_code not in (401, 403, 500), f"{method} {path}"
@@ -150,7 +150,7 @@ async def test_no_route_of_the_application_is_open_but_those_that_are_to_be() ->
 async def test_a_cookie_that_another_site_has_sent_does_nothing() -> None:
     world = World(answering("36"))
     admin = world.accounts.add("ops", Scope.ADMIN)
-    cookie = {"Cookie": f"conclave_key={admin.text}"}
+    cookie = world.signed_in(admin)
     async with world.serving() as client:
         own = str(client.base_url).rstrip("/")
         # A page on another port of this machine is of the same site: SameSite=Strict lets the cookie through.
@@ -276,3 +276,16 @@ def test_a_key_is_read_back_and_no_other_text_is_one() -> None:
         assert ApiKey.parsed(text) is None
     with pytest.raises(ValueError, match="40 random bytes"):
         ApiKey.of(b"x")
+
+
+def test_a_pass_is_read_back_and_is_no_key() -> None:
+    held = Pass.of(bytes(range(SECRET_BYTES)))
+    assert Pass.parsed(held.secret) == held
+    assert held.digest != Pass.of(bytes(SECRET_BYTES)).digest
+    assert held.secret not in repr(held)
+    key = ApiKey.of(bytes(range(ID_BYTES + SECRET_BYTES)))
+    for text in ("", held.secret[:-1], held.secret + "x", f" {held.secret}", key.text):
+        assert Pass.parsed(text) is None
+    assert ApiKey.parsed(held.secret) is None
+    with pytest.raises(ValueError, match="32 random bytes"):
+        Pass.of(b"x")

@@ -1,5 +1,6 @@
 """OpenAI's own client over the gateway, unchanged: chat, streams, models, errors."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,11 +9,16 @@ import httpx2
 import openai
 import pytest
 from openai import AsyncOpenAI
+from prometheus_client import REGISTRY
 
+from conclave.domain.api_keys import Scope
+from conclave.errors import LostDependency
 from conclave.store.happenings import Happening
+from conclave.store.ledger import Limits
 from conclave.testing import events as made
 from conclave.testing.waiting import until
-from schemas.events import ReasoningRequested, RequestCancelled
+from schemas.events import Event, ReasoningRequested, RequestCancelled
+from services.gateway import streams
 from tests.gateway_in_memory import World, answering, failing
 
 ASKED: Any = [{"role": "user", "content": "What is 6 times 6?"}]
@@ -121,6 +127,94 @@ async def test_a_stream_whose_client_goes_away_is_cancelled_and_leaves_nobody_wa
     assert _cancelled(world) == [request.request_id for request in _requests(world)]
 
 
+async def test_when_a_choice_is_refused_those_before_it_are_cancelled() -> None:
+    world = World()
+    key = world.accounts.add("ours", Scope.ASK, limits=Limits(max_open=2))
+    async with _client(world) as client:
+        with pytest.raises(openai.RateLimitError):
+            await client.with_options(api_key=key.text).chat.completions.create(model="conclave", messages=ASKED, n=3)
+    assert len(_requests(world)) == 2
+    assert _cancelled(world) == [request.request_id for request in _requests(world)]
+    assert world.answers.awaited == ()
+
+
+class Losing(World):
+    """Its log takes one request, and is away when the second comes."""
+
+    async def publish(self, event: Event, *, event_id: str | None = None, traceparent: str | None = None) -> None:
+        if isinstance(event, ReasoningRequested) and len(_requests(self)) == 1:
+            raise LostDependency("kafka", "it is away")
+        await super().publish(event, event_id=event_id, traceparent=traceparent)
+
+
+async def test_when_a_choice_is_not_published_those_before_it_are_cancelled() -> None:
+    world = Losing()
+    async with _client(world) as client:
+        with pytest.raises(openai.InternalServerError):
+            await client.chat.completions.create(model="conclave", messages=ASKED, n=3)
+        await until(lambda: _cancelled(world) != [], what="the first choice cancelled")
+    assert _cancelled(world) == [request.request_id for request in _requests(world)]
+
+
+async def test_while_the_log_is_away_cancellations_wait_until_it_is_back() -> None:
+    world = World()
+    async with _client(world) as client:
+        stream = await client.chat.completions.create(model="conclave", messages=ASKED, n=2, stream=True)
+        world.is_log_away = True
+        await stream.close()
+        await until(lambda: REGISTRY.get_sample_value("conclave_http_cancellations_waiting") == 2, what="both waiting")
+        assert _cancelled(world) == []
+        world.is_log_away = False
+        await until(lambda: len(_cancelled(world)) == 2, what="both cancelled")
+    assert _cancelled(world) == [request.request_id for request in _requests(world)]
+
+
+async def test_with_an_idempotency_key_the_next_try_finds_the_choices_before_the_refused_one() -> None:
+    world = World()
+    key = world.accounts.add("ours", Scope.ASK, limits=Limits(max_open=2))
+    async with _client(world) as client:
+        ours = client.with_options(api_key=key.text, default_headers={"Idempotency-Key": "k"})
+        with pytest.raises(openai.RateLimitError):
+            await ours.chat.completions.create(model="conclave", messages=ASKED, n=3)
+        assert _cancelled(world) == []
+        world.ledger.open = lambda request_id: request_id not in world.record.ended
+        for request in _requests(world):
+            world.end(made.answer("36", request_id=str(request.request_id)))
+        world.answer = answering("36")
+        completion = await ours.chat.completions.create(model="conclave", messages=ASKED, n=3)
+    assert len(completion.choices) == 3
+    assert len(_requests(world)) == 3
+
+
+async def test_a_stream_tells_the_progress_of_every_choice_and_is_never_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "KEEP_ALIVE_S", 0.05)
+    world = World()
+    told: list[tuple[int, str]] = []
+    said: dict[int, str] = {}
+    num_silences = 0
+    body = {"model": "conclave", "messages": ASKED, "n": 2, "stream": True}
+    async with world.serving() as client, client.stream("POST", "/v1/chat/completions", json=body) as stream:
+        ids = [str(request.request_id) for request in _requests(world)]
+        for number, request_id in enumerate(ids):
+            path = {"step_index": 0, "sample_index": number, "answer": "36", "failure": None}
+            world.record.happened[request_id] = [Happening(f"path/0/{number}", "path", path)]
+        world.end(made.answer("36", request_id=ids[0]))
+        async for line in stream.aiter_lines():
+            if line == ": still here":
+                num_silences += len(told) == 2
+                if num_silences == 3:  # long after the first choice has ended
+                    world.end(made.answer("35", request_id=ids[1]))
+                continue
+            if not line.startswith("data: {"):
+                continue
+            (choice,) = json.loads(line.removeprefix("data: "))["choices"]
+            if thought := choice["delta"].get("reasoning_content"):
+                told.append((choice["index"], thought))
+            said[choice["index"]] = said.get(choice["index"], "") + choice["delta"].get("content", "")
+    assert sorted(told) == [(0, "step 0, path 0: 36\n"), (1, "step 0, path 1: 36\n")]
+    assert said == {0: "36", 1: "35"}
+
+
 async def test_what_a_client_waits_for_no_longer_is_cancelled() -> None:
     world = World()
     async with _client(world) as client:
@@ -222,24 +316,28 @@ async def test_a_failure_in_a_stream_is_an_error_of_the_client() -> None:
         ({"messages": [{"role": "assistant", "content": "hm"}]}, "messages"),
         ({"messages": [{"role": "user", "content": "x" * 20_000}]}, "messages"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, None),
+        ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            "messages[0].content[0].type",
+        ),
         ({"n": 9}, "n"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
-        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
         ({"logprobs": True}, "logprobs"),
-        ({"conclave": {"max_sample": 3}}, "conclave"),
+        ({"conclave": {"max_sample": 3}}, "conclave.max_sample"),
     ],
 )
-async def test_what_cannot_be_done_is_refused_with_its_field(changes: dict[str, Any], param: str | None) -> None:
+async def test_what_cannot_be_done_is_refused_with_its_field(changes: dict[str, Any], param: str) -> None:
     world = World(answering())
     async with world.serving() as client:
         body = {"model": "conclave", "messages": ASKED, **changes}
         refused = await client.post("/v1/chat/completions", json=body)
     assert refused.status_code in (400, 404), refused.text
     error = refused.json()["error"]
-    assert param is None or error["param"] == param, error
+    assert error["param"] == param, error
     assert world.published == []
 
 

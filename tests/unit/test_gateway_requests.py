@@ -168,7 +168,7 @@ async def test_without_a_key_what_is_not_published_is_struck_out() -> None:
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({}, None),
+        ({}, "question"),
         ({"question": ""}, "question"),
         ({"question": " \t"}, "question"),
         ({"question": "x" * 16_385}, "question"),
@@ -180,7 +180,8 @@ async def test_without_a_key_what_is_not_published_is_struck_out() -> None:
         ({**QUESTION, "tags": {"tenant": "me"}}, "tags"),
         ({**QUESTION, "tags": {str(index): "" for index in range(16)}}, "tags"),
         ({**QUESTION, "policy": "no-such-policy"}, "policy"),
-        ({**QUESTION, "qestion": "typo"}, None),
+        ({**QUESTION, "qestion": "typo"}, "qestion"),
+        ({**QUESTION, "priority": "Object contains unknown field `x`"}, "priority"),
         ([], None),
     ],
 )
@@ -265,7 +266,7 @@ async def test_every_shape_of_feedback_is_taken_and_masked(shape: str) -> None:
     [
         ({"reward": 2}, "reward"), ({"reward": 1, "sample_index": 1}, "step_index"), ({"rating": 6, "scale": 5}, "rating"),
         ({"chosen": "a"}, "chosen"), ({"is_withdrawn": True}, "supersedes"), ({"reward": 1, "rater": "god"}, "rater"),
-        ({"reward": 1, "metric": "No Name"}, "metric"), ({"reward": 1, "no_such": 1}, None),
+        ({"reward": 1, "metric": "No Name"}, "metric"), ({"reward": 1, "no_such": 1}, "no_such"),
     ],
 )  # fmt: skip
 async def test_feedback_that_says_nothing_possible_is_refused_with_its_field(

@@ -1,7 +1,18 @@
 """The pages' door: open to everyone on this machine while there are no keys, then to administrators only."""
 
-from conclave.domain.api_keys import Scope
-from tests.gateway_in_memory import World
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount, Router
+from starlette.testclient import TestClient
+
+from conclave.domain.api_keys import SECRET_BYTES, Pass, Scope
+from services.gateway import access
+from services.gateway.access import COOKIE
+from services.gateway.pages import routes_over
+from services.gateway.signing_in import PagesGuard, signing_in
+from tests.gateway_in_memory import MemoryAccounts, MemorySignIns, World
+from tests.memory_view import MemoryFigures, MemoryTrials, MemoryView
+from tests.pages_in_memory import assert_is_sound, topics
 
 # The record is away in these tests: a page that is reached says so.
 REACHED = 503
@@ -36,9 +47,94 @@ async def test_once_there_are_keys_an_administrator_signs_in() -> None:
         cookie = let_in.headers["set-cookie"]
         assert "HttpOnly" in cookie
         assert "SameSite=strict" in cookie
+        assert admin.secret not in cookie
+        assert admin.key_id not in cookie
         assert (await client.get("/requests")).status_code == REACHED
+        kept = {"Cookie": cookie.partition(";")[0]}
         await client.post("/sign-out")
         assert (await client.get("/requests")).status_code == 401
+        assert (await client.get("/requests", headers=kept)).status_code == 401, "what was kept aside opens nothing"
+
+
+async def test_nothing_but_what_was_given_at_signing_in_is_a_pass() -> None:
+    world = World()
+    admin = world.accounts.add("ops", Scope.ADMIN)
+    held = world.signed_in(admin)["Cookie"]
+    async with world.serving() as client:
+        assert (await client.get("/requests", headers={"Cookie": held})).status_code == REACHED
+        for wrong in (
+            held[:-1],
+            held + "A",
+            f"{COOKIE}={admin.text}",
+            f"{COOKIE}={Pass.of(bytes(SECRET_BYTES - 1) + b'1').secret}",
+        ):
+            refused = await client.get("/requests", headers={"Cookie": wrong})
+            assert (refused.status_code, "not signed in any more" in refused.text) == (401, True), wrong
+        bearer = {"Authorization": f"Bearer {held.partition('=')[2]}"}
+        assert (await client.get("/v1/models", headers=bearer)).status_code == 401, "a pass is no key"
+
+
+async def test_who_signed_in_by_a_key_that_is_revoked_is_signed_in_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "_REMEMBERED_S", -1.0)
+    world = World()
+    admin, _ = world.accounts.add("ops", Scope.ADMIN), world.accounts.add("other", Scope.ADMIN)
+    async with world.serving() as client:
+        assert (await client.post("/sign-in", data={"key": admin.text})).status_code == 303
+        assert (await client.get("/requests")).status_code == REACHED
+        del world.accounts.accounts[admin.key_id]
+        assert (await client.get("/requests")).status_code == 401
+
+
+async def test_who_has_signed_in_is_offered_to_sign_out_and_nobody_else(view: MemoryView) -> None:
+    accounts, sign_ins = MemoryAccounts(), MemorySignIns()
+    admin = accounts.add("ops", Scope.ADMIN)
+    door = access.Access(accounts, sign_ins, host="127.0.0.1")
+    pages = Router(routes_over(view, MemoryFigures(view), None, topics=topics, trials=MemoryTrials(), desk=None))
+    site = Starlette(routes=[*signing_in(door, "auto"), Mount("/", PagesGuard(pages, door))])
+    with TestClient(site, base_url="http://127.0.0.1", follow_redirects=False) as client:
+        by_key = client.get("/requests", headers={"Authorization": f"Bearer {admin.text}"})
+        assert (by_key.status_code, "/sign-out" in by_key.text) == (200, False)
+        client.post("/sign-in", data={"key": admin.text})
+        page = client.get("/requests")
+        assert '<form method="post" action="/sign-out"><button' in page.text
+        assert_is_sound(page.text)
+        assert client.post("/sign-out").headers["location"] == "/sign-in"
+        assert client.get("/requests").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("setting", "headers", "is_secure"),
+    [
+        ("auto", {}, False),  # http://127.0.0.1: not every browser would take it for safe
+        ("auto", {"Host": "localhost:8642"}, False),
+        ("auto", {"Host": "conclave.example"}, True),
+        ("auto", {"Host": "localhost", "X-Forwarded-Proto": "https"}, True),
+        ("always", {}, True),
+        ("never", {"Host": "conclave.example"}, False),
+    ],
+)
+async def test_the_cookie_travels_over_tls_only_wherever_the_address_is_not_this_machines(
+    setting: str, headers: dict[str, str], is_secure: bool
+) -> None:
+    world = World(settings={"gateway_secure_cookie": setting})
+    admin = world.accounts.add("ops", Scope.ADMIN)
+    headers = {**headers, "Sec-Fetch-Site": "same-origin"}
+    async with world.serving() as client:
+        let_in = await client.post("/sign-in", data={"key": admin.text}, headers=headers)
+        assert let_in.status_code == 303
+        left = await client.post("/sign-out", headers=headers)
+    for cookie in (let_in.headers["set-cookie"], left.headers["set-cookie"]):
+        assert ("; Secure" in cookie) is is_secure
+
+
+async def test_whose_browser_will_not_keep_the_key_is_told_so() -> None:
+    world = World()
+    admin = world.accounts.add("ops", Scope.ADMIN)
+    async with world.serving() as client:
+        over_http = {"Host": "conclave.example"}  # browsers add Sec-Fetch-Site over TLS only
+        told = await client.post("/sign-in", data={"key": admin.text}, headers=over_http)
+    assert "Open it over https" in told.text
+    assert admin.text not in told.text
 
 
 async def test_a_text_in_the_door_is_never_html() -> None:

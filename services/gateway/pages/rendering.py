@@ -40,10 +40,18 @@ def render(request: Request, template: str, *, status: int = 200, **values: Any)
 
 
 def fragment(request: Request, template: str, **values: Any) -> str:
-    """A template as text. `root` is where the pages are mounted, before each of their own addresses."""
+    """A template as text. `root` is where the pages are mounted, before each of their own addresses.
+
+    Who has signed in, as the door before the pages notes it, is offered to sign out.
+    """
     root = request.scope.get("root_path", "").rstrip("/")
     return _ENVIRONMENT.get_template(template).render(
-        root=root, path=request.url.path.removeprefix(root), version=STATIC_VERSION, now=datetime.now(UTC), **values
+        root=root,
+        path=request.url.path.removeprefix(root),
+        is_signed_in=request.scope.get("is_signed_in", False),
+        version=STATIC_VERSION,
+        now=datetime.now(UTC),
+        **values,
     )
 
 
