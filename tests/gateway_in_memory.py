@@ -1,10 +1,10 @@
 """The gateway over a log, a ledger and a record in memory, on a real socket: what its unit tests talk to."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import httpx2
@@ -16,7 +16,6 @@ from conclave.errors import LostDependency
 from conclave.policies import shipped
 from conclave.runtime.attempts import Dependencies
 from conclave.store.accounts import Account
-from conclave.store.batches import BatchRow, Claimed, FileRow, Line
 from conclave.store.happenings import Happening
 from conclave.store.ledger import Entered, Entry, KeyReused, Limits, OverLimit
 from conclave.store.reader import Reader
@@ -28,9 +27,11 @@ from services.gateway.access import COOKIE, Access
 from services.gateway.answers import Answers
 from services.gateway.app import Site, make_app
 from services.gateway.asking import Asking
-from services.gateway.batches import BatchApi, BatchRunner
+from services.gateway.batch_runner import BatchRunner
+from services.gateway.batches import BatchApi
 from services.gateway.cancelling import Cancelling
 from services.gateway.chat import Chat
+from services.gateway.files import FileApi
 from services.gateway.follower import Follower
 from services.gateway.mcp_door import McpDoor
 from services.gateway.requests import Requests
@@ -38,10 +39,10 @@ from services.gateway.routes import ApiRoute, api_routes
 from services.gateway.server import WebServer
 from services.gateway.settings import GatewaySettings
 from services.gateway.trials import Experiments
+from tests.batches_in_memory import MemoryBatches, MemoryFiles, row_of
 from tests.memory_view import MemoryTrials
 
 DSN = "postgresql://nobody@127.0.0.1:1/none"
-NOW = datetime.fromtimestamp(made.NOW_MS / 1000, UTC)
 NO_LIMITS = Limits()
 End = AnswerReached | RequestFailed
 
@@ -66,7 +67,9 @@ class MemoryRecord:
 
     async def ends(self, request_ids: Collection[str]) -> dict[str, dict[str, Any]]:
         self._check()
-        return {each: _row(self.ended[each]) | self.blanked.get(each, {}) for each in request_ids if each in self.ended}
+        return {
+            each: row_of(self.ended[each]) | self.blanked.get(each, {}) for each in request_ids if each in self.ended
+        }
 
     def blank(self, request_id: str) -> None:
         """Erases what was answered."""
@@ -85,11 +88,6 @@ class MemoryRecord:
                 "deadline_s": asked.deadline_s,
             }
         )
-
-
-def _row(end: End) -> dict[str, Any]:
-    names = {name: getattr(end, name) for name in end.__struct_fields__}
-    return {"failure": None, "steps": (), "tally": (), **names}
 
 
 @dataclass
@@ -123,109 +121,6 @@ class MemoryLedger:
 
     async def owners(self, request_ids: Collection[str]) -> Mapping[str, str]:
         return {each: self.entries[each].tenant for each in request_ids if each in self.entries}
-
-
-@dataclass
-class MemoryBatches:
-    """Files and batches, in one process."""
-
-    record: MemoryRecord
-    files: dict[str, tuple[FileRow, str]] = field(default_factory=dict)
-    made: dict[str, BatchRow] = field(default_factory=dict)
-    lines: dict[str, list[Line]] = field(default_factory=dict)
-    redacted: dict[str, bool] = field(default_factory=dict)
-    asked_as: dict[tuple[str, int], str] = field(default_factory=dict)
-    refusals: dict[tuple[str, int], str] = field(default_factory=dict)
-    tokens_per_day: int | None = None
-    put_back_lines: list[int] = field(default_factory=list)
-
-    async def add_file(self, file_id: str, tenant: str, filename: str, content: str) -> FileRow:
-        row = FileRow(file_id, tenant, filename, len(content.encode()), NOW)
-        self.files[file_id] = row, content
-        return row
-
-    async def file(self, file_id: str) -> FileRow | None:
-        return self.files[file_id][0] if file_id in self.files else None
-
-    async def content(self, file_id: str) -> str:
-        return self.files[file_id][1]
-
-    async def add(
-        self,
-        batch_id: str,
-        tenant: str,
-        file_id: str,
-        window_s: float,
-        lines: Sequence[Line],
-        *,
-        is_redacted: bool,
-        metadata: dict[str, str],
-    ) -> None:
-        ends = NOW + timedelta(seconds=window_s)
-        self.made[batch_id] = BatchRow(
-            batch_id, tenant, file_id, window_s, metadata, NOW, ends, None, False, len(lines), 0, 0, 0
-        )
-        self.lines[batch_id], self.redacted[batch_id] = list(lines), is_redacted
-
-    async def batch(self, batch_id: str) -> BatchRow | None:
-        if batch_id not in self.made:
-            return None
-        ids = [self.asked_as.get((batch_id, line.line)) for line in self.lines[batch_id]]
-        ends = [self.record.ended[each] for each in ids if each in self.record.ended]
-        num_answered = sum(isinstance(end, AnswerReached) for end in ends)
-        num_refused = sum(self._error(batch_id, line) is not None for line in self.lines[batch_id])
-        return replace(
-            self.made[batch_id],
-            num_answered=num_answered,
-            num_failed=len(ends) - num_answered + num_refused,
-            num_open=sum(each is not None for each in ids) - len(ends),
-        )
-
-    async def batches(self, tenant: str, limit: int) -> list[BatchRow]:
-        found = [await self.batch(batch_id) for batch_id, row in self.made.items() if row.tenant == tenant]
-        return [row for row in found if row is not None][:limit]
-
-    async def cancel(self, batch_id: str) -> list[str]:
-        self.made[batch_id] = replace(self.made[batch_id], cancelled_at=NOW)
-        ids = [self.asked_as.get((batch_id, line.line)) for line in self.lines[batch_id]]
-        return [each for each in ids if each is not None and each not in self.record.ended]
-
-    async def claim(self, max_open: int) -> list[Claimed]:
-        num_open = sum(each not in self.record.ended for each in self.asked_as.values())
-        waiting = [
-            Claimed(
-                batch_id, line.line, line.body, row.tenant, self.redacted[batch_id], row.window_s, self.tokens_per_day
-            )
-            for batch_id, row in self.made.items()
-            for line in self.lines[batch_id]
-            if row.cancelled_at is None
-            and (batch_id, line.line) not in self.asked_as
-            and self._error(batch_id, line) is None
-        ]
-        return waiting[: max_open - num_open]
-
-    async def asked(self, claimed: Claimed, request_id: str, asked_at: Any) -> None:
-        self.asked_as[claimed.batch_id, claimed.line] = request_id
-
-    async def put_back(self, claimed: Claimed) -> None:
-        self.put_back_lines.append(claimed.line)
-
-    async def refused(self, claimed: Claimed, error: str) -> None:
-        self.refusals[claimed.batch_id, claimed.line] = error
-
-    async def ended(self, batch_id: str, *, first: int, limit: int) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        for line in self.lines[batch_id][first:]:
-            row = {"line": line.line, "custom_id": line.custom_id, "body": line.body}
-            request_id = self.asked_as.get((batch_id, line.line), "")
-            if error := self._error(batch_id, line):
-                found.append({**row, "error": error})
-            elif request_id in self.record.ended:
-                found.append({**row, "error": None, **_row(self.record.ended[request_id])})
-        return found[:limit]
-
-    def _error(self, batch_id: str, line: Line) -> str | None:
-        return line.error or self.refusals.get((batch_id, line.line))
 
 
 @dataclass
@@ -283,6 +178,8 @@ class World:
     accounts: MemoryAccounts = field(default_factory=MemoryAccounts)
     sign_ins: MemorySignIns = field(default_factory=MemorySignIns)
     batch_open: int = 64
+    files: MemoryFiles = field(default_factory=MemoryFiles)
+    max_tenant_file_bytes: int = 2**30
     answers: Answers = field(default_factory=Answers)
     published: list[Event] = field(default_factory=list)
     event_ids: list[str | None] = field(default_factory=list)
@@ -345,9 +242,9 @@ class World:
     def routes(self, parts: tuple[Asking, Follower] | None = None) -> tuple[ApiRoute, ...]:
         """The API's table."""
         asking, follower = parts or self._parts()
-        batches = BatchApi(asking, self.batches)
+        batches = BatchApi(asking, self.files, self.batches, self.max_tenant_file_bytes)
         chat = Chat(asking, follower, lambda: shipped().names)
-        return api_routes(Requests(asking, follower), chat, batches, Experiments(MemoryTrials()))
+        return api_routes(Requests(asking, follower), chat, FileApi(batches), batches, Experiments(MemoryTrials()))
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[httpx2.AsyncClient]:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from importlib.metadata import version
@@ -21,6 +21,7 @@ from conclave.runtime.process import Parts, main
 from conclave.runtime.settings import RuntimeSettings, load
 from conclave.store.accounts import Accounts
 from conclave.store.batches import BatchStore
+from conclave.store.files import FileStore
 from conclave.store.happenings import Happenings
 from conclave.store.learning import Learning
 from conclave.store.ledger import Ledger
@@ -32,9 +33,11 @@ from services.gateway.access import Access
 from services.gateway.answers import Answers
 from services.gateway.app import Site, make_app
 from services.gateway.asking import Asking
-from services.gateway.batches import BatchApi, BatchRunner
+from services.gateway.batch_runner import BatchRunner
+from services.gateway.batches import BatchApi
 from services.gateway.cancelling import Cancelling
 from services.gateway.chat import Chat
+from services.gateway.files import FileApi
 from services.gateway.follower import Follower
 from services.gateway.logged_ends import LoggedEnds
 from services.gateway.mcp_door import McpDoor
@@ -73,12 +76,14 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     )
     sign_ins = SignIns(own.postgres_dsn)
     access = Access(accounts, sign_ins, host=own.gateway_host)
-    batches = BatchStore(own.postgres_dsn)
+    files, batches = FileStore(own.postgres_dsn), BatchStore(own.postgres_dsn)
+    batch_api = BatchApi(asking, files, batches, own.gateway_max_tenant_file_bytes)
     trials, reviews = Learning(own.postgres_dsn), Reviews(own.postgres_dsn)
     table = api_routes(
         Requests(asking, follower),
         Chat(asking, follower, lambda: policies.names),
-        BatchApi(asking, batches),
+        FileApi(batch_api),
+        batch_api,
         Experiments(trials),
     )
     door, topics = _mcp_door(access), partial(topic_states, settings.brokers)
@@ -92,13 +97,13 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
                 tasks.create_task(cancelling.run(), name="cancelling"),
                 tasks.create_task(policies.follow(), name="policies"),
                 tasks.create_task(BatchRunner(asking, batches, own.gateway_batch_open).run(), name="batches"),
-                tasks.create_task(_forget(ledger, batches, own.retention_days), name="forget"),
+                tasks.create_task(_forget((ledger, batches, files), own.retention_days), name="forget"),
             ]
             yield Parts(server, listener=answers, hears_from_end=True, status=policies.status)
             for task in beside:
                 task.cancel()
     finally:
-        for each in (writer, record, reader, ledger, accounts, sign_ins, batches, trials, reviews):
+        for each in (writer, record, reader, ledger, accounts, sign_ins, files, batches, trials, reviews):
             await each.close()
 
 
@@ -113,11 +118,11 @@ def _policies(settings: GatewaySettings) -> CurrentPolicies:
     return CurrentPolicies(settings.default_policy, *folders, prompts_dir=settings.prompts_dir, tools=TOOLS)
 
 
-async def _forget(ledger: Ledger, batches: BatchStore, retention_days: int) -> None:
+async def _forget(stores: Sequence[Ledger | BatchStore | FileStore], retention_days: int) -> None:
     """Drops what is older than the record, now and then."""
     while True:
         with contextlib.suppress(LostDependency):
-            num_dropped = await ledger.forget(retention_days) + await batches.forget(retention_days)
+            num_dropped = sum([await store.forget(retention_days) for store in stores])
             log.info("ledger_forgot", entries=num_dropped)
         await asyncio.sleep(_FORGET_EVERY_S)
 

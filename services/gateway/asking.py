@@ -21,7 +21,7 @@ from services.gateway.access import LOCAL, Caller
 from services.gateway.answers import Answers
 from services.gateway.bodies import MAX_TAGS, AskBody, FeedbackBody, RequestState
 from services.gateway.cancelling import Cancelling
-from services.gateway.errors import ApiError, not_found
+from services.gateway.errors import ApiError, key_reused, not_found
 from services.gateway.follower import Record
 from services.gateway.masking import masked
 from services.gateway.publishing import Log
@@ -88,7 +88,7 @@ class Asking:
             _digest(body),
             body.deadline_s,
             key_id=caller.key_id,
-            idempotency_key=_hashed(caller, sent.idempotency_key),
+            idempotency_key=hashed_key(caller, sent.idempotency_key),
             is_kept=caller.is_kept,
         )
         entered = _admitted(await self.ledger.enter(entry, caller.limits))  # 2
@@ -146,7 +146,7 @@ class Asking:
         """
         await self.state(caller, body.request_id)
         event = await self._masking(lambda: masked_feedback(body, self._mask(caller)))
-        feedback_id = event.feedback_id or _hashed(caller, sent.idempotency_key) or uuid.uuid4().hex
+        feedback_id = event.feedback_id or hashed_key(caller, sent.idempotency_key) or uuid.uuid4().hex
         event = msgspec.structs.replace(event, feedback_id=feedback_id)
         await self.log.publish(event, event_id=feedback_id, traceparent=sent.traceparent)
         return feedback_id
@@ -230,8 +230,7 @@ def _admitted(entered: Entered | KeyReused | OverLimit) -> Entered:
         case Entered():
             return entered
         case KeyReused():
-            message = "this idempotency key was sent with another request before"
-            raise ApiError(409, message, "idempotency_key_reused", "Idempotency-Key", {"x-should-retry": "false"})
+            raise key_reused()
         case OverLimit():
             headers = {"Retry-After": str(max(1, round(entered.retry_after_s)))}
             raise ApiError(429, f"this tenant may have {entered.allowed} {entered.what}", OVER_LIMIT, headers=headers)
@@ -259,7 +258,7 @@ def _shown(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {"question": asked["question"] or None, "policy": asked["policy"], "tags": tags}
 
 
-def _hashed(caller: Caller, idempotency_key: str | None) -> str | None:
+def hashed_key(caller: Caller, idempotency_key: str | None) -> str | None:
     """What is kept of an idempotency key: enough to know it again."""
     if idempotency_key is None:
         return None

@@ -16,6 +16,10 @@ from services.gateway.masking import masked
 from services.gateway.results import of_row
 
 MAX_LINES = 50_000
+_UNASKED = {  # OpenAI's codes, by which its clients know what to send again
+    "batch_expired": "This request could not be executed before the completion window expired.",
+    "batch_cancelled": "This request was not executed before its batch was cancelled.",
+}
 
 
 def masked_file(content: bytes, mask: Mask) -> str:
@@ -42,6 +46,8 @@ def lines_of(content: str) -> list[Line]:
 def told(row: Mapping[str, Any], batch_id: str) -> tuple[bool, dict[str, Any]]:
     """Whether a line that has ended was answered, and the line of an output file that tells so."""
     line: dict[str, Any] = {"id": f"{batch_id}-{row['line']}", "custom_id": row["custom_id"], "error": None}
+    if unasked := row.get("unasked"):
+        return False, {**line, "response": None, "error": {"code": unasked, "message": _UNASKED[unasked]}}
     if row["error"] is not None:
         return False, {**line, "response": None, "error": {"code": "invalid_request", "message": row["error"]}}
     result = of_row(dict(row))

@@ -251,6 +251,7 @@ class Batch(Struct, frozen=True, kw_only=True):
     created_at: int
     expires_at: int
     cancelling_at: int | None
+    expired_at: int | None = None
     request_counts: BatchCounts
     metadata: dict[str, str]
     errors: None = None
@@ -261,7 +262,9 @@ class Batches(Struct, frozen=True, kw_only=True):
     """A tenant's latest batches."""
 
     data: tuple[Batch, ...]
-    has_more: bool = False
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
     object: Literal["list"] = "list"
 
 
@@ -272,8 +275,26 @@ class File(Struct, frozen=True, kw_only=True):
     bytes: int
     created_at: int
     filename: str
-    purpose: str
+    purpose: Literal["batch", "user_data", "batch_output"]
     status: Literal["processed"] = "processed"
+    object: Literal["file"] = "file"
+
+
+class Files(Struct, frozen=True, kw_only=True):
+    """What a tenant has uploaded. Output files are named by their batches."""
+
+    data: tuple[File, ...]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+    object: Literal["list"] = "list"
+
+
+class FileDeleted(Struct, frozen=True, kw_only=True):
+    """The file is gone."""
+
+    id: str
+    deleted: Literal[True] = True
     object: Literal["file"] = "file"
 
 

@@ -57,6 +57,12 @@ def not_found(what: str, code: str = "not_found", param: str | None = None) -> A
     return ApiError(404, what, code, param)
 
 
+def key_reused() -> ApiError:
+    """For an idempotency key that came with something else before."""
+    message = "this idempotency key was sent with another request before"
+    return ApiError(409, message, "idempotency_key_reused", "Idempotency-Key", {"x-should-retry": "false"})
+
+
 def away(dependency: str) -> ApiError:
     """For when Kafka or Postgres is away: nothing was lost, and the same call may be made again."""
     return ApiError(503, f"{dependency} is away; try again", "dependency_away", headers={"Retry-After": "2"})

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from services.gateway.files import PURPOSES
 from services.gateway.routes import ApiRoute
 
 _PARAMETER = re.compile(r"{(\w+)}")
@@ -73,7 +74,7 @@ def _operation(row: ApiRoute) -> dict[str, Any]:
             "required": ["file", "purpose"],
             "properties": {
                 "file": {"type": "string", "format": "binary"},
-                "purpose": {"type": "string", "enum": ["batch", "user_data"]},
+                "purpose": {"type": "string", "enum": list(PURPOSES)},
             },
         }
         operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": form}}}
@@ -96,9 +97,7 @@ def _parameters(row: ApiRoute) -> list[dict[str, Any]]:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in _PARAMETER.findall(row.path)
     ]
-    found += [
-        {"name": name, "in": "query", "schema": {"type": "number", "minimum": 0, "maximum": 300}} for name in row.query
-    ]
+    found += [{"name": each.name, "in": "query", "schema": dict(each.schema)} for each in row.query]
     if row.is_idempotent:
         key = {"type": "string", "pattern": "^[!-~]{1,256}$"}
         found.append({"name": "Idempotency-Key", "in": "header", "schema": key})

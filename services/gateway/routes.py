@@ -1,8 +1,9 @@
 """The API as a table: method, path, who may, what is sent and what comes back. Routes and the OpenAPI document follow."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,6 +26,8 @@ from services.gateway.bodies import (
     FeedbackBody,
     FeedbackState,
     File,
+    FileDeleted,
+    Files,
     Model,
     Models,
     RequestState,
@@ -33,11 +36,20 @@ from services.gateway.bodies import (
 from services.gateway.calls import Call, call_of
 from services.gateway.chat import Chat
 from services.gateway.errors import ApiError
-from services.gateway.requests import Requests
+from services.gateway.files import MAX_LISTED, ORDERS, PURPOSES, FileApi
+from services.gateway.requests import MAX_WAIT_S, Requests
 from services.gateway.results import Result
 from services.gateway.trials import Experiments
 
 Handler = Callable[[Call], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A parameter of a query, and the JSON Schema of what it may be."""
+
+    name: str
+    schema: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +64,7 @@ class ApiRoute:
     answers: type | None
     status: int = 200
     body: type | None = None
-    query: tuple[str, ...] = ()
+    query: tuple[Query, ...] = ()
     sends_file: bool = False  # a form with a file instead of a body
     is_idempotent: bool = False  # by the header Idempotency-Key
     otherwise: tuple[int, ...] = ()  # other statuses with the same answer
@@ -60,13 +72,15 @@ class ApiRoute:
     streams: bool = False  # it may, besides answering as a whole
 
 
-def api_routes(requests: Requests, chat: Chat, batches: BatchApi, experiments: Experiments) -> tuple[ApiRoute, ...]:
+def api_routes(
+    requests: Requests, chat: Chat, files: FileApi, batches: BatchApi, experiments: Experiments
+) -> tuple[ApiRoute, ...]:
     """The table."""
     ask, feedback, admin = Scope.ASK, Scope.FEEDBACK, Scope.ADMIN
     # fmt: off
     return (
         ApiRoute("POST", "/v1/requests", ask, requests.ask, "Ask a question", RequestState, 202, AskBody, is_idempotent=True),
-        ApiRoute("GET", "/v1/requests/{request_id}", ask, requests.state, "Where a request is", RequestState, query=("wait_s",)),
+        ApiRoute("GET", "/v1/requests/{request_id}", ask, requests.state, "Where a request is", RequestState, query=(_WAIT,)),
         ApiRoute("GET", "/v1/requests/{request_id}/result", ask, requests.result, "What came of a request", Result),
         ApiRoute("GET", "/v1/requests/{request_id}/trace", ask, requests.trace, "How a request came about", RequestTrace),
         ApiRoute("POST", "/v1/requests/{request_id}/cancel", ask, requests.cancel, "Have a request end", RequestState, 202,
@@ -79,17 +93,31 @@ def api_routes(requests: Requests, chat: Chat, batches: BatchApi, experiments: E
                  is_idempotent=True, streams=True),
         ApiRoute("GET", "/v1/models", ask, chat.models, "Every policy, as a model", Models),
         ApiRoute("GET", "/v1/models/{model}", ask, chat.model, "One policy, as a model", Model),
-        ApiRoute("POST", "/v1/files", ask, batches.upload, "Keep a file of requests", File, sends_file=True),
-        ApiRoute("GET", "/v1/files/{file_id}", ask, batches.file, "A file", File),
-        ApiRoute("GET", "/v1/files/{file_id}/content", ask, batches.content, "What is in a file", None, sends_lines=True),
-        ApiRoute("POST", "/v1/batches", ask, batches.create, "Ask all that is in a file", Batch, 200, BatchBody),
-        ApiRoute("GET", "/v1/batches", ask, batches.list_, "The latest batches", Batches, query=("limit",)),
+        ApiRoute("POST", "/v1/files", ask, files.upload, "Keep a file of requests", File, sends_file=True, is_idempotent=True),
+        ApiRoute("GET", "/v1/files", ask, files.list_, "Files, the latest first", Files,
+                 query=(_limit(MAX_LISTED, MAX_LISTED), _AFTER, _ORDER, _PURPOSE)),
+        ApiRoute("GET", "/v1/files/{file_id}", ask, files.file, "A file", File),
+        ApiRoute("DELETE", "/v1/files/{file_id}", ask, files.delete, "Drop a file", FileDeleted),
+        ApiRoute("GET", "/v1/files/{file_id}/content", ask, files.content, "What is in a file", None, sends_lines=True),
+        ApiRoute("POST", "/v1/batches", ask, batches.create, "Ask all that is in a file", Batch, 200, BatchBody,
+                 is_idempotent=True),
+        ApiRoute("GET", "/v1/batches", ask, batches.list_, "Batches, the latest first", Batches, query=(_limit(20, 100), _AFTER)),
         ApiRoute("GET", "/v1/batches/{batch_id}", ask, batches.state, "How far a batch is", Batch),
         ApiRoute("POST", "/v1/batches/{batch_id}/cancel", ask, batches.cancel, "Ask nothing more of a batch", Batch),
         ApiRoute("GET", "/v1/experiments", admin, experiments.list_, "Every experiment", ExperimentList),
         ApiRoute("GET", "/v1/experiments/{name}", admin, experiments.report, "What an experiment has shown", ExperimentReport),
     )
     # fmt: on
+
+
+_WAIT = Query("wait_s", {"type": "number", "minimum": 0, "maximum": MAX_WAIT_S, "default": 0})
+_AFTER = Query("after", {"type": "string"})
+_ORDER = Query("order", {"type": "string", "enum": list(ORDERS), "default": ORDERS[0]})
+_PURPOSE = Query("purpose", {"type": "string", "enum": list(PURPOSES)})
+
+
+def _limit(default: int, most: int) -> Query:
+    return Query("limit", {"type": "integer", "minimum": 1, "maximum": most, "default": default})
 
 
 def mounted(table: Sequence[ApiRoute], access: Access) -> list[BaseRoute]:

@@ -36,6 +36,9 @@ class GatewaySettings(PresidioSettings):
     ] = DEFAULT_MASKS
     gateway_max_body_bytes: Annotated[int, Field(ge=1024, le=2**30)] = 2**20
     gateway_max_file_bytes: Annotated[int, Field(ge=1024, le=2**30, description="of a file of requests")] = 32 * 2**20
+    gateway_max_tenant_file_bytes: Annotated[
+        int, Field(ge=1024, le=2**50, description="of a tenant's files, and of its batches until they are over")
+    ] = 2**30
     gateway_batch_open: Annotated[
         int, Field(ge=1, le=100_000, description="requests of batches that are open at once, in all batches")
     ] = 64

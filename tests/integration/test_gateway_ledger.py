@@ -1,4 +1,4 @@
-"""The gateway's SQL on a real server: who asked what, keys and limits, budgets, and lines of batches."""
+"""The gateway's SQL on a real server: who asked what, keys and limits, and budgets."""
 
 import asyncio
 from datetime import timedelta
@@ -10,10 +10,9 @@ from conclave.domain.api_keys import Scope
 from conclave.domain.recorded import RecordedEvent
 from conclave.errors import Rejected
 from conclave.store.accounts import Accounts
-from conclave.store.batches import BatchStore, Line
+from conclave.store.batches import BatchStore, Line, NewBatch
 from conclave.store.ledger import Entered, Entry, KeyReused, Ledger, Limits, OverLimit
 from conclave.store.reader import Reader
-from conclave.store.rows import asked_at
 from conclave.store.sign_ins import SignIns
 from conclave.store.store import Store
 from conclave.testing import events as made
@@ -189,10 +188,8 @@ async def test_a_budget_of_tokens_counts_what_ended_once_and_what_is_under_way(f
         assert isinstance(over, OverLimit)
         assert (over.allowed, 22 * 3600 < over.retry_after_s <= 24 * 3600) == (100, True)
         assert isinstance(await ledger.enter(_entry("theirs"), limits), Entered), "each has its own"
-        await batches.add_file("file-a", "ours", "a.jsonl", "x")
-        await batches.add(
-            "batch_a", "ours", "file-a", 3600.0, [Line(0, "a", {"model": "x"})], is_redacted=True, metadata={}
-        )
+        lines = [Line(0, "a", {"model": "x"})]
+        await batches.add(NewBatch("batch_a", "ours", "file-a", 3600.0), lines, max_bytes=9)
         assert await batches.claim(10) == [], "batches wait too"
         assert [(row["tenant"], row["tokens_24_h"]) for row in await accounts.tenants()] == [("ours", 60)]
         await accounts.change_tenant("ours", actor="ann", tokens_per_day=1000)
@@ -229,44 +226,3 @@ async def test_a_pool_keeps_the_connections_that_it_has_grown_to(fresh_database:
         assert await burst() == first
     finally:
         await reader.close()
-
-
-async def test_lines_of_a_batch_are_claimed_once_and_again_after_a_while(
-    fresh_database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = BatchStore(fresh_database)
-    try:
-        file = await store.add_file("file-a", "ours", "a.jsonl", "é\n")
-        assert (await store.file("file-a"), await store.content("file-a"), file.num_bytes) == (file, "é\n", 3)
-        assert await store.file("file-b") is None
-        lines = [Line(0, "a", {"model": "x"}), Line(1, "b", {"model": "x"}), Line(2, "", error="no JSON")]
-        await store.add("batch_a", "ours", "file-a", 3600.0, lines, is_redacted=True, metadata={"run": "7"})
-        claims = await asyncio.gather(*(store.claim(10) for _ in range(4)))
-        claimed = sorted((each for claim in claims for each in claim), key=lambda each: each.line)
-        assert [(each.line, each.body, each.tenant) for each in claimed] == [
-            (0, {"model": "x"}, "ours"),
-            (1, {"model": "x"}, "ours"),
-        ]
-        assert 3500 < claimed[0].left_s <= 3600
-        request_id = str(new_request_id())
-        await store.asked(claimed[0], request_id, asked_at(request_id))
-        await store.refused(claimed[1], "no such policy")
-        row = await store.batch("batch_a")
-        assert row is not None
-        assert (row.num_lines, row.num_answered, row.num_failed, row.num_open) == (3, 0, 2, 1)
-        assert (row.metadata, row.is_over, [each.batch_id for each in await store.batches("ours", 5)]) == (
-            {"run": "7"}, False, ["batch_a"],
-        )  # fmt: skip
-        assert await store.batches("theirs", 5) == []
-        assert [each["error"] for each in await store.ended("batch_a", first=0, limit=9)] == [
-            "no such policy",
-            "no JSON",
-        ]
-        assert await store.cancel("batch_a") == [request_id]
-        await store.add("batch_b", "ours", "file-a", 3600.0, lines[:2], is_redacted=True, metadata={})
-        assert len(await store.claim(2)) == 1, "one of two is open already"
-        monkeypatch.setattr("conclave.store.batches._CLAIM_S", 0.0)
-        assert len(await store.claim(3)) == 2, "a claim that led to nothing ends"
-        assert (await store.forget(1), await store.forget(-1)) == (0, 3)
-    finally:
-        await store.close()

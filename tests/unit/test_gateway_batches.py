@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import openai
@@ -9,6 +10,7 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types import Batch
 
+from conclave.domain.api_keys import Scope
 from conclave.testing import events as made
 from conclave.testing.waiting import until, until_async
 from schemas.events import ReasoningRequested, RequestCancelled
@@ -182,3 +184,180 @@ async def test_lines_of_a_tenant_whose_budget_is_spent_wait_and_are_asked_later(
         done = await _ended(client, batch)
     assert done.request_counts is not None
     assert (done.request_counts.completed, done.request_counts.failed) == (2, 0)
+
+
+def _counted(batch: Batch) -> tuple[int, int, int]:
+    counts = batch.request_counts
+    assert counts is not None
+    return counts.total, counts.completed, counts.failed
+
+
+async def test_lines_that_nobody_asked_in_time_are_told_in_the_file_of_errors() -> None:
+    world = World(batch_open=2)
+    async with world.serving(), _client(world) as client:
+        batch = await _begun(client, [_line(f"line-{index}") for index in range(4)] + ["not json"])
+        await until(lambda: len(_asked(world)) == 2, what="as many as there is room for")
+        world.batches.over.add(batch.id)
+        first, second = (str(asked.request_id) for asked in _asked(world))
+        world.end(made.answer("36", request_id=first))
+        running = await client.batches.retrieve(batch.id)
+        assert (running.status, _counted(running)) == ("in_progress", (5, 1, 3)), "one of it still runs"
+        world.end(failing("deadline")(_asked(world)[1]))
+        done = await client.batches.retrieve(batch.id)
+        assert (done.status, _counted(done), done.expired_at) == ("expired", (5, 1, 4), batch.expires_at)
+        wrong = await _lines(client, done.error_file_id)
+        answered = await _lines(client, done.output_file_id)
+        assert (await client.batches.cancel(batch.id)).status == "expired", "what is over stays as it is"
+    assert first != second
+    assert [line["custom_id"] for line in answered] == ["line-0"]
+    assert {line["custom_id"]: (line["error"] or {}).get("code") for line in wrong} == {
+        "line-1": None, "line-2": "batch_expired", "line-3": "batch_expired", "": "invalid_request",
+    }  # fmt: skip
+    assert wrong[1]["response"] is None
+    assert wrong[1]["error"]["message"] == "This request could not be executed before the completion window expired."
+
+
+async def test_lines_that_a_cancelled_batch_does_not_ask_are_told_in_the_file_of_errors() -> None:
+    world = World(batch_open=1)
+    async with world.serving(), _client(world) as client:
+        batch = await _begun(client, [_line(f"line-{index}") for index in range(3)])
+        await until(lambda: len(_asked(world)) == 1, what="the first of them")
+        done = await client.batches.cancel(batch.id)
+        wrong = await _lines(client, done.error_file_id)
+    assert (done.status, _counted(done)) == ("cancelled", (3, 0, 3))
+    assert [line["custom_id"] for line in wrong] == ["line-0", "line-1", "line-2"]
+    assert wrong[0]["response"]["body"]["error"]["code"] == "cancelled"
+    assert [line["error"]["code"] for line in wrong[1:]] == ["batch_cancelled"] * 2
+
+
+async def test_a_batch_that_has_ended_is_not_cancelled_any_more() -> None:
+    world = World(answering("36"))
+    async with world.serving(), _client(world) as client:
+        done = await _ended(client, await _begun(client, [_line("a")]))
+        assert (await client.batches.cancel(done.id)).status == "completed"
+
+
+async def test_a_line_that_is_asked_while_its_batch_is_cancelled_is_cancelled_too() -> None:
+    world = World()
+    is_cancelled: list[str] = []
+
+    def cancelling(request: ReasoningRequested) -> None:
+        for batch_id, row in world.batches.made.items():
+            world.batches.made[batch_id] = replace(row, cancelled_at=row.created_at)
+            is_cancelled.append(batch_id)
+
+    world.answer = cancelling
+    async with world.serving(), _client(world) as client:
+        batch = await _begun(client, [_line("a")])
+        await until(
+            lambda: any(isinstance(event, RequestCancelled) for event in world.published), what="a cancellation"
+        )
+        assert (await client.batches.retrieve(batch.id)).status == "cancelled"
+    assert is_cancelled == [batch.id]
+
+
+async def test_lines_of_a_tenant_whose_content_was_switched_off_are_asked_without_their_words_being_kept() -> None:
+    world = World(_echoing())
+    world.batches.silent.add("local")
+    async with world.serving(), _client(world) as client:
+        done = await _ended(client, await _begun(client, [_line("a", "hush")]))
+        lines = await _lines(client, done.output_file_id)
+    assert [entry.is_kept for entry in world.ledger.entries.values()] == [False]
+    # The record has no word of it: what it says is read from the log.
+    assert [line["response"]["body"]["choices"][0]["message"]["content"] for line in lines] == ["hush"]
+
+
+async def test_what_is_sent_again_under_one_key_is_kept_once() -> None:
+    world = World(answering("36"))
+    content, other = (json.dumps(_line(name)).encode() for name in "ab")
+
+    async def sent(content: bytes, key: str) -> str:
+        file = ("a.jsonl", content)
+        return (await client.files.create(file=file, purpose="batch", extra_headers={"Idempotency-Key": key})).id
+
+    async def begun(file_id: str, key: str) -> str:
+        wanted: Any = {"input_file_id": file_id, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        return (await client.batches.create(**wanted, extra_headers={"Idempotency-Key": key})).id
+
+    async with world.serving(), _client(world) as client:
+        file_id = await sent(content, "k")
+        assert await sent(content, "k") == file_id
+        assert await sent(content, "l") != file_id
+        with pytest.raises(openai.ConflictError, match="idempotency key"):
+            await sent(other, "k")
+        batch_id = await begun(file_id, "k")
+        await client.files.delete(file_id)
+        assert await begun(file_id, "k") == batch_id, "though its file is gone"
+        with pytest.raises(openai.ConflictError) as refused:
+            await begun(await sent(content, "l"), "k")
+        assert (refused.value.code, refused.value.param) == ("idempotency_key_reused", "Idempotency-Key")
+        with pytest.raises(openai.BadRequestError):
+            await sent(content, "no key")
+    assert len(world.batches.made) == 1
+    assert len(world.files.rows) == 1
+
+
+async def test_keys_of_tenants_are_their_own() -> None:
+    world = World()
+    keys = [world.accounts.add(tenant, Scope.ASK) for tenant in ("ours", "theirs")]
+    async with world.serving() as client:
+        form: Any = {"data": {"purpose": "batch"}, "files": {"file": ("a.jsonl", b"{}")}}
+        for key in (*keys, *keys):
+            headers = {"Authorization": f"Bearer {key.text}", "Idempotency-Key": "k"}
+            assert (await client.post("/v1/files", **form, headers=headers)).status_code == 200
+    assert sorted(row.tenant for row, _ in world.files.rows.values()) == ["ours", "theirs"]
+
+
+async def test_every_batch_and_every_file_is_listed_page_by_page() -> None:
+    world = World(answering("36"))
+    async with world.serving() as http, _client(world) as client:
+        batches = [(await _begun(client, [_line(f"line-{index}")])).id for index in range(5)]
+        notes = await client.files.create(file=("notes.jsonl", b"{}"), purpose="user_data")
+        assert [each.id async for each in client.batches.list(limit=2)] == batches[::-1]
+        page = await client.batches.list(limit=2)
+        assert (page.has_more, [each.id for each in page.data]) == (True, batches[:2:-1])
+        more = [(await client.batches.list(limit=2, after=batches[index])).has_more for index in (3, 2, 1)]
+        assert more == [True, False, False]
+        files = [each async for each in client.files.list(limit=2)]
+        assert (len(files), files[0].id, {each.purpose for each in files[1:]}) == (6, notes.id, {"batch"})
+        assert files[0].bytes == len("{}\n")
+        assert [each.id async for each in client.files.list(limit=4, order="asc")] == [each.id for each in files[::-1]]
+        assert [each.id async for each in client.files.list(purpose="user_data")] == [notes.id]
+        for wrong in ("limit=0", "limit=101", "limit=1.5", "limit=x"):
+            assert (await http.get(f"/v1/batches?{wrong}")).json()["error"]["param"] == "limit"
+        for wrong in ("limit=10001", "order=up", "purpose=vision", "after=file-x", "after=%00"):
+            refused = await http.get(f"/v1/files?{wrong}")
+            assert (refused.status_code in (400, 404), refused.json()["error"]["param"]) == (True, wrong.split("=")[0])
+        assert (await http.get("/v1/batches?after=batch_x")).json()["error"]["param"] == "after"
+
+
+async def test_a_file_is_deleted_and_an_output_file_says_what_it_is_and_how_long() -> None:
+    world = World(answering("36"))
+    async with world.serving(), _client(world) as client:
+        done = await _ended(client, await _begun(client, [_line("a"), "not json"]))
+        for file_id in (done.output_file_id, done.error_file_id):
+            file = await client.files.retrieve(str(file_id))
+            content = await client.files.content(str(file_id))
+            assert (file.purpose, file.bytes) == ("batch_output", len(content.content))
+            assert file.bytes > 0
+            with pytest.raises(openai.ConflictError, match="output file"):
+                await client.files.delete(str(file_id))
+        deleted = await client.files.delete(done.input_file_id)
+        assert (deleted.id, deleted.deleted, deleted.object) == (done.input_file_id, True, "file")
+        for gone in (client.files.retrieve, client.files.content, client.files.delete):
+            with pytest.raises(openai.NotFoundError):
+                await gone(done.input_file_id)
+        assert (await client.batches.retrieve(done.id)).status == "completed"
+
+
+async def test_a_tenant_has_room_for_so_many_bytes() -> None:
+    world = World(max_tenant_file_bytes=400)
+    async with world.serving(), _client(world) as client:
+        content = json.dumps(_line("a", "x" * 100)).encode()
+        file = await client.files.create(file=("a.jsonl", content), purpose="batch")
+        assert file.bytes > 200
+        with pytest.raises(openai.APIStatusError, match="may have 400 bytes together") as refused:
+            await client.files.create(file=("b.jsonl", content), purpose="batch")
+        assert (refused.value.status_code, refused.value.code, refused.value.param) == (413, "over_bytes", "file")
+        await client.files.delete(file.id)
+        await client.files.create(file=("b.jsonl", content), purpose="batch")

@@ -164,7 +164,7 @@ async def test_no_file_is_kept_of_a_tenant_whose_content_is_off() -> None:
         begun = await client.post("/v1/batches", json=wanted, headers=headers)
     for refused in (sent, begun):
         assert (refused.status_code, refused.json()["error"]["code"]) == (403, "content_off")
-    assert world.batches.files == {}
+    assert world.files.rows == {}
 
 
 async def test_an_answer_that_nobody_has_any_more_is_gone_and_not_wrong() -> None:

@@ -102,7 +102,7 @@ async def test_ten_megabytes_are_refused_wherever_they_are_sent() -> None:
         form = {"file": ("a.jsonl", b"x" * 40_000_000)}
         assert await _status(client, "POST", "/v1/files", data={"purpose": "batch"}, files=form) in (413, None)
         assert world.published == []
-        assert world.batches.files == {}
+        assert world.files.rows == {}
         await _still_answers(client)
 
 
