@@ -95,7 +95,9 @@ def _is_away(error: BaseException | None) -> bool:
     """True for what no other statement would change. A value that the driver can't encode is an error of its interface too."""
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "XX")[:2] not in _OF_VALUES
-    return isinstance(error, OSError | asyncpg.InterfaceError) and not isinstance(error, ValueError)
+    if isinstance(error, asyncpg.InterfaceError):
+        return not isinstance(error, ValueError)
+    return isinstance(error, OSError)
 
 
 def _told(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """What is the database's own fault, and what is its statement's."""
 
 import asyncio
+import ssl
 from typing import Any
 
 import asyncpg
@@ -66,6 +67,7 @@ def test_a_value_that_the_driver_cannot_encode_is_its_statement_s_fault() -> Non
     [
         (TimeoutError(), "no answer in time"),
         (ConnectionRefusedError("refused"), "ConnectionRefusedError('refused')"),
+        (ssl.SSLCertVerificationError("nobody's"), 'SSLCertVerificationError("nobody\'s")'),  # a ValueError too
         (asyncpg.InterfaceError("connection is closed"), "InterfaceError('connection is closed')"),
     ],
 )
