@@ -2,12 +2,13 @@
 
 A PostgreSQL of its own gets so many paths, spread over a month, by COPY; then each page is asked for in turns, through the same
 application that the gateway serves. What counts is the time until the whole page is there: exit status 1 where the median of one is
-above `--limit-ms`. Left out are `/system/log`, which asks Kafka and no table, and the report of an experiment, which counts all of
-its units and comes into its page when it is there. `--explain` prints the plans.
+above `--limit-ms`. Left out are `/system/log` and dead letters, which ask Kafka and no table, and the report of an experiment: it
+counts all of its units, and comes into its page when it is there. `--explain` prints the plans.
 """
 
 import argparse
 import asyncio
+import bisect
 import json
 import random
 import sys
@@ -47,13 +48,15 @@ _WORDS = ("apples", "pens", "books", "dollars", "shells", "cards", "cups", "coin
 _TEXT = "Step 1: 347 + 85 = 432\nStep 2: 432 - 120 = 312\nAnswer: 312\n" * 4
 
 _EXPERIMENT = "trial"
+# Of 2,000 requests in a row, those of each tenant: nearly all, one in ten, and one.
+_TENANTS, _TENANTS_UP_TO = ("shop", "lab", "rare"), (1799, 1999)
 Rows = dict[str, list[dict[str, Any]]]
 
 
 def rows_of_requests(first: int, num: int, total: int, now: datetime) -> Rows:
     """The rows of `num` requests out of `total`, the later ones nearer to now."""
     rng = random.Random(first)
-    rows: Rows = {table: [] for table in TABLES}
+    rows: Rows = {table: [] for table in (*TABLES, "gateway_requests")}
     for number in range(first, first + num):
         asked = now - timedelta(days=_DAYS) * (1 - number / total)
         _request(rows, rng, number, asked.replace(microsecond=asked.microsecond // 1000 * 1000))
@@ -75,6 +78,8 @@ def _request(rows: Rows, rng: random.Random, number: int, at: datetime) -> None:
     later = at + timedelta(milliseconds=900)
     new: dict[str, dict[str, Any]] = {
         "requests": {"recorded_at": at, "deadline_s": 600.0},
+        "gateway_requests": {"tenant": _TENANTS[bisect.bisect(_TENANTS_UP_TO, number % 2000)], "digest": b"", "created_at": at,
+                             "deadline_at": later},
         "request_payloads": {"question": question, "tags": "{}"},
         "plans": {"planned_at": at, "strategy": "vote", "arm": arm, "propensity": 0.5 if is_assigned else 1.0, "policy": policy,
                   "num_steps": 1, "deadline_at": later, "policy_digest": "", "log_partition": 0, "log_offset": number,
@@ -194,6 +199,11 @@ def pages(app: Starlette, ids: list[str], deep: Key) -> dict[str, Callable[[], A
         "list of failures": "outcome=failed",
         "list of open ones": "outcome=open",
         "list with feedback": "has_feedback=1",
+        "list by tenant": "tenant=lab",
+        "list by a rare tenant": "tenant=rare",
+        "list by a rare tenant and policy": "tenant=rare&policy=sure",
+        "list by a rare tenant and words": "tenant=rare&text=shells",
+        "list by a tenant that is not there": "tenant=nobody",
     }
     return {
         **{name: lambda query=query: fetch(app, "/requests", query) for name, query in queries.items()},  # type: ignore[misc]

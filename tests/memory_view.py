@@ -10,7 +10,7 @@ from typing import Any
 from conclave.domain.experiments.evidence import Evidence
 from conclave.domain.recorded import RecordedEvent
 from conclave.store.bare import bared, request_ids
-from conclave.store.figures import Bucket, Changed, Failure, Minute, PolicyFigures, Position, Stage
+from conclave.store.figures import Bucket, Changed, EngineUse, Failure, Minute, PolicyFigures, Position, Reuse, Stage
 from conclave.store.listing import Filter, Key
 from conclave.store.reviews import Item
 from conclave.store.rows import SHARED_TABLES, TABLES, rows_of
@@ -73,6 +73,7 @@ class MemoryView:
         return {
             "policy": tuple(sorted({row["policy"] for row in self.tables["answers"] if row["policy"]})),
             "arm": ("default",),
+            "tenant": ("shop",),
         }
 
     def _of(self, table: str, request_id: str) -> list[Row]:
@@ -216,6 +217,23 @@ class MemoryFigures:
     async def failures(self) -> tuple[Failure, ...]:
         """One way to fail."""
         return (Failure(what="path", failure="prompt_too_long", num=3),)
+
+    async def engines(self) -> tuple[EngineUse, ...]:
+        """One that says all, and one that says little."""
+        return (
+            EngineUse(
+                engine="vllm", model="reasoner", num_paths=900, per_minute=15.0, num_in_flight=3.25, load=0.4, tokens_in=50_000,
+                tokens_cached=40_000, cached_share=0.8, tokens_out=90_000, queued_p50_ms=12.0, queued_p95_ms=88.0,
+            ),
+            EngineUse(
+                engine="openai", model="other", num_paths=3, per_minute=0.05, num_in_flight=0.01, load=None, tokens_in=None,
+                tokens_cached=None, cached_share=None, tokens_out=None, queued_p50_ms=None, queued_p95_ms=None,
+            ),
+        )  # fmt: skip
+
+    async def reuse(self) -> Reuse:
+        """One in eight."""
+        return Reuse(num_planned=80, num_recalled=10)
 
     async def positions(self) -> tuple[Position, ...]:
         """Two partitions of a topic."""

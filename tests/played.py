@@ -79,7 +79,7 @@ class PlayedModel(ScriptedEngine):
         mean = -self.rng.expovariate(9.0 if is_right else 3.0)
         return replace(
             await super().decode(request), text=text, tokens_in=len(prompt) // 3, tokens_out=tokens_out, mean_logprob=mean,
-            min_logprob=mean * 4,
+            min_logprob=mean * 4, tokens_cached=len(prompt) // 4,
         )  # fmt: skip
 
     def _sums(self, last: int) -> Iterator[str]:

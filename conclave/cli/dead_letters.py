@@ -7,6 +7,8 @@ import click
 
 from conclave.cli.endpoints import brokers
 from conclave.cli.output import print_rows, printable
+from conclave.domain.printable import readable
+from conclave.errors import Rejected
 from conclave.runtime.client import Client
 from conclave.runtime.dead_letters import DeadLetter
 from schemas import flow
@@ -51,10 +53,10 @@ def show(letter_id: str, is_value_only: bool) -> None:
         click.echo(letter.value or b"", nl=False)
         return
     for name, value in letter.headers:
-        click.echo(f"{printable(name)}: {_readable(value)}")
-    click.echo(f"key: {_readable(letter.key)}")
+        click.echo(f"{printable(name)}: {readable(value)}")
+    click.echo(f"key: {readable(letter.key)}")
     click.echo()
-    click.echo(_readable(letter.value))
+    click.echo(readable(letter.value))
 
 
 @dead_letters.command()
@@ -91,17 +93,14 @@ async def _letters(topic: str | None, limit: int) -> list[DeadLetter]:
 
 
 async def _letter(letter_id: str) -> DeadLetter:
-    source, suffix, _ = letter_id.partition(flow.DEAD_LETTER_SUFFIX)
-    if not suffix or source not in _TOPICS.choices:
-        raise click.UsageError(f"ID: expected <topic>{flow.DEAD_LETTER_SUFFIX}/<partition>/<offset>, got {letter_id!r}")
-    found = next((letter for letter in await _letters(source, _ALL) if letter.id == letter_id), None)
+    async with Client(brokers()) as client:
+        try:
+            found = await client.dead_letter(letter_id)
+        except Rejected as error:
+            raise click.UsageError(f"ID: expected {error.expected}, got {letter_id!r}") from None
     if found is None:
         raise click.ClickException(f"there is no dead letter {letter_id}")
     return found
-
-
-def _readable(value: bytes | None) -> str:
-    return "(none)" if value is None else printable(value.decode("utf-8", "backslashreplace"))
 
 
 def _summary(letter: DeadLetter) -> dict[str, object]:

@@ -1,12 +1,15 @@
 """How the commands print: for a person on a terminal, plainly into a pipe, and never what a hostile text wants."""
 
-import unicodedata
 from collections.abc import Sequence
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from conclave.domain.printable import in_one_line, printable
+
+__all__ = ["console", "in_one_line", "print_rows", "printable"]
 
 # Wider than any line: into a pipe nothing is folded or cut.
 _PIPED_WIDTH = 1 << 20
@@ -16,25 +19,6 @@ def console() -> Console:
     """The terminal, or what lines are piped to."""
     found = Console(highlight=False, markup=False, emoji=False)
     return found if found.is_terminal else Console(highlight=False, markup=False, emoji=False, width=_PIPED_WIDTH)
-
-
-def printable(text: str) -> str:
-    """`text` with control characters spelled out: models and producers write it, and a terminal would obey it."""
-    return "".join(
-        character
-        if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs")
-        else _spelled(character)
-        for character in text
-    )
-
-
-def _spelled(character: str) -> str:
-    return character.encode("unicode_escape").decode()
-
-
-def in_one_line(text: str) -> str:
-    """`text` as `printable` has it, with white space made single spaces."""
-    return printable(" ".join(text.split()))
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -21,9 +21,9 @@ _PASS = re.compile(_SECRET)
 class Scope(StrEnum):
     """What a key lets its holder do."""
 
-    ASK = "ask"  # put questions, and read what came of one's tenant's own
+    ASK = "ask"  # put questions, and read what came of one's tenant's own, in the pages, too
     FEEDBACK = "feedback"  # say what an answer of one's tenant was worth
-    ADMIN = "admin"  # all of it, of every tenant, and the pages
+    ADMIN = "admin"  # all of it, of every tenant, and all pages
 
 
 @dataclass(frozen=True, slots=True)

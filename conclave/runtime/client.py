@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from conclave.runtime import dead_letters
+from conclave.runtime import dead_letters, letter_log
 from conclave.runtime.brokers import Brokers
-from conclave.runtime.dead_letters import DeadLetter
+from conclave.runtime.dead_letters import DeadLetter, LetterPlace
 from conclave.runtime.kafka import Admin, LogReader, PlainProducer
 from conclave.runtime.record import Output, Record, Tp, output_of
 from schemas import codec, flow
@@ -87,19 +87,11 @@ class Client:
 
     async def dead_letters(self, topic: Topic | None = None, limit: int = 1000) -> list[DeadLetter]:
         """The dead letters of one topic, or of all: the latest `limit`, oldest first."""
-        rows = [row.topic for row in flow.TOPICS if not row.is_broadcast and topic in (None, row.topic)]
-        reader = LogReader(self.brokers)
-        await reader.start()
-        try:
-            partitions = [tp for name in rows for tp in await reader.partitions(flow.dead_letter_topic(name.value))]
-            begins, ends = await reader.begin_offsets(partitions), await reader.end_offsets(partitions)
-            reader.assign({tp: max(begins[tp], ends[tp] - 2 * limit) for tp in partitions})
-            letters: list[DeadLetter] = []
-            while any([await reader.position(tp) < ends[tp] for tp in partitions]):
-                letters += [dead_letters.read(record) for record in await reader.poll(timeout_ms=200)]
-            return sorted(letters, key=lambda letter: letter.recorded_ms)[-limit:]
-        finally:
-            await reader.stop()
+        return await letter_log.latest(self.brokers, topic, limit)
+
+    async def dead_letter(self, letter_id: str) -> DeadLetter | None:
+        """The dead letter of that id; None where there is none, or none any more. Raises: Rejected for what is no id."""
+        return await letter_log.find(self.brokers, LetterPlace.parsed(letter_id))
 
     async def replay(self, letter: DeadLetter) -> None:
         """Publishes the dead letter to its source topic again, as it was received."""

@@ -167,6 +167,32 @@ class DeadLetter:
         return tuple(part for part in ("value", "headers", "key") if header(self.headers, f"{PREFIX}{part}-bytes"))
 
 
+@dataclass(frozen=True, slots=True)
+class LetterPlace:
+    """Where a dead letter lies."""
+
+    source: flow.Topic
+    partition: int
+    offset: int
+
+    @property
+    def topic(self) -> str:
+        """The topic of dead letters that it lies in."""
+        return flow.dead_letter_topic(self.source.value)
+
+    @classmethod
+    def parsed(cls, letter_id: str) -> "LetterPlace":
+        """Where the letter of that id lies. Raises: Rejected for what is no id of one."""
+        name, _, rest = letter_id.partition("/")
+        partition, _, offset = rest.partition("/")
+        source = name.removesuffix(flow.DEAD_LETTER_SUFFIX)
+        sources = {row.topic.value for row in flow.TOPICS if not row.is_broadcast}
+        is_place = all(each.isascii() and each.isdecimal() and len(each) < 19 for each in (partition, offset))
+        if source == name or source not in sources or not is_place:
+            raise Rejected("ID", f"<topic>{flow.DEAD_LETTER_SUFFIX}/<partition>/<offset>", letter_id)
+        return cls(flow.Topic(source), int(partition), int(offset))
+
+
 def read(record: Record) -> DeadLetter:
     """A record of a dead-letter topic, its headers taken apart."""
 

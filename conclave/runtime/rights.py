@@ -52,8 +52,9 @@ def rights_of_service(row: ServiceRow) -> tuple[Right, ...]:
             transactions = f"{_TRANSACTIONS}{row.name}."
             rights.append(Right(Operation.WRITE, Resource.TRANSACTIONAL_ID, transactions, is_prefix=True))
     rights += _each(Operation.DESCRIBE, Resource.GROUP, row.keeps_pace_with)
-    if row.serves_web:  # its pages tell how far each group is
+    if row.serves_web:  # its pages tell how far each group is, and show dead letters
         rights += _each(Operation.DESCRIBE, Resource.GROUP, _groups())
+        rights += _each(Operation.READ, Resource.TOPIC, _all_dead_letters())
     return tuple(rights)
 
 
@@ -89,6 +90,10 @@ def _dead_letters(row: ServiceRow) -> list[str]:
         flow.dead_letter_topic(topic) for topic in row.consumes
         if ((found := flow.topic_row(topic)).guardian == row.name or row.keeps_offsets) and not found.is_broadcast
     ]  # fmt: skip
+
+
+def _all_dead_letters() -> list[str]:
+    return [flow.dead_letter_topic(row.topic) for row in flow.TOPICS if not row.is_broadcast]
 
 
 def _groups() -> list[str]:

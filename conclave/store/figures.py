@@ -76,6 +76,40 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineUse:
+    """What an engine did for one model in the last hour, or for as many of its latest paths as are counted.
+
+    `num_in_flight` is how many paths it had in it on average: their rate times how long each was in it (Little 1961, eq. 1).
+    """
+
+    engine: str
+    model: str
+    num_paths: int
+    per_minute: float
+    num_in_flight: float
+    load: float | None  # the mean share of the sequences that it can run, as paths ended; None: it does not say
+    tokens_in: int | None
+    tokens_cached: int | None  # of those in the prompts of paths for which the engine says so
+    cached_share: float | None
+    tokens_out: int | None
+    queued_p50_ms: float | None
+    queued_p95_ms: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reuse:
+    """Of the requests planned in the last hour, those that were given an answer which had been reached before."""
+
+    num_planned: int
+    num_recalled: int
+
+    @property
+    def share(self) -> float | None:
+        """Recalled of planned; None where nothing was planned."""
+        return self.num_recalled / self.num_planned if self.num_planned else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
     """How far the record has read a partition."""
 
@@ -89,7 +123,7 @@ class Changed:
     """Something that somebody has changed. Of a policy, a file, nobody says who: only which decomposer read it, and when."""
 
     at: datetime
-    kind: str  # key, tenant, experiment, policy
+    kind: str  # key, tenant, experiment, policy, dead letter
     what: str
     action: str
     actor: str | None
@@ -126,12 +160,24 @@ class RecordFigures:
         """What failed, the most often first."""
         return _made(Failure, await self._reader.rows(_FAILURES))
 
+    async def engines(self) -> tuple[EngineUse, ...]:
+        """What each engine did in the last hour, the busiest first."""
+        return _made(EngineUse, await self._reader.rows(_ENGINES))
+
+    async def reuse(self) -> Reuse:
+        """How many answers of the last hour were recalled."""
+        (reuse,) = _made(Reuse, await self._reader.rows(_REUSE))
+        return reuse
+
     async def positions(self) -> tuple[Position, ...]:
         """How far the record has read the log."""
         return _made(Position, await self._reader.rows(_POSITIONS))
 
     async def audit(self) -> tuple[Changed, ...]:
-        """Who changed keys, tenants and experiments, and which policies changed or came to be used: the latest first."""
+        """Who changed keys, tenants and experiments or replayed dead letters, and which policies changed or came to be used.
+
+        The latest first.
+        """
         return _made(Changed, await self._reader.rows(_AUDIT))
 
 
@@ -201,6 +247,27 @@ _FAILURES = f"""
     SELECT 'path', failure, count(*)
     FROM (SELECT failure FROM paths ORDER BY asked_at DESC LIMIT {NUM_LATEST}) p WHERE failure IS NOT NULL GROUP BY failure
     ORDER BY 3 DESC, 1, 2 LIMIT {_MAX_ROWS}"""
+# Over the whole hour, unless it holds more paths than are counted: then over the time since the first of these.
+_ENGINES = f"""
+    WITH latest AS (
+        SELECT * FROM (SELECT recorded_at, engine, model, tokens_in, tokens_cached, tokens_out, queued_ms, total_ms, load
+                       FROM paths WHERE asked_at > now() - interval '2 hours' ORDER BY asked_at DESC LIMIT {NUM_LATEST}) p
+        WHERE recorded_at > now() - interval '1 hour'),
+    span AS (SELECT CASE WHEN count(*) < {NUM_LATEST} THEN 3600.0
+                         ELSE greatest(1.0, extract(epoch FROM now() - min(recorded_at))) END::double precision AS s FROM latest)
+    SELECT engine, model, count(*) AS num_paths, count(*) * 60 / min(span.s) AS per_minute,
+           sum(total_ms - queued_ms) / 1000 / min(span.s) AS num_in_flight, avg(load) AS load,
+           sum(tokens_in)::bigint AS tokens_in, sum(tokens_cached)::bigint AS tokens_cached,
+           sum(tokens_cached)::double precision
+               / nullif(sum(tokens_in) FILTER (WHERE tokens_cached IS NOT NULL), 0) AS cached_share,
+           sum(tokens_out)::bigint AS tokens_out,
+           percentile_cont(0.5) WITHIN GROUP (ORDER BY queued_ms) AS queued_p50_ms,
+           percentile_cont(0.95) WITHIN GROUP (ORDER BY queued_ms) AS queued_p95_ms
+    FROM latest CROSS JOIN span WHERE engine IS NOT NULL GROUP BY engine, model ORDER BY 3 DESC, 1, 2 LIMIT {_MAX_ROWS}"""
+_REUSE = f"""
+    SELECT count(*) AS num_planned, count(recalled_from) AS num_recalled
+    FROM (SELECT recalled_from FROM plans WHERE asked_at > now() - interval '1 hour' AND shadow_of IS NULL
+          ORDER BY asked_at DESC LIMIT {NUM_LATEST}) p"""
 _POSITIONS = """SELECT topic, "partition", next_offset FROM consumer_offsets ORDER BY 1, 2 LIMIT 1000"""
 _READ = """concat(
         'digest ', coalesce(left(digest_before, 12), 'none'), ' → ', coalesce(left(digest_after, 12), 'none'), ', file ', file,
@@ -219,6 +286,9 @@ _AUDIT = f"""
            left(coalesce(w.event::jsonb ->> 'why', ''), 300)
     FROM (SELECT * FROM weight_versions WHERE reason IN ('ramp', 'check', 'guardrail', 'winner')
           ORDER BY computed_at DESC LIMIT {_MAX_ROWS}) w
+    UNION ALL
+    SELECT replayed_at, 'dead letter', letter_id, action, actor, reason
+    FROM (SELECT * FROM dead_letter_replays ORDER BY replay_id DESC LIMIT {_MAX_ROWS}) l
     UNION ALL
     SELECT read_at, 'policy', policy, change, NULL, {_READ}
     FROM (SELECT * FROM policy_changes ORDER BY read_at DESC LIMIT {_MAX_ROWS}) c

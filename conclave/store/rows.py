@@ -51,7 +51,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         "request_id", "asked_at", "step_index", "sample_index", "recorded_at", "launched", "failure", "answer",
         "finish_reason", "tokens_in", "tokens_out", "mean_logprob", "min_logprob", "queued_ms", "first_token_ms",
         "total_ms", "model", "engine", "policy", "arm", "probability", "answer_logprob", "lowest_group_logprob", "tail_logprob",
-        "load", "is_declined", "waited_ms", "num_handed_on",
+        "load", "is_declined", "waited_ms", "num_handed_on", "tokens_cached",
     ),
     "path_payloads": (
         "request_id", "asked_at", "step_index", "sample_index", "text", "form", "turns", "reasoning", "digest", "num_chunks",
@@ -223,6 +223,7 @@ def _path(rows: Rows, each: RecordedEvent, event: PathDecoded | PathFailed) -> N
     sure: tuple[float | None, ...]
     is_declined = isinstance(event, PathDecoded) and event.is_declined
     waited_ms = event.waited_ms if isinstance(event, PathDecoded) else None
+    cached = _count(event.tokens_cached) if isinstance(event, PathDecoded) else None
     whole: tuple[str | None, int | None] = (None, None)
     if isinstance(event, PathFailed):
         figures: Row = (event.failure.value, None, None, *tokens, None, None, None, None, event.total_ms, None, None)
@@ -238,7 +239,7 @@ def _path(rows: Rows, each: RecordedEvent, event: PathDecoded | PathFailed) -> N
         reasoning = _clean(event.reasoning) or None
         if event.long_text is not None:
             whole = (event.long_text.digest, event.long_text.num_chunks)
-    way = (is_declined, waited_ms, min(_MAX_INT, event.num_handed_on))
+    way = (is_declined, waited_ms, min(_MAX_INT, event.num_handed_on), cached)
     rows["paths"].append((*key, moment(each.recorded_ms), event.launched, *figures, *by, *sure, *way))
     rows["path_payloads"].append((*key, _clean(text), *before, reasoning, *whole))
 

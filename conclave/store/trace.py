@@ -48,6 +48,7 @@ class RequestLine:
     answered_at: datetime | None
     strip: str = ""  # a Vote for each ballot of the step whose answer it is
     reward: float | None = None  # the mean of what feedback says, where there is any
+    tenant: str | None = None  # that asked it through a gateway's API
 
     @property
     def is_open(self) -> bool:
@@ -68,6 +69,9 @@ class Plan:
     weights_version: int | None
     deadline_at: datetime
     reasons: Mapping[str, str]
+    recalled_from: str | None = (
+        None  # the request that was thought about, where this one was not: its answer was given again
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

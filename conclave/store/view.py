@@ -64,8 +64,8 @@ class RecordView:
             return None
         values = {"at": at, "id": UUID(request_id)}
         rows = {name: await self._reader.rows(query, values) for name, query in _STORY.items()}
-        (line,) = await self._lines([{"asked_at": at, "request_id": UUID(request_id)}])
-        return story_of(line, rows)
+        lines = await self._lines([{"asked_at": at, "request_id": UUID(request_id)}])
+        return story_of(lines[0], rows) if lines else None  # a plan may be recorded a moment before its request
 
     async def raw(self, request_id: str) -> dict[str, list[dict[str, Any]]]:
         """All that is recorded of a request, as `conclave trace --json` has it."""
@@ -81,9 +81,9 @@ class RecordView:
         return await self._lines([{"asked_at": key.asked_at, "request_id": UUID(key.request_id)} for key in keys])
 
     async def choices(self) -> dict[str, tuple[str, ...]]:
-        """What lists may be filtered by: the names of `policy` and `arm` among the latest thousand answers."""
+        """What lists may be filtered by: the names of `policy` and `arm` among the latest thousand answers, and each `tenant`."""
         (row,) = await self._reader.rows(_CHOICES)
-        return {name: tuple(sorted(each for each in row[name] or () if each)) for name in ("policy", "arm")}
+        return {name: tuple(sorted(each for each in row[name] or () if each)) for name in ("policy", "arm", "tenant")}
 
     async def _asked_at(self, request_id: str) -> datetime | None:
         """When a request was asked, as its rows have it: mostly what its id says (see conclave.store.rows)."""
@@ -165,7 +165,7 @@ _LINES = f"""
     SELECT k.request_id, k.asked_at, coalesce(left(p.question, 400), '') AS question,
            coalesce(a.strategy, pl.strategy) AS strategy, coalesce(a.policy, pl.policy, r.policy) AS policy,
            coalesce(a.arm, pl.arm) AS arm, a.outcome, a.failure, left(a.answer, 400) AS answer, a.confidence, a.margin, v.agreement,
-           a.answered_by, a.num_paths, a.tokens_in, a.tokens_out, a.elapsed_ms, a.answered_at
+           a.answered_by, a.num_paths, a.tokens_in, a.tokens_out, a.elapsed_ms, a.answered_at, g.tenant
     FROM (SELECT asked_at, request_id FROM requests WHERE {_WITHIN} AND request_id = ANY(:ids)
           UNION SELECT asked_at, request_id FROM answers WHERE {_WITHIN} AND request_id = ANY(:ids)) k
     LEFT JOIN requests r ON r.asked_at = k.asked_at AND r.request_id = k.request_id AND r.{_WITHIN}
@@ -173,7 +173,8 @@ _LINES = f"""
     LEFT JOIN plans pl ON pl.asked_at = k.asked_at AND pl.request_id = k.request_id AND pl.{_WITHIN}
     LEFT JOIN answers a ON a.asked_at = k.asked_at AND a.request_id = k.request_id AND a.{_WITHIN}
     LEFT JOIN verdicts v ON v.asked_at = k.asked_at AND v.request_id = k.request_id AND v.step_index = a.answered_by
-                            AND v.{_WITHIN}"""
+                            AND v.{_WITHIN}
+    LEFT JOIN gateway_requests g ON g.request_id = k.request_id"""
 _STRIPS = f"""
     SELECT b.request_id, string_agg(CASE WHEN b.failure IS NOT NULL THEN 'x' WHEN b.answer IS NULL THEN '-'
                                          WHEN b.answer = a.answer THEN 'w' ELSE 'o' END, '' ORDER BY b.sample_index) AS strip
@@ -200,7 +201,10 @@ _PULSE = """
           FROM (SELECT elapsed_ms, num_paths FROM answers
                 WHERE asked_at > now() - interval '10 minutes' AND answered_at > now() - interval '1 minute' LIMIT 5000) a) l"""
 _CHOICES = """
-    SELECT array_agg(DISTINCT policy) AS policy, array_agg(DISTINCT arm) AS arm
+    SELECT array_agg(DISTINCT policy) AS policy, array_agg(DISTINCT arm) AS arm, (
+               SELECT array_agg(DISTINCT tenant) FROM (
+                   (SELECT tenant FROM gateway_requests ORDER BY created_at DESC LIMIT 1000)
+                   UNION ALL (SELECT tenant FROM tenants LIMIT 1000)) t) AS tenant
     FROM (SELECT policy, arm FROM answers ORDER BY asked_at DESC LIMIT 1000) latest"""
 
 _STORY: dict[str, str] = {
@@ -211,7 +215,7 @@ _STORY: dict[str, str] = {
     "answer": "SELECT message FROM answer_payloads WHERE asked_at = :at AND request_id = :id",
     "plan": """
         SELECT pl.planned_at, pl.strategy, pl.policy, pl.policy_digest, pl.arm, pl.propensity, pl.weights_version,
-               pl.deadline_at, p.reasons, w.policy AS policy_as_it_was
+               pl.deadline_at, pl.recalled_from::text AS recalled_from, p.reasons, w.policy AS policy_as_it_was
         FROM plans pl LEFT JOIN plan_payloads p USING (asked_at, request_id) LEFT JOIN policies w ON w.digest = pl.policy_digest
         WHERE pl.asked_at = :at AND pl.request_id = :id""",
     "steps": """

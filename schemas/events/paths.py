@@ -102,6 +102,9 @@ class PathDecoded(Event, frozen=True, kw_only=True):
     is_declined: bool = False  # the model says that this is no question for it; then there is no answer
     waited_ms: DurationMs = 0.0  # for its turns on the engine, in the decoder
     num_handed_on: Count = 0  # so often a decoder handed on how far it had come, and went on from there, or another did
+    tokens_cached: Count | None = (
+        None  # of `tokens_in`, those that were in the engine's cache already; None where it does not say
+    )
 
     @property
     def step_id(self) -> StepId:

@@ -25,6 +25,7 @@ from conclave.store.files import FileStore
 from conclave.store.happenings import Happenings
 from conclave.store.learning import Learning
 from conclave.store.ledger import Ledger
+from conclave.store.letter_replays import LetterReplays
 from conclave.store.reader import Reader
 from conclave.store.reviews import Reviews
 from conclave.store.sign_ins import SignIns
@@ -39,6 +40,7 @@ from services.gateway.cancelling import Cancelling
 from services.gateway.chat import Chat
 from services.gateway.files import FileApi
 from services.gateway.follower import Follower
+from services.gateway.letters import Letters
 from services.gateway.logged_ends import LoggedEnds
 from services.gateway.mcp_door import McpDoor
 from services.gateway.publishing import LogWriter
@@ -87,7 +89,10 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
         Experiments(trials),
     )
     door, topics = _mcp_door(access), partial(topic_states, settings.brokers)
-    site = Site(access, reader, asking, door.routes if door else (), topics, lambda: policies.names, trials, reviews)
+    replays = LetterReplays(own.postgres_dsn)
+    letters = Letters(settings.brokers, writer, replays, asking.mask)
+    others = door.routes if door else ()
+    site = Site(access, reader, asking, others, topics, lambda: policies.names, trials, reviews, letters)
     app = make_app(own, site, table)
     server = WebServer(app, own, drain_s=settings.drain_s)
     try:
@@ -103,7 +108,7 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
             for task in beside:
                 task.cancel()
     finally:
-        for each in (writer, record, reader, ledger, accounts, sign_ins, files, batches, trials, reviews):
+        for each in (writer, record, reader, ledger, accounts, sign_ins, files, batches, trials, reviews, replays):
             await each.close()
 
 

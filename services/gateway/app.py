@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,12 +29,14 @@ from services.gateway.asking import Asking
 from services.gateway.errors import ApiError, away
 from services.gateway.failures import Failures
 from services.gateway.headers import SecureHeaders
+from services.gateway.letters import Letters
 from services.gateway.limits import Limits
 from services.gateway.routes import ApiRoute, mounted
 from services.gateway.settings import GatewaySettings
 from services.gateway.signing_in import PagesGuard, signing_in
 
 _PAGES = "services.gateway.pages"
+_MAX_TENANTS = 256  # whose pages are kept in mind
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Site:
     policies: Callable[[], Sequence[str]] = lambda: shipped().names
     trials: Learning | None = None  # what experiments were started, and what they have shown
     reviews: Reviews | None = None  # the queue that experts work at
+    letters: Letters | None = None  # what no service could handle
 
 
 def make_app(settings: GatewaySettings, site: Site, table: Sequence[ApiRoute]) -> Starlette:
@@ -74,7 +78,7 @@ def _described(table: Sequence[ApiRoute]) -> Route:
 
 
 def _pages(site: Site, settings: GatewaySettings) -> list[BaseRoute]:
-    """The pages and their static files, where they are installed; for administrators only once there are keys."""
+    """The pages and their static files, where they are installed; once there are keys, a tenant sees only its own."""
     if importlib.util.find_spec(_PAGES) is None:
         return [Route("/", _nothing_here)]
     package = importlib.import_module(_PAGES)
@@ -84,12 +88,23 @@ def _pages(site: Site, settings: GatewaySettings) -> list[BaseRoute]:
     async def publish(event: Event) -> None:
         await site.asking.publish_for_page(event)
 
-    read = {"topics": site.topics, "policies": site.policies, "trials": site.trials, "desk": site.reviews}
+    read = {
+        "topics": site.topics,
+        "policies": site.policies,
+        "trials": site.trials,
+        "desk": site.reviews,
+        "letters": site.letters,
+    }
     pages = Router(package.routes(site.reader, publish, **read))
+
+    @lru_cache(maxsize=_MAX_TENANTS)
+    def of_tenant(tenant: str) -> Router:
+        return Router(package.tenant_routes(site.reader, tenant))
+
     return [
         *files,
         *signing_in(site.access, settings.gateway_secure_cookie),
-        Mount("/", PagesGuard(pages, site.access)),
+        Mount("/", PagesGuard(pages, site.access, of_tenant)),
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from conclave.errors import LostDependency
 from conclave.runtime.broker import Broker, PlainProducer
-from conclave.runtime.record import output_of
+from conclave.runtime.record import Output, output_of
 from schemas.events import Event
 
 
@@ -34,6 +34,10 @@ class LogWriter:
             parent=traceparent,
             now_ms=time.time_ns() // 1_000_000,
         )
+        await self.publish_raw(output)
+
+    async def publish_raw(self, output: Output) -> None:
+        """Returns once the broker has this record, whatever it holds. Raises: LostDependency, and it may have it all the same."""
         producer = await self._connected()
         try:
             await producer.publish([output])

@@ -1,17 +1,20 @@
-"""The pages' door: who shows an administrator's key is given a pass, which the browser keeps where no script and no other site
-can use it. The key itself is kept nowhere."""
+"""The pages' door: who shows a key is given a pass, which the browser keeps where no script and no other site can use it.
+
+The key itself is kept nowhere. An administrator's opens all pages, a tenant's those of what it asked itself (decision 0064).
+"""
 
 import html
+from collections.abc import Callable
 from typing import Literal, TypedDict
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from conclave.domain import api_keys
 from conclave.errors import LostDependency
-from services.gateway.access import COOKIE, SIGNED_IN, Access, is_on_loopback
+from services.gateway.access import COOKIE, SIGNED_IN, Access, Caller, is_on_loopback
 from services.gateway.errors import ApiError, away
 
 _MAX_FIELDS = 2
@@ -22,12 +25,14 @@ _OVER_HTTP = (
     " network may see what opens the pages, set CONCLAVE_GATEWAY_SECURE_COOKIE=never for the gateway."
 )
 Secure = Literal["auto", "always", "never"]
+_OPENING = {api_keys.Scope.ADMIN, api_keys.Scope.ASK}
 _FORM = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Conclave: sign in</title><link rel="icon" href="/static/icon.svg"><link rel="stylesheet" href="/static/pages.css">
 <script src="/static/theme.js"></script></head>
 <body><main class="door"><h1>Conclave</h1><p class="lead">{told}</p>
-<form method="post" action="/sign-in"><label><span>Key with the scope <code>admin</code></span>
+<form method="post" action="/sign-in">
+<label><span>Key with the scope <code>admin</code>, or <code>ask</code> for your own requests</span>
 <input type="password" name="key" autocomplete="current-password" required></label>
 <button class="button primary">Sign in</button></form></main></body></html>
 """
@@ -40,10 +45,13 @@ class _Kept(TypedDict):
 
 
 class PagesGuard:
-    """The pages, for who may see every tenant's requests. While nobody needs a key, for everyone on this machine."""
+    """The pages: all for who may see every tenant's requests, and for everyone on this machine while nobody needs a key.
 
-    def __init__(self, pages: Router, access: Access) -> None:
-        self._pages, self._access = pages, access
+    For a tenant those of its own: a router that knows of nothing else, by the tenant of the key.
+    """
+
+    def __init__(self, pages: Router, access: Access, of_tenant: Callable[[str], Router] | None = None) -> None:
+        self._pages, self._access, self._of_tenant = pages, access, of_tenant
 
     @property
     def routes(self) -> list[BaseRoute]:
@@ -55,13 +63,24 @@ class PagesGuard:
         app: ASGIApp = self._pages
         request = Request(scope)
         try:
-            (await self._access.caller(request)).require(api_keys.Scope.ADMIN)
+            caller = await self._access.caller(request)
+            app = self._opened(caller, scope)
+            scope.setdefault("state", {})["caller"] = caller  # for what notes who did it
             scope["is_signed_in"] = COOKIE in request.cookies  # pages offer to sign out then
         except ApiError as error:
-            app = _door(_SIGN_IN if error.code == "missing_api_key" else error.message, error.status)
+            app = _refused(request, error)
         except LostDependency as error:
             app = away(error.dependency).response()
         await app(scope, receive, send)
+
+    def _opened(self, caller: Caller, scope: Scope) -> ASGIApp:
+        """Where a caller is led. Raises: ApiError for who may not see this page."""
+        if not caller.is_admin and self._of_tenant is not None and api_keys.Scope.ASK in caller.scopes:
+            own = self._of_tenant(caller.tenant)
+            if any(route.matches(scope)[0] is Match.FULL for route in own.routes):
+                return own
+        caller.require(api_keys.Scope.ADMIN)
+        return self._pages
 
 
 def signing_in(access: Access, secure: Secure) -> list[BaseRoute]:
@@ -74,7 +93,7 @@ def signing_in(access: Access, secure: Secure) -> list[BaseRoute]:
         form = await request.form(max_files=0, max_fields=_MAX_FIELDS)
         key = api_keys.ApiKey.parsed(str(form.get("key", "")).strip())
         account = await access.account(key) if key else None
-        if key is None or account is None or api_keys.Scope.ADMIN not in account.scopes:
+        if key is None or account is None or not _OPENING & account.scopes:
             return _door("This key does not open the pages.", 401)
         kept = _kept(request, secure)
         is_over_http = kept["secure"] and _FETCHED not in request.headers and not is_on_loopback(request)
@@ -100,6 +119,13 @@ def _kept(request: Request, secure: Secure) -> _Kept:
     """How a browser is to keep the cookie. TLS ends at a proxy before us, so by default the address tells whether there is any."""
     is_secure = secure == "always" or (secure == "auto" and not is_on_loopback(request))
     return {"httponly": True, "samesite": "strict", "secure": is_secure}
+
+
+def _refused(request: Request, error: ApiError) -> Response:
+    """The door; for a page that is there already, and asks for a part of itself, the way to it."""
+    if request.headers.get("hx-request") == "true":
+        return Response(status_code=error.status, headers={"HX-Redirect": "/sign-in"})
+    return _door(_SIGN_IN if error.code == "missing_api_key" else error.message, error.status)
 
 
 def _door(told: str, status: int) -> Response:

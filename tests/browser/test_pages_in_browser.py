@@ -6,8 +6,9 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Locator, Page, expect
 
+from conclave.domain.api_keys import Scope
 from conclave.testing.waiting import until
 from schemas.events import FeedbackGiven, ReasoningRequested
 from schemas.experiments import Rater
@@ -16,6 +17,7 @@ from tests.browser.conftest import Site, Visit
 from tests.played import Played
 
 _AXE = (Path(__file__).parents[1] / "data" / "axe" / "axe-4.14.1.min.js").read_text()
+_JUDGES_ALL = bool(os.environ.get("CONCLAVE_AXE_ALL"))
 _SHOTS = os.environ.get("CONCLAVE_SCREENSHOTS")  # a folder that gets a picture of every page
 
 
@@ -25,7 +27,11 @@ LOOKS: tuple[tuple[int, Literal["light", "dark"]], ...] = (
     (390, "light"),
     (390, "dark"),
 )
-JUDGED = (LOOKS[0], LOOKS[3])  # by axe, which takes its time
+
+
+def _judged(at: int) -> tuple[tuple[int, str], ...]:
+    """What axe judges of a page. It takes its time: two looks that have nothing in common, in turns; all where it is asked to."""
+    return LOOKS if _JUDGES_ALL else ((LOOKS[0], LOOKS[3]), (LOOKS[1], LOOKS[2]))[at % 2]
 
 
 def _places(site: Site) -> dict[str, str]:
@@ -46,6 +52,12 @@ def _places(site: Site) -> dict[str, str]:
         "review_queue": "/review",
         "system": "/system",
         "changes": "/system/changes",
+        "log": "/system/log",
+        "letters": "/system/dead-letters",
+        "letter": "/system/dead-letters/reasoning.paths.dead-letters/0/2",
+        "report": "/experiments/sure-or-plain/report",
+        "waiting": f"/requests/{new_request_id()}",
+        "sign_in": "/sign-in",
         "nothing": "/requests/01a20a33-8bc0-7aa9-8528-3ef18067f025",
         "compare": f"/compare?id={parts}&id={sure}",
         "compare_choice": f"/compare?id={parts}",
@@ -69,7 +81,7 @@ async def test_every_page_fits_its_window_runs_clean_and_has_nothing_serious_for
     visit = Visit(await context.new_page())
     page, problems = visit.page, list[str]()
     site.desk.in_hand["ann"] = site.desk.items[0]
-    for name, place in _places(site).items():
+    for at, (name, place) in enumerate(_places(site).items()):
         await page.set_viewport_size({"width": 1280, "height": 900})
         await page.emulate_media(color_scheme="light")
         await page.goto(site.address + place, wait_until="load")
@@ -80,7 +92,7 @@ async def test_every_page_fits_its_window_runs_clean_and_has_nothing_serious_for
             beyond = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             if beyond > 0:
                 problems.append(f"{name} is {beyond} pixels too wide at {width}")
-            if (width, scheme) in JUDGED:
+            if (width, scheme) in _judged(at):
                 problems += [f"{name}, {width}, {scheme}: {each}" for each in await _serious(page)]
             if _SHOTS:
                 await page.screenshot(path=f"{_SHOTS}/{name}_{width}_{scheme}.png", full_page=True)
@@ -137,6 +149,97 @@ async def test_an_answer_is_judged_by_a_click_and_by_a_key(site: Site, browser: 
         await expect(page.locator(".said li").first).to_contain_text("right")
 
 
+async def test_a_key_judges_the_path_in_focus_and_never_anything_else_in_its_place(
+    site: Site, browser: Browser
+) -> None:
+    page = await browser.new_page()
+    request_id = site.request_of("default")
+    await page.goto(f"{site.address}/requests/{request_id}")
+    await page.locator(".story-tools form[data-htmx-powered]").wait_for()
+    path = await _first_to_judge(page)
+    await path.locator("summary").focus()
+    await page.keyboard.press("n")
+    await expect(path.locator(".thanks")).to_contain_text("Wrong")
+    await page.keyboard.press("y")  # judged already: there is nothing that it could mean
+    await expect(page.locator("#said")).to_have_text("This path was judged already")
+    await path.evaluate("path => path.querySelector('.thanks').remove()")  # as a path without an answer has neither
+    await page.keyboard.press("y")
+    await expect(page.locator("#said")).to_have_text("This path has nothing to judge")
+    (given,) = [each for each in site.published if isinstance(each, FeedbackGiven)]
+    assert (given.request_id, given.reward, given.sample_index is None) == (request_id, 0.0, False)
+    await expect(page.locator(".story-tools form[data-feedback]")).to_be_visible()
+
+
+async def _first_to_judge(page: Page) -> Locator:
+    """The first path that has an answer, by its name: its form goes."""
+    named = await page.locator("details.path", has=page.locator("form[data-feedback]")).first.get_attribute("id")
+    return page.locator(f"#{named}")
+
+
+async def test_whoever_clicks_on_a_path_s_verdict_stays_at_that_path(site: Site, browser: Browser) -> None:
+    page = await browser.new_page()
+    await page.goto(f"{site.address}/requests/{site.request_of('default')}")
+    path = await _first_to_judge(page)
+    await path.locator("summary").click()
+    await path.locator("form[data-htmx-powered] .yes").click()
+    await expect(path.locator(".thanks")).to_be_focused()
+    await page.keyboard.press("n")
+    await expect(page.locator("#said")).to_have_text("This path was judged already")
+    assert len(site.published) == 1
+
+
+async def test_that_something_is_noted_is_said_once_it_is_and_what_went_wrong_in_words(
+    site: Site, browser: Browser
+) -> None:
+    page = await browser.new_page()
+    await page.goto(f"{site.address}/requests/{site.request_of('sure')}")
+    form = page.locator(".story-tools form[data-htmx-powered]")
+    await form.wait_for()
+    site.is_log_away = True
+    await page.keyboard.press("y")
+    await expect(form.get_by_role("alert")).to_contain_text("Not noted. The log is away")
+    await expect(page.locator("#said")).to_be_empty()
+    assert await page.locator("main main, form header").count() == 0, "no page within the page"
+    site.is_log_away = False
+    await page.keyboard.press("y")
+    await expect(page.locator("#said")).to_have_text("Right, noted")
+    await expect(page.locator(".story-tools .thanks")).to_contain_text("Right")
+    await page.goto(f"{site.address}/requests/{site.request_of('fixed-8')}")
+    await form.wait_for()
+    await page.context.set_offline(True)
+    await page.keyboard.press("n")
+    await expect(form.get_by_role("alert")).to_contain_text("the server can't be reached")
+    assert len(site.published) == 1
+
+
+async def test_an_open_request_s_page_outlives_a_record_that_is_away(site: Site, browser: Browser) -> None:
+    page = await browser.new_page()
+    await page.goto(f"{site.address}/requests/{_open(site)[0]}")
+    site.is_record_away = True
+    await expect(page.get_by_text("What is shown may be out of date: the server answers 503.")).to_be_visible()
+    await expect(page.get_by_text("Thinking")).to_be_visible()
+    site.is_record_away = False
+    await expect(page.locator("#away")).to_be_hidden()
+    await expect(page.get_by_text("Thinking")).to_be_visible()
+
+
+async def test_whose_session_is_over_is_led_to_the_door_and_sees_none_of_it_within_a_page(
+    site: Site, browser: Browser
+) -> None:
+    admin = site.accounts.add("ops", Scope.ADMIN)
+    context = await browser.new_context()
+    page = await context.new_page()
+    await page.goto(site.address + "/")
+    await page.get_by_label("Key with the scope").fill(admin.text)
+    await page.get_by_role("button", name="Sign in").click()
+    await page.goto(f"{site.address}/requests/{_open(site)[0]}")
+    await expect(page.get_by_text("Thinking")).to_be_visible()
+    await context.clear_cookies()
+    await page.wait_for_url("**/sign-in")
+    await expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+    await context.close()
+
+
 async def test_the_answer_of_a_step_is_judged_and_said_where_it_was_given(site: Site, browser: Browser) -> None:
     visit = Visit(await browser.new_page())
     page, request_id = visit.page, site.request_of("least-to-most")
@@ -165,6 +268,26 @@ async def test_changes_are_reached_from_the_system_and_whoever_made_them_is_text
     await expect(rows.nth(1)).to_contain_text("key k of shop")
     await expect(rows.nth(2)).to_contain_text("a file")
     assert await visit.page.locator("tbody b").count() == 0
+    assert visit.wrong == []
+
+
+async def test_a_dead_letter_is_found_from_the_system_and_replayed_by_whoever_is_signed_in(
+    site: Site, browser: Browser
+) -> None:
+    admin = site.accounts.add("ops", Scope.ADMIN)
+    visit = Visit(await browser.new_page())
+    page = visit.page
+    await page.goto(site.address + "/sign-in")
+    await page.get_by_label("Key with the scope").fill(admin.text)
+    await page.get_by_role("button", name="Sign in").click()
+    await page.goto(site.address + "/system")
+    await expect(page.get_by_role("group", name="Dead letters").get_by_role("row")).to_have_count(4)
+    await page.get_by_role("link", name="show reasoning.paths.dead-letters/0/2").click()
+    await expect(page.locator("pre").first).to_contain_text("<script>alert(1)</script>")
+    await page.get_by_role("button", name="Replay").click()
+    await expect(page.get_by_text(f"key {admin.key_id} of ops")).to_be_visible()
+    ((letter_id, output, _),) = site.letters.replayed
+    assert (letter_id, output.topic) == ("reasoning.paths.dead-letters/0/2", "reasoning.paths")
     assert visit.wrong == []
 
 

@@ -109,6 +109,15 @@ async def _until(condition) -> None:  # type: ignore[no-untyped-def]
             await asyncio.sleep(0)
 
 
+@pytest.mark.parametrize(("cached", "told"), [(None, None), (0, 0), (3, 3)])
+async def test_a_path_says_how_much_of_its_prompt_was_in_the_engine_s_cache(
+    cached: int | None, told: int | None
+) -> None:
+    end = await _end(Decoder(FakeEngine([replace(DECODED, tokens_cached=cached)])), _sample())
+    assert isinstance(end, PathDecoded)
+    assert (end.tokens_in, end.tokens_cached) == (5, told)
+
+
 async def test_a_decoded_path_carries_its_answer_and_what_it_cost() -> None:
     path = await _end(Decoder(FakeEngine()), _sample())
     assert isinstance(path, PathDecoded)

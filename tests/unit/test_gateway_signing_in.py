@@ -1,4 +1,4 @@
-"""The pages' door: open to everyone on this machine while there are no keys, then to administrators only."""
+"""The pages' door: open to this machine while there are no keys, then to administrators, and to tenants for their own."""
 
 import pytest
 from starlette.applications import Starlette
@@ -6,6 +6,7 @@ from starlette.routing import Mount, Router
 from starlette.testclient import TestClient
 
 from conclave.domain.api_keys import SECRET_BYTES, Pass, Scope
+from conclave.testing import events as made
 from services.gateway import access
 from services.gateway.access import COOKIE
 from services.gateway.pages import routes_over
@@ -28,17 +29,17 @@ async def test_the_pages_are_open_while_there_are_no_keys_to_this_machine_only()
 
 async def test_once_there_are_keys_an_administrator_signs_in() -> None:
     world = World()
-    asking, admin = world.accounts.add("ours", Scope.ASK), world.accounts.add("ops", Scope.ADMIN)
+    saying, admin = world.accounts.add("ours", Scope.FEEDBACK), world.accounts.add("ops", Scope.ADMIN)
     async with world.serving() as client:
         door = await client.get("/requests")
         assert door.status_code == 401
         assert '<form method="post" action="/sign-in">' in door.text
         for path in ("/", "/live", "/requests", "/compare", "/no-such-page", "/requests/x"):
             assert (await client.get(path)).status_code == 401, path
-            headers = {"Authorization": f"Bearer {asking.text}"}
+            headers = {"Authorization": f"Bearer {saying.text}"}
             assert (await client.get(path, headers=headers)).status_code == 403, path
         assert (await client.get("/static/no-such-file")).status_code == 404
-        for wrong in ("", "nonsense", asking.text, admin.text[:-1]):
+        for wrong in ("", "nonsense", saying.text, admin.text[:-1]):
             refused = await client.post("/sign-in", data={"key": wrong})
             assert refused.status_code == 401
             assert not refused.cookies
@@ -135,6 +136,33 @@ async def test_whose_browser_will_not_keep_the_key_is_told_so() -> None:
         told = await client.post("/sign-in", data={"key": admin.text}, headers=over_http)
     assert "Open it over https" in told.text
     assert admin.text not in told.text
+
+
+async def test_a_page_that_is_there_already_is_sent_to_the_door_and_gets_none_of_it_into_itself() -> None:
+    world = World()
+    asking = world.accounts.add("ours", Scope.ASK)
+    async with world.serving() as client:
+        for headers, status in (({}, 401), ({"Authorization": f"Bearer {asking.text}"}, 403)):
+            answer = await client.get("/system/log", headers={**headers, "HX-Request": "true"})
+            assert (answer.status_code, answer.text) == (status, "")
+            assert answer.headers["hx-redirect"] == "/sign-in"
+
+
+async def test_a_tenant_signs_in_to_the_pages_of_its_own_requests_and_to_no_other() -> None:
+    world = World()
+    asking = world.accounts.add("ours", Scope.ASK)
+    async with world.serving() as client:
+        let_in = await client.post("/sign-in", data={"key": asking.text})
+        assert let_in.status_code == 303
+        assert (await client.get("/")).headers["location"] == "/requests"
+        for path in ("/requests", f"/requests/{made.REQUEST_ID}", f"/requests/{made.REQUEST_ID}.json"):
+            assert (await client.get(path)).status_code == REACHED, path
+        for path in ("/live", "/quality", "/experiments", "/review", "/system", "/system/log", "/system/dead-letters"):
+            assert (await client.get(path)).status_code == 403, path
+        for path in ("/ask", "/feedback", "/fork", "/review/claim", "/system/dead-letters/replay", "/requests"):
+            headers = {"Sec-Fetch-Site": "same-origin"}
+            assert (await client.post(path, data={"question": "2+2?"}, headers=headers)).status_code == 403, path
+    assert world.published == []
 
 
 async def test_a_text_in_the_door_is_never_html() -> None:

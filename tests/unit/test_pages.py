@@ -5,16 +5,20 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
+from conclave.errors import LostDependency
 from conclave.testing import events as made
 from schemas.events import Event, ReasoningRequested, RequestFailed
-from schemas.values import FieldVerdict, Outcome, RequestFailure, TallyRow
+from schemas.ids import derived_request_id
+from schemas.values import RECALLED, FieldVerdict, Outcome, RequestFailure, TallyRow
 from services.gateway.pages import KeptFiles, routes_over
 from services.gateway.pages.figures import Figures
 from services.gateway.pages.rendering import STATIC
+from services.gateway.pages.view import View
 from tests.memory_view import MemoryFigures, MemoryView
 from tests.pages_in_memory import HERE, HOSTILE, Log, assert_is_sound, client, ids_of, recorded, topics
 
@@ -112,6 +116,9 @@ def test_an_open_request_is_asked_for_every_second_and_an_ended_one_no_more(
 def test_what_is_not_recorded_is_not_found(pages: TestClient, request_id: str) -> None:
     for path in (f"/requests/{request_id}", f"/requests/{request_id}.json", f"/requests/{request_id}/body"):
         assert pages.get(path).status_code == 404
+    part = pages.get(f"/requests/{request_id}/body", headers={"HX-Request": "true"}).text
+    assert part.startswith('<article id="story"')
+    assert "hx-trigger" not in part
 
 
 def test_a_request_that_failed_says_why(view: MemoryView) -> None:
@@ -123,6 +130,60 @@ def test_a_request_that_failed_says_why(view: MemoryView) -> None:
         html = pages.get(f"/requests/{made.REQUEST_ID}").text
     assert "No answer" in html
     assert "time was up" in html
+    assert_is_sound(html)
+
+
+def test_what_was_filtered_by_is_shown_also_where_no_late_request_is_like_it(pages: TestClient) -> None:
+    html = pages.get("/requests", params={"policy": "long-ago", "arm": "old"}).text
+    assert "<option selected>long-ago</option>" in html
+    assert "<option selected>old</option>" in html
+
+
+def test_a_filter_that_can_not_be_is_told_and_not_shown_as_if_it_held(pages: TestClient) -> None:
+    html = pages.get("/requests", params={"outcome": "open", "max_confidence": "0.5", "max_agreement": "0.5"}).text
+    assert "What is still open has no confidence and no agreement yet: these were left out" in html
+    assert 'value="0.5"' not in html
+    assert '<option value="open" selected>' in html
+    html = pages.get("/requests", params={"outcome": "unheard-of"}).text
+    assert "An outcome is one of: majority, tie, failed, still open" in html
+
+
+class Away:
+    """A record that is away."""
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        return self._lost
+
+    async def _lost(self, *args: object, **named: object) -> Any:
+        raise LostDependency("postgres", "gone")
+
+
+def test_while_the_record_is_away_pages_say_so_in_words() -> None:
+    app = Starlette(routes=routes_over(cast(View, Away()), cast(Figures, Away()), Log().publish))
+    with TestClient(app) as pages:
+        for path in ("/", "/requests", f"/requests/{made.REQUEST_ID}", "/live", "/quality", "/system"):
+            answer = pages.get(path)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "2"), path
+            assert "The record is away" in answer.text
+            assert_is_sound(answer.text)
+        part = pages.get(f"/requests/{made.REQUEST_ID}/body", headers={"HX-Request": "true"})
+        assert (part.status_code, "<html" in part.text) == (503, False)
+
+
+def test_an_answer_that_was_given_again_leads_to_the_request_that_was_thought_about() -> None:
+    first = str(derived_request_id(made.NOW_MS - 60_000, "first"))
+    plan = replace(made.plan(), recalled_from=first)
+    events: list[Event] = [
+        ReasoningRequested(question="again?", request_id=made.REQUEST_ID),
+        plan,
+        replace(made.verdict(0, "3"), stop_reason=RECALLED, launched=0),
+        made.answer("3"),
+    ]
+    with client(MemoryView(recorded(events)), None) as pages:
+        html = pages.get(f"/requests/{made.REQUEST_ID}").text
+    assert f'<a href="/requests/{first}">' in html
+    assert f'href="/compare?id={first}&amp;id={made.REQUEST_ID}"' in html
+    assert "nothing was drawn" not in html
     assert_is_sound(html)
 
 

@@ -22,6 +22,28 @@ def test_two_requests_are_told_side_by_side_with_what_differs(view: MemoryView, 
         assert_is_sound(choice.text)
 
 
+def test_of_more_than_two_requests_none_is_dropped_in_silence(view: MemoryView, pages: TestClient) -> None:
+    asked = [row["request_id"] for row in view.tables["answers"]][:4]
+    html = pages.get("/compare", params={"id": asked}).text
+    assert "4 were ticked; these are the first two" in html
+    for other in asked[2:]:
+        assert f'href="/compare?id={asked[0]}&amp;id={other}"' in html
+    assert_is_sound(html)
+    assert "were ticked" not in pages.get("/compare", params={"id": asked[:2]}).text
+
+
+def test_a_request_that_is_not_recorded_is_said_to_be_none(view: MemoryView, pages: TestClient) -> None:
+    known = ids_of(view, "default")[0]
+    for chosen, said in (
+        ([known, made.REQUEST_ID], "One of these requests is not recorded"),
+        ([known, "nonsense"], "One of these requests is not recorded"),
+        ([made.REQUEST_ID], "This request is not recorded"),
+    ):
+        assert said in pages.get("/compare", params={"id": chosen}).text
+    for chosen in ([], [known]):
+        assert "not recorded." not in pages.get("/compare", params={"id": chosen}).text
+
+
 def test_two_paths_are_told_side_by_side_with_the_words_that_differ(view: MemoryView, pages: TestClient) -> None:
     (request_id, *_) = ids_of(view, "fixed-8")
     params = {"left": f"{request_id}/0/0", "right": f"{request_id}/0/1"}

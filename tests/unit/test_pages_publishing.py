@@ -93,6 +93,41 @@ def test_feedback_is_published_and_answered_with_or_without_scripts(
     assert log.events == [FeedbackGiven(request_id=request_id, reward=reward, source="page") for reward in (1.0, 0.0)]
 
 
+def test_feedback_that_is_noted_is_said_with_its_thanks_and_what_is_not_in_a_few_words(
+    view: MemoryView, pages: TestClient, log: Log
+) -> None:
+    (request_id, *_) = ids_of(view, "default")
+    said, by_htmx = {"request_id": request_id, "reward": "1"}, HERE | {"HX-Request": "true"}
+    assert (
+        '<div id="said" hx-swap-oob="innerHTML">Right, noted</div>'
+        in pages.post("/feedback", data=said, headers=by_htmx).text
+    )
+    log.is_away = True
+    for data, headers, status, words in (
+        (said, by_htmx, 503, "The log is away"),
+        (said | {"reward": "2"}, by_htmx, 422, "says 0 or 1"),
+        (said, {"HX-Request": "true"}, 403, "this site"),
+    ):
+        part = pages.post("/feedback", data=data, headers=headers)
+        assert part.status_code == status
+        assert words in part.text
+        assert "noted" not in part.text.replace("Not noted", "")
+        assert not re.search(r"<(html|main|form)", part.text), "a part, and no page"
+    page = pages.post("/feedback", data=said, headers=HERE)
+    assert (page.status_code, "<html" in page.text) == (503, True)
+    assert len(log.events) == 1
+
+
+def test_a_form_swaps_in_what_is_said_of_it_and_a_page_that_asks_again_nothing_that_failed(
+    view: MemoryView, pages: TestClient
+) -> None:
+    (request_id, *_) = ids_of(view, "default")
+    page = pages.get(f"/requests/{request_id}").text
+    assert '"noSwap": [204, 304, "4xx", "5xx"]' in page
+    for status in (403, 422, 503):
+        assert f"hx-status:{status}=" in page
+
+
 def test_feedback_on_a_path_says_which_and_leaves_the_answer_alone(
     view: MemoryView, pages: TestClient, log: Log
 ) -> None:
@@ -128,6 +163,14 @@ def test_when_the_log_is_away_the_question_is_kept_in_the_form(pages: TestClient
     answer = pages.post("/ask", data={"question": "2+2?"}, headers=HERE)
     assert answer.status_code == 503
     assert ">2+2?</textarea>" in answer.text
+
+
+@pytest.mark.parametrize("is_away", [True, False])
+def test_a_form_that_comes_back_holds_the_policy_that_was_chosen(pages: TestClient, log: Log, is_away: bool) -> None:
+    log.is_away = is_away
+    answer = pages.post("/ask", data={"question": "2+2?" if is_away else " ", "policy": "sure"}, headers=HERE)
+    assert answer.status_code == (503 if is_away else 422)
+    assert "<option selected>sure</option>" in answer.text
 
 
 def test_without_a_way_to_publish_nothing_is_offered(view: MemoryView) -> None:

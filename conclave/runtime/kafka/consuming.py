@@ -167,7 +167,7 @@ class LogReader:
 
     async def poll(self, *, timeout_ms: int, max_records: int = 1000) -> list[Record]:
         """The next records of all assigned partitions; empty after `timeout_ms`."""
-        batches = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
+        batches = await limited(self._consumer.getmany(timeout_ms=timeout_ms, max_records=max_records))
         return [record for batch in batches.values() for record in batch]
 
     async def stop(self) -> None:

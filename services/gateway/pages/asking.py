@@ -15,7 +15,7 @@ from schemas.events import FeedbackGiven, ReasoningRequested
 from schemas.ids import is_request_id, new_request_id
 from schemas.values import MAX_QUESTION_CHARS, is_blank
 from services.gateway.pages.forking import forked
-from services.gateway.pages.rendering import render
+from services.gateway.pages.rendering import is_part, problem, render
 from services.gateway.pages.view import Policies, Publish, View
 
 _SOURCE = "page"
@@ -80,19 +80,20 @@ class AskPages:
         if isinstance(form, Response):
             return form
         question, policy = form.get("question", "").strip(), form.get("policy", "")
+        said = {"asked": question, "chosen": policy}
         wrong = "" if not is_blank(question) and "\0" not in question else "Write a question."
         if len(question) > MAX_QUESTION_CHARS:
             wrong = f"A question has {MAX_QUESTION_CHARS:,} characters at most; this one has {len(question):,}."
         if len(policy) > 80:
             wrong = "There is no policy of that name."
         if wrong or self._publish is None:
-            return await self._first(request, status=422, wrong=wrong or "Nothing can be asked here.", asked=question)
+            return await self._first(request, status=422, wrong=wrong or "Nothing can be asked here.", **said)
         request_id = new_request_id()
         try:
             await self._publish(ReasoningRequested(request_id=request_id, question=question, policy=policy or None))
         except LostDependency:
             wrong = "The log is away, so nothing was asked. Try again in a moment."
-            return await self._first(request, status=503, wrong=wrong, asked=question)
+            return await self._first(request, status=503, wrong=wrong, **said)
         return leads_to(request, f"/requests/{request_id}")
 
     async def feedback(self, request: Request) -> Response:
@@ -108,7 +109,7 @@ class AskPages:
             await self._publish(given)
         except LostDependency:
             return problem(request, 503, "Not noted", "The log is away. Say it again in a moment.")
-        if request.headers.get("hx-request") == "true":
+        if is_part(request):
             return render(request, "thanks.html", reward=given.reward)
         return leads_to(request, f"/requests/{given.request_id}{_place_of(given)}")
 
@@ -130,7 +131,9 @@ class AskPages:
             return problem(request, 503, "Not asked", "The log is away. Try again in a moment.")
         return leads_to(request, f"/requests/{event.request_id}")
 
-    async def _first(self, request: Request, *, status: int = 200, wrong: str = "", asked: str = "") -> Response:
+    async def _first(
+        self, request: Request, *, status: int = 200, wrong: str = "", asked: str = "", chosen: str = ""
+    ) -> Response:
         page = await self._view.requests(Filter(), limit=_NUM_LATEST)
         values = {
             "questions": QUESTIONS,
@@ -138,6 +141,7 @@ class AskPages:
             "lines": page.lines,
             "wrong": wrong,
             "asked": asked,
+            "chosen": chosen,
         }
         return render(request, "ask.html", status=status, may_ask=self._publish is not None, **values)
 
@@ -184,8 +188,3 @@ def is_from_here(request: Request) -> bool:
 def leads_to(request: Request, path: str) -> Response:
     """What sends a browser on to another page."""
     return RedirectResponse(request.scope.get("root_path", "").rstrip("/") + path, status_code=303)
-
-
-def problem(request: Request, status: int, title: str, message: str) -> Response:
-    """A page that says what is wrong."""
-    return render(request, "problem.html", status=status, title=title, message=message)

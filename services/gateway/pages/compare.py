@@ -10,12 +10,13 @@ from starlette.routing import BaseRoute, Route
 from conclave.store.listing import Filter
 from conclave.store.trace import Path, Step, Story
 from schemas.ids import is_request_id
-from services.gateway.pages.rendering import changes, count, duration, in_one_line, percent, render
+from services.gateway.pages.rendering import changes, count, duration, in_one_line, percent, problem, render
 from services.gateway.pages.stories import Shape, page_of
-from services.gateway.pages.view import View
+from services.gateway.pages.view import RequestView
 
 Pieces = list[tuple[bool, str]]
 _NUM_CHOICES = 12
+_MAX_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class PathSide:
 class ComparePages:
     """`/compare`: `?id=…&id=…` for requests, `?left=id/step/sample&right=…` for paths."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: RequestView) -> None:
         self._view = view
         self.routes: list[BaseRoute] = [Route("/compare", self.compare)]
 
@@ -70,19 +71,22 @@ class ComparePages:
         query = request.query_params
         if query.get("left") or query.get("right"):
             return await self._paths(request, query.get("left", ""), query.get("right", ""))
-        ids = list(dict.fromkeys(each for each in query.getlist("id") if is_request_id(each)))[:2]
-        stories = [story for each in ids if (story := await self._view.story(each)) is not None]
+        named = list(dict.fromkeys(query.getlist("id")))[:_MAX_NAMED]
+        ids = [each for each in named if is_request_id(each)]
+        stories = [story for each in ids[:2] if (story := await self._view.story(each)) is not None]
         if len(stories) == 2:
-            return render(request, "compare.html", **_requests(*stories))
+            return render(request, "compare.html", others=ids[2:], **_requests(*stories))
         latest = await self._view.requests(Filter(), limit=_NUM_CHOICES)
-        lines = [line for line in latest.lines if line.request_id not in ids]
-        return render(request, "compare_choice.html", first=stories[0] if stories else None, lines=lines)
+        lines = [line for line in latest.lines if line.request_id not in ids[:2]]
+        first = stories[0] if stories else None
+        is_missing = len(named) > len(ids) or len(ids[:2]) > len(stories)
+        return render(request, "compare_choice.html", first=first, lines=lines, is_missing=is_missing)
 
     async def _paths(self, request: Request, left: str, right: str) -> Response:
         sides = [await self._path(each) for each in (left, right)]
         if sides[0] is None or sides[1] is None:
             told = "One of these paths is not recorded: a path is named by its request, step and sample."
-            return render(request, "problem.html", status=404, title="No such path", message=told)
+            return problem(request, 404, "No such path", told)
         here, there = changes(sides[0][2].text, sides[1][2].text)
         return render(
             request,

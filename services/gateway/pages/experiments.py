@@ -19,7 +19,7 @@ from conclave.experiments.changes import began_at, newest
 from conclave.store.learning import Watermark
 from schemas.events import ExperimentChanged, WeightsPublished
 from services.gateway.pages.figures import Figures, arms_of
-from services.gateway.pages.rendering import render
+from services.gateway.pages.rendering import is_part, problem, render
 
 _MAX_SHOWN_VERSIONS = 200
 _PATIENCE_S = 8.0
@@ -106,8 +106,7 @@ class ExperimentPages:
                 found: Report | None = await self._counted(self._trials, name, changes)
         except TimeoutError:
             found = None
-        is_part = request.headers.get("hx-request") == "true"
-        return render(request, "report_body.html" if is_part else "report.html", report=found, name=name)
+        return render(request, "report_body.html" if is_part(request) else "report.html", report=found, name=name)
 
     async def _counted(self, trials: Trials, name: str, changes: Sequence[ExperimentChanged]) -> Report:
         change, versions = newest(changes)[name], await trials.versions(name)
@@ -122,4 +121,4 @@ class ExperimentPages:
 
 def _unknown(request: Request) -> Response:
     told = "No experiment of this name was ever started, as far as is recorded."
-    return render(request, "problem.html", status=404, title="No such experiment", message=told)
+    return problem(request, 404, "No such experiment", told)

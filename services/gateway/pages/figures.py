@@ -14,9 +14,9 @@ from starlette.routing import BaseRoute, Route
 
 from conclave.errors import LostDependency
 from conclave.runtime.client import TopicState
-from conclave.store.figures import Bucket, Changed, Failure, Minute, PolicyFigures, Position, Stage
+from conclave.store.figures import Bucket, Changed, EngineUse, Failure, Minute, PolicyFigures, Position, Reuse, Stage
 from conclave.store.listing import Key
-from services.gateway.pages.rendering import render
+from services.gateway.pages.rendering import is_part, render
 from services.gateway.pages.view import View
 
 Topics = Callable[[], Awaitable[Sequence[TopicState]]]  # conclave.runtime.client.Client.topics
@@ -49,6 +49,14 @@ class Figures(Protocol):
 
     async def failures(self) -> tuple[Failure, ...]:
         """What failed."""
+        ...
+
+    async def engines(self) -> tuple[EngineUse, ...]:
+        """What each engine did in the last hour."""
+        ...
+
+    async def reuse(self) -> Reuse:
+        """How many answers were recalled."""
         ...
 
     async def positions(self) -> tuple[Position, ...]:
@@ -115,13 +123,24 @@ class FigurePages:
 
     async def system(self, request: Request) -> Response:
         """Throughput, latency and failures. How the log does takes longer to find out: that part comes when it is there."""
+        figures = self._figures
+        minutes, stages, engines, reuse, failures, positions = await asyncio.gather(
+            figures.minutes(),
+            figures.stages(),
+            figures.engines(),
+            figures.reuse(),
+            figures.failures(),
+            figures.positions(),
+        )
         return render(
             request,
             "system.html",
-            minutes=await self._figures.minutes(),
-            stages=await self._figures.stages(),
-            failures=await self._figures.failures(),
-            positions=_by_topic(await self._figures.positions()),
+            minutes=minutes,
+            stages=stages,
+            engines=engines,
+            reuse=reuse,
+            failures=failures,
+            positions=_by_topic(positions),
             knows_topics=self._topics is not None,
         )
 
@@ -132,7 +151,7 @@ class FigurePages:
     async def log(self, request: Request) -> Response:
         """How many records each topic has, and how far each service is behind: a part of the page, or one of its own."""
         topics, wrong = await self._asked()
-        template = "log_body.html" if request.headers.get("hx-request") == "true" else "log.html"
+        template = "log_body.html" if is_part(request) else "log.html"
         return render(request, template, topics=topics, wrong=wrong)
 
     async def _asked(self) -> tuple[Sequence[TopicState], str]:

@@ -17,6 +17,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from services.gateway.access import Caller
+
 STATIC = Path(__file__).parent / "static"
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -39,12 +41,25 @@ def render(request: Request, template: str, *, status: int = 200, **values: Any)
     return HTMLResponse(body, status_code=status, headers=HEADERS)
 
 
+def is_part(request: Request) -> bool:
+    """True for a request that htmx makes: what comes back goes into a page that is there already."""
+    return request.headers.get("hx-request") == "true"
+
+
+def problem(request: Request, status: int, title: str, message: str) -> HTMLResponse:
+    """A page that says what is wrong, or the same words for a page that is there already."""
+    template = "wrong.html" if is_part(request) else "problem.html"
+    return render(request, template, status=status, title=title, message=message)
+
+
 def fragment(request: Request, template: str, **values: Any) -> str:
     """A template as text. `root` is where the pages are mounted, before each of their own addresses.
 
     Who has signed in, as the door before the pages notes it, is offered to sign out.
     """
     root = request.scope.get("root_path", "").rstrip("/")
+    caller = getattr(request.state, "caller", None)
+    values["sees_all"] = not isinstance(caller, Caller) or caller.is_admin
     return _ENVIRONMENT.get_template(template).render(
         root=root,
         path=request.url.path.removeprefix(root),

@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -11,22 +12,26 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from conclave.store.listing import Filter, Key
+from conclave.store.listing import FAILED, OPEN, Filter, Key
 from conclave.store.trace import Story
 from schemas.ids import asked_at_ms, is_request_id
-from services.gateway.pages.rendering import HEADERS, render
+from schemas.values import Outcome
+from services.gateway.pages.rendering import HEADERS, problem, render
 from services.gateway.pages.stories import page_of
-from services.gateway.pages.view import Publish, View
+from services.gateway.pages.view import Publish, RequestView
 
 _PAGE_SIZE = 50
 _ON_ITS_WAY_S = 60  # so long a request that is not recorded may still be on its way there
+
+Owns = Callable[[str], Awaitable[bool]]
 
 
 class RequestPages:
     """`/requests`, `/requests/<id>` and what they are made of."""
 
-    def __init__(self, view: View, publish: Publish | None) -> None:
-        self._view, self._may_publish = view, publish is not None
+    def __init__(self, view: RequestView, publish: Publish | None, owns: Owns | None = None) -> None:
+        """`owns` says of an id that nothing is recorded of whether it is the reader's to wait for; without it anyone's is."""
+        self._view, self._may_publish, self._owns = view, publish is not None, owns
         self.routes: list[BaseRoute] = [
             Route("/requests", self.list),
             Route("/requests/{request_id}.json", self.raw),
@@ -39,12 +44,21 @@ class RequestPages:
         query = request.query_params
         wanted, wrong = filter_of(query)
         page = await self._view.requests(wanted, before=_key_of(query), limit=_PAGE_SIZE)
-        choices = await self._view.choices()
+        choices = _with_chosen(await self._view.choices(), wanted)
         older = None
         if page.oldest is not None:
             place = {"before": page.oldest.asked_at.isoformat(), "before_id": page.oldest.request_id}
             older = urlencode({**{name: query[name] for name in _FIELDS if query.get(name)}, **place})
-        return render(request, "requests.html", page=page, wanted=wanted, choices=choices, older=older, wrong=wrong)
+        return render(
+            request,
+            "requests.html",
+            page=page,
+            wanted=wanted,
+            choices=choices,
+            outcomes=OUTCOMES,
+            older=older,
+            wrong=wrong,
+        )
 
     async def story(self, request: Request) -> Response:
         """A request from its route to its answer."""
@@ -52,7 +66,8 @@ class RequestPages:
 
     async def body(self, request: Request) -> Response:
         """The same without the page around it: what an open request's page asks for every second."""
-        return await self._told(request, "story_body.html", "waiting_body.html")
+        found = await self._told(request, "story_body.html", "waiting_body.html")
+        return render(request, "gone_body.html", status=404, message=_UNKNOWN) if found.status_code == 404 else found
 
     async def raw(self, request: Request) -> Response:
         """Everything recorded of it."""
@@ -68,30 +83,55 @@ class RequestPages:
         story = await self._view.story(request_id) if is_request_id(request_id) else None
         if story is not None:
             return render(request, template, **self._page(story))
-        if is_request_id(request_id) and abs(time.time() - asked_at_ms(request_id) / 1000) < _ON_ITS_WAY_S:
+        if is_request_id(request_id) and await self._is_on_its_way(request_id):
             return render(request, waiting, request_id=request_id)
         return _unknown(request)
+
+    async def _is_on_its_way(self, request_id: str) -> bool:
+        is_new = abs(time.time() - asked_at_ms(request_id) / 1000) < _ON_ITS_WAY_S
+        return is_new and (self._owns is None or await self._owns(request_id))
 
     def _page(self, story: Story) -> dict[str, Any]:
         return page_of(story) | {"may_say": self._may_publish}
 
 
-_FIELDS = ("text", "policy", "arm", "outcome", "max_confidence", "max_agreement", "has_feedback")
+def _with_chosen(choices: Mapping[str, Sequence[str]], wanted: Filter) -> dict[str, tuple[str, ...]]:
+    """What may be chosen, and what was: it may be of a request that is older than those that choices are made of."""
+    chosen = {"policy": wanted.policy, "arm": wanted.arm, "tenant": wanted.tenant}
+    return {name: tuple(sorted({*choices[name], *filter(None, (each,))})) for name, each in chosen.items()}
+
+
+OUTCOMES = {
+    Outcome.MAJORITY.value: "majority",
+    Outcome.TIE.value: "tie",
+    FAILED: "failed",
+    OPEN: "still open",
+}
+_FIELDS = ("text", "policy", "arm", "tenant", "outcome", "max_confidence", "max_agreement", "has_feedback")
 
 
 def filter_of(query: Mapping[str, str]) -> tuple[Filter, str]:
     """What a query asks for, and what of it could not be read."""
     wrong: list[str] = []
+    outcome = _word(query, "outcome")
+    if outcome not in ("", *OUTCOMES):
+        wrong.append(f"an outcome is one of: {', '.join(OUTCOMES.values())}")
+        outcome = ""
     wanted = Filter(
         text=_word(query, "text"),
         policy=_word(query, "policy"),
         arm=_word(query, "arm"),
-        outcome=_word(query, "outcome"),
+        tenant=_word(query, "tenant"),
+        outcome=outcome,
         max_confidence=_share(query, "max_confidence", wrong),
         max_agreement=_share(query, "max_agreement", wrong),
         has_feedback=bool(query.get("has_feedback")),
     )
-    return wanted, "; ".join(wrong)
+    if outcome == OPEN and (wanted.max_confidence is not None or wanted.max_agreement is not None):
+        wanted = replace(wanted, max_confidence=None, max_agreement=None)
+        wrong.append("what is still open has no confidence and no agreement yet: these were left out")
+    told = "; ".join(wrong)
+    return wanted, told[:1].upper() + told[1:]
 
 
 def _word(query: Mapping[str, str], name: str) -> str:
@@ -122,6 +162,8 @@ def _key_of(query: Mapping[str, str]) -> Key | None:
     return Key(before, request_id) if is_request_id(request_id) and before.tzinfo is not None else None
 
 
+_UNKNOWN = "Nothing is recorded under this id. Perhaps it is older than the record goes back, or it was never asked."
+
+
 def _unknown(request: Request) -> Response:
-    told = "Nothing is recorded under this id. Perhaps it is older than the record goes back, or it was never asked."
-    return render(request, "problem.html", status=404, title="No such request", message=told)
+    return problem(request, 404, "No such request", _UNKNOWN)

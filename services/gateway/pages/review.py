@@ -16,8 +16,8 @@ from conclave.store.reviews import Item
 from schemas.events import FeedbackGiven
 from schemas.experiments import Rater
 from schemas.ids import is_request_id
-from services.gateway.pages.asking import form_of, leads_to, problem
-from services.gateway.pages.rendering import render
+from services.gateway.pages.asking import form_of, leads_to
+from services.gateway.pages.rendering import problem, render
 from services.gateway.pages.view import Publish
 
 _NUM_SHOWN = 25

@@ -12,8 +12,11 @@ Publish = Callable[[Event], Awaitable[None]]  # returns once the event is in the
 Policies = Callable[[], Sequence[str]]  # the names that a request may ask for now
 
 
-class View(Protocol):
-    """What pages read. See conclave.store.view.RecordView. Every method raises LostDependency while the record is away."""
+class RequestView(Protocol):
+    """What pages of requests read: conclave.store.view.RecordView, or for one tenant conclave.store.tenant_view.TenantView.
+
+    Every method raises LostDependency while the record is away.
+    """
 
     async def requests(self, wanted: Filter, *, before: Key | None = None, limit: int = 50) -> Page:
         """The latest requests that the filter asks for."""
@@ -31,10 +34,14 @@ class View(Protocol):
         """All that is recorded of a request."""
         ...
 
-    async def pulse(self) -> Pulse:
-        """What goes on now."""
-        ...
-
     async def choices(self) -> Mapping[str, tuple[str, ...]]:
         """What lists may be filtered by."""
+        ...
+
+
+class View(RequestView, Protocol):
+    """What all pages read: conclave.store.view.RecordView."""
+
+    async def pulse(self) -> Pulse:
+        """What goes on now."""
         ...

@@ -25,20 +25,52 @@ const stops = () => [...document.querySelectorAll("[data-rows] .row-link, [data-
 function step(by) {
   const all = stops();
   if (!all.length) return;
-  const at = all.indexOf(document.activeElement);
+  const here = document.activeElement;
+  const at = all.indexOf(here?.closest?.("details.path")?.querySelector("summary") ?? here?.closest?.(".row")?.querySelector(".row-link") ?? here);
   const next = all[Math.min(Math.max(at < 0 ? (by > 0 ? 0 : all.length - 1) : at + by, 0), all.length - 1)];
   next.focus();
   next.scrollIntoView({ block: "nearest" });
 }
 
-// The feedback of the path in focus, or of the answer.
+// The feedback of the path in focus, or of the answer where no path is: never that of something else.
 function judge(isRight) {
   const path = document.activeElement?.closest?.("details.path");
-  const form = path?.querySelector("form[data-feedback]") ?? document.querySelector(".story-tools form[data-feedback]");
-  if (!form) return;
-  form.querySelector(isRight ? ".yes" : ".no").click();
-  say(isRight ? "Right, noted" : "Wrong, noted");
+  const form = path ? path.querySelector("form[data-feedback]") : document.querySelector(".story-tools form[data-feedback]");
+  if (path) path.open = true; // where what comes of it is seen
+  if (form) form.querySelector(isRight ? ".yes" : ".no").click(); // that it is noted, its answer says
+  else if (path) say(path.querySelector(".thanks") ? "This path was judged already" : "This path has nothing to judge");
 }
+
+// What goes wrong is said where it was asked for, or above a page that keeps itself up to date.
+function wentWrong(event, what) {
+  const form = event.target.closest?.("form[data-feedback]");
+  const place = form?.querySelector(".feedback-wrong");
+  if (place) { place.textContent = `Not noted: ${what}.`; return; }
+  const away = document.getElementById("away");
+  away.textContent = `What is shown may be out of date: ${what}.`;
+  away.hidden = false;
+}
+document.addEventListener("htmx:response:error", (event) => wentWrong(event, `the server answers ${event.detail.ctx.response.status}`));
+document.addEventListener("htmx:error", (event) => wentWrong(event, "the server can't be reached"));
+document.addEventListener("htmx:after:swap", (event) => {
+  const failed = event.detail.ctx?.response?.status >= 400; // of which nothing was swapped
+  if (!failed) document.getElementById("away").hidden = true;
+});
+document.addEventListener("htmx:sse:error", (event) => {
+  if ([401, 403].includes(event.detail.status)) location.reload(); // to the door
+  else wentWrong(event, "the server can't be reached");
+});
+document.addEventListener("htmx:sse:after:connection", () => { document.getElementById("away").hidden = true; });
+
+// Whoever pressed a button that is swapped for thanks stands there, and not at the top of the page.
+const pressed = new WeakMap(); // swaps of a form that is about to go, and where it was
+document.addEventListener("htmx:before:swap", (event) => {
+  const form = event.target.closest?.("form[data-feedback]");
+  if (form?.contains(document.activeElement)) pressed.set(event.detail.ctx, form.parentElement);
+});
+document.addEventListener("htmx:after:swap", (event) => {
+  pressed.get(event.detail.ctx)?.querySelector(":scope > .thanks")?.focus({ preventScroll: true });
+});
 
 let goes = false;
 document.addEventListener("keydown", (event) => {
@@ -47,7 +79,8 @@ document.addEventListener("keydown", (event) => {
   const key = event.key;
   if (goes) {
     goes = false;
-    if (key in PLACES) location.href = root + PLACES[key];
+    // Only where a link leads, too: a tenant's pages are fewer.
+    if (key in PLACES) document.querySelector(`.top nav a[href="${root}${PLACES[key]}"]`)?.click();
     return;
   }
   switch (key) {
@@ -116,3 +149,5 @@ function plot(table) {
   new ResizeObserver(() => made.setSize({ width: place.clientWidth, height: 190 })).observe(place);
 }
 document.querySelectorAll("table[data-plot]").forEach(plot);
+// Lines are drawn in the colours of the theme that was.
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.querySelectorAll("table[data-plot]").forEach(plot));
