@@ -104,6 +104,7 @@ class MemoryBatches:
     asked_as: dict[tuple[str, int], str] = field(default_factory=dict)
     refusals: dict[tuple[str, int], str] = field(default_factory=dict)
     tokens_per_day: int | None = None
+    passed_s: float = 0.0  # of every batch's window
     put_back_lines: list[int] = field(default_factory=list)
     over: set[str] = field(default_factory=set)
     silent: set[str] = field(default_factory=set)  # tenants whose content is off
@@ -160,7 +161,8 @@ class MemoryBatches:
         num_open = sum(each not in self.record.ended for each in self.asked_as.values())
         waiting = [
             Claimed(
-                batch_id, line.line, line.body, row.tenant, self.redacted[batch_id], row.window_s, self.tokens_per_day,
+                batch_id, line.line, line.body, row.tenant, self.redacted[batch_id], row.window_s - self.passed_s,
+                self.tokens_per_day,
                 row.tenant not in self.silent,
             )
             for batch_id, row in self.made.items()

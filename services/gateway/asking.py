@@ -69,8 +69,18 @@ class Asking:
     is_mask_slow: bool = False  # too slow for the loop that everyone is served by
     max_waiting: int = 1000
 
-    async def ask(self, caller: Caller, body: AskBody, sent: Sent, *, request_id: str | None = None) -> str:
+    async def ask(
+        self,
+        caller: Caller,
+        body: AskBody,
+        sent: Sent,
+        *,
+        request_id: str | None = None,
+        told_by: AskBody | None = None,
+    ) -> str:
         """The id under which the question was published: an earlier one where the same idempotency key was sent before.
+
+        `told_by`: what must be the same each time that the key is sent, where that is not the whole body.
 
         1. It is masked, before it is written down anywhere.
         2. It is entered in the ledger: here its tenant's limits hold.
@@ -85,7 +95,7 @@ class Asking:
         entry = Entry(
             str(request.request_id),
             caller.tenant,
-            _digest(body),
+            _digest(told_by or body),
             body.deadline_s,
             key_id=caller.key_id,
             idempotency_key=hashed_key(caller, sent.idempotency_key),

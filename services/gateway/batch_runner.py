@@ -22,6 +22,7 @@ from services.gateway.chat import question_of_chat
 from services.gateway.errors import ApiError
 
 _LOOK_S = 1.0
+_LONGEST_S = 86_400.0  # that a request may take
 
 log = structlog.get_logger(__name__)
 
@@ -82,8 +83,10 @@ class BatchRunner:
         )
         body = msgspec.convert(line.body, ChatBody)
         try:
-            question = question_of_chat(body, deadline_s=min(86_400.0, max(1.0, line.left_s)))
-            request_id = await self.asking.ask(caller, question, sent)
+            question = question_of_chat(body, deadline_s=min(_LONGEST_S, max(1.0, line.left_s)))
+            # Asked again it has less time left, and is the same line.
+            whole = msgspec.structs.replace(question, deadline_s=_LONGEST_S)
+            request_id = await self.asking.ask(caller, question, sent, told_by=whole)
         except ApiError as error:
             if error.code == OVER_LIMIT:
                 await self.lines.put_back(line)

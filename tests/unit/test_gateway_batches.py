@@ -131,7 +131,10 @@ async def test_a_line_that_was_asked_before_a_crash_is_the_same_request_after_it
         batch = await _begun(client, [_line("a")])
         await _ended(client, batch)
         world.batches.asked_as.clear()  # as if the gateway had died before it noted the request
-        await _ended(client, batch)
+        world.batches.passed_s = 60.0
+        done = await _ended(client, batch)
+    assert done.request_counts is not None
+    assert (done.request_counts.completed, done.request_counts.failed) == (1, 0)
     assert len(_asked(world)) == 1
 
 
