@@ -98,6 +98,7 @@ def signing_in(access: Access, secure: Secure) -> list[BaseRoute]:
         kept = _kept(request, secure)
         is_over_http = kept["secure"] and _FETCHED not in request.headers and not is_on_loopback(request)
         response = _door(_OVER_HTTP, 200) if is_over_http else RedirectResponse("/", status_code=303)
+        await access.sign_out(request)  # what this browser held before
         given = await access.sign_in(account)
         response.set_cookie(COOKIE, given.secret, max_age=round(SIGNED_IN.total_seconds()), **kept)
         return response

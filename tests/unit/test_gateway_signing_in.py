@@ -75,6 +75,16 @@ async def test_nothing_but_what_was_given_at_signing_in_is_a_pass() -> None:
         assert (await client.get("/v1/models", headers=bearer)).status_code == 401, "a pass is no key"
 
 
+async def test_a_browser_that_signs_in_again_holds_one_pass() -> None:
+    world = World()
+    admin = world.accounts.add("ops", Scope.ADMIN)
+    async with world.serving() as client:
+        for _ in range(2):
+            assert (await client.post("/sign-in", data={"key": admin.text})).status_code == 303
+        assert (await client.get("/requests")).status_code == REACHED
+    assert list(world.sign_ins.keys.values()) == [admin.key_id]
+
+
 async def test_who_signed_in_by_a_key_that_is_revoked_is_signed_in_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access, "_REMEMBERED_S", -1.0)
     world = World()
