@@ -20,13 +20,16 @@ _BLANK = text("""
     UPDATE gateway_batch_lines SET body = jsonb_build_object('model', body -> 'model')
     WHERE batch_id = :batch_id AND line = ANY(:lines)
 """)
-# Of a batch that has lost all lines, what its client told of it goes too.
+# Of a batch all of whose lines are erased, what its client told of it goes too. Lines that have ended have no body either way.
 _BARE = text("""
     UPDATE gateway_batches b SET metadata = '{}' WHERE b.batch_id = :batch_id AND NOT EXISTS
-        (SELECT 1 FROM gateway_batch_lines l WHERE l.batch_id = b.batch_id AND l.body -> 'messages' IS NOT NULL)
+        (SELECT 1 FROM gateway_batch_lines l LEFT JOIN erased_requests e ON e.request_id = l.request_id
+         WHERE l.batch_id = b.batch_id AND e.request_id IS NULL AND (l.request_id IS NOT NULL OR l.state <> 'ended'))
 """)
 _CONTENT = text("SELECT content FROM gateway_files WHERE file_id = :file_id FOR UPDATE")
-_REWRITE = text("UPDATE gateway_files SET content = :content WHERE file_id = :file_id")
+_REWRITE = text("""
+    UPDATE gateway_files SET content = :content, num_bytes = octet_length(CAST(:content AS text)) WHERE file_id = :file_id
+""")
 _NAMELESS = text("UPDATE gateway_files SET filename = 'erased.jsonl' WHERE file_id = :file_id")
 
 

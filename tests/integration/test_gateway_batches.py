@@ -10,6 +10,7 @@ import pytest
 from conclave.domain.recorded import RecordedEvent
 from conclave.store.accounts import Accounts
 from conclave.store.batches import BatchRow, BatchStore, Claimed, Line, NewBatch
+from conclave.store.erasure import erase
 from conclave.store.files import FileRow, FileStore, Key, NewFile, OverBytes, Reused
 from conclave.store.rows import asked_at
 from conclave.store.store import Store
@@ -253,3 +254,23 @@ async def test_lists_go_on_where_a_page_ended(batches: BatchStore, files: FileSt
         ("file-3", "batch"), ("file-1", "batch"),
     ]  # fmt: skip
     assert await files.files("theirs", 9) == []
+
+
+async def test_a_batch_keeps_what_it_was_called_until_all_that_was_asked_of_it_is_erased(
+    batches: BatchStore, files: FileStore, fresh_database: str
+) -> None:
+    content = "".join(f'{{"custom_id":"{name}","body":"secret"}}\n' for name in "ab")
+    await files.add(NewFile("file-a", "ours", "a.jsonl", content), key=None, max_bytes=999)
+    lines = [*(Line(at, name, _BODY) for at, name in enumerate("ab")), Line(2, "", error="no JSON")]
+    await batches.add(NewBatch("batch_a", "ours", "file-a", _HOUR_S, metadata={"run": "7"}), lines, max_bytes=999)
+    requests = [await _asked(batches, each) for each in await batches.claim(9)]
+    await _answered(fresh_database, requests)
+    assert await batches.claim(9) == [], "what has ended is counted, and asks nothing any more"
+    await erase(fresh_database, requests[:1])
+    assert (await _row(batches, "batch_a")).metadata == {"run": "7"}
+    await erase(fresh_database, requests[1:])
+    assert (await _row(batches, "batch_a")).metadata == {}
+    file, left = await files.file("file-a"), await files.content("file-a")
+    assert file is not None
+    assert left is not None
+    assert (file.num_bytes, "secret" in left) == (len(left), False)

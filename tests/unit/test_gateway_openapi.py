@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
@@ -20,6 +21,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from schemas.ids import new_request_id
 from services.gateway import openapi
 from tests.gateway_in_memory import World, answering
 
@@ -82,3 +84,24 @@ def test_every_reference_of_the_document_leads_somewhere() -> None:
 
     assert set(references(DOCUMENT)) <= known
     assert set(DOCUMENT["paths"]) == {row.path for row in World().routes()}
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "bounds"),
+    [
+        ("/v1/batches", "limit", (1, 100)),
+        ("/v1/files", "limit", (1, 10_000)),
+        ("/v1/requests/{request_id}", "wait_s", (0, 300)),
+    ],
+)
+def test_the_document_gives_each_parameter_the_bounds_that_hold(
+    path: str, name: str, bounds: tuple[float, float], url: str
+) -> None:
+    (parameter,) = (each for each in DOCUMENT["paths"][path]["get"]["parameters"] if each["name"] == name)
+    low, high = parameter["schema"]["minimum"], parameter["schema"]["maximum"]
+    assert (low, high) == bounds
+    filled = path.format(request_id=new_request_id())
+    assert httpx2.get(f"{url}{filled}", params={name: high}).status_code in (200, 404)
+    for beyond in (low - 1, high + 1):
+        refused = httpx2.get(f"{url}{filled}", params={name: beyond})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, name)
