@@ -17,6 +17,7 @@ from conclave.store.rows import TABLES
 _LOCK = 0x70617274  # "part"
 _DROP_LOCK = 0x64726F70  # "drop": another one, as dropping may wait for long
 _TRY_LOCK, _UNLOCK = text("SELECT pg_try_advisory_lock(:lock)"), text("SELECT pg_advisory_unlock(:lock)")
+_IN_THE_WAY_S = 2.0  # of everyone else
 MARK = "conclave: past retention, to be dropped"
 _PARTITIONS = text("""
     SELECT parent.relname, child.relname, inhdetachpending FROM pg_inherits
@@ -43,10 +44,14 @@ def partition_name(table: str, day: date) -> str:
 
 
 async def create(engine: AsyncEngine, days: Iterable[date]) -> None:
-    """Makes the partitions of `days` that are missing. Raises: LostDependency."""
+    """Makes the partitions of `days` that are missing.
+
+    That waits for whoever reads the table, and others wait behind it: so for a moment only. Raises: LostDependency.
+    """
     wanted = sorted(set(days))
     async with lost_when_away(), engine.begin() as connection:
         await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        await connection.execute(text(f"SET LOCAL lock_timeout = {round(_IN_THE_WAY_S * 1000)}"))
         for day in wanted:
             bounds = f"FROM ('{day} 00:00:00+00') TO ('{day + timedelta(days=1)} 00:00:00+00')"
             for table in TABLES:

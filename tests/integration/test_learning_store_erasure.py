@@ -29,6 +29,25 @@ async def test_every_column_that_can_hold_words_is_blanked_or_known_to_hold_none
         assert columns == {*BLANKED.get(table, ()), *KEPT.get(table, ())}, table
 
 
+# Tables that know requests and are not the record's, and why they may.
+BESIDE = {
+    "gateway_requests": "whose it is, and digests",
+    "gateway_batch_lines": "blanked by conclave.store.erased_lines",
+    "review_claims": "who is looking at it, for a day",
+    "erased_requests": "that it is erased",
+}
+
+
+async def test_every_table_that_knows_requests_is_blanked_or_known_to_hold_no_words(record: Recorded) -> None:
+    query = text("""
+        SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+        WHERE a.attname = 'request_id' AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+    """)
+    async with record.learning._reading() as connection:
+        found = set((await connection.execute(query)).scalars())
+    assert found == {*TABLES, *BLANKED, *KEPT, *BESIDE}
+
+
 async def test_nothing_of_what_a_user_wrote_is_left_and_redelivery_does_not_bring_it_back(
     record: Recorded, fresh_database: str
 ) -> None:

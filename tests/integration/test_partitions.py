@@ -43,6 +43,22 @@ async def test_what_a_reader_held_up_is_detached_to_the_end_the_next_time(fresh_
     await patient.dispose()
 
 
+async def test_a_partition_that_a_reader_holds_up_holds_up_others_for_a_moment_only(
+    fresh_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitions, "_IN_THE_WAY_S", 0.1)
+    engine, reader = make_engine(fresh_database), await asyncpg.connect(fresh_database)
+    await reader.execute("BEGIN")
+    await reader.fetch("SELECT * FROM paths")
+    with pytest.raises(LostDependency, match="lock timeout"):
+        await partitions.create(engine, [OLD])
+    await reader.execute("COMMIT")
+    await partitions.create(engine, [OLD])
+    assert len(await tables_of(fresh_database, OLD)) == len(TABLES)
+    await reader.close()
+    await engine.dispose()
+
+
 async def test_a_table_that_was_detached_and_not_dropped_is_found_again_and_an_operator_s_is_left(
     fresh_database: str,
 ) -> None:

@@ -132,6 +132,21 @@ async def test_a_request_of_1970_and_its_failure_have_their_rows(store: Store, f
         assert (found["message"], found["question"]) == ("$.request_id: too old", "q")
 
 
+async def test_a_schema_of_another_version_is_waited_for(store: Store, fresh_database: str) -> None:
+    batch = [recorded(event) for event in trace_of(str(new_request_id()), "ab")]
+    connection = await asyncpg.connect(fresh_database)
+    for ailing, mended, sqlstate in (
+        ("ALTER TABLE ballots RENAME TO gone", "ALTER TABLE gone RENAME TO ballots", "42P01"),
+        ("ALTER TABLE paths RENAME failure TO gone", "ALTER TABLE paths RENAME gone TO failure", "42703"),
+    ):
+        await connection.execute(ailing)
+        with pytest.raises(LostDependency, match=sqlstate):
+            await store.write(batch, {})
+        await connection.execute(mended)
+    await connection.close()
+    assert await store.write(batch, {}) > 0
+
+
 async def test_a_server_that_is_away_is_a_lost_dependency() -> None:
     store = Store("postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(LostDependency):
