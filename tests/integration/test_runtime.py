@@ -179,6 +179,8 @@ async def test_a_failing_message_is_tried_again_and_then_dead_lettered(broker: K
     assert handler.calls[str(passing.request_id)] == 3
     assert handler.calls[str(hopeless.request_id)] == 4
     letter = await _letter(client, "99 hopeless")
+    assert await client.dead_letter(letter.id) == letter, "it is found where it lies"
+    assert await client.dead_letter(f"{Topic.REQUESTS.value}.dead-letters/0/{10**12}") is None
     assert (letter.reason, letter.source_topic) == ("retries_exhausted", Topic.REQUESTS.value)
     assert header(letter.headers, "conclave-attempts") == "4"
 
