@@ -58,6 +58,7 @@ format: setup ## rewrite the code as `make check` wants it
 
 bench: setup ## throughput and overhead of the pipeline
 	@$(BIN)/python -m benchmarks.pipeline
+	@$(BIN)/python -m benchmarks.against_vllm
 
 load: setup ## the pipeline under growing load: latencies by stage, memory, CPU, queues; writes load.html (LOAD="--up --clients 50:500:10")
 	@$(BIN)/python -m benchmarks.load $(LOAD)

@@ -23,7 +23,7 @@ from pathlib import Path
 import click
 
 from benchmarks.measuring import record
-from benchmarks.pipeline import stack, vllm_on_one_core
+from benchmarks.stack import stack, vllm_on_one_core
 from benchmarks.vllm_server import MODEL, model_server, tokens_so_far
 from benchmarks.vote_live import SETTINGS, asked_at_once
 from conclave import prompts

@@ -13,7 +13,8 @@ import click
 from benchmarks.load.machine import usage
 from benchmarks.load.stacks import leaders
 from benchmarks.measuring import record
-from benchmarks.pipeline import stack, stages_of
+from benchmarks.pipeline import stages_of
+from benchmarks.stack import stack
 from conclave.runtime.client import Client
 from conclave.testing.pipeline import Pipeline
 from schemas.events import AnswerReached, ReasoningRequested, RequestFailed

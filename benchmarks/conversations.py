@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from benchmarks.measuring import in_turns, record
-from benchmarks.pipeline import counted, stack, vllm_on_one_core
+from benchmarks.stack import counted, stack, vllm_on_one_core
 from conclave.runtime.client import Client
 from conclave.testing.pipeline import Pipeline
 from schemas.events import AnswerReached, ReasoningRequested, RequestFailed

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from benchmarks.measuring import medians, record
-from benchmarks.pipeline import vllm_on_one_core
+from benchmarks.stack import vllm_on_one_core
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 _MODEL = _CHECKOUT / "models" / "reasoner"

@@ -24,7 +24,7 @@ from pathlib import Path
 import click
 
 from benchmarks.measuring import record
-from benchmarks.pipeline import stack, vllm_on_one_core
+from benchmarks.stack import stack, vllm_on_one_core
 from conclave.domain.equivalence import are_same
 from conclave.domain.statistics.betting import Outcomes, log_evidence_of_lead
 from conclave.local import probe

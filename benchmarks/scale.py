@@ -29,7 +29,7 @@ from scipy.optimize import nnls
 from benchmarks.load.machine import usage
 from benchmarks.load.stacks import leaders
 from benchmarks.measuring import commit, cpu_name, percentile, record
-from benchmarks.pipeline import counted, stack
+from benchmarks.stack import counted, stack
 from conclave.cli.capacity import OWN, Measured
 from conclave.domain.capacity.costs import SERVICES, Cost, Costs, Played, Stack
 from conclave.domain.capacity.prediction import at_once, at_rate, cores_of, percentiles_ms

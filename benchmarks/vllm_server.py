@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from benchmarks.pipeline import vllm_on_one_core
+from benchmarks.stack import vllm_on_one_core
 from conclave.local.machine.ports import LOOPBACK, free_port
 from conclave.testing.waiting import until_async
 

@@ -11,12 +11,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 import numpy as np
 
 from benchmarks.measuring import record
-from benchmarks.pipeline import stack, vllm_on_one_core
+from benchmarks.stack import stack, vllm_on_one_core
 from conclave.cli import recordings
 from conclave.domain import counting
 from conclave.domain.comparison import NUM_DRAWS
@@ -30,7 +31,7 @@ from schemas.values import Ask, StopReason
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 _RECORDED = _CHECKOUT / "tests/data/replay_own/reasoner_held-out.jsonl.gz"
-_BUDGET, _POLICY = 40, "confident"
+_BUDGET, _POLICY = 40, "confident-in-waves"
 _AT_ONCE = 100  # questions under way
 SETTINGS = {"CONCLAVE_ENGINE": "vllm", "CONCLAVE_MODEL": str(_CHECKOUT / "models" / "reasoner")}
 
@@ -44,14 +45,23 @@ class Came:
     tokens: int
 
 
+def _with_policy(folder: str) -> str:
+    """The folder, with `confident` as it ships but for its schedule: what is cancelled is no part of what a rule costs."""
+    shipped = (_CHECKOUT / "conclave" / "policies" / "confident.toml").read_text()
+    Path(folder, f"{_POLICY}.toml").write_text(shipped.replace('schedule = "auto"', 'schedule = "waves"'))
+    return folder
+
+
 async def live(problems: Sequence[Mapping[str, str]]) -> list[Came]:
     """What became of each problem, asked with the budget of 40."""
-    async with stack({**SETTINGS, **vllm_on_one_core()}) as (pipeline, _), Client(pipeline.address) as client:
-        return [
-            came
-            for first in range(0, len(problems), _AT_ONCE)
-            for came in (await asked_at_once(client, problems[first : first + _AT_ONCE], _POLICY, _BUDGET))[1]
-        ]
+    with TemporaryDirectory() as folder:
+        settings = {**SETTINGS, **vllm_on_one_core(), "CONCLAVE_POLICIES_DIR": _with_policy(folder)}
+        async with stack(settings) as (pipeline, _), Client(pipeline.address) as client:
+            return [
+                came
+                for first in range(0, len(problems), _AT_ONCE)
+                for came in (await asked_at_once(client, problems[first : first + _AT_ONCE], _POLICY, _BUDGET))[1]
+            ]
 
 
 async def asked_at_once(

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from benchmarks.measuring import record
-from benchmarks.pipeline import stack, vllm_on_one_core
+from benchmarks.stack import stack, vllm_on_one_core
 from conclave.runtime.client import Client
 from schemas.events import AnswerReached, ReasoningRequested, RequestFailed
 from schemas.flow import Topic

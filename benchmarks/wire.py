@@ -18,7 +18,8 @@ from aiokafka import codec as compression
 from benchmarks.load.machine import usage
 from benchmarks.load.stacks import leaders
 from benchmarks.measuring import record
-from benchmarks.pipeline import stack, store_paths
+from benchmarks.pipeline import store_paths
+from benchmarks.stack import stack
 from conclave.runtime.record import headers_size, output_of
 from conclave.testing import laws, settling
 from conclave.testing.cluster import Cluster

@@ -10,7 +10,7 @@ import click
 
 from benchmarks.load.killing import Kill
 from benchmarks.memory import inside as inside_of
-from benchmarks.pipeline import stack
+from benchmarks.stack import stack
 from conclave.cli.endpoints import brokers, find, postgres_dsn
 from conclave.extensions import SETTING
 from conclave.local.machine.ports import LOOPBACK, free_port
