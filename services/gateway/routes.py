@@ -21,8 +21,6 @@ from services.gateway.bodies import (
     Batches,
     ChatBody,
     ChatCompletion,
-    ExperimentList,
-    ExperimentReport,
     FeedbackBody,
     FeedbackState,
     File,
@@ -39,6 +37,7 @@ from services.gateway.errors import ApiError
 from services.gateway.files import MAX_LISTED, ORDERS, PURPOSES, FileApi
 from services.gateway.requests import MAX_WAIT_S, Requests
 from services.gateway.results import Result
+from services.gateway.trial_bodies import ExperimentList, ExperimentReport
 from services.gateway.trials import Experiments
 
 Handler = Callable[[Call], Awaitable[Response]]

@@ -15,7 +15,9 @@ from conclave.experiments.changes import began_at, newest
 from conclave.store.learning import Watermark
 from schemas.events import ExperimentChanged, WeightsPublished
 from schemas.experiments import Change
-from services.gateway.bodies import (
+from services.gateway.calls import Call, answered
+from services.gateway.errors import ApiError, not_found
+from services.gateway.trial_bodies import (
     ExperimentArm,
     ExperimentList,
     ExperimentReport,
@@ -24,8 +26,6 @@ from services.gateway.bodies import (
     SegmentArm,
     ShadowCheck,
 )
-from services.gateway.calls import Call, answered
-from services.gateway.errors import ApiError, not_found
 
 _PATIENCE_S = 30.0
 _STATES = {
