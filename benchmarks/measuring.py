@@ -10,10 +10,13 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from benchmarks.cards import cards
 
 _RESULTS = Path(__file__).parent / "results"
 
@@ -83,7 +86,9 @@ def _hardware() -> dict[str, object]:
 
 
 def _gpu() -> dict[str, str]:
-    """The GPU's name, where this process uses one by PyTorch."""
+    """The names of the machine's NVIDIA cards; else of the GPU that this process uses by PyTorch."""
+    if found := Counter(each.name for each in cards()):
+        return {"gpu": ", ".join(name if number == 1 else f"{number} × {name}" for name, number in found.items())}
     torch: Any = sys.modules.get("torch")
     is_used = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
     return {"gpu": torch.cuda.get_device_name()} if is_used else {}

@@ -2,6 +2,8 @@
 
 (a) stored paths/s through all services with the scripted engine, against bare aiokafka loops in the same run; CPU of a path
 (b) overhead of a request at 20 requests/s with the scripted engine, p50 and p99, and where it goes by stage; CPU of a path at 60/s
+
+Of both also joules for each path or answer, where the machine counts them (RAPL, NVML).
 """
 
 import asyncio
@@ -18,6 +20,7 @@ from benchmarks import bare_loops
 from benchmarks.load.machine import Usage, usage
 from benchmarks.load.stacks import leaders
 from benchmarks.measuring import in_turns, medians, percentile, record
+from benchmarks.meter import Meter
 from benchmarks.stack import stack
 from conclave.local.servers.postgres import PostgresServer
 from conclave.runtime.client import Client
@@ -38,11 +41,14 @@ async def throughput(rounds: int, num_requests: int) -> dict[str, object]:
     async with stack({"CONCLAVE_SCRIPTED_LATENCY_MS": "0", "CONCLAVE_MAX_IN_FLIGHT": "512"}) as (pipeline, server):
         number, found = num_requests * _SAMPLES, leaders(pipeline, server)
         cpu_us: list[dict[str, float]] = []
+        energy: list[dict[str, object]] = []
 
         async def stored() -> float:
             before = usage(found)
-            rate = await store_paths(pipeline, server, num_requests)
+            with Meter() as meter:
+                rate = await store_paths(pipeline, server, num_requests)
             cpu_us.append(_cpu_us(before, usage(found), number))
+            energy.append(meter.told(number))
             return rate
 
         await bare_loops.fill(pipeline.address, "bench-in", number, 1200)
@@ -66,6 +72,7 @@ async def throughput(rounds: int, num_requests: int) -> dict[str, object]:
         "ratio_to_bare": whole / bare,
         "ratio_to_transactional": whole / transactional,
         "cpu_us_a_path": {part: statistics.median(each[part] for each in cpu_us) for part in cpu_us[0]},
+        **({"energy_a_path": energy} if any(energy) else {}),
         "all": figures,
     }
 
@@ -104,7 +111,8 @@ async def overhead(rate: float, duration_s: float) -> dict[str, object]:
         before = usage(found)
         await _paced(pipeline, _TRICKLE_RATE, duration_s)
         cpu_us = _cpu_us(before, usage(found), int(_TRICKLE_RATE * duration_s) * _SAMPLES)
-        seen = await _paced(pipeline, rate, duration_s)
+        with Meter() as meter:
+            seen = await _paced(pipeline, rate, duration_s)
         stages = await stages_of(pipeline, set(seen))
     values = list(seen.values())
     print(f"  p50 {percentile(values, 0.5):.1f} ms, p99 {percentile(values, 0.99):.1f} ms over {len(values)} requests")
@@ -115,6 +123,7 @@ async def overhead(rate: float, duration_s: float) -> dict[str, object]:
         "p50_ms": percentile(values, 0.5),
         "p99_ms": percentile(values, 0.99),
         "stages_ms": stages,
+        **meter.told(len(values)),
     }
 
 

@@ -38,6 +38,9 @@ class Row:
 ROWS = (
     Row("questions/s ÷ bare `LLM.generate`, 8 samples", "≥ 0.9", "against_vllm", "against_vllm", ("ratio",)),
     Row("the same ÷ `LLM.generate` in batches of 64 sequences", "≥ 1.3", "against_vllm", "against_vllm", ("ratio_to_batches",)),
+    Row("questions/s ÷ bare `LLM.generate`, on a GPU", "≥ 0.97", "against_vllm", "against_vllm_gpu", ("ratio",)),
+    Row("the same ÷ `LLM.generate` in batches of 64 sequences", "≥ 1.3", "against_vllm", "against_vllm_gpu",
+        ("ratio_to_batches",)),
     Row("CPU a path, engine in the core's process", "", "engine_worker", "engine_worker",
         ("cpu_ms_a_path", "in the engine core"), " ms"),
     Row("`conclave capacity`, paths/s of two of each service, off by", "± 15 %", "scale", "scale",
@@ -112,9 +115,8 @@ def _line(row: Row) -> str:
     except (FileNotFoundError, KeyError):
         return f"| {row.measure} | *not recorded* | {row.wanted} | `benchmarks.{row.command}` | |"
     hardware = found["hardware"]
-    where = (
-        f"{found['commit']}, {found['at'][:10]}, {hardware['cores']} cores of {hardware.get('gpu') or hardware['cpu']}"
-    )
+    gpu = f", {hardware['gpu']}" if "gpu" in hardware else ""
+    where = f"{found['commit']}, {found['at'][:10]}, {hardware['cores']} cores of {hardware['cpu']}{gpu}"
     told = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return f"| {row.measure} | {told}{row.unit} | {row.wanted} | `benchmarks.{row.command}` | {where} |"
 

@@ -1,9 +1,11 @@
 """What a run came to, as sections of a report. Figures of one machine, with all that ran on it. Pure."""
 
+import itertools
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from benchmarks.cards import joules_between
 from benchmarks.load.arrivals import Level
 from benchmarks.load.counting import Counted
 from benchmarks.load.driving import Asked, Driven
@@ -39,6 +41,7 @@ def sections(
         _lines(driven.asked, paths),
         _queues(looks),
         _engine(driven.asked, looks),
+        *_cards(looks),
         _memory(looks),
         _cpu(driven.asked, looks),
     ]
@@ -52,8 +55,9 @@ def _levels(asked: Sequence[Asked], looks: Sequence[Look]) -> Section:
         seconds = max(each.told for each in some) - min(each.asked for each in some)
         rate = len(some) / seconds if seconds > 0 else 0.0
         tokens = sum(each.tokens_out for each in some) / seconds if seconds > 0 else 0.0
-        cpu_s = _cpu_s(_within(looks, some))
-        joules = _joules(_within(looks, some))
+        within = _within(looks, some)
+        cpu_s = _cpu_s(within)
+        energies = (_joules(within), joules_between(within[0].cards, within[-1].cards) if within else None)
         rows.append(
             (
                 str(level),
@@ -63,13 +67,13 @@ def _levels(asked: Sequence[Asked], looks: Sequence[Look]) -> Section:
                 f"{tokens:.0f}",
                 *(f"{percentile(took_ms, share):.0f}" for share in _SHARES),
                 "" if cpu_s is None else f"{1000 * cpu_s / len(some):.0f}",
-                "" if joules is None else f"{joules / len(some):.1f}",
+                *("" if joules is None else f"{joules / len(some):.1f}" for joules in energies),
             )
         )
         bars.append(Bar(str(level), percentile(took_ms, 0.99)))
     columns = (
         "load", "ended", "without answer", "a second", "tokens/s", *(f"{each}, ms" for each in _COLUMNS),
-        "CPU ms each", "joules each",
+        "CPU ms each", "processor J each", "cards J each",
     )  # fmt: skip
     most = max((bar.value for bar in bars), default=1.0)
     about = (
@@ -204,6 +208,27 @@ def _engine(asked: Sequence[Asked], looks: Sequence[Look]) -> Section:
             rows.append((str(level), _mean(running, 1), _mean([100 * each for each in cache], 1) if cache else ""))
     about = "Mean ± standard deviation over looks a second apart."
     return Section("Engine", about, ("load", "sequences running", "KV cache, %"), tuple(rows))
+
+
+def _cards(looks: Sequence[Look]) -> list[Section]:
+    """What NVIDIA cards said over time; of none, no rows."""
+    use: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    memory: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    watts: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for before, look in itertools.pairwise(looks):
+        for number, (earlier, card) in enumerate(zip(before.cards, look.cards, strict=False)):
+            name, at = f"{number}: {card.name}", look.at - looks[0].at
+            if card.use is not None:
+                use[name].append((at, 100 * card.use))
+            if card.memory_mib is not None:
+                memory[name].append((at, card.memory_mib))
+            if (spent := joules_between((earlier,), (card,))) is not None:
+                watts[name].append((at, spent / (look.at - before.at)))
+    return [
+        _over_time("Cards, %", "Of the time, in which anything ran on a card, by NVML.", use),
+        _over_time("Cards, MiB", "Memory of a card that is given out, to whichever process.", memory),
+        _over_time("Cards, W", "What a card took from one look to the next.", watts),
+    ]
 
 
 def _memory(looks: Sequence[Look]) -> Section:

@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from benchmarks.cards import Card, cards
 from benchmarks.load.machine import Usage, joules, usage
 from benchmarks.load.stacks import Target
 from conclave.local import probe
@@ -23,7 +24,8 @@ class Look:
     waiting: dict[str, int]  # turns that wait for the engine, by class of priority, over all decoders
     engine_running: int | None
     kv_cache_use: float | None
-    joules: float | None
+    joules: float | None  # of the processor
+    cards: tuple[Card, ...] = ()
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Watch:
             sum(running) if running else None,
             max(cache) if cache else None,
             joules(),
+            await asyncio.to_thread(cards),
         )
 
 
