@@ -119,6 +119,83 @@ def test_an_answer_is_neither_cut_nor_trailed_by_words_that_are_not_its_own(text
     assert final_answer(text, False) == answer
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("Answer: J. K. Rowling", "J. K. Rowling"),
+        ("Answer: B. B. King", "B. B. King"),
+        ("Answer: D. H. Lawrence wrote it.", "D. H. Lawrence wrote it"),
+        ("Answer: I. and II. only", "I. and II. only"),
+        ("Answer: B. Both of them", "B"),
+        ("Answer: A) and C)", "A) and C"),
+        ("Answer: A), C)", "A), C"),
+        ("Answer: [A] and [C]", "[A] and [C]"),
+        ("\\boxed{A) and C)}", "A) and C"),
+        ("Answer: A) and then some", "A"),
+    ],
+)
+def test_a_name_with_initials_is_no_choice_and_several_choices_are_not_the_first_of_them(
+    text: str, answer: str
+) -> None:
+    assert final_answer(text, False) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("Answer: Yes, 17 is prime.", "Yes"),
+        ("Answer: Yes. 17 is prime.", "Yes"),
+        ("Answer: No, because 21 = 3 * 7", "No"),
+        ("Answer: No because 21 = 3 * 7", "No"),
+        ("Answer: True (17 has no divisor)", "True"),
+        ("Answer: No. 5", "No. 5"),
+        ("Answer: Yes, 5", "Yes, 5"),
+        ("Answer: True, False, True", "True, False, True"),
+        ("Answer: yes; no", "yes; no"),
+    ],
+)
+def test_yes_and_no_come_without_their_reasons_and_with_what_else_is_asked(text: str, answer: str) -> None:
+    assert final_answer(text, False) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ('{"answer": [1, 2], "confidence": 80}', "[1, 2]"),
+        ('{"answer": ["a, b", "c]"]}', '["a, b", "c]"]'),
+        ("{'answer': [1, 2]}", "[1, 2]"),
+        ('{"answer": {"x": 1, "y": [2]}}', '{"x": 1, "y": [2]}'),
+        ('{"answer": 7}', "7"),
+        ('{"answer": 1,234}', "1,234"),
+        ('{"answer": -1.5, "n": 3}', "-1.5"),
+        ('{"answer": 12, 345: 6}', "12"),
+        ('{"answer": null}', None),
+        ('{"answer": None}', None),
+        ('{"answer": "\\u00e9t\\u00e9"}', "été"),
+        ('{"answer": "\\ud835\\udc65 b"}', "𝑥 b"),
+        ('{"answer": "a\\ud83d b"}', "a\\ud83d b"),
+        ('{"answer": "\\u0000declined"}', "\\u0000declined"),
+        ('{"answer": "\\frac{1}{2}"}', "\\frac{1}{2}"),
+        ('{"answer": "\\underline{5}"}', "5"),
+    ],
+)
+def test_a_field_is_read_as_json_has_it_whatever_its_value(text: str, answer: str | None) -> None:
+    assert final_answer(text, False) == answer
+
+
+def test_of_a_field_that_was_cut_in_its_list_nothing_is_taken() -> None:
+    assert final_answer('{"answer": [1, 2', True) is None
+    assert final_answer('{"answer": [1, 2], "because": "', True) == "[1, 2]"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [("Answer: ∅", "∅"), ("Answer: 5 ft. 3 in.", "5 ft. 3 in"), ("Answer: 5 hr. 30 min.", "5 hr. 30 min")],
+)
+def test_signs_and_units_are_part_of_an_answer(text: str, answer: str) -> None:
+    assert final_answer(text, False) == answer
+
+
 def test_the_answer_at_the_end_of_a_text_too_long_to_be_stored_is_read() -> None:
     assert final_answer("x " * 200_000 + "\nAnswer: 7", False) == "7"
 

@@ -40,7 +40,11 @@ _NO_PLAIN_VALUE = re.compile(
     r"independent|different|close|between|going|also)\b", re.I
 )  # fmt: skip
 _ENVIRONMENT = re.compile(r"\\begin\{(?:align|equation|gather|aligned)\*?\}([^{}]{1,400})\\end\{")
-_ANYTHING = re.compile(r"\w|[<>\[\](){}∞+=≤≥≠×÷&%]")
+# Of values in an object. A number may have its thousands set apart, though JSON has no such thing.
+_CODE_POINTS = re.compile(r"(?<!\\)(?:\\u[0-9a-fA-F]{4})+")
+_IN_VALUE = re.compile(r'"(?:[^"\\\n]|\\.)*"|[\[\]{}]')
+_BARE_VALUE = re.compile(r"\d{1,3}(?:,\d{3})+(?=\s*[,}\n])|[^,}\n]*")
+_ANYTHING = re.compile(r"\w|[<>\[\](){}∞∅∪∩√+=≤≥≠×÷&%]")
 _REFUSED = re.compile(
     r"\b(?:no|not (?:the|an?|my)|wrong|incorrect|mistaken|naive|tempting|previous|earlier|original)"
     r"(?: (?:final|correct|right|clear|exact|possible|one))? answers?\b[^\w\n]*(?:(?:is|was|are|were)\b\W*)?$", re.I
@@ -119,13 +123,34 @@ def braced(text: str) -> str | None:
 
 
 def field_value(data: bytes, place: Place) -> Said:
-    """The value of "answer" in an object: a string, or what stands before the next comma or brace."""
+    """The value of "answer" in an object: a string, a list or an object, or what stands before the next comma or brace."""
     if string := re.match(r'"((?:[^"\\\n]|\\.)*)"', place.rest):
-        value = string[1].replace('\\"', '"').replace("\\\\", "\\")
-        return Said(tidied(value), is_whole=True)
-    bare = re.match(r"[^,}\n]*", place.rest)
+        value = _CODE_POINTS.sub(_characters, string[1])
+        return Said(tidied(value.replace('\\"', '"').replace("\\\\", "\\")), is_whole=True)
+    if place.rest[:1] in ("[", "{"):
+        value = place.rest[: _end_of_value(place.rest)]
+        return Said(tidied(value), is_whole=True) if value else WITHDRAWN
+    bare = _BARE_VALUE.match(place.rest)
     assert bare is not None
-    return Said(tidied(bare[0].strip("'\" ")), is_whole=len(bare[0]) < len(place.rest))
+    said = bare[0].strip("'\" ")
+    return Said(None if said in ("null", "None") else tidied(said), is_whole=len(bare[0]) < len(place.rest))
+
+
+def _characters(match: "re.Match[str]") -> str:
+    """The characters that code points stand for; as it is written what is none, or controls something."""
+    units = bytes.fromhex(match[0].replace("\\u", ""))
+    said = units.decode("utf-16-be", "replace")
+    return said if said.isprintable() and "\ufffd" not in said else match[0]
+
+
+def _end_of_value(text: str) -> int:
+    """Where the list or object ends with which the text begins; 0 where it does not within the length of an answer."""
+    depth = 0
+    for match in _IN_VALUE.finditer(text[:_MAX_BOX_CHARS]):
+        depth += (match[0] in ("[", "{")) - (match[0] in ("]", "}"))
+        if depth == 0:
+            return match.end()
+    return 0
 
 
 def on_line(data: bytes, place: Place) -> Said:

@@ -32,17 +32,24 @@ _ANNOUNCED = re.compile(
 _COPULA = re.compile(r"(?:입니다|이다|です|である|となります|になります|だ)[.。]?$")
 
 _LETTER_IN_BRACKETS = re.compile(r"^(?:option |choice |answer )?[(\[]?([A-Ja-h])[)\]](?=\W|$)\s*(.*)$", re.S | re.I)
-_LETTER_AND_TEXT = re.compile(r"^(?:option |choice )?([A-J])(?:[.:：]\s+|\s+[-–—]\s+|\s+(?=\(\w))(\S.+)$", re.S)
+_LETTER_AND_TEXT = re.compile(  # "J. K. Rowling" has initials, "I. and II." are several
+    r"^(?:option |choice )?([A-J])(?:[.:：]\s+(?![A-Z]\.|and\b|or\b|&)|\s+[-–—]\s+|\s+(?=\(\w))(\S.+)$", re.S
+)
 _LETTER_AND_REASON = re.compile(r"^(?:(?:option|choice)\s+)?\(?([A-Ja-h])\)?,?\s+(?:because|since|as|is|which)\b", re.I)
-_YES_OR_NO = re.compile(r"^(yes|no|true|false)(?:[,;:.]| [—–-]) (?!.*\d)", re.I)
+_YES_OR_NO = re.compile(  # with its reason; not a list of several, an answer of two parts, or number five: "No. 5"
+    r"^(?!no\. ?\d)(yes|no|true|false)(?:(?:[,;:.]| [—–-]) (?!(?:and |or )?(?:yes|no|true|false)\b|-?[\d.,]+\W*$)"
+    r"| (?:\(|because\b|since\b))",
+    re.I,
+)
 _NAMED_LETTER = re.compile(r"^(?:option|choice)\s+\(?([A-J])\)?\W*$", re.I)
-_OTHER_PART = re.compile(r"(?<!\w)\(?[b-j]\)", re.I)
+_OTHER_PART = re.compile(r"(?<!\w)[(\[]?[b-j][)\]]|^(?:,|;|&|/|and\b|or\b)\s*[(\[]?[a-j]\W*$", re.I)
 
 _MATHS_HEAD = re.compile(r"[\s\\$€£¥₹({\[+\-−–±~≈]*(?:\d|frac|dfrac|tfrac|sqrt|pi\b|π|√|∞|infty)")
 _SENTENCE_END = re.compile(r"(?<=[\w)\]}%°$€!²³])[.!?。！？](?=\s|$)|[。！？]")
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Dr|Mr|Mrs|Ms|St|Mt|Prof|Jr|Sr|No|vs|approx|ca|cf|al|Inc|Ltd|Co|e\.g|i\.e)|(?<!\d )(?<!['’])\b[A-Za-z]|\.[A-Za-z])$"
 )
+_SHORT_UNIT = re.compile(r"\d ?(?:ft|in|yd|lbs?|oz|hrs?|mins?|secs?|yrs?|mos?)$", re.I)
 _REMARK = re.compile(
     r"\s*(?:Let|I|I'm|I’m|Hope|This|That|These|The|It|Please|If|Because|Since|So|Therefore|Thus|Explanation|Note|We|You|As|In|"
     r"Feel|Is|Would|Do|Thank|Good|Great|Here|Hence|There|For|Given|Based|Now|To|Wait|Hmm|But|However|Actually|And|Also|Check|"
@@ -117,6 +124,8 @@ def first_sentence(text: str) -> tuple[str, bool]:
             continue  # 5! is a factorial
         rest = text[match.end() :]
         is_remark = _REMARK.match(rest) is not None
+        if re.match(r",? \d", rest) and _SHORT_UNIT.search(head[-8:]):
+            continue  # 5 ft. 3 in.
         is_short = _ABBREVIATION.search(head[-8:]) is not None
         if is_short and not (rest.strip() and is_remark) and (rest.strip() or "." in head[-3:]):
             continue
