@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import click
 
@@ -20,6 +22,15 @@ from conclave.runtime.rights import (
 from schemas import flow
 
 Granted = Sequence[tuple[str, Right]]
+_PRINCIPAL = re.compile(r"[A-Za-z]+:\S.*")
+
+
+def _principals(context: click.Context, parameter: click.Parameter, given: str | tuple[str, ...]) -> Any:
+    """What was given. Kafka knows nobody by a bare name, so rights for one would be nobody's."""
+    for each in (given,) if isinstance(given, str) else given:
+        if not _PRINCIPAL.fullmatch(each):
+            raise click.BadParameter(f"expected TYPE:NAME such as User:ann, got {each!r}")
+    return given
 
 
 @click.command()
@@ -27,12 +38,25 @@ Granted = Sequence[tuple[str, Right]]
     "--principal",
     default="User:{service}",
     show_default=True,
+    callback=_principals,
     help="Who a service is to the brokers: {service} stands for its name.",
 )
 @click.option(
-    "--producer", "producers", multiple=True, metavar="PRINCIPAL", help="Who asks over Kafka. May be repeated."
+    "--producer",
+    "producers",
+    multiple=True,
+    metavar="PRINCIPAL",
+    callback=_principals,
+    help="Who asks over Kafka. May be repeated.",
 )
-@click.option("--operator", "operators", multiple=True, metavar="PRINCIPAL", help="Who runs commands. May be repeated.")
+@click.option(
+    "--operator",
+    "operators",
+    multiple=True,
+    metavar="PRINCIPAL",
+    callback=_principals,
+    help="Who runs commands. May be repeated.",
+)
 @click.option("--apply", "is_applied", is_flag=True, help="Set them on the brokers, as who may alter the cluster.")
 @click.option("--commands", "as_commands", is_flag=True, help="Lines for Kafka's own kafka-acls.sh.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array.")

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from conclave.cli.amounts import Amount, positive
 from conclave.cli.endpoints import brokers, find
 from conclave.cli.output import console, in_one_line, printable
 from conclave.cli.progress import Progress, StepProgress, tally_text
@@ -53,14 +54,14 @@ _GRACE_S = 30.0  # beyond the deadline: the services tell of a missed one a litt
 @click.option(
     "--max-age",
     "max_age_s",
-    type=click.FloatRange(min=0, max=1e9),
+    type=Amount(min=0, max=1e9),
     help="How old a remembered answer may be, in seconds; 0 thinks anew.  [default: the service's choice]",
 )
 @click.option("--schema", type=click.File("rb"), help="JSON Schema of an object that the answer has to fit.")
 @click.option(
     "--deadline",
     "deadline_s",
-    type=click.FloatRange(min=0, min_open=True, max=86_400),
+    type=positive(86_400),
     default=600.0,
     show_default=True,
     help="Seconds until the answer is worthless.",

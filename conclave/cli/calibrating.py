@@ -10,6 +10,7 @@ import click
 import msgspec
 from msgspec.structs import replace
 
+from conclave.cli.amounts import DAYS, Amount, positive
 from conclave.cli.endpoints import postgres_dsn
 from conclave.cli.policies import load_policies
 from conclave.domain.vote_learning.abstaining import Bound, bound, with_quorum
@@ -19,17 +20,24 @@ from conclave.store.judged_votes import judged_votes
 from schemas.values import Policy
 
 _REFUSED = 3
+_SHARE = Amount(0, 1, min_open=True, max_open=True)
 _DAY_MS = 86_400_000
 
 
 @click.command()
 @click.argument("reference", metavar="POLICY[@VERSION]")
 @click.option("--ask", default="whole", show_default=True, help="The kind of question whose votes learn.")
-@click.option("--days", default=30.0, show_default=True, help="Feedback on requests of so many days counts.")
 @click.option(
-    "--at-most-wrong", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Share of the answers served."
+    "--days", default=30.0, show_default=True, type=positive(DAYS), help="Feedback on requests of so many days counts."
 )
-@click.option("--risk", default=0.05, show_default=True, help="That the share of wrong answers is higher all the same.")
+@click.option("--at-most-wrong", type=_SHARE, help="Share of the answers served.")
+@click.option(
+    "--risk",
+    default=0.05,
+    show_default=True,
+    type=_SHARE,
+    help="That the share of wrong answers is higher all the same.",
+)
 @click.option("--write", "folder", type=click.Path(path_type=Path, file_okay=False), help="Folder for the new version.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object.")
 def calibrate(

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from conclave.cli.amounts import Amount, positive
 from conclave.domain.capacity.costs import SERVICES, Costs, Engine, Prediction, Stack
 from conclave.domain.capacity.prediction import predicted
 from conclave.domain.gpus import GPUS, Gpu, Model, most_running, step_s
@@ -42,16 +43,30 @@ def read(path: Path) -> Measured:
 
 
 @click.command()
-@click.option("--rate", required=True, type=click.FloatRange(min=0, min_open=True), help="Requests a second.")
+@click.option("--rate", required=True, type=positive(), help="Requests a second.")
 @click.option("--samples", default=8, show_default=True, type=click.IntRange(1, 1024), help="Paths of a request.")
-@click.option("--tokens", default=256.0, show_default=True, help="That a path decodes, on average.")
-@click.option("--spread", default=0.5, show_default=True, help="Of the tokens of paths: deviation over mean.")
+@click.option("--tokens", default=256.0, show_default=True, type=positive(), help="That a path decodes, on average.")
+@click.option(
+    "--spread", default=0.5, show_default=True, type=Amount(min=0), help="Of the tokens of paths: deviation over mean."
+)
 @click.option("--gpu", type=click.Choice(sorted(GPUS)), help="Computed from its data sheet, one for each decoder.")
-@click.option("--parameters", default=8.0, show_default=True, help="Of the model, in billions, for --gpu.")
-@click.option("--weight-bytes", default=2.0, show_default=True, help="Of each of them, for --gpu.")
-@click.option("--kv-kib", default=128.0, show_default=True, help="KiB of KV cache for a token, for --gpu.")
-@click.option("--prompt-tokens", default=256.0, show_default=True, help="In the KV cache beside the path, for --gpu.")
-@click.option("--tokens-per-s", type=float, help="Of one decoder's engine when it is full, as you have measured it.")
+@click.option(
+    "--parameters", default=8.0, show_default=True, type=positive(), help="Of the model, in billions, for --gpu."
+)
+@click.option("--weight-bytes", default=2.0, show_default=True, type=positive(), help="Of each of them, for --gpu.")
+@click.option(
+    "--kv-kib", default=128.0, show_default=True, type=positive(), help="KiB of KV cache for a token, for --gpu."
+)
+@click.option(
+    "--prompt-tokens",
+    default=256.0,
+    show_default=True,
+    type=Amount(min=0),
+    help="In the KV cache beside the path, for --gpu.",
+)
+@click.option(
+    "--tokens-per-s", type=positive(), help="Of one decoder's engine when it is full, as you have measured it."
+)
 @click.option("--max-running", type=click.IntRange(min=1), help="Paths at once of each decoder.  [default: 64]")
 @click.option("--decoders", default=1, show_default=True, type=click.IntRange(min=1))
 @click.option("--replicas", default=1, show_default=True, type=click.IntRange(min=1), help="Of each other service.")
@@ -60,7 +75,7 @@ def read(path: Path) -> Measured:
 @click.option(
     "--costs",
     "path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file that `python -m benchmarks.scale` has written.  [default: this checkout's own, else the one that ships]",
 )
 def capacity(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import click
 import msgspec
 
+from conclave.cli.amounts import Amount
 from conclave.cli.endpoints import brokers, postgres_dsn
 from conclave.cli.output import in_one_line, print_rows
 from conclave.domain import budget
@@ -46,7 +47,7 @@ class Way:
 @click.command()
 @click.argument("asked", metavar="REQUEST|QUESTION")
 @click.option("--policy", "policies", required=True, help="Policies, separated by commas; each may have its @version.")
-@click.option("--deadline", "deadline_s", type=click.FloatRange(min=1, max=86_400), default=600.0, show_default=True)
+@click.option("--deadline", "deadline_s", type=Amount(min=1, max=86_400), default=600.0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="A JSON array.")
 def compare(asked: str, policies: str, deadline_s: float, as_json: bool) -> int:
     """Ask one question by several policies at once, and set what comes of it side by side.
@@ -54,6 +55,8 @@ def compare(asked: str, policies: str, deadline_s: float, as_json: bool) -> int:
     A REQUEST that is recorded lends its question. Exit status 1 when a way has no answer, 2 for what can't be asked.
     """
     names = [name.strip() for name in policies.split(",") if name.strip()]
+    if not names:
+        raise click.UsageError("--policy: expected one or more names, separated by commas")
     question = question_of(asked) if is_request_id(asked) else asked
     # What is compared is thought about, and not remembered.
     requests = [request_for(question, policy=name, deadline_s=deadline_s, max_age_s=0.0) for name in names]

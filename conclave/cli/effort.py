@@ -8,6 +8,7 @@ from typing import cast
 import click
 import msgspec
 
+from conclave.cli.amounts import DAYS, positive
 from conclave.cli.endpoints import postgres_dsn
 from conclave.cli.examples import read_examples
 from conclave.domain.complexity import estimate
@@ -31,9 +32,7 @@ def effort() -> None:
     show_default=True,
     help="What is needed.",
 )
-@click.option(
-    "--days", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True, help="Of the record."
-)
+@click.option("--days", type=positive(DAYS), default=30.0, show_default=True, help="Of the record.")
 @click.option("--limit", type=click.IntRange(min=1), default=20_000, show_default=True, help="Outcomes at most.")
 @click.option(
     "--examples",

@@ -29,9 +29,12 @@ def erase(request_ids: tuple[str, ...], tag: str | None, yes: bool, as_json: boo
     name, has_value, value = (tag or "").partition("=")
     if tag is not None and not (name and has_value):
         raise click.UsageError(f"expected --tag NAME=VALUE, got {tag!r}")
+    if not wanted and tag is None:
+        raise click.UsageError("give REQUEST_IDS, --tag NAME=VALUE, or both")
     dsn = postgres_dsn()
     if tag is not None:
         wanted += asyncio.run(tagged(dsn, name, value))
+    wanted = list(dict.fromkeys(wanted))
     if not wanted:
         raise click.ClickException("no such request")
     if not yes:

@@ -6,6 +6,7 @@ import uuid
 
 import click
 
+from conclave.cli.amounts import Amount
 from conclave.cli.endpoints import brokers
 from conclave.runtime.client import Client
 from schemas import producers
@@ -16,10 +17,10 @@ from schemas.ids import canonical_uuid, is_request_id
 
 @click.command()
 @click.argument("request_id")
-@click.argument("reward", type=click.FloatRange(0, 1), required=False)
+@click.argument("reward", type=Amount(0, 1), required=False)
 @click.option("--right-answer", help="What would have been right.")
 @click.option("--comment")
-@click.option("--rating", type=float, help="A place on a scale of 1 to --scale.")
+@click.option("--rating", type=Amount(), help="A place on a scale of 1 to --scale.")
 @click.option("--scale", type=click.IntRange(2, 1000))
 @click.option("--chosen", help="Of two answers, the better one.")
 @click.option("--rejected", help="Of two answers, the other one.")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from conclave.cli.amounts import Amount
 from conclave.cli.comparing import Way, ended, print_ways, request_for, ways_of
 from conclave.cli.endpoints import brokers, postgres_dsn
 from conclave.cli.output import in_one_line
@@ -30,7 +31,7 @@ _MAX_TALLY_ROWS = 8  # that a kept step takes along
 @click.option(
     "--policy", required=True, help="The policy that it goes on by; it needs the asks of the steps that are kept."
 )
-@click.option("--deadline", "deadline_s", type=click.FloatRange(min=1, max=86_400), default=600.0, show_default=True)
+@click.option("--deadline", "deadline_s", type=Amount(min=1, max=86_400), default=600.0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Both ways, as a JSON array.")
 def fork(request_id: str, from_step: int, policy: str, deadline_s: float, as_json: bool) -> int:
     """Run a recorded REQUEST again from a step on, by another policy or the same, and show what changed.

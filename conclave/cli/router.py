@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from conclave.cli.amounts import DAYS, positive
 from conclave.cli.endpoints import postgres_dsn
 from conclave.cli.examples import read_examples
 from conclave.domain.routing.difficulty import Classifier
@@ -21,9 +22,7 @@ def router() -> None:
 
 @router.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option(
-    "--days", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True, help="Of the record."
-)
+@click.option("--days", type=positive(DAYS), default=30.0, show_default=True, help="Of the record.")
 @click.option("--form", default="direct", show_default=True, help="The prompt form of a direct answer.")
 @click.option("--limit", type=click.IntRange(min=1), default=100_000, show_default=True, help="Observations at most.")
 @click.option(

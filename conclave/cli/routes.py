@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from conclave import prompts, routes
+from conclave.cli.amounts import Amount
 from conclave.cli.output import print_rows
 from conclave.domain.routing import Choice, Pressure, Streaks, route
 from conclave.domain.routing.features import FEATURES, Seen
@@ -65,9 +66,7 @@ def check(folder: Path | None) -> int:
 @click.option(
     "--tag", "tags", multiple=True, metavar="NAME=VALUE", help="A tag of the request; may be given several times."
 )
-@click.option(
-    "--pressure", type=click.FloatRange(0.0, 1.0), default=0.0, help="How near load or budget is to its limit."
-)
+@click.option("--pressure", type=Amount(0.0, 1.0), default=0.0, help="How near load or budget is to its limit.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object.")
 def explain(question: str, name: str, tags: tuple[str, ...], pressure: float, as_json: bool) -> int:
     """Say which policy QUESTION would be given, by which rule and why, and what the router sees of it.
