@@ -53,19 +53,20 @@ class Line:
 
         An idle engine takes one whatever it says of its cache: something must run for anything to be freed.
         """
-        ticket = self.queue.next() if self._has_room(load) else None
+        ticket = self.queue.next() if self.may_begin(load) else None
         if ticket is not None:
             self.running += 1
         return ticket
 
     def pass_by(self, step: str, flow: Flow, load: EngineLoad) -> Ticket | None:
         """The same for one that comes while nobody waits, where there is room."""
-        if not self._has_room(load):
+        if not self.may_begin(load):
             return None
         self.running += 1
         return self.queue.pass_by(step, flow)
 
-    def _has_room(self, load: EngineLoad) -> bool:
+    def may_begin(self, load: EngineLoad) -> bool:
+        """True while there is room for one more, as the engine bears what it has."""
         if self._in_flight is not None:
             self._in_flight.look(kv_cache_use=load.kv_cache_use, preemptions=load.preemptions, running=self.running)
         if self.running >= self.limit:

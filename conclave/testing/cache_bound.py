@@ -61,6 +61,23 @@ class CacheBoundEngine:
         self._queue.append(sequence)
         return sequence
 
+    def thrown_out(self) -> list[Sequence]:
+        """Those that had begun, and wait for a place again."""
+        return [each for each in self._queue if each.generated]
+
+    def youngest(self, number: int) -> list[Sequence]:
+        """So many of those that were taken in last, and those thrown out before them."""
+        return [*reversed(self._queue), *reversed(self._running)][: max(0, number)]
+
+    def cut(self, sequence: Sequence) -> None:
+        """Takes a path out with what was generated of it."""
+        (self._queue if sequence in self._queue else self._running).remove(sequence)
+
+    def go_on(self, sequence: Sequence) -> None:
+        """Takes one in again that was cut; what was generated of it is computed again."""
+        sequence.waits_since_ms = self.now_ms
+        self._queue.append(sequence)
+
     def step(self) -> list[Sequence]:
         """One step; the sequences that have come to their end with it."""
         computed = self._take_in()
