@@ -11,13 +11,13 @@ of a multiple choice, they are numbered: a label must not be mistaken for an ans
 import re
 from collections.abc import Sequence
 
+from conclave.domain import wording
 from conclave.domain.equivalence import are_same
 
 MAX_CANDIDATES = 8
 _INDENT = "   "
 _LETTERS, _NUMBERS = "ABCDEFGH", "12345678"
 _LABELLED = re.compile(r"([A-H1-8]): (.*)")
-_CHOICE = re.compile(r"\W*(?:(?:the )?(?:best )?(?:candidate|answer|option|choice)(?: is)?)?\W*([a-h1-8])\W*", re.I)
 
 
 def written(candidates: Sequence[str]) -> str:
@@ -44,10 +44,14 @@ def candidates_of(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def chosen(words: str, candidates: Sequence[str]) -> str | None:
-    """The candidate that a model's words mean, its label or the same answer; None where that is none or several."""
-    match, labels = _CHOICE.fullmatch(words), _labels(candidates)
-    if match is not None and (place := labels.find(match[1].upper())) >= 0:
+def chosen(words: str, candidates: Sequence[str], naming: str) -> str | None:
+    """The candidate that a model's words mean, its label or the same answer; None where that is none or several.
+
+    `naming`: the pattern by which words name a label, with a group `label`.
+    """
+    said, labels = wording.groups(naming, words), _labels(candidates)
+    label = "" if said is None else said.get("label", "").upper()
+    if len(label) == 1 and (place := labels.find(label)) >= 0:
         return candidates[place] if place < len(candidates) else None
     found = [each for each in candidates if are_same(each, words)]
     return found[0] if len(found) == 1 else None

@@ -11,7 +11,7 @@ from conclave.domain import declining, path_watch
 from conclave.domain.budget import num_affordable
 from conclave.domain.calibration import calibrated
 from conclave.domain.confidence import CONFIDENCES
-from conclave.domain.equivalence import EQUIVALENCES, Equivalence, judged
+from conclave.domain.equivalence import EQUIVALENCES, Equivalence, judged, rule_of
 from conclave.domain.params import Params
 from conclave.domain.schedules import SCHEDULES, Standing, num_to_launch
 from conclave.domain.stopping import STOPPING_RULES, Labels, Stop, bound, needed_of_all, shortest_stop_of_all
@@ -153,7 +153,7 @@ def judged_ballots(ballots: Sequence[Ballot], ask: Ask, same: judged.Same) -> tu
     if ask.equivalence not in judged.JUDGED or ask.answer_schema:
         return ballots, True
     answers = [ballot.answer or "" for ballot in ballots]
-    found, is_all = judged.represented(answers, EQUIVALENCES[ask.equivalence](answers), _same_as(ballots), same)
+    found, is_all = judged.represented(answers, rule_of(ask)(answers), _same_as(ballots), same)
     return [
         each if each.same_as == place else replace(each, same_as=place)
         for each, place in zip(ballots, found, strict=True)
@@ -172,7 +172,7 @@ def _votes(answers: Sequence[str], *, ask: Ask, same_as: Sequence[int | None]) -
 
 def _labels(answers: Sequence[str], ask: Ask, same_as: Sequence[int | None]) -> Labels:
     """The cluster of each answer; those that a judge found to be the same are one."""
-    labels = _clusters(EQUIVALENCES[ask.equivalence], tuple(answers))
+    labels = _clusters(rule_of(ask), tuple(answers))
     return judged.joined(labels, same_as) if ask.equivalence in judged.JUDGED else labels
 
 

@@ -14,7 +14,7 @@ from conclave.domain import bounds
 from conclave.domain.params import Param, Params, number
 from schemas.events import ApprovalRequested, StepDecided, ToolRequested
 from schemas.ids import asked_at_ms
-from schemas.values import Ask, Call, Outcome, StepContext, TallyRow, Verdict
+from schemas.values import Ask, Call, Outcome, StepContext, TallyRow, Verdict, Wording
 
 PROGRAM = "external"
 PARAMS: Params = {"approval_s": Param(0.0, 0.0, 86_400.0)}  # 0: it needs nobody's yes
@@ -103,9 +103,9 @@ def decided(context: StepContext, end: CallEnd, text: str, now_ms: int) -> StepD
     )
 
 
-def told(verdict: Verdict) -> str:
-    """What a call came to, in words for the step after it."""
+def told(argument: str, verdict: Verdict, words: Wording) -> str:
+    """A call and what it came to, in the words of the step that is told of it."""
     if verdict.answer is not None:
-        return verdict.answer
-    why = verdict.tally[0].answer if verdict.tally else "nothing is known of it"
-    return f"({verdict.stop_reason}: {why})"
+        return words.called.format_map({"argument": argument, "result": verdict.answer})
+    why = verdict.tally[0].answer if verdict.tally else words.no_answer
+    return words.not_called.format_map({"argument": argument, "reason": verdict.stop_reason, "why": why})

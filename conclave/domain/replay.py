@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from conclave.domain import counting
-from conclave.domain.equivalence import EQUIVALENCES, judged
+from conclave.domain.equivalence import judged, rule_of
 from schemas.values import Ask, Ballot, StopReason
 
 
@@ -44,7 +44,7 @@ class Played:
 
 def same(one: str, other: str, ask: Ask) -> bool:
     """True for two answers that are the same vote where only they are cast."""
-    label, of_other = EQUIVALENCES[ask.equivalence]([one, other])
+    label, of_other = rule_of(ask)([one, other])
     return label == of_other != ""
 
 
@@ -54,7 +54,7 @@ def judged_recording(recording: Recording, ask: Ask, same: judged.Same) -> Recor
     In whatever order its samples are put then, they need no judge any more. `same` waits: it never says that nothing is known.
     """
     texts = [*(ballot.answer or "" for ballot in recording.ballots), recording.gold or ""]
-    labels = EQUIVALENCES[ask.equivalence](texts)
+    labels = rule_of(ask)(texts)
     found, _ = judged.represented(texts, labels, [None] * len(texts), same)
     first: dict[str, str] = {}
     words = []

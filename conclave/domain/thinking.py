@@ -42,7 +42,7 @@ def opening(question: str, policy: Policy, kept: Sequence[KeptStep] = ()) -> tup
     if bounds.size(tuple(kept)) > bounds.MAX_THOUGHT_BYTES // 2:
         raise Rejected("$.fork.kept", f"steps of {bounds.MAX_THOUGHT_BYTES // 2:,} bytes together", str(len(kept)))
     verdicts = {each.step.index: _kept_verdict(each) for each in kept}
-    move = STRATEGIES[policy.strategy].think(Thought(question, policy.params, steps, verdicts, must_end=False))
+    move = STRATEGIES[policy.strategy].think(Thought(question, policy.params, steps, verdicts, False, policy.asks))
     if isinstance(move, Grow) and _is_sound(move.steps, len(steps), policy):
         return (*steps, *move.steps)
     if steps:
@@ -211,7 +211,8 @@ def _agreement(tally: Sequence[TallyRow]) -> float:
 
 def _thought(state: ThoughtCarried, *, must_end: bool) -> Thought:
     verdicts: Mapping[int, Verdict] = {verdict.step_index: verdict for verdict in state.verdicts}
-    return Thought(state.plan.question, state.plan.policy.params, state.steps, verdicts, must_end)
+    policy = state.plan.policy
+    return Thought(state.plan.question, policy.params, state.steps, verdicts, must_end, policy.asks)
 
 
 def _is_sound(steps: Sequence[Step], num_asked: int, policy: Policy) -> bool:

@@ -9,7 +9,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from conclave.domain.params import Params, number, whole_number
-from schemas.values import Step, Verdict
+from schemas.values import Ask, Step, Verdict, Wording
+
+_BEFORE = Wording()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +23,17 @@ class Thought:
     steps: tuple[Step, ...]
     verdicts: Mapping[int, Verdict]  # of every step, by index; with gaps only when it must end
     must_end: bool  # time, steps, tokens or bytes are used up: nothing more may be asked
+    asks: Mapping[str, Ask] = field(default_factory=dict)  # the policy's, by name
 
     def answer(self, index: int) -> str | None:
         """What a step came to; None without an answer or a verdict."""
         verdict = self.verdicts.get(index)
         return verdict.answer if verdict else None
+
+    def words(self, ask: str) -> Wording:
+        """In what words the form of an ask is told things, and answers."""
+        found = self.asks.get(ask)
+        return _BEFORE if found is None else found.words
 
     def answered(self) -> tuple[Verdict, ...]:
         """The verdicts that hold an answer, by index."""

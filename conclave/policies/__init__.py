@@ -6,17 +6,22 @@ any of them is used; `conclave policies check` does the same for an operator. On
 they travel by value.
 """
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
 
+from msgspec import UNSET
+from msgspec.structs import replace
+
 from conclave import prompts
+from conclave.domain.programs import PROGRAMS
 from conclave.policies.checks import problems_of
-from conclave.policies.reading import Problem, Read, read
-from conclave.prompts import PromptSet
-from schemas.values import Policy
+from conclave.policies.reading import Problem, Read, digest, read
+from conclave.prompts import PromptSet, wording
+from schemas.values import Ask, Policy, Wording
 
 __all__ = ["PolicySet", "Problem", "load", "shipped"]
 
@@ -60,12 +65,14 @@ def load(*folders: Path, prompt_sets: Mapping[str, PromptSet] | None = None) -> 
     """
     rows: dict[tuple[str, int], Read] = {}
     problems: list[Problem] = []
+    sets = prompts.shipped() if prompt_sets is None else prompt_sets
     for path in _files(folders, problems):
         found, wrong = read(path)
         problems += wrong
         if found is None:
             continue
-        problems += problems_of(found, prompts.shipped() if prompt_sets is None else prompt_sets)
+        problems += problems_of(found, sets)
+        found = _worded(found, sets.get(found.policy.prompt_set))
         key = (found.policy.name, found.policy.version)
         earlier = rows.setdefault(key, found)
         if earlier is not found:
@@ -80,6 +87,24 @@ def shipped() -> PolicySet:
     found, problems = load()
     assert not problems, problems
     return found
+
+
+def _worded(found: Read, prompt_set: PromptSet | None) -> Read:
+    """The policy with the words of each ask's forms, of which its digest is too; as it is where these say none of their own."""
+    said = {name: words for name, ask in found.policy.asks.items() if (words := _words(ask, prompt_set)) != Wording()}
+    if not said:
+        return found
+    asks = {name: replace(ask, wording=said.get(name, UNSET)) for name, ask in found.policy.asks.items()}
+    policy = replace(found.policy, asks=asks)
+    return dataclasses.replace(found, policy=replace(policy, digest=digest(policy)))
+
+
+def _words(ask: Ask, prompt_set: PromptSet | None) -> Wording:
+    """The words of an ask's own form, and of those that its program asks besides."""
+    program = PROGRAMS.get(ask.program)
+    names = (*(program.forms if program is not None else ()), ask.form)
+    forms = prompt_set.forms if prompt_set is not None else {}
+    return wording.together(forms[name].words for name in names if name in forms)
 
 
 def _files(folders: Iterable[Path], problems: list[Problem]) -> list[Path]:

@@ -157,7 +157,11 @@ class _PolicyReader(TableReader):
         if at == "budget" and isinstance(value, dict):
             return self.made(Budget, value, at)
         if at == "asks" and isinstance(value, dict) and value:
-            tables = {name: table for name, table in value.items() if isinstance(table, dict)}
+            tables = {name: dict(table) for name, table in value.items() if isinstance(table, dict)}
+            for name, table in tables.items():
+                if "wording" in table:
+                    expected = "no such field: the words of an ask are those of its form"
+                    self.add(f"asks.{name}.wording", expected, table.pop("wording"))
             for name in value.keys() - tables.keys():
                 self.add(f"asks.{name}", "an ask: a table", value[name])
             return {name: self.made(Ask, table, f"asks.{name}") for name, table in tables.items()}

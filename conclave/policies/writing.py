@@ -5,20 +5,23 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
-from msgspec.structs import fields
+from msgspec.structs import fields, replace
 
 from schemas.values import Policy
 
 
 def as_toml(policy: Policy, about: str) -> str:
-    """The text of a policy's file: what it says beyond the defaults, without name and digest, which a file doesn't give."""
+    """The text of a policy's file: what it says beyond the defaults, without what a file doesn't give.
+
+    That is name and digest, and the words of asks, which are those of their forms.
+    """
     lines = [f"about = {_value(about)}"]
     plain = _said(policy)
     for name, value in plain.items():
         if name not in ("name", "digest", "asks", "budget"):
             lines.append(f"{name} = {_value(value)}")
     for name, ask in policy.asks.items():
-        lines += ["", f"[asks.{name}]", *_lines(_said(ask))]
+        lines += ["", f"[asks.{name}]", *_lines(_said(replace(ask, wording=msgspec.UNSET)))]
     if budget := _said(policy.budget):
         lines += ["", "[budget]", *_lines(budget)]
     return "\n".join(lines) + "\n"

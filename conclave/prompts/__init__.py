@@ -14,6 +14,8 @@ Then a table `[forms.<name>]` each:
     satisfied   of a criticism: the answer that finds nothing wrong;  out_of: of a probability, what a certainty is written as
     tool, call, observe   the tool that it may call, the pattern of a call at the text's end, with a group (?P<argument>…),
                 and how the tool's {result} is written after it; `tools` instead, where a group (?P<tool>…) of the call names which
+    wording     in what words the model says what strategies, programs and votes have to understand, and is told what came of
+                things: conclave.prompts.wording
 """
 
 from collections.abc import Collection, Mapping

@@ -12,13 +12,13 @@ from conclave.domain.extraction import Extractor
 from conclave.domain.extraction.patterns import Pattern
 from conclave.domain.extraction.replies import whole_text
 from conclave.errors import ConclaveError
-from schemas.values import Call
+from schemas.values import Call, Wording
 
 # What strategies and programs fill forms with.
 FIELDS: dict[str, str] = {
     "question": "what is asked",
-    "earlier": "what the steps that it needs came to, `#1 = 36` a line",
-    "earlier_in_full": "the same with their questions, `#1: how many … = 36` a line",
+    "earlier": "what the steps that it needs came to, a line each in the form's words: `#1 = 36`",
+    "earlier_in_full": "the same with their questions: `#1: how many … = 36`",
     "path": "an earlier path, or the lines of a branch so far",
     "blamed": "a branch, with its answer, in which a critic finds a line wrong",
     "criticism": "what a critic says of an earlier path, or of a branch",
@@ -117,6 +117,7 @@ class Form:
     satisfied: str = ""  # the answer of a critic that finds nothing wrong
     out_of: float = 1.0  # what a certainty is written as
     tool_use: ToolUse | None = None
+    words: Wording = Wording()  # in which it is told things, and answers
     declines: str = ""  # all that the model says to what it is not for; "": nothing says so
 
     def check(self, fields: Mapping[str, str]) -> None:
@@ -173,7 +174,9 @@ class Form:
             case Produces.PROBABILITY:
                 return _share(answer, self.out_of)
             case Produces.CHOICE:
-                return choices.chosen(answer, choices.candidates_of(fields.get("candidates", "")))
+                return choices.chosen(
+                    answer, choices.candidates_of(fields.get("candidates", "")), self.words.names_choice
+                )
             case _:
                 return answer
 

@@ -13,8 +13,9 @@ from msgspec import Meta, Struct
 from conclave.domain.extraction import EXTRACTORS, Extractor, by_patterns
 from conclave.domain.extraction.patterns import BadPattern, Pattern
 from conclave.errors import WrongSetting
+from conclave.prompts import wording
 from conclave.prompts.forms import FIELDS, Form, Produces, PromptSet, ToolUse
-from schemas.values import Name
+from schemas.values import Name, Wording
 
 _Text = Annotated[str, Meta(min_length=1, max_length=16_384)]
 _OF_THE_SET = {"declines": 200, "purpose": 1_000}  # what stands before its forms, and how long it may be
@@ -38,6 +39,7 @@ class _Row(Struct):
     tools: Annotated[tuple[Name, ...], Meta(max_length=16)] = ()
     call: _Text | None = None
     observe: _Text | None = None
+    wording: dict[str, _Text] = {}
 
 
 def read_set(name: str, file: str, text: str, tools: Collection[str]) -> tuple[PromptSet, list[WrongSetting]]:
@@ -96,7 +98,7 @@ def _read_form(name: str, data: object, tools: Collection[str], forms: dict[str,
         key = at.strip("`").removeprefix("$").removeprefix(".")
         yield key, expected[0].lower() + expected[1:], str(data.get(key, data))[:100]
         return
-    faults = [*_fields(row), *_patterns(row), *_extraction(row), *_kind(row), *_tool(row, tools)]
+    faults = [*_fields(row), *_patterns(row), *_extraction(row), *_kind(row), *_tool(row, tools), *_words(row)]
     yield from faults
     if not faults:  # what else is wrong with it refuses the set anyway
         forms[name] = _form(name, row)
@@ -167,6 +169,11 @@ def _tool(row: _Row, tools: Collection[str]) -> Iterator[_Fault]:
         yield "stop", "the string that ends a call, so that the model waits for its result", None
 
 
+def _words(row: _Row) -> Iterator[_Fault]:
+    for word, expected, got in wording.problems(row.wording):
+        yield f"wording.{word}".rstrip("."), expected, got
+
+
 def _offered(row: _Row) -> tuple[str, ...]:
     return row.tools or ((row.tool,) if row.tool else ())
 
@@ -201,4 +208,5 @@ def _form(name: str, row: _Row) -> Form:
         satisfied=row.satisfied or "",
         out_of=row.out_of or 1.0,
         tool_use=use,
+        words=Wording(**row.wording),
     )

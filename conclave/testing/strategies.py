@@ -13,7 +13,7 @@ from conclave.testing import events as made
 from schemas import codec
 from schemas.events import SampleRequested
 from schemas.flow import Topic
-from schemas.values import MAX_STEPS, Step, Verdict
+from schemas.values import MAX_STEPS, Ask, Step, Verdict
 
 QUESTION = "all of it?"
 
@@ -40,13 +40,18 @@ def verdict(step_index: int, coming: Coming, **changes: Any) -> Verdict:
 
 
 def played(
-    strategy: Strategy, comings: Sequence[Coming], *, params: Mapping[str, float] | None = None, **changes: Any
+    strategy: Strategy,
+    comings: Sequence[Coming],
+    *,
+    params: Mapping[str, float] | None = None,
+    asks: Mapping[str, Ask] | None = None,
+    **changes: Any,
 ) -> tuple[Conclude, Thought]:
     """The end of a question whose steps come to `comings`, by index, and its thought by then.
 
-    `changes` hold for every verdict. When no more comings are left, it must end.
+    `asks` say how questions are put, for their words; `changes` hold for every verdict. When no more comings are left, it must end.
     """
-    thought = Thought(QUESTION, params or {}, (), {}, must_end=False)
+    thought = Thought(QUESTION, params or {}, (), {}, must_end=False, asks=asks or {})
     while True:
         move = strategy.think(replace(thought, must_end=len(thought.steps) >= len(comings)))
         if isinstance(move, Conclude):

@@ -5,6 +5,7 @@ row changes no event. The decomposer, the only door, takes no name that its tabl
 
     base        bounds, and the texts and numbers that fields are made of
     endings     closed sets: what votes, paths and requests come to, and why
+    wording     in what words forms are told things, and answer
     policies    how questions are put, and what they may cost
     steps       a step, and what travels in each of its samples and paths
     turns       turns of a path, and how far it has come
@@ -91,6 +92,7 @@ from schemas.values.votes import (
     TallyRow,
     Verdict,
 )
+from schemas.values.wording import Wording
 
 __all__ = [
     "BLANK_PATTERN",
@@ -158,5 +160,6 @@ __all__ = [
     "TurnFigures",
     "Uuid7",
     "Verdict",
+    "Wording",
     "is_blank",
 ]

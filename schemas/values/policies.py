@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from schemas.values.base import (
     MAX_ASKS,
@@ -18,6 +18,7 @@ from schemas.values.base import (
     SampleCount,
     TimestampMs,
 )
+from schemas.values.wording import Wording
 
 Params = Annotated[dict[Name, float], Meta(max_length=32)]
 Dollars = Annotated[float, Meta(ge=0.0)]
@@ -69,12 +70,22 @@ class Ask(Struct, frozen=True, kw_only=True):
     # The JSON Schema that answers have to fit, as accepted at the door; "": they are short answers.
     answer_schema: Annotated[str, Meta(max_length=MAX_SCHEMA_CHARS)] = ""
     allowance: Allowance | None = None  # of each of its steps; a plan's budget may leave less
+    # The words of its form, where they are not those that all were in before forms could say theirs.
+    wording: Wording | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if len(self.calibration) == 1:
             raise ValueError("`calibration` must have no points or at least two - at `$.calibration`")
         if len(self.vote_weights) == 1:
             raise ValueError("`vote_weights` must have no points or at least two - at `$.vote_weights`")
+
+    @property
+    def words(self) -> Wording:
+        """In what words its form's model answers, and is told things."""
+        return _BEFORE if self.wording is UNSET else self.wording
+
+
+_BEFORE = Wording()
 
 
 class Budget(Struct, frozen=True, kw_only=True):

@@ -251,6 +251,16 @@ def test_an_ask_is_compared_in_all_that_a_path_depends_on() -> None:
     """A new field of an ask must be told apart: is it about decoding, or about counting?"""
     about_counting = {"max_samples", "stopping", "schedule", "voting", "equivalence", "weighing", "confidence", "calibration",
                       "vote_weights", "params", "allowance"}  # fmt: skip
-    about_paths = {"form", "program", "max_turns", "tools", "temperature", "top_p", "max_tokens", "answer_schema"}
+    about_paths = {
+        "form",
+        "program",
+        "max_turns",
+        "tools",
+        "temperature",
+        "top_p",
+        "max_tokens",
+        "answer_schema",
+        "wording",
+    }
     about_handing_on = {"chunk_tokens"}  # a path in chunks is the same path
     assert set(Ask.__struct_fields__) == about_counting | about_paths | about_handing_on

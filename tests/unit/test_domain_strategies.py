@@ -13,7 +13,7 @@ from conclave.domain.strategies.branches import path_of
 from conclave.domain.strategies.least_to_most import split_of
 from conclave.domain.thought import Conclude, Thought
 from conclave.testing.strategies import Coming, played, verdict
-from schemas.values import MAX_STEPS, Step, TallyRow
+from schemas.values import MAX_STEPS, Step, TallyRow, Wording
 
 SPLIT = "1: How many has Tom?\n2: How many has Ann?\n3 needs 1 2: Add #1 and #2."
 
@@ -106,7 +106,7 @@ def test_a_part_of_a_split_is_no_answer_to_the_question() -> None:
 def test_a_split_is_read_up_to_the_first_line_that_is_none(
     text: str, numbers: list[int], needs: list[tuple[int, ...]]
 ) -> None:
-    split = split_of(text)
+    split = split_of(text, Wording())
     assert split.fault is None
     assert (list(split.parts), [part.needs for part in split.parts.values()]) == (numbers, needs)
 
@@ -124,7 +124,7 @@ def test_a_split_is_read_up_to_the_first_line_that_is_none(
     ],
 )
 def test_a_split_that_makes_no_sense_says_why_and_the_question_is_asked_whole(text: str, fault: str) -> None:
-    assert split_of(text).fault == fault
+    assert split_of(text, Wording()).fault == fault
     thought = play("least_to_most", (text, 1.0), SURE)
     assert (thought.steps[-1].ask, thought.steps[-1].why) == ("whole", fault)
 
@@ -425,4 +425,4 @@ def test_candidates_are_read_as_they_were_written(texts: list[str]) -> None:
 def test_a_choice_is_a_label_or_an_answer_and_otherwise_nothing(
     words: str, candidates: tuple[str, ...], meant: str | None
 ) -> None:
-    assert chosen(words, candidates) == meant
+    assert chosen(words, candidates, Wording().names_choice) == meant

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from conclave import prompts
 from conclave.domain.strategies.least_to_most import Part, split_of
 from conclave.tools.calculator import calculate_whole
+from schemas.values import Wording
 from training.corpus import PROMPT_SET
 from training.generator import Split, draw_calculation, generate
 from training.parts import NOTHING, PART_MOVES, answers_of, needed_answers, plan_text, split
@@ -97,8 +98,8 @@ def test_a_part_is_told_the_answers_that_it_needs() -> None:
 @given(problem=problems)
 def test_a_plan_is_read_by_the_strategy_as_it_was_written(problem: Problem) -> None:
     parts = split(problem)
-    assert split_of(plan_text(parts)).parts == {
-        number: Part(each.text, each.needs) for number, each in enumerate(parts, 1)
+    assert split_of(plan_text(parts), Wording()).parts == {
+        number: Part(number, each.text, each.needs) for number, each in enumerate(parts, 1)
     }
 
 
@@ -166,7 +167,7 @@ def test_the_tool_answers_what_the_lessons_give(rng: random.Random) -> None:
 
 @pytest.mark.parametrize("text", ["", "I can not.", "one: what?", "1 needs: what?"])
 def test_what_is_no_plan_has_no_parts(text: str) -> None:
-    assert split_of(text).parts == {}
+    assert split_of(text, Wording()).parts == {}
 
 
 def test_lessons_of_the_same_draw_are_the_same() -> None:

@@ -22,7 +22,7 @@ from schemas.values import Ask, Ballot, PathFailure, Policy, Step, StepContext, 
 # What came to an end that had nothing to do with the path itself: there, the recorded samples end.
 _CUT_OFF = (PathFailure.CANCELLED, PathFailure.DEADLINE)
 # What a path depends on, besides the room that it has. All else in an ask is about how paths are counted.
-_DECODED_BY = ("form", "program", "max_turns", "tools", "temperature", "top_p", "answer_schema")
+_DECODED_BY = ("form", "program", "max_turns", "tools", "temperature", "top_p", "answer_schema", "wording")
 _WEIGHED_BY = ("weighing", "vote_weights", "calibration")
 
 

@@ -3,8 +3,10 @@
 import re
 from collections.abc import Sequence
 
+from conclave.domain import wording
+from schemas.values import Wording
+
 _RESULT = re.compile(r"(?P<head>[^0-9=]*).*=\s*(?P<result>[^=]*)", re.S)
-_PART = re.compile(r"[0-9]{1,3}(?: needs [0-9 ]+)?: ?\S.*")
 
 
 def line_result(answers: Sequence[str]) -> list[str]:
@@ -15,9 +17,9 @@ def line_result(answers: Sequence[str]) -> list[str]:
     return [_of_line(" ".join(answer.split())) for answer in answers]
 
 
-def plan(answers: Sequence[str]) -> list[str]:
+def plan(answers: Sequence[str], words: Wording) -> list[str]:
     """A cluster for all plans with the same parts in the same order; a text without any part is its own."""
-    return [_of_plan(answer) for answer in answers]
+    return [_of_plan(answer, words) for answer in answers]
 
 
 def _of_line(line: str) -> str:
@@ -27,7 +29,7 @@ def _of_line(line: str) -> str:
     )
 
 
-def _of_plan(text: str) -> str:
-    lines = [" ".join(line.split()).casefold() for line in text.splitlines()]
-    parts = [line for line in lines if _PART.fullmatch(line)]
-    return "\n".join(parts or [line for line in lines if line])
+def _of_plan(text: str, words: Wording) -> str:
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    parts = [line for line in lines if wording.is_said(words.part, line)]
+    return "\n".join(parts or [line for line in lines if line]).casefold()

@@ -8,7 +8,7 @@ getting nowhere, and the path ends.
 from collections.abc import Mapping, Sequence
 
 from conclave.domain.programs.moves import Asked, End, Speak
-from schemas.values import MAX_QUESTION_CHARS, Call, Turn
+from schemas.values import MAX_QUESTION_CHARS, Call, Turn, Wording
 
 CRITICISE, RETRY = "criticise", "retry"
 
@@ -21,7 +21,7 @@ def next_turn(fields: Mapping[str, str], turns: Sequence[Turn], ask: Asked) -> S
     tried = len(turns) - 1 - is_criticism
     attempt, criticism = turns[tried], turns[-1].answer if is_criticism else None
     if criticism is not None and len(turns) < ask.max_turns and not _is_stuck(turns):
-        told = {"path": attempt.text, "criticism": criticism, "trials": _trials(turns)}
+        told = {"path": attempt.text, "criticism": criticism, "trials": _trials(turns, ask.words)}
         return Speak(RETRY, {**fields, **told})
     if is_criticism or len(turns) + 2 > ask.max_turns:
         return End(attempt.answer, turn=tried)
@@ -34,11 +34,12 @@ def _is_stuck(turns: Sequence[Turn]) -> bool:
     return said[-1] in said[:-1]
 
 
-def _trials(turns: Sequence[Turn]) -> str:
-    """All attempts, a line each, the newest kept where there is no room for all: `1: came to 35. Step 2 is wrong: 3+4`."""
+def _trials(turns: Sequence[Turn], words: Wording) -> str:
+    """All attempts, what each came to and what its critic said, a line each; the newest where there is no room for all."""
     pairs = zip(turns[::2], turns[1::2], strict=False)
-    lines = [
-        f"{number}: came to {attempt.answer or 'no answer'}. {criticism.answer or ''}".rstrip()
+    told = (
+        {"number": number, "answer": attempt.answer or words.no_answer, "criticism": criticism.answer or ""}
         for number, (attempt, criticism) in enumerate(pairs, 1)
-    ]
+    )
+    lines = [words.trial.format_map(each).rstrip() for each in told]
     return "\n".join(lines)[-MAX_QUESTION_CHARS:]

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from schemas.values import Call, Turn
+from schemas.values import Call, Turn, Wording
 
 
 class Asked(Protocol):
@@ -25,6 +25,11 @@ class Asked(Protocol):
     @property
     def answer_schema(self) -> str:
         """The JSON Schema that the answer has to fit; "" for a short answer."""
+        ...
+
+    @property
+    def words(self) -> Wording:
+        """In what words forms are told things, and answer."""
         ...
 
 

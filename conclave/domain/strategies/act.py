@@ -4,16 +4,13 @@ As ReAct (arXiv 2210.03629), between votes and not inside a path: what a call's 
 once, whatever is sampled. It needs an ask `act` with the program `external` (conclave.domain.external).
 """
 
-import re
-
-from conclave.domain import external
+from conclave.domain import external, wording
 from conclave.domain.params import Param, whole_number
 from conclave.domain.thought import Conclude, Grow, Strategy, Thought, surest
 from schemas.values import MAX_QUESTION_CHARS, Step
 
 _PARAMS = {"calls": Param(1, 1, 8, is_whole=True)}
 _ARGUMENT, _ACT, _WHOLE = "argument", "act", "whole"
-_NONE = re.compile(r"\W*(none|nothing|no|no (call|tool))\W*", re.I)
 
 
 def think(thought: Thought) -> Grow | Conclude:
@@ -29,7 +26,7 @@ def think(thought: Thought) -> Grow | Conclude:
         return _whole(thought, f"{most} calls were made" if most > 1 else "") if is_enough else _argument(thought)
     argument = (thought.answer(newest.index) or "").strip()
     made = [thought.steps[call].fields.get("argument", "") for call in _calls(thought)]
-    if not argument or _NONE.fullmatch(argument):
+    if not argument or wording.is_said(thought.words(_ARGUMENT).no_call, argument):
         return _whole(thought, "there is no call to make")
     if argument in made:
         return _whole(thought, "the call was made before")
@@ -42,10 +39,11 @@ def _calls(thought: Thought) -> list[int]:
     return [step.index for step in thought.steps if step.ask == _ACT]
 
 
-def _told(thought: Thought) -> dict[str, str]:
-    """What the calls came to, a line each; nothing where there are none."""
+def _told(thought: Thought, ask: str) -> dict[str, str]:
+    """What the calls came to, a line each in the words of the ask that is told; nothing where there are none."""
+    words = thought.words(ask)
     lines = (
-        f"{thought.steps[call].fields.get('argument', '')} -> {external.told(thought.verdicts[call])}"
+        external.told(thought.steps[call].fields.get("argument", ""), thought.verdicts[call], words)
         for call in _calls(thought)
         if call in thought.verdicts
     )
@@ -54,13 +52,13 @@ def _told(thought: Thought) -> dict[str, str]:
 
 
 def _argument(thought: Thought) -> Grow:
-    fields = {"question": thought.question, **_told(thought)}
+    fields = {"question": thought.question, **_told(thought, _ARGUMENT)}
     return Grow((Step(index=len(thought.steps), ask=_ARGUMENT, fields=fields, depends_on=tuple(_calls(thought)[-1:])),))
 
 
 def _whole(thought: Thought, why: str) -> Grow:
     leaning = tuple(_calls(thought)) or (len(thought.steps) - 1,)
-    fields = {"question": thought.question, **_told(thought)}
+    fields = {"question": thought.question, **_told(thought, _WHOLE)}
     return Grow((Step(index=len(thought.steps), ask=_WHOLE, fields=fields, depends_on=leaning, why=why),))
 
 

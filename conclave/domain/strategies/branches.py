@@ -5,12 +5,11 @@ lines that may come next, heaviest first. Each of them is an *option*; one that 
 branch stands in the thought. A branch is ended by ask `finish`, which goes on from its lines to the answer, and is voted on.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, log
 
-from conclave.domain import bounds
+from conclave.domain import bounds, wording
 from conclave.domain.params import Param, Params, whole_number
 from conclave.domain.thought import Conclude, Grow, Thought, surest
 from schemas.values import MAX_QUESTION_CHARS, Step
@@ -26,7 +25,6 @@ PARAMS: Params = {
 
 ENDS_WITH = "ends_with"  # a field that no form wants: the line with which a finished branch ended
 _SNAPSHOTS = frozenset({NEXT_LINE, AGAIN})
-_ANSWER = re.compile(r"\W*(?:the |final |so )*answer\b.*", re.I | re.S)
 _LEAST_SHARE = 1e-3
 
 
@@ -41,11 +39,7 @@ class Option:
     path: tuple[str, ...]  # all lines of the branch, this one the last
     share: float
     worth: float  # geometric mean: longer branches are not worth less for their length
-
-    @property
-    def is_final(self) -> bool:
-        """True for a line that gives the answer: what it is, `finish` says."""
-        return _ANSWER.fullmatch(self.line) is not None
+    is_final: bool  # the line gives the answer: what it is, `finish` says
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,4 +143,5 @@ def _options(thought: Thought, step: Step, earlier: Sequence[Option]) -> Iterato
         share = row.weight / total
         logs = log(max(share, _LEAST_SHARE)) + (len(path) * log(max(before.worth, _LEAST_SHARE)) if before else 0.0)
         mark = f"{root}.{place + 1}" if root else str(place + 1)
-        yield Option(step.index, place, line, mark, (*path, line), share, exp(logs / (len(path) + 1)))
+        worth, is_final = exp(logs / (len(path) + 1)), wording.is_said(thought.words(step.ask).gives_answer, line)
+        yield Option(step.index, place, line, mark, (*path, line), share, worth, is_final)

@@ -14,7 +14,7 @@ from math import exp, log
 from conclave.domain.equivalence import are_same
 from conclave.domain.params import Param, number, whole_number
 from conclave.domain.thought import Conclude, Grow, Strategy, Thought
-from schemas.values import MAX_QUESTION_CHARS, Step, Verdict
+from schemas.values import MAX_QUESTION_CHARS, Step, Verdict, Wording
 
 _PARAMS = {
     "rounds": Param(3, 1, 64, is_whole=True),
@@ -23,6 +23,7 @@ _PARAMS = {
     "drop": Param(0.1, 0.0, 1.0),  # loss of belief after which the next round starts from a better one
     "trust": Param(0.7, 0.0, 1.0),
 }
+_RECONSIDER = "reconsider"
 _SUREST = 0.99  # no round is more than a hundred times as sure as not
 
 
@@ -52,9 +53,9 @@ def think(thought: Thought) -> Grow | Conclude:
     ):
         return Conclude(newest.step, newest.probability)
     told, why = _told_of(thought, beliefs)
-    fields = {"question": thought.question, "earlier": _tally(decided[told])}
+    fields = {"question": thought.question, "earlier": _tally(decided[told], thought.words(_RECONSIDER))}
     mark = f"round {num_rounds + 1}"
-    return Grow((Step(index=num_rounds, ask="reconsider", fields=fields, mark=mark, depends_on=(told,), why=why),))
+    return Grow((Step(index=num_rounds, ask=_RECONSIDER, fields=fields, mark=mark, depends_on=(told,), why=why),))
 
 
 def believed(rounds: Sequence[Verdict], trust: float) -> Belief:
@@ -99,14 +100,17 @@ def _told_of(thought: Thought, beliefs: Sequence[Belief]) -> tuple[int, str]:
     return newest, f"belief is {now:.2f}"
 
 
-def _tally(verdict: Verdict) -> str:
-    """A round's tally in words, heaviest first: `36: 5 votes`, a line each."""
-    lines = [f"{row.answer}: {row.votes} vote{'s' if row.votes != 1 else ''}" for row in verdict.tally]
-    return "\n".join(lines)[:MAX_QUESTION_CHARS] or "no answer"
+def _tally(verdict: Verdict, words: Wording) -> str:
+    """A round's tally in words, heaviest first, a line each."""
+    lines = [
+        (words.voted_once if row.votes == 1 else words.voted).format_map({"answer": row.answer, "votes": row.votes})
+        for row in verdict.tally
+    ]
+    return "\n".join(lines)[:MAX_QUESTION_CHARS] or words.no_answer
 
 
 def _same(one: str, other: str) -> bool:
     return one == other or are_same(one, other)
 
 
-STRATEGY = Strategy(think, asks={"whole": ("question",), "reconsider": ("question", "earlier")}, params=_PARAMS)
+STRATEGY = Strategy(think, asks={"whole": ("question",), _RECONSIDER: ("question", "earlier")}, params=_PARAMS)

@@ -1,6 +1,6 @@
 """A question split into parts, each asked once those that it needs are answered: least-to-most, arXiv 2205.10625.
 
-The split is step 0's answer, a line a part:
+The split is step 0's answer, a line a part, as its form words them (`Wording.part`):
 
     1: How many apples does Tom have?
     2 needs 1: Ann takes 3 of #1. How many are left?
@@ -10,23 +10,25 @@ question is asked whole, and `why` says what was wrong with it.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from conclave.domain import wording
 from conclave.domain.params import Param, whole_number
 from conclave.domain.thought import Conclude, Grow, Strategy, Thought, surest
-from schemas.values import MAX_QUESTION_CHARS, Step
+from schemas.values import MAX_QUESTION_CHARS, Step, Wording
 
 _PARAMS = {"max_parts": Param(8, 1, 62, is_whole=True)}
-PART = re.compile(r"(?P<number>[0-9]{1,3})(?: needs (?P<needs>[0-9]{1,3}(?: [0-9]{1,3})*))?: (?P<text>\S.*)")
-_WHOLE = "whole"
+_NUMBER = re.compile(r"[0-9]{1,3}")
+_DECOMPOSE, _SUB_QUESTION, _WHOLE = "decompose", "sub_question", "whole"
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a split: what it asks, and the numbers of the parts whose answers it needs."""
+    """A part of a split: its number, what it asks, and the numbers of the parts whose answers it needs."""
 
+    number: int
     text: str
     needs: tuple[int, ...]
 
@@ -42,11 +44,11 @@ class Split:
 def think(thought: Thought) -> Grow | Conclude:
     """The split, then its parts as soon as they can be asked, then the end on the last; or the whole question."""
     if not thought.steps and not thought.must_end:
-        return Grow((Step(index=0, ask="decompose", fields={"question": thought.question}, mark="split"),))
+        return Grow((Step(index=0, ask=_DECOMPOSE, fields={"question": thought.question}, mark="split"),))
     whole = [step.index for step in thought.steps if step.mark == _WHOLE]
     if whole:
         return surest(thought, among=whole)
-    split = split_of(thought.answer(0) or "")
+    split = split_of(thought.answer(0) or "", thought.words(_DECOMPOSE))
     parts = split.parts
     asked = {number: step.index for step in thought.steps for number in parts if step.mark == f"#{number}"}
     known = {number: answer for number, index in asked.items() if (answer := thought.answer(index))}
@@ -58,20 +60,38 @@ def think(thought: Thought) -> Grow | Conclude:
     return _whole(thought, obstacle) if obstacle else _next_parts(thought, parts, asked, known)
 
 
-def split_of(text: str) -> Split:
+def part_of(line: str, words: Wording) -> Part | None:
+    """The part that a line is; None for any other."""
+    said = wording.groups(words.part, line)
+    number = None if said is None else wording.number(said.get("number", ""))
+    if said is None or number is None or not said.get("text"):
+        return None
+    needs = {int(each) for each in _NUMBER.findall(said.get("needs", ""))}
+    return Part(number, said["text"], tuple(sorted(needs)))
+
+
+def told_of(parts: Sequence[tuple[Part, str]], words: Wording) -> dict[str, str]:
+    """What parts came to, short and in full, a line each; nothing where there are none."""
+    said = [{"number": part.number, "question": part.text, "answer": answer} for part, answer in parts]
+    told = {
+        "earlier": "\n".join(words.known.format_map(each) for each in said),
+        "earlier_in_full": "\n".join(words.known_in_full.format_map(each) for each in said),
+    }
+    return {name: text[:MAX_QUESTION_CHARS] for name, text in told.items() if text}
+
+
+def split_of(text: str, words: Wording) -> Split:
     """The split that a text holds: its first lines that are parts, one after the other."""
     parts: dict[int, Part] = {}
     for line in text.splitlines():
-        match = PART.fullmatch(line.strip())
-        if match is None and not parts:
+        part = part_of(line.strip(), words)
+        if part is None and not parts:
             continue  # some models greet before they begin
-        if match is None:
+        if part is None:
             break
-        number = int(match["number"])
-        if number in parts:
-            return Split(parts, f"part #{number} is there twice")
-        needs = {int(each) for each in (match["needs"] or "").split()}
-        parts[number] = Part(match["text"], tuple(sorted(needs)))
+        if part.number in parts:
+            return Split(parts, f"part #{part.number} is there twice")
+        parts[part.number] = part
     return Split(parts, _fault(parts))
 
 
@@ -119,8 +139,8 @@ def _next_parts(
     steps = (
         Step(
             index=len(thought.steps) + place,
-            ask="sub_question",
-            fields=_fields(parts, number, known),
+            ask=_SUB_QUESTION,
+            fields=_fields(thought, parts, number, known),
             mark=f"#{number}",
             depends_on=tuple(asked[each] for each in parts[number].needs) or (0,),
         )
@@ -129,18 +149,14 @@ def _next_parts(
     return Grow(tuple(steps))
 
 
-def _fields(parts: Mapping[int, Part], number: int, known: Mapping[int, str]) -> dict[str, str]:
-    """The part's question and, if it needs any, what others came to: `#1 = 36`, and in full `#1: How many … = 36`."""
-    needs = parts[number].needs
-    told = {
-        "earlier": "\n".join(f"#{each} = {known[each]}" for each in needs),
-        "earlier_in_full": "\n".join(f"#{each}: {parts[each].text} = {known[each]}" for each in needs),
-    }
-    return {"question": parts[number].text} | {name: text[:MAX_QUESTION_CHARS] for name, text in told.items() if text}
+def _fields(thought: Thought, parts: Mapping[int, Part], number: int, known: Mapping[int, str]) -> dict[str, str]:
+    """The part's question and, if it needs any, what others came to."""
+    needed = [(parts[each], known[each]) for each in parts[number].needs]
+    return {"question": parts[number].text, **told_of(needed, thought.words(_SUB_QUESTION))}
 
 
 STRATEGY = Strategy(
     think,
-    asks={"decompose": ("question",), "sub_question": ("question",), _WHOLE: ("question",)},
+    asks={_DECOMPOSE: ("question",), _SUB_QUESTION: ("question",), _WHOLE: ("question",)},
     params=_PARAMS,
 )

@@ -15,7 +15,7 @@ from conclave.domain.params import Params
 from conclave.domain.strategies import branches
 from conclave.domain.strategies.branches import AGAIN, ENDS_WITH, FINISH, NEXT_LINE, Tree, path_of
 from conclave.domain.thought import Conclude, Grow, Strategy, Thought
-from schemas.values import MAX_QUESTION_CHARS, Step
+from schemas.values import MAX_QUESTION_CHARS, Step, Wording
 
 CHECK = "check"
 _ASKS = {
@@ -64,7 +64,7 @@ def _checked(thought: Thought, finish: Step) -> Grow | Conclude:
     step = Step(
         index=len(thought.steps),
         ask=CHECK,
-        fields={"question": thought.question, "path": _shown(finish, answer)},
+        fields={"question": thought.question, "path": _shown(finish, answer, thought.words(CHECK))},
         mark=f"check {finish.mark}"[:256],
         depends_on=(finish.index,),
     )
@@ -74,7 +74,7 @@ def _checked(thought: Thought, finish: Step) -> Grow | Conclude:
 def _heeded(tree: Tree, check: Step) -> Grow | Conclude:
     """The end that critics are content with, or a new snapshot before the line that they blame."""
     thought, said = tree.thought, tree.thought.answer(check.index) or ""
-    blamed = blamed_step(said)
+    blamed = blamed_step(said, thought.words(CHECK))
     if blamed is None or not tree.may_finish():
         return _best_end(thought)
     if not tree.may_look():
@@ -110,9 +110,9 @@ def _ended(tree: Tree, why: str) -> Grow | Conclude:
 
 def _refused(thought: Thought) -> tuple[tuple[str, ...], ...]:
     """The lines up to the blamed one of every branch that was gone back from."""
-    found = []
+    found, words = [], thought.words(CHECK)
     for step in thought.steps:
-        blamed = blamed_step(thought.answer(step.index) or "") if step.ask == CHECK else None
+        blamed = blamed_step(thought.answer(step.index) or "", words) if step.ask == CHECK else None
         if blamed is not None and (finish := _branch_of(thought, step)) is not None:
             found.append(path_of(finish)[:blamed])
     return tuple(found)
@@ -141,12 +141,13 @@ def _content(thought: Thought, check: Step) -> float:
     total = sum(row.weight for row in verdict.tally) if verdict is not None else 0.0
     if verdict is None or not total:
         return 0.5
-    return sum(row.weight for row in verdict.tally if is_content(row.answer)) / total
+    return sum(row.weight for row in verdict.tally if is_content(row.answer, thought.words(CHECK))) / total
 
 
-def _shown(finish: Step, answer: str) -> str:
+def _shown(finish: Step, answer: str, words: Wording) -> str:
     """A branch as its critic sees it: its lines, and what it came to."""
-    told, last = finish.fields.get("path", ""), finish.fields.get(ENDS_WITH) or f"Answer: {answer}"
+    last = finish.fields.get(ENDS_WITH) or words.answered.format_map({"answer": answer})
+    told = finish.fields.get("path", "")
     return f"{told}\n{last[:_ROOM_FOR_ANSWER]}"[-MAX_QUESTION_CHARS:].lstrip("\n")
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from conclave.domain.equivalence import EQUIVALENCES
+from conclave.domain.equivalence import rule_of
 from conclave.domain.structured.answer_schema import WHOLE, field_names, read
 from schemas.values import Ask
 
@@ -42,7 +42,7 @@ def written(value: Any) -> str:
 def _labels(objects: Sequence[Mapping[str, Any] | None], name: str, ask: Ask) -> list[str]:
     values = [None if each is None else each.get(name, ABSENT) for each in objects]
     texts = [value if isinstance(value, str) and value != ABSENT else "" for value in values]
-    alike = EQUIVALENCES[ask.equivalence](texts)
+    alike = rule_of(ask)(texts)
     labels = []
     for value, label, of in zip(values, alike, objects, strict=True):
         if of is None:
