@@ -14,7 +14,7 @@ from conclave.domain.confidence import CONFIDENCES
 from conclave.domain.equivalence import EQUIVALENCES, Equivalence, judged, rule_of
 from conclave.domain.params import Params
 from conclave.domain.schedules import SCHEDULES, Standing, num_to_launch
-from conclave.domain.stopping import STOPPING_RULES, Labels, Stop, bound, needed_of_all, shortest_stop_of_all
+from conclave.domain.stopping import STOPPING_RULES, Labels, Stop, bound, needed_of_all, shortest_stop
 from conclave.domain.structured import vote as structured
 from conclave.domain.structured.answer_schema import is_usable
 from conclave.domain.structured.fields import labels_by_field
@@ -67,7 +67,7 @@ def params_of(ask: Ask) -> Params:
 def stop(ballots: Sequence[Ballot], ask: Ask) -> Stop | None:
     """Where sampling ends, with the fewest ballots in launch order that end it; None when these do not."""
     votes = partial(_votes, ask=ask, same_as=_same_as(ballots))
-    return shortest_stop_of_all(_answers(ballots), ask, votes, _weights(ballots, ask))
+    return shortest_stop(_answers(ballots), ask, votes, _weights(ballots, ask))
 
 
 def deficit(ballots: Sequence[Ballot], ask: Ask) -> int:

@@ -8,9 +8,9 @@ from msgspec import Struct
 from conclave.runtime import metrics
 from conclave.runtime.endings import Ending
 from conclave.runtime.groups import Group
-from conclave.runtime.intake import event_id
 from conclave.runtime.lane import Lane
 from conclave.runtime.record import Record
+from conclave.runtime.translation import event_id
 from schemas.envelope import header
 
 log = structlog.get_logger(__name__)

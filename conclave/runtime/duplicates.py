@@ -6,9 +6,9 @@ from conclave.errors import Rejected
 from conclave.runtime import dead_letters
 from conclave.runtime.broker import Broker
 from conclave.runtime.deduplication import Window
-from conclave.runtime.intake import Publisher, RequestKey
 from conclave.runtime.lane import Lane
 from conclave.runtime.record import Record, Tp
+from conclave.runtime.translation import RequestKey, Translator
 from schemas.codec import UnreadableEvent
 from schemas.envelope import header
 
@@ -18,8 +18,8 @@ _POLL_MS = 200
 class Duplicates:
     """The windows of one service's lanes. Without a `key_of` there is nothing to tell, and nothing is read."""
 
-    def __init__(self, broker: Broker, publisher: Publisher, key_of: RequestKey | None, size: int) -> None:
-        self._broker, self._publisher, self._size = broker, publisher, size
+    def __init__(self, broker: Broker, translator: Translator, key_of: RequestKey | None, size: int) -> None:
+        self._broker, self._translator, self._size = broker, translator, size
         self._key_of = key_of if size else None
         self._windows: dict[Tp, Window] = {}
 
@@ -55,7 +55,7 @@ class Duplicates:
         if window is None or self._key_of is None:
             return False
         try:
-            key = self._key_of(self._publisher.read(record), self._publisher.arrival(record))
+            key = self._key_of(self._translator.read(record), self._translator.arrival(record))
         except (UnreadableEvent, Rejected):
             return False
         replayed = header(record.headers, dead_letters.REPLAY_HEADER) or ""

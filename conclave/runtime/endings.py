@@ -25,8 +25,8 @@ from conclave.runtime import dead_letters, metrics
 from conclave.runtime.dead_letters import Cause
 from conclave.runtime.groups import Group, records_of
 from conclave.runtime.handler import Handler, Joiner
-from conclave.runtime.intake import Publisher, Unpublishable
 from conclave.runtime.record import Completion, Output, Record
+from conclave.runtime.translation import Translator, Unpublishable
 from schemas import flow
 from schemas.codec import UnreadableEvent
 from schemas.envelope import header
@@ -64,15 +64,15 @@ def is_again(events: Sequence[Event], decision: Decision) -> bool:
 
 
 class Endings:
-    """The endings of all that one service reads. Pure but for its publisher's clock; see the module's docstring."""
+    """The endings of all that one service reads. Pure but for its translator's clock; see the module's docstring."""
 
-    def __init__(self, publisher: Publisher, *, handler: Handler | None = None, joiner: Joiner | None = None) -> None:
-        self._publisher, self._handler, self._joiner = publisher, handler, joiner
+    def __init__(self, translator: Translator, *, handler: Handler | None = None, joiner: Joiner | None = None) -> None:
+        self._translator, self._handler, self._joiner = translator, handler, joiner
 
     def handled(self, record: Record, event: Event, outputs: Sequence[Event]) -> Ending:
         """The event has become `outputs`; or is given up, when one of them can't be published."""
         try:
-            published = self._publisher.outputs(record, outputs)
+            published = self._translator.outputs(record, outputs)
         except Unpublishable as error:
             return self.failed(record, event, error.cause)
         return Ending("handled", Completion((record.offset,), published))
@@ -81,7 +81,7 @@ class Endings:
         """The event is given up."""
         handler = self._handler
         assert handler is not None
-        arrival = self._publisher.arrival(record)
+        arrival = self._translator.arrival(record)
         return self._given_up([record], cause, lambda: Decision(tuple(handler.give_up(event, arrival, cause))))
 
     def unreadable(self, record: Record, error: UnreadableEvent, *, known: Container[str] = ()) -> Ending:
@@ -90,13 +90,13 @@ class Endings:
         `known` holds the keys of those that are being answered already: what claims to be one of them ends none.
         """
         cause, handler = dead_letters.cause_of(error), self._handler
-        if flow.topic_row(record.topic).guardian != self._publisher.service:
+        if flow.topic_row(record.topic).guardian != self._translator.service:
             return Ending(cause.reason.value, Completion((record.offset,)))
 
         def give_up() -> Decision:
             if handler is None:
                 return Decision()
-            said = handler.unreadable(record.value, self._publisher.arrival(record), cause)
+            said = handler.unreadable(record.value, self._translator.arrival(record), cause)
             return Decision(tuple(event for event in said if flow.key_of(event) not in known))
 
         return self._given_up([record], cause, give_up)
@@ -105,7 +105,7 @@ class Endings:
         """The group has had its effect; or is given up as a whole, when one of its outputs can't be published."""
         records = records_of(group)
         try:
-            published = self._publisher.outputs(records[0], decision.outputs, decision.carry)
+            published = self._translator.outputs(records[0], decision.outputs, decision.carry)
         except Unpublishable as error:
             return self.group_failed(group, error.cause)
         kinds = ",".join(sorted({type(event).__name__ for event in decision.outputs})) or "absorbed"
@@ -114,7 +114,7 @@ class Endings:
 
     def group_failed(self, group: Group, cause: Cause) -> Ending:
         """The whole group is given up."""
-        joiner, events, now_ms = self._joiner, group.events, self._publisher.clock_ms()
+        joiner, events, now_ms = self._joiner, group.events, self._translator.clock_ms()
         assert joiner is not None
         records = records_of(group)
         num_before = _num_given_up(records[0]) if len(records) == 1 else 0
@@ -128,7 +128,7 @@ class Endings:
         self, records: Sequence[Record], cause: Cause, give_up: Callable[[], Decision], *, number: int | None = None
     ) -> Ending:
         """`number`: what a carry is to say of how often it has been given up."""
-        letters = self._publisher.dead_letters(records, cause)
+        letters = self._translator.dead_letters(records, cause)
         for record in records:
             metrics.DEAD_LETTERS.labels(record.topic, cause.reason.value).inc()
         published, carry = self._last_words(records[0], give_up)
@@ -145,7 +145,7 @@ class Endings:
         except Exception:
             log.exception("give_up_failed", topic=record.topic, partition=record.partition, offset=record.offset)
             return (), None
-        published, refused = self._publisher.publishable(record, decision.outputs, decision.carry)
+        published, refused = self._translator.publishable(record, decision.outputs, decision.carry)
         for error in refused:
             log.error("give_up_unpublishable", topic=record.topic, offset=record.offset, error=error.cause.error)
         carry = next((output for output in published if output.partition is not None), None)

@@ -13,8 +13,8 @@ from msgspec import Struct
 from conclave.domain.joining import Decision, Wait
 from conclave.errors import Unbegun
 from conclave.runtime.handler import Joiner
-from conclave.runtime.intake import event_id
 from conclave.runtime.record import Record
+from conclave.runtime.translation import event_id
 from schemas.events import Event
 
 _LOOK_AGAIN_MS = 1_000  # at a group that may still grow, although its time is up

@@ -13,9 +13,9 @@ from conclave.runtime.attempts import Backoff, Dependencies, Missed
 from conclave.runtime.delivery import Delivery
 from conclave.runtime.endings import Endings
 from conclave.runtime.handler import Arrival
-from conclave.runtime.intake import Publisher
 from conclave.runtime.lane import Lane
 from conclave.runtime.settings import RuntimeSettings
+from conclave.runtime.translation import Translator
 from conclave.runtime.work import Handles
 from schemas.events import Event
 
@@ -35,14 +35,14 @@ class Handling:
         self,
         settings: RuntimeSettings,
         work: Handles,
-        publisher: Publisher,
+        translator: Translator,
         endings: Endings,
         dependencies: Dependencies,
         *,
         on_change: Callable[[], None],
         rng: random.Random | None = None,
     ) -> None:
-        self._settings, self._work, self._publisher = settings, work, publisher
+        self._settings, self._work, self._translator = settings, work, translator
         self._endings, self._missed = endings, Missed(dependencies)
         self._on_change = on_change
         self._backoff = Backoff(settings.retry_backoff_s)
@@ -91,7 +91,7 @@ class Handling:
         started_s = loop.time()
         while True:
             try:
-                outputs = await self._attempt(event, self._publisher.arrival(record))
+                outputs = await self._attempt(event, self._translator.arrival(record))
                 delivery.done(self._endings.handled(record, event, outputs), worked_s=loop.time() - started_s)
                 return
             except PutBack:

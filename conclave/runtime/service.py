@@ -22,7 +22,6 @@ from conclave.runtime.duplicates import Duplicates
 from conclave.runtime.endings import Ending, Endings
 from conclave.runtime.groups import Groups
 from conclave.runtime.handling import Handling
-from conclave.runtime.intake import Publisher
 from conclave.runtime.joining import Joining
 from conclave.runtime.lane import Lane
 from conclave.runtime.lanes import Lanes
@@ -30,6 +29,7 @@ from conclave.runtime.member import Member
 from conclave.runtime.pace import Pace
 from conclave.runtime.record import Completion, Record, Tp, located
 from conclave.runtime.settings import RuntimeSettings
+from conclave.runtime.translation import Translator
 from conclave.runtime.work import Handles, Joins, Work
 from schemas.codec import UnreadableEvent
 
@@ -57,22 +57,24 @@ class Service:
         pace: Pace = Pace(),  # noqa: B008  (frozen)
     ) -> None:
         self._settings, self._work, self._broker, self._pace = settings, work, broker, pace
-        self._publisher = Publisher(name, clock_ms)
+        self._translator = Translator(name, clock_ms)
         self._changed = asyncio.Event()
         self._member = Member(name, settings, broker, dependencies, self._on_revoked, self._on_assigned)
         request_key = work.request_key if isinstance(work, Handles) else None
-        self._duplicates = Duplicates(broker, self._publisher, request_key, settings.duplicate_window)
+        self._duplicates = Duplicates(broker, self._translator, request_key, settings.duplicate_window)
         self._lanes = Lanes(lambda: self._member.consumer, self._new_lane, self._duplicates.forget)
         self._endings = (
-            Endings(self._publisher, handler=work.handler)
+            Endings(self._translator, handler=work.handler)
             if isinstance(work, Handles)
-            else Endings(self._publisher, joiner=work.joiner)
+            else Endings(self._translator, joiner=work.joiner)
         )
         self._joining = Joining(
             self._endings, clock_ms, carry_after_s=settings.carry_after_s, carry_span=settings.carry_span
         )
         self._handling = (
-            Handling(settings, work, self._publisher, self._endings, dependencies, on_change=self._changed.set, rng=rng)
+            Handling(
+                settings, work, self._translator, self._endings, dependencies, on_change=self._changed.set, rng=rng
+            )
             if isinstance(work, Handles)
             else None
         )
@@ -196,7 +198,7 @@ class Service:
             delivery.done(Ending("duplicate", Completion((record.offset,))))
             return None
         try:
-            event = self._publisher.read(record)
+            event = self._translator.read(record)
         except UnreadableEvent as error:
             delivery.done(self._endings.unreadable(record, error, known=self._duplicates.seen(lane.tp)))
             return None
@@ -215,7 +217,7 @@ class Service:
         """Joins groups whose time has come, carries forward those that hold the watermark back, measures."""
         while True:
             await asyncio.sleep(self._pace.tick_s)
-            now_ms = self._publisher.clock_ms()
+            now_ms = self._translator.clock_ms()
             for lane in self._lanes:
                 if lane.is_ready and not lane.is_held:
                     await self._lanes.note_read_back(lane)

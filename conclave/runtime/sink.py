@@ -21,11 +21,11 @@ from conclave.runtime import dead_letters, metrics
 from conclave.runtime.attempts import Dependencies
 from conclave.runtime.broker import Broker, PlainProducer
 from conclave.runtime.clock import ClockMs, wall_clock_ms
-from conclave.runtime.intake import Publisher, attributes
 from conclave.runtime.member import Member
 from conclave.runtime.pace import Pace
 from conclave.runtime.record import Record, Tp, coordinates
 from conclave.runtime.settings import RuntimeSettings
+from conclave.runtime.translation import Translator, attributes
 from schemas import flow
 from schemas.codec import UnreadableEvent
 from schemas.envelope import header
@@ -76,7 +76,7 @@ class Sink:
     ) -> None:
         self._pace = pace
         self._name, self._store, self._dependencies, self._batch = name, store, dependencies, batch
-        self._publisher = Publisher(name, clock_ms)
+        self._translator = Translator(name, clock_ms)
         self._member = Member(name, settings, broker, dependencies, self._on_revoked, self._on_assigned)
         self._broker = broker
         self._producer: PlainProducer | None = None  # once there has been a dead letter
@@ -189,7 +189,7 @@ class Sink:
 
     async def _read(self, record: Record) -> RecordedEvent | None:
         try:
-            event = self._publisher.read(record)
+            event = self._translator.read(record)
         except UnreadableEvent as error:
             await self._unreadable(record, error)
             return None
@@ -228,7 +228,7 @@ class Sink:
         metrics.DEAD_LETTERS.labels(record.topic, cause.reason.value).inc()
         if self._producer is None:
             self._producer = await self._new_producer()
-        await self._producer.publish(self._publisher.dead_letters([record], cause))
+        await self._producer.publish(self._translator.dead_letters([record], cause))
 
     async def _new_producer(self) -> PlainProducer:
         producer = self._broker.plain_producer()
@@ -244,7 +244,7 @@ class Sink:
         again_s, most_s = _MAINTAIN_AGAIN_S
         while True:
             try:
-                await self._store.maintain(self._publisher.clock_ms())
+                await self._store.maintain(self._translator.clock_ms())
                 delay_s, (again_s, _) = _MAINTAIN_EVERY_S, _MAINTAIN_AGAIN_S
             except Exception as error:
                 log.warning("upkeep_failed", error=type(error).__name__, why=_without_content(error))

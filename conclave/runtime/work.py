@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from conclave.runtime.handler import Handler, Joiner
-from conclave.runtime.intake import RequestKey
+from conclave.runtime.translation import RequestKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,24 @@
 """The law that every stopping rule keeps: what it says that it needs is neither too much nor too little."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from conclave.domain.stopping import StoppingRule
+from conclave.domain.stopping import Labels, StoppingRule, needed_of_all
 from schemas.values import Ask
 
 _ANSWERS = ("a", "a", "a", "b", "c", "")  # "" says nothing
 _MAX_LABELS = 24
 _FAR = 40
+
+
+def num_needed(labels: Labels, ask: Ask, weights: Sequence[float] | None = None) -> int:
+    """How many more samples it takes at least until the ask's rule is satisfied or the bound reached; 0 once either is so."""
+    return needed_of_all([labels], ask, weights)[0]
+
+
+def next_wave(labels: Labels, ask: Ask) -> int:
+    """How many samples a step needs at least beyond those of `labels`, all of which are in, within its `max_samples`."""
+    return max(0, min(num_needed(labels, ask), ask.max_samples - len(labels)))
 
 
 def check_stopping(rule: StoppingRule, params: Mapping[str, float], rng: random.Random) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from conclave.domain import counting
 from conclave.domain.equivalence import EQUIVALENCES
-from conclave.domain.stopping import next_wave, num_needed, shortest_stop
+from conclave.domain.stopping import shortest_stop
 from conclave.domain.voting import majority
 from conclave.testing import events as made
+from conclave.testing.rules import next_wave, num_needed
 from schemas.values import Ask, Ballot, StopReason
 
 REPLAY = Path(__file__).parents[1] / "data" / "replay"
@@ -48,7 +49,7 @@ def ask(rule: str, *, bound: bool = False) -> Ask:
 
 def length_of(question: dict[str, Any], rule: Ask) -> int:
     """How many samples of a question there are when sampling ends."""
-    stop = shortest_stop(labels_of(question["answers"]), rule, AS_WRITTEN)
+    stop = shortest_stop(labels_of(question["answers"]), rule, lambda answers: [AS_WRITTEN(answers)])
     return stop.length if stop else NUM_RECORDED
 
 

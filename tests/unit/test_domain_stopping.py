@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from fractions import Fraction
 from math import comb
 
@@ -12,18 +13,16 @@ from conclave.domain.stopping import (
     Stop,
     bound,
     leader_confidence,
-    next_wave,
-    num_needed,
     shortest_stop,
 )
 from conclave.domain.stopping.bayes_factor import factor_of_leading, probability_of_leading
 from conclave.domain.stopping.early_stopping import window
 from conclave.domain.stopping.likelihood_ratio import mixture_ratio
 from conclave.testing import events as made
+from conclave.testing.rules import next_wave, num_needed
 from schemas.values import MAX_SAMPLES, Ask, StopReason
 
 ANSWERS = ["a", "b", "c", ""]
-AS_WRITTEN = EQUIVALENCES["verbatim"]
 answer_lists = st.lists(st.sampled_from(ANSWERS) | st.just("a"), max_size=24)
 asks = st.builds(
     Ask,
@@ -52,9 +51,14 @@ open_asks = asks.filter(lambda ask: ask.stopping != "fixed" and not ask.params["
 bound_asks = asks.filter(lambda ask: ask.stopping != "early_stopping" and ask.params["bound"] == 1)
 
 
+def one_vote(answers: Sequence[str]) -> list[Sequence[str]]:
+    """The vote on answers that differ where their texts do."""
+    return [EQUIVALENCES["verbatim"](answers)]
+
+
 def stop_of(answers: list[str], ask: Ask) -> int | None:
     """How many samples there are when sampling ends."""
-    stop = shortest_stop(answers, ask, AS_WRITTEN)
+    stop = shortest_stop(answers, ask, one_vote)
     return stop.length if stop else None
 
 
@@ -120,7 +124,7 @@ def test_doubling_judges_at_4_8_and_16_samples_only() -> None:
 
 def test_a_fixed_number_is_drawn_whatever_the_answers_say() -> None:
     rule = ask("fixed", max_samples=8)
-    assert (next_wave([], rule), next_wave(["a"] * 8, rule), shortest_stop(["a"] * 8, rule, AS_WRITTEN)) == (
+    assert (next_wave([], rule), next_wave(["a"] * 8, rule), shortest_stop(["a"] * 8, rule, one_vote)) == (
         8,
         0,
         None,
@@ -198,7 +202,7 @@ def test_a_bayes_factor_heeds_all_answers_and_not_the_first_two_only() -> None:
 def test_what_the_bound_spares_could_not_have_changed_the_winner(
     answers: list[str], ask: Ask, data: st.DataObject
 ) -> None:
-    stop = shortest_stop(answers, ask, AS_WRITTEN)
+    stop = shortest_stop(answers, ask, one_vote)
     if stop is None or stop.reason is StopReason.CONFIDENT:
         return
     seen = answers[: stop.length]
@@ -217,10 +221,10 @@ def test_the_bound_never_asks_for_more_than_the_rule(answers: list[str], ask: As
 
 def test_a_lead_of_weights_is_safe_once_what_is_left_weighs_less() -> None:
     settled = Ask(form="any", stopping="fixed", max_samples=6, params={"bound": 1.0})
-    assert shortest_stop(["a", "a", "b", "a"], settled, AS_WRITTEN) is None
-    assert shortest_stop(["a", "a", "a", "b", "a"], settled, AS_WRITTEN) == Stop(5, StopReason.SETTLED)
-    assert shortest_stop(["a", "a", "a", "a"], settled, AS_WRITTEN) == Stop(4, StopReason.SETTLED)
-    assert shortest_stop(["a", "a", "a", "a"], settled, AS_WRITTEN, [0.5, 0.5, 0.5, 0.5]) is None
+    assert shortest_stop(["a", "a", "b", "a"], settled, one_vote) is None
+    assert shortest_stop(["a", "a", "a", "b", "a"], settled, one_vote) == Stop(5, StopReason.SETTLED)
+    assert shortest_stop(["a", "a", "a", "a"], settled, one_vote) == Stop(4, StopReason.SETTLED)
+    assert shortest_stop(["a", "a", "a", "a"], settled, one_vote, [0.5, 0.5, 0.5, 0.5]) is None
     assert bound.num_needed(["a", "a", "a", "a"], [0.5] * 4, settled) == 1
 
 

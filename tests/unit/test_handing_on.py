@@ -13,7 +13,7 @@ from conclave.domain.token_confidence import token_confidence
 from conclave.engine.protocol import CannotGoOn, Decoded, DecodeRequest, PromptTooLong
 from conclave.engine.scripted import ScriptedEngine
 from conclave.errors import PutBack
-from conclave.runtime.intake import Publisher
+from conclave.runtime.translation import Translator
 from conclave.testing import laws
 from conclave.testing.loop import PROCESS, VirtualLoop
 from conclave.testing.simulation import Simulation, quiet
@@ -456,14 +456,14 @@ async def in_one_go(path: PathDecoded) -> PathDecoded:
 
 
 def test_decoders_of_before_and_of_now_side_by_side_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = Publisher.read
+    read = Translator.read
 
-    def read_by(self: Publisher, record: object) -> object:
+    def read_by(self: Translator, record: object) -> object:
         event = read(self, record)  # type: ignore[arg-type]
         is_old = PROCESS.get().endswith(("-2", "-4", "-6"))
         return replace(event, progress=None) if is_old and isinstance(event, SampleRequested) else event
 
-    monkeypatch.setattr(Publisher, "read", read_by)
+    monkeypatch.setattr(Translator, "read", read_by)
     num_handed_on = 0
     for seed in range(320, 324):
         simulation = Simulation(seed, num_moves=5, only=("stop", "add", "rebalance"))

@@ -19,8 +19,8 @@ from conclave.errors import Rejected
 from conclave.policies.current import CurrentPolicies
 from conclave.runtime.dead_letters import Cause, Reason, cause_of
 from conclave.runtime.handler import Arrival
-from conclave.runtime.intake import Publisher
 from conclave.runtime.record import Output, output_of
+from conclave.runtime.translation import Translator
 from conclave.testing import events as made
 from schemas import codec, documents, producers
 from schemas.codec import UnreadableEvent
@@ -72,14 +72,14 @@ async def _way_of(
     key: bytes | None, headers: Headers, value: bytes | None
 ) -> tuple[list[ReasoningRequested], PlanMade]:
     """The request each time that it is read, until it is planned; hops go through bytes as in the log."""
-    decomposer, publisher = _decomposer(), Publisher("decomposer", lambda: made.NOW_MS)
+    decomposer, translator = _decomposer(), Translator("decomposer", lambda: made.NOW_MS)
     seen = []
     for offset in range(4):
         record = Written(key, value, headers, offset)
-        event = publisher.read(record)
+        event = translator.read(record)
         assert isinstance(event, ReasoningRequested)
         seen.append(event)
-        first, *_ = outputs = list(await decomposer.handle(event, publisher.arrival(record)))
+        first, *_ = outputs = list(await decomposer.handle(event, translator.arrival(record)))
         if isinstance(first, PlanMade):
             assert any(isinstance(output, SampleRequested) for output in outputs)
             return seen, first
@@ -108,15 +108,17 @@ async def test_a_shape_gives_what_the_table_says(shape: Shape) -> None:
 @pytest.mark.parametrize("shape", [each for each in SHAPES if isinstance(each.end, Dead)], ids=lambda shape: shape.name)
 def test_the_producer_of_what_is_refused_is_told_where_it_left_something_to_be_found_by(shape: Shape) -> None:
     key, value, headers = shape.bytes_with(REQUEST_ID)
-    decomposer, publisher = _decomposer(), Publisher("decomposer", lambda: made.NOW_MS)
+    decomposer, translator = _decomposer(), Translator("decomposer", lambda: made.NOW_MS)
     record = Written(key, value, headers)
-    arrival = publisher.arrival(record)
+    arrival = translator.arrival(record)
     assert isinstance(shape.end, Dead)
     try:
-        told = decomposer.give_up(publisher.read(record), arrival, Cause(Reason.REJECTED, "$.policy: expected another"))
+        told = decomposer.give_up(
+            translator.read(record), arrival, Cause(Reason.REJECTED, "$.policy: expected another")
+        )
     except UnreadableEvent as error:
         told = decomposer.unreadable(value, arrival, cause_of(error))
-    published, refused = publisher.publishable(record, told)
+    published, refused = translator.publishable(record, told)
     assert not refused
     match shape.end.told:
         case Told.NOBODY:
@@ -233,17 +235,17 @@ async def test_equal_source_and_id_in_either_mode_are_one_request_whatever_else_
         Written(None, b'{"question": "q"}', binary),
         Written(b"k", wrapped, STRUCTURED, offset=9, partition=1, timestamp=made.NOW_MS + 86_400_000),
     ]
-    decomposer, publisher = _decomposer(), Publisher("decomposer", lambda: made.NOW_MS)
+    decomposer, translator = _decomposer(), Translator("decomposer", lambda: made.NOW_MS)
     arrived: list[Output] = []
     for record in records:
-        event = publisher.read(record)
-        assert decomposer.request_key(event, publisher.arrival(record)) is None  # not yet under its key
-        arrived += _published(record, await decomposer.handle(event, publisher.arrival(record)))
+        event = translator.read(record)
+        assert decomposer.request_key(event, translator.arrival(record)) is None  # not yet under its key
+        arrived += _published(record, await decomposer.handle(event, translator.arrival(record)))
     assert arrived[0].key == arrived[1].key, "they would lie in two partitions"
     noted = []
     for offset, output in enumerate(arrived):
         record = Written(output.key, output.value, output.headers, offset, partition=2, timestamp=made.NOW_MS + offset)
-        noted.append(decomposer.request_key(publisher.read(record), publisher.arrival(record)))
+        noted.append(decomposer.request_key(translator.read(record), translator.arrival(record)))
     assert noted[0] == noted[1] is not None
 
 
@@ -320,11 +322,11 @@ def test_the_trace_and_the_id_of_a_structured_event_are_handed_on() -> None:
     value = json.dumps(
         {"specversion": "1.0", "id": "7", "source": "/s", "traceparent": parent, "data": {"question": "q"}}
     ).encode()
-    publisher = Publisher("decomposer", lambda: made.NOW_MS)
+    translator = Translator("decomposer", lambda: made.NOW_MS)
     record = Written(None, value, STRUCTURED)
-    assert publisher.arrival(record).event_id == "7"
+    assert translator.arrival(record).event_id == "7"
     failed = RequestFailed(request_id=REQUEST_ID, failure=RequestFailure.INVALID, message="m")
-    (output,) = publisher.outputs(record, [failed])
+    (output,) = translator.outputs(record, [failed])
     assert (header(output.headers, "traceparent") or "").startswith("00-" + "a" * 32)
 
 

@@ -23,7 +23,7 @@ from conclave.domain.stopping import STOPPING_RULES, StoppingRule, top_two
 from conclave.engine.scripted import ScriptedEngine
 from conclave.policies.current import CurrentPolicies
 from conclave.runtime.handler import Arrival, Joiner
-from conclave.runtime.intake import Publisher
+from conclave.runtime.translation import Translator
 from conclave.testing import events as made
 from conclave.testing import processes
 from conclave.testing.lane import SimulatedLane
@@ -290,7 +290,7 @@ class Upgrade(Simulation):
 @pytest.mark.parametrize("seed", range(3))
 def test_on_the_real_runtime_too(policies_dir: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     upgrade = Upgrade(seed, policies_dir)
-    read = Publisher.read
+    read = Translator.read
 
     class Rules(dict[str, StoppingRule]):
         """The stopping rules that the process which asks has."""
@@ -305,7 +305,7 @@ def test_on_the_real_runtime_too(policies_dir: Path, seed: int, monkeypatch: pyt
     monkeypatch.setattr(
         processes, "_policies", lambda _: upgrade._new_policies if len(upgrade._old) == 10 else old_policies
     )
-    monkeypatch.setattr(Publisher, "read", lambda self, record: read_by(read(self, record), is_new=upgrade.is_new))
+    monkeypatch.setattr(Translator, "read", lambda self, record: read_by(read(self, record), is_new=upgrade.is_new))
     with quiet():
         report = upgrade.run()
     assert report.violations == [], report

@@ -9,14 +9,14 @@ from msgspec.structs import replace
 from conclave.domain import planning
 from conclave.domain.joining import Decision, Wait
 from conclave.errors import Rejected
-from conclave.runtime import intake
+from conclave.runtime import translation
 from conclave.runtime.dead_letters import Cause, Reason, cause_of
 from conclave.runtime.endings import Ending, Endings
 from conclave.runtime.groups import Group
 from conclave.runtime.handler import Arrival
-from conclave.runtime.intake import Publisher
 from conclave.runtime.limits import MAX_DEAD_LETTERS_BYTES
 from conclave.runtime.record import Record
+from conclave.runtime.translation import Translator
 from conclave.testing import events as made
 from schemas.codec import Defect, UnreadableEvent
 from schemas.envelope import Headers, header
@@ -78,11 +78,11 @@ class ToldJoiner:
 
 
 def endings(last_words: Callable[[], Sequence[Event]] = lambda: [FAILED], *, service: str = "decomposer") -> Endings:
-    return Endings(Publisher(service, lambda: made.NOW_MS), handler=Told(last_words))
+    return Endings(Translator(service, lambda: made.NOW_MS), handler=Told(last_words))
 
 
 def joined(last_words: Callable[[], Decision] = lambda: Decision((FAILED,))) -> Endings:
-    return Endings(Publisher("voter", lambda: made.NOW_MS), joiner=ToldJoiner(last_words))
+    return Endings(Translator("voter", lambda: made.NOW_MS), joiner=ToldJoiner(last_words))
 
 
 def group(*events: Event) -> Group:
@@ -211,7 +211,7 @@ def test_a_broken_record_under_the_id_of_a_request_that_is_being_answered_does_n
 
 
 def test_outputs_that_are_too_much_for_one_transaction_give_their_cause_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "MAX_COMPLETION_BYTES", 10_000)
+    monkeypatch.setattr(translation, "MAX_COMPLETION_BYTES", 10_000)
     wave = planning.wave(made.context(), 0, 20)
     assert endings().handled(FakeRecord(7), REQUEST, wave[:8]).outcome == "handled"
     ending = endings().handled(FakeRecord(7), REQUEST, wave)

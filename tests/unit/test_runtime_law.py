@@ -15,8 +15,8 @@ from conclave.policies.current import CurrentPolicies
 from conclave.runtime.dead_letters import cause_of
 from conclave.runtime.endings import Ending, Endings
 from conclave.runtime.handler import Handler
-from conclave.runtime.intake import Publisher
 from conclave.runtime.limits import MAX_RECORD_BYTES
+from conclave.runtime.translation import Translator
 from conclave.testing import events as made
 from schemas import codec, flow
 from schemas.codec import UnreadableEvent
@@ -105,14 +105,14 @@ def outputs_of(ending: Ending) -> list[Event]:
 
 def ended(handler: Handler, service: str, record: FakeRecord) -> Ending:
     """How the record ends, as the runtime has it end; each attempt being the last one."""
-    publisher = Publisher(service, lambda: made.NOW_MS)
-    endings = Endings(publisher, handler=handler)
+    translator = Translator(service, lambda: made.NOW_MS)
+    endings = Endings(translator, handler=handler)
     try:
-        event = publisher.read(record)
+        event = translator.read(record)
     except UnreadableEvent as error:
         return endings.unreadable(record, error)
     try:
-        outputs: Sequence[Event] = asyncio.run(_handled(handler, event, publisher.arrival(record)))
+        outputs: Sequence[Event] = asyncio.run(_handled(handler, event, translator.arrival(record)))
     except Exception as error:  # noqa: BLE001  (as the runtime does)
         return endings.failed(record, event, cause_of(error))
     return endings.handled(record, event, outputs)

@@ -19,10 +19,10 @@ from conclave.runtime import dead_letters
 from conclave.runtime.attempts import Backoff
 from conclave.runtime.deduplication import Window
 from conclave.runtime.groups import Decided, Failed, Groups
-from conclave.runtime.intake import Publisher
 from conclave.runtime.limits import MAX_RECORD_BYTES
 from conclave.runtime.record import Output
 from conclave.runtime.settings import RuntimeSettings, load
+from conclave.runtime.translation import Translator
 from schemas import cloudevents
 from schemas.codec import UnreadableEvent
 from schemas.envelope import Envelope, Headers, header, is_own, rfc3339
@@ -274,11 +274,11 @@ def test_the_oldest_group_is_carried_forward_only_when_it_is_old() -> None:
 
 
 def test_ids_of_outputs_are_the_same_after_a_redo_and_differ_within_one() -> None:
-    publisher = Publisher("decomposer", lambda: 0)
+    translator = Translator("decomposer", lambda: 0)
     request = new_request_id()
     failed = RequestFailed(request_id=request, failure=RequestFailure.INVALID, message="m")
     record = FakeRecord(headers=(("ce_id", b"cause"), ("traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01")))
-    first, again = (publisher.outputs(record, [failed, failed]) for _ in range(2))
+    first, again = (translator.outputs(record, [failed, failed]) for _ in range(2))
     ids = [header(output.headers, "ce_id") for output in first]
     assert ids == [header(output.headers, "ce_id") for output in again]
     assert len(set(ids)) == 2

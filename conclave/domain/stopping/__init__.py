@@ -11,7 +11,6 @@ Whatever the rule, sampling also ends once no sample that is left can change who
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from conclave.domain.equivalence import Equivalence
 from conclave.domain.stopping import (
     adaptive_consistency,
     ahead_by_k,
@@ -54,36 +53,18 @@ class Stop:
     reason: StopReason  # CONFIDENT: the rule; SETTLED: the bound
 
 
-def num_needed(labels: Labels, ask: Ask, weights: Sequence[float] | None = None) -> int:
-    """How many more samples it takes at least until the ask's rule is satisfied or the bound reached; 0 once either is so."""
-    return _needed(labels, ask, weights)[0]
-
-
-def next_wave(labels: Labels, ask: Ask, weights: Sequence[float] | None = None) -> int:
-    """How many samples to launch now that all of `labels` are in: the deficit, within `max_samples`."""
-    return max(0, min(num_needed(labels, ask, weights), ask.max_samples - len(labels)))
-
-
 def shortest_stop(
-    answers: Sequence[str], ask: Ask, equivalence: Equivalence, weights: Sequence[float] | None = None
-) -> Stop | None:
-    """Where the shortest prefix ends that satisfies the ask's rule or reaches the bound; None when none does.
-
-    Each prefix is judged by its own answers ("" of a sample that gave none). It jumps from wave to wave, as a rule can't be
-    satisfied before its deficit is met.
-    """
-    return shortest_stop_of_all(answers, ask, lambda prefix: (equivalence(prefix),), weights)
-
-
-def shortest_stop_of_all(
     answers: Sequence[str],
     ask: Ask,
     votes: Callable[[Sequence[str]], Sequence[Labels]],
     weights: Sequence[float] | None = None,
 ) -> Stop | None:
-    """The same for several votes on the same samples, which `votes` gives for each prefix: where all of them have ended.
+    """Where the shortest prefix ends on which all votes have ended, `votes` giving those on a prefix; None when none does.
 
-    It is settled where the bound is what ended any of them, and confident where all are satisfied.
+    Each prefix is judged by its own answers ("" of a sample that gave none). It jumps from wave to wave, as a rule can't be
+    satisfied before its deficit is met.
+
+    It is settled where the bound is what ended any of the votes, and confident where all are satisfied.
     """
     length = 0
     while length <= len(answers):

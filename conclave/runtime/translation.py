@@ -36,8 +36,8 @@ class Unpublishable(ConclaveError):
 
 
 @dataclass(frozen=True, slots=True)
-class Publisher:
-    """Makes the outputs of one service: ids derived from the causing event, trace context handed on."""
+class Translator:
+    """Reads records as events, and writes a service's events as records: ids derived from the causing event, its trace handed on."""
 
     service: str
     clock_ms: Callable[[], int]
