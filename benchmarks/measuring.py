@@ -78,7 +78,7 @@ def cpu_name() -> str:
 def _hardware() -> dict[str, object]:
     return {
         "cpu": cpu_name(),
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)),  # that this run may use; a machine may have more
         "load_1m": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         **_gpu(),

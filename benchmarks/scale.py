@@ -41,7 +41,7 @@ from schemas.events import AnswerReached, ReasoningRequested, RequestFailed
 from schemas.flow import Topic
 from schemas.ids import new_request_id
 
-_CORES = os.cpu_count() or 1
+_CORES = len(os.sched_getaffinity(0))
 _PARTITIONS = 4  # of the stacks that benchmarks start
 _SHARES = (0.03, 0.15, 0.3, 0.5)  # of the saturation: the rates at which one of each is measured
 _CHECKED_SHARE = 0.5
