@@ -41,6 +41,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "erase": ("conclave.cli.erasing", "erase"),
     "topics": ("conclave.cli.operating", "topics"),
     "capacity": ("conclave.cli.capacity", "capacity"),
+    "scaling": ("conclave.cli.scaling", "scaling"),
     "prepare": ("conclave.prepare", "prepare"),
     "acls": ("conclave.cli.acls", "acls"),
     "check": ("conclave.cli.operating", "check"),

@@ -2,12 +2,13 @@
 
 import asyncio
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 _ANSWER_TIMEOUT_S = 3.0
-_LAG = "conclave_lag"
 _OK = 200
+LAG = "conclave_lag"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,15 @@ class Answer:
         return self.status == _OK
 
 
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured value at /metrics."""
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
 async def readiness(url: str) -> Answer:
     """What the process at `url` says on /ready: good once it is ready, else why it is not."""
     return await _get(url, "/ready")
@@ -30,16 +40,21 @@ async def readiness(url: str) -> Answer:
 
 async def lag(url: str) -> int | None:
     """The records the process at `url` has still to read, None where it does not say."""
+    values = [figure.value for figure in await figures(url) if figure.name == LAG]
+    return int(sum(values)) if values else None
+
+
+async def figures(url: str) -> list[Figure]:
+    """What the process at `url` measures of itself; nothing where it does not answer."""
     answer = await _get(url, "/metrics")
     if not answer.is_good:
-        return None
+        return []
     from prometheus_client.parser import (
         text_string_to_metric_families,  # slow to import, and readiness needs none of it
     )
 
     families = text_string_to_metric_families(answer.body)
-    samples = [sample.value for family in families if family.name == _LAG for sample in family.samples]
-    return int(sum(samples)) if samples else None
+    return [Figure(each.name, each.labels, each.value) for family in families for each in family.samples]
 
 
 async def _get(url: str, path: str) -> Answer:
