@@ -169,6 +169,31 @@ class MemorySignIns:
 
 
 @dataclass
+class MemoryCancellations:
+    """Cancellations that wait for the log: what is in here outlives a gateway."""
+
+    noted: dict[str, RequestCancelled] = field(default_factory=dict)
+    is_away: bool = False
+
+    def _check(self) -> None:
+        if self.is_away:
+            raise LostDependency("postgres", "it is away")
+
+    async def add(self, cancellations: Collection[RequestCancelled]) -> None:
+        self._check()
+        self.noted |= {str(each.request_id): each for each in cancellations}
+
+    async def waiting(self, limit: int) -> list[RequestCancelled]:
+        self._check()
+        return list(self.noted.values())[:limit]
+
+    async def drop(self, request_ids: Collection[str]) -> None:
+        self._check()
+        for each in request_ids:
+            self.noted.pop(each, None)
+
+
+@dataclass
 class World:
     """All that the gateway stands on, and the gateway. `answer` says what a request comes to; None: nothing yet."""
 
@@ -181,6 +206,7 @@ class World:
     files: MemoryFiles = field(default_factory=MemoryFiles)
     max_tenant_file_bytes: int = 2**30
     answers: Answers = field(default_factory=Answers)
+    cancellations: MemoryCancellations = field(default_factory=MemoryCancellations)
     published: list[Event] = field(default_factory=list)
     event_ids: list[str | None] = field(default_factory=list)
     is_log_away: bool = False
@@ -221,7 +247,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.batches = MemoryBatches(self.record)
-        self.cancelling = Cancelling(self, pause_s=0.02)
+        self.cancelling = Cancelling(self, self.cancellations, pause_s=0.02)
 
     def _parts(self) -> tuple[Asking, Follower]:
         follower = Follower(self.record, self.answers, Dependencies(), look_s=0.02)
@@ -275,6 +301,7 @@ class World:
                 task.cancel()
             server.stop()
             await asyncio.wait(running)
+            await self.cancelling.close()
 
 
 def answering(text: str = "36") -> Callable[[ReasoningRequested], End]:

@@ -21,6 +21,7 @@ from conclave.runtime.process import Parts, main
 from conclave.runtime.settings import RuntimeSettings, load
 from conclave.store.accounts import Accounts
 from conclave.store.batches import BatchStore
+from conclave.store.cancellations import Cancellations
 from conclave.store.files import FileStore
 from conclave.store.happenings import Happenings
 from conclave.store.learning import Learning
@@ -64,7 +65,8 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     writer, record = LogWriter(kafka), LoggedEnds(Happenings(reader), kafka)
     policies, answers = _policies(own), Answers()
     follower = Follower(record, answers, dependencies)
-    cancelling = Cancelling(writer)
+    cancellations = Cancellations(own.postgres_dsn)
+    cancelling = Cancelling(writer, cancellations)
     asking = Asking(
         writer,
         ledger,
@@ -108,7 +110,9 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
             for task in beside:
                 task.cancel()
     finally:
-        for each in (writer, record, reader, ledger, accounts, sign_ins, files, batches, trials, reviews, replays):
+        await cancelling.close()
+        stores = (reader, ledger, accounts, sign_ins, files, batches, cancellations, trials, reviews, replays)
+        for each in (writer, record, *stores):
             await each.close()
 
 

@@ -1,9 +1,14 @@
-"""Cancels requests that nobody waits for any more. While the log is away their cancellations wait until it is back."""
+"""Cancels requests that nobody waits for any more. While the log is away their cancellations wait until it is back.
+
+They wait in Postgres, where any gateway finds them; in memory only while that is away too.
+"""
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from typing import Protocol
 
 import structlog
 
@@ -12,56 +17,95 @@ from schemas.events import RequestCancelled
 from services.gateway import metrics
 from services.gateway.publishing import Log
 
-_MOST = 10_000  # that wait; of more the oldest are let go
-_PAUSE_S = 1.0
+_MOST = 10_000  # that wait in memory; of more the oldest are let go
+_AT_ONCE = 500
+_PAUSE_S = 2.0
+_CLOSE_S = 3.0  # for what waits in memory when the gateway stops
 
 log = structlog.get_logger(__name__)
 
 
-class Cancelling:
-    """See the module's docstring. What waits is lost with the process: those requests go on to their end."""
+class Noted(Protocol):
+    """Where they wait: conclave.store.cancellations.Cancellations. Each raises LostDependency."""
 
-    def __init__(self, log: Log, *, pause_s: float = _PAUSE_S) -> None:
-        self._log, self._pause_s = log, pause_s
+    async def add(self, cancellations: Collection[RequestCancelled]) -> None: ...
+    async def waiting(self, limit: int) -> list[RequestCancelled]: ...
+    async def drop(self, request_ids: Collection[str]) -> None: ...
+
+
+class Cancelling:
+    """See the module's docstring."""
+
+    def __init__(self, log: Log, noted: Noted, *, pause_s: float = _PAUSE_S) -> None:
+        self._log, self._noted, self._pause_s = log, noted, pause_s
         self._waiting: deque[RequestCancelled] = deque(maxlen=_MOST)
-        self._is_any = asyncio.Event()
 
     async def publish(self, cancellations: Iterable[RequestCancelled], *, is_log_away: bool = False) -> None:
         """Publishes them, or has them wait: at once where the log is known to be away."""
         rest = deque(cancellations)
         try:
-            while rest and not is_log_away and not self._waiting:
+            while rest and not is_log_away:
                 await self._log.publish(rest[0])
                 rest.popleft()
         except LostDependency as error:
             log.warning("cancellations_wait", cancellations=len(rest), why=error.why)
-        self._wait(rest)
+        if rest:
+            self._waiting.extend(rest)
+            with suppress(LostDependency):
+                await self._note()
+            metrics.CANCELLATIONS.inc(len(rest))  # until they are next looked for, and counted
 
     async def run(self) -> None:
-        """Publishes those that wait, as long as they are worth anything, until cancelled."""
+        """Publishes those that wait, whichever gateway heard them, until cancelled."""
         while True:
-            await self._is_any.wait()
+            with suppress(LostDependency):
+                await self._publish_waiting()
             await asyncio.sleep(self._pause_s)
-            try:
-                while self._waiting:
-                    await self._publish_first()
-            except LostDependency:
-                continue
-            self._is_any.clear()
 
-    async def _publish_first(self) -> None:
-        first = self._waiting.popleft()
+    async def close(self) -> None:
+        """Has what waits in memory outlive the gateway, as far as the log or Postgres takes it in time. Never raises."""
+        with suppress(LostDependency, TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self._note()
+        with suppress(LostDependency, TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self._publish(self._waiting)
+        if self._waiting:
+            log.warning("cancellations_lost", cancellations=len(self._waiting))
+
+    async def _publish_waiting(self) -> None:
+        """Those in memory first: nobody else knows of them. Raises: LostDependency."""
         try:
-            if first.until_ms > time.time_ns() // 1_000_000:
-                await self._log.publish(first)
+            await self._publish(self._waiting)
         except LostDependency:
-            self._waiting.appendleft(first)
+            await self._note()
             raise
         finally:
             metrics.CANCELLATIONS.set(len(self._waiting))
+        while found := await self._noted.waiting(_AT_ONCE):
+            metrics.CANCELLATIONS.set(len(found))
+            await self._publish(deque(found))
+            await self._noted.drop([str(each.request_id) for each in found])
+        metrics.CANCELLATIONS.set(0)
 
-    def _wait(self, cancellations: Iterable[RequestCancelled]) -> None:
-        self._waiting.extend(cancellations)
-        if self._waiting:
-            self._is_any.set()
-        metrics.CANCELLATIONS.set(len(self._waiting))
+    async def _publish(self, waiting: deque[RequestCancelled]) -> None:
+        """Publishes each that is worth something still, and takes it out of those that wait. Raises: LostDependency."""
+        while waiting:
+            first = waiting[0]
+            if first.until_ms > time.time_ns() // 1_000_000:
+                await self._log.publish(first)
+            _take_out(first, waiting)
+
+    async def _note(self) -> None:
+        """Has what waits in memory wait in Postgres. Raises: LostDependency."""
+        noting = tuple(self._waiting)
+        if noting:
+            await self._noted.add(noting)
+            for each in noting:
+                _take_out(each, self._waiting)
+
+
+def _take_out(cancellation: RequestCancelled, waiting: deque[RequestCancelled]) -> None:
+    """Has it wait no longer, unless it does not any more: others may have seen to it meanwhile."""
+    with suppress(ValueError):
+        waiting.remove(cancellation)

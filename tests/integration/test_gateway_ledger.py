@@ -11,13 +11,14 @@ from conclave.domain.recorded import RecordedEvent
 from conclave.errors import Rejected
 from conclave.store.accounts import Accounts
 from conclave.store.batches import BatchStore, Line, NewBatch
+from conclave.store.cancellations import Cancellations
 from conclave.store.ledger import Entered, Entry, KeyReused, Ledger, Limits, OverLimit
 from conclave.store.reader import Reader
 from conclave.store.sign_ins import SignIns
 from conclave.store.store import Store
 from conclave.testing import events as made
 from schemas import flow
-from schemas.events import Event
+from schemas.events import Event, RequestCancelled
 from schemas.ids import asked_at_ms, new_request_id
 
 
@@ -51,6 +52,26 @@ async def test_who_signed_in_is_known_by_every_gateway_until_it_ends(fresh_datab
     finally:
         for store in (accounts, here, there):
             await store.close()
+
+
+async def test_cancellations_wait_once_each_until_they_are_dropped_or_worth_nothing(fresh_database: str) -> None:
+    here, there = Cancellations(fresh_database), Cancellations(fresh_database)
+    try:
+        ids = [str(new_request_id()) for _ in range(3)]
+        later, over, sooner = (
+            RequestCancelled(request_id=each, until_ms=asked_at_ms(each) + after_ms)
+            for each, after_ms in zip(ids, (600_000, -1, 300_000), strict=True)
+        )
+        await here.add([])
+        await here.add([later, over])
+        await here.add([later, sooner])
+        assert await there.waiting(9) == [sooner, later]
+        assert await there.waiting(1) == [sooner]
+        await there.drop([ids[2]])
+        assert await here.waiting(9) == [later]
+    finally:
+        await here.close()
+        await there.close()
 
 
 async def test_the_ledger_knows_what_was_entered_and_holds_limits(fresh_database: str) -> None:
