@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from conclave.store import batch_queries as sql
 from conclave.store.connection import lost_when_away, make_engine
+from conclave.store.erased_lines import erase_line_if_noted
 from conclave.store.files import Key, OverBytes, Reused, known_id, lock_tenant, of_key, over_bytes
 
 _CLAIM_S = 60.0
@@ -168,7 +169,9 @@ class BatchStore:
             # Whoever cancels waits for this, and sees the request; or has cancelled, and we see that.
             is_going_on = (await connection.execute(sql.IS_GOING_ON, line)).scalar_one_or_none()
             values = {**line, "request_id": request_id, "asked_at": asked_at}
-            return bool((await connection.execute(sql.ASKED, values)).rowcount and is_going_on)
+            is_noted = (await connection.execute(sql.ASKED, values)).rowcount
+            await erase_line_if_noted(connection, claimed.batch_id, claimed.line)
+            return bool(is_noted and is_going_on)
 
     async def put_back(self, claimed: Claimed) -> None:
         """Has a line be claimed again at once, when its tenant waits for nothing any more."""

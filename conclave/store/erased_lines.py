@@ -2,6 +2,10 @@
 
 Lines stay lines, so that a batch's results say of each what came of it, and another batch of the same file still knows its lines by
 their number. What a client calls a line (`custom_id`) is its key, and stays.
+
+A line knows its request only once that was published: it may be erased before. So whoever notes a line's request looks, in that
+transaction and after it has a number, whether the request is erased, as the recorder does (see conclave.store.erasure). Either it
+sees the note, or erasing waits for its end and finds the line.
 """
 
 from collections import defaultdict
@@ -15,6 +19,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 _FOUND = text("""
     SELECT b.file_id, l.batch_id, l.line, l.custom_id FROM gateway_batch_lines l JOIN gateway_batches b USING (batch_id)
     WHERE l.request_id = ANY(CAST(:ids AS uuid[]))
+""")
+_NOTED = text("""
+    SELECT b.file_id, l.batch_id, l.line, l.custom_id FROM gateway_batch_lines l JOIN gateway_batches b USING (batch_id)
+    JOIN erased_requests e ON e.request_id = l.request_id
+    WHERE l.batch_id = :batch_id AND l.line = :line
 """)
 _BLANK = text("""
     UPDATE gateway_batch_lines SET body = jsonb_build_object('model', body -> 'model')
@@ -59,6 +68,17 @@ async def erase_lines(engine: AsyncEngine, ids: Sequence[str]) -> int:
         async with engine.begin() as connection:
             num_rows += await _rewrite(connection, file_id, named)
     return num_rows
+
+
+async def erase_line_if_noted(connection: AsyncConnection, batch_id: str, number: int) -> None:
+    """Has a line that just became a request lose its words, where that was erased meanwhile. In the transaction that notes it."""
+    found = (await connection.execute(_NOTED, {"batch_id": batch_id, "line": number})).one_or_none()
+    if found is None:
+        return
+    line = _Line(*found)
+    await connection.execute(_BLANK, {"batch_id": line.batch_id, "lines": [line.number]})
+    await connection.execute(_BARE, {"batch_id": line.batch_id})
+    await _rewrite(connection, line.file_id, {line.number: line.custom_id})
 
 
 def without(content: str, named: Mapping[int, str]) -> tuple[str, bool]:

@@ -274,3 +274,25 @@ async def test_a_batch_keeps_what_it_was_called_until_all_that_was_asked_of_it_i
     assert file is not None
     assert left is not None
     assert (file.num_bytes, "secret" in left) == (len(left), False)
+
+
+async def test_a_line_loses_the_words_of_a_request_that_was_erased_before_or_while_the_line_came_to_know_it(
+    batches: BatchStore, files: FileStore, fresh_database: str
+) -> None:
+    names = [f"l{at}" for at in range(12)]
+    content = "".join(f'{{"custom_id":"{name}","body":"secret"}}\n' for name in names)
+    await files.add(NewFile("file-a", "ours", "a.jsonl", content), key=None, max_bytes=9_999)
+    lines = [Line(at, name, _BODY) for at, name in enumerate(names)]
+    await batches.add(NewBatch("batch_a", "ours", "file-a", _HOUR_S), lines, max_bytes=9_999)
+    first, *others = await batches.claim(99)
+    await erase(fresh_database, [before := str(new_request_id())])
+    assert await batches.asked(first, before, asked_at(before))
+    for line in others:
+        meanwhile = str(new_request_id())
+        await asyncio.gather(batches.asked(line, meanwhile, asked_at(meanwhile)), erase(fresh_database, [meanwhile]))
+    connection = await asyncpg.connect(fresh_database)
+    bodies = await connection.fetch("SELECT body::text FROM gateway_batch_lines ORDER BY line")
+    await connection.close()
+    assert [row["body"] for row in bodies] == ['{"model": "x"}'] * 12
+    left = await files.content("file-a") or ""
+    assert ("secret" in left, left.count("erased")) == (False, 12)

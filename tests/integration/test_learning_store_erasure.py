@@ -35,6 +35,7 @@ BESIDE = {
     "gateway_batch_lines": "blanked by conclave.store.erased_lines",
     "review_claims": "who is looking at it, for a day",
     "erased_requests": "that it is erased",
+    "gateway_cancellations": "that it is cancelled",
 }
 
 
