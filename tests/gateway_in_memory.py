@@ -97,6 +97,7 @@ class MemoryLedger:
     entries: dict[str, Entry] = field(default_factory=dict)
     open: Callable[[str], bool] = lambda request_id: True
     spent: Callable[[str], int] = lambda tenant: 0  # tokens, of a tenant
+    retry_after_s: float = 12.0
 
     async def enter(self, entry: Entry, limits: Limits) -> Entered | KeyReused | OverLimit:
         for known in self.entries.values():
@@ -108,7 +109,7 @@ class MemoryLedger:
                 return Entered(known.request_id, is_new=False) if is_same else KeyReused(known.request_id)
         own = [known for known in self.entries.values() if known.tenant == entry.tenant]
         if limits.rate_per_minute is not None and len(own) >= limits.rate_per_minute:
-            return OverLimit("requests per minute", limits.rate_per_minute, 12.0)
+            return OverLimit("requests per minute", limits.rate_per_minute, self.retry_after_s)
         if limits.max_open is not None and sum(self.open(known.request_id) for known in own) >= limits.max_open:
             return OverLimit("requests open at once", limits.max_open, 2.0)
         if limits.tokens_per_day is not None and self.spent(entry.tenant) >= limits.tokens_per_day:

@@ -16,6 +16,8 @@ import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from conclave.store.files import lines_in
+
 _FOUND = text("""
     SELECT b.file_id, l.batch_id, l.line, l.custom_id FROM gateway_batch_lines l JOIN gateway_batches b USING (batch_id)
     WHERE l.request_id = ANY(CAST(:ids AS uuid[]))
@@ -87,7 +89,7 @@ def without(content: str, named: Mapping[int, str]) -> tuple[str, bool]:
     Lines are numbered as a batch does: those that are blank don't count. A file whose line is called otherwise is not the one
     that was read: then nothing of it is left.
     """
-    texts = [line for line in content.splitlines() if line.strip()]
+    texts = lines_in(content)
     if any(number >= len(texts) or _called(texts[number]) != name for number, name in named.items()):
         return "", True
     for number, name in named.items():

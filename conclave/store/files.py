@@ -1,5 +1,6 @@
 """Files of requests in Postgres, and what both files and batches are held to: their idempotency keys, and a tenant's bytes."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -34,6 +35,9 @@ _BEYOND = "AND (created_at, file_id) {than} (SELECT created_at, file_id FROM gat
 _CONTENT = text("SELECT content FROM gateway_files WHERE file_id = :file_id")
 _DELETE = text("DELETE FROM gateway_files WHERE file_id = :file_id")
 _FORGET = text("DELETE FROM gateway_files WHERE created_at < now() - CAST(:age AS interval)")
+
+# Only these end a line of JSON. `str.splitlines` knows others (U+2028, U+0085), which stand in texts as they are.
+_ENDS = re.compile(r"\r\n|\n|\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +148,11 @@ class FileStore:
         """How many files were dropped, those of before so many days."""
         async with lost_when_away(), self._engine.begin() as connection:
             return (await connection.execute(_FORGET, {"age": timedelta(days=older_than_days)})).rowcount
+
+
+def lines_in(content: str) -> list[str]:
+    """The lines of a file of requests, by number: those that are blank don't count."""
+    return [line for line in _ENDS.split(content) if line.strip()]
 
 
 async def lock_tenant(connection: AsyncConnection, tenant: str) -> None:

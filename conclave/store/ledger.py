@@ -23,12 +23,13 @@ _BATCHES_LOOK_AGAIN_S = 600.0  # at the latest: what is under way may come to le
 
 _KNOWN = text("SELECT request_id, digest FROM gateway_requests WHERE tenant = :tenant AND idempotency_key = :key")
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('gateway ' || :tenant, 0))")
+# Lines of batches come with no key: how often they are asked, and how many at once, is their batches' business.
 _RATE = text("""
     SELECT count(*), extract(epoch FROM min(created_at) + CAST(:window AS interval) - now()) FROM gateway_requests
-    WHERE tenant = :tenant AND created_at > now() - CAST(:window AS interval)
+    WHERE tenant = :tenant AND key_id IS NOT NULL AND created_at > now() - CAST(:window AS interval)
 """)
 _OPEN = text("""
-    SELECT count(*) FROM gateway_requests g WHERE tenant = :tenant AND deadline_at > now() AND NOT EXISTS
+    SELECT count(*) FROM gateway_requests g WHERE tenant = :tenant AND key_id IS NOT NULL AND deadline_at > now() AND NOT EXISTS
         (SELECT 1 FROM answers a WHERE a.asked_at = g.asked_at AND a.request_id = g.request_id)
 """)
 _ENTER = text("""

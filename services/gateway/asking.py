@@ -1,6 +1,7 @@
 """Puts a client's question to the pipeline, and finds what came of it. All that it remembers is in the log and the record."""
 
 import asyncio
+import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -152,11 +153,13 @@ class Asking:
     async def give_feedback(self, caller: Caller, body: FeedbackBody, sent: Sent) -> str:
         """The id under which it was published: the same however often it is sent under an id or key of the client's own.
 
+        Under a key that came with something else it is feedback of its own: nothing here remembers keys, to refuse it.
+
         Raises: ApiError for a request that is not the caller's, LostDependency.
         """
         await self.state(caller, body.request_id)
         event = await self._masking(lambda: masked_feedback(body, self._mask(caller)))
-        feedback_id = event.feedback_id or hashed_key(caller, sent.idempotency_key) or uuid.uuid4().hex
+        feedback_id = event.feedback_id or _feedback_id(caller, body, sent) or uuid.uuid4().hex
         event = msgspec.structs.replace(event, feedback_id=feedback_id)
         await self.log.publish(event, event_id=feedback_id, traceparent=sent.traceparent)
         return feedback_id
@@ -180,9 +183,7 @@ class Asking:
 
     def _request(self, caller: Caller, body: AskBody, request_id: str, conversation: str | None) -> ReasoningRequested:
         mask = self._mask(caller)
-        if TENANT_TAG in body.tags:
-            raise ApiError(400, f"the tag `{TENANT_TAG}` is the gateway's own", "reserved_tag", "tags")
-        tags = {mask(name)[:_MAX_LABEL_CHARS]: value for name, value in body.tags.items()}
+        tags = {mask(name)[:_MAX_LABEL_CHARS]: value for name, value in own_tags(body.tags, at="tags").items()}
         own = {TENANT_TAG: caller.tenant}
         if conversation and caller.is_kept and CONVERSATION_TAG not in tags and len(tags) < MAX_TAGS:
             own[CONVERSATION_TAG] = blake2b(mask(conversation).encode(), digest_size=16).hexdigest()
@@ -242,8 +243,15 @@ def _admitted(entered: Entered | KeyReused | OverLimit) -> Entered:
         case KeyReused():
             raise key_reused()
         case OverLimit():
-            headers = {"Retry-After": str(max(1, round(entered.retry_after_s)))}
+            headers = {"Retry-After": str(max(1, math.ceil(entered.retry_after_s)))}
             raise ApiError(429, f"this tenant may have {entered.allowed} {entered.what}", OVER_LIMIT, headers=headers)
+
+
+def own_tags(tags: Mapping[str, str], *, at: str) -> dict[str, str]:
+    """A client's tags; `at` says where they were sent. Raises: ApiError where one is the gateway's."""
+    if TENANT_TAG in tags:
+        raise ApiError(400, f"the tag `{TENANT_TAG}` is the gateway's own", "reserved_tag", at)
+    return dict(tags)
 
 
 def _priority(caller: Caller, body: AskBody) -> str | None:
@@ -275,6 +283,13 @@ def hashed_key(caller: Caller, idempotency_key: str | None) -> str | None:
     return blake2b(f"{caller.tenant}\0{idempotency_key}".encode(), digest_size=16).hexdigest()
 
 
-def _digest(body: AskBody) -> bytes:
+def _feedback_id(caller: Caller, body: FeedbackBody, sent: Sent) -> str | None:
+    """What feedback is called that came under a key."""
+    if sent.idempotency_key is None:
+        return None
+    return hashed_key(caller, f"{sent.idempotency_key}\0{_digest(body).hex()}")
+
+
+def _digest(body: AskBody | FeedbackBody) -> bytes:
     """What tells one request from another. Of the text only this is kept in the ledger."""
     return blake2b(msgspec.json.encode(body, order="sorted"), digest_size=32).digest()

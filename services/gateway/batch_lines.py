@@ -8,6 +8,7 @@ import msgspec
 
 from conclave.domain.redaction import Mask
 from conclave.store.batches import Line
+from conclave.store.files import lines_in
 from services.gateway.bodies import BatchLine
 from services.gateway.calls import read
 from services.gateway.chat import completion_of, failure_of, question_of_chat
@@ -25,17 +26,17 @@ _UNASKED = {  # OpenAI's codes, by which its clients know what to send again
 def masked_file(content: bytes, mask: Mask) -> str:
     """The file as it is kept: every text in it masked. Raises: ApiError for what is no text."""
     try:
-        text = content.decode()
+        text = content.decode("utf-8-sig")  # some editors begin a file with a mark
     except UnicodeDecodeError:
         raise ApiError(400, "a file of requests is text in UTF-8", "invalid_file", "file") from None
     if "\0" in text:
         raise ApiError(400, "a NUL is no text", "invalid_file", "file")
-    return "\n".join(_masked_line(line, mask) for line in text.splitlines() if line.strip()) + "\n"
+    return "\n".join(_masked_line(line, mask) for line in lines_in(text)) + "\n"
 
 
 def lines_of(content: str) -> list[Line]:
     """What a file asks for, and what is wrong with it, by line. Raises: ApiError for one that asks for nothing, or too much."""
-    texts = [line for line in content.splitlines() if line.strip()]
+    texts = lines_in(content)
     if not 0 < len(texts) <= MAX_LINES:
         message = f"a batch has 1 to {MAX_LINES:,} lines, this file has {len(texts):,}"
         raise ApiError(400, message, "invalid_file", "input_file_id")

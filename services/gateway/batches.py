@@ -55,7 +55,7 @@ class BatchApi:
         known = await self.store.known(call.caller.tenant, key)
         if known is not None:  # its file may be gone since
             return answered(_told(await self.batch(call, kept(known))))
-        file = await own_file(call, self.files, body.input_file_id)
+        file = await own_file(call, self.files, body.input_file_id, at="input_file_id")
         content = await self.files.content(file.file_id)
         lines = await asyncio.to_thread(lines_of, content or "")
         mask = self.asking.mask if call.caller.is_redacted else str

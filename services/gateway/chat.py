@@ -13,7 +13,7 @@ from conclave.errors import LostDependency
 from schemas.ids import asked_at_ms, new_request_id
 from schemas.values import Outcome
 from services.gateway import answer_schemas, streams
-from services.gateway.asking import GRACE_S, Asking
+from services.gateway.asking import GRACE_S, Asking, own_tags
 from services.gateway.bodies import (
     AskBody,
     ChatBody,
@@ -135,7 +135,7 @@ def question_of_chat(chat: ChatBody, *, deadline_s: float) -> AskBody:
         quality=chat.conclave.quality,
         priority=chat.conclave.priority or _PRIORITIES.get(chat.service_tier or "auto"),
         deadline_s=deadline_s,
-        tags=chat.metadata or {},
+        tags=own_tags(chat.metadata or {}, at="metadata"),
     )
 
 

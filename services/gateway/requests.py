@@ -16,6 +16,7 @@ from services.gateway.follower import Follower
 from services.gateway.results import Result
 
 MAX_WAIT_S = 300.0
+_END = "end"  # the id of a stream's last event
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ class Requests:
         """All that happened and happens to a request, as server-sent events, until its end."""
         request_id = call.request_id
         await self.asking.state(call.caller, request_id)
+        if call.request.headers.get("last-event-id") == _END:
+            return Response(status_code=204)  # a browser comes back after every end of a stream, until it is told this
         return streams.Streamed(self._events(request_id), X_Request_Id=request_id)
 
     async def _events(self, request_id: str) -> AsyncGenerator[bytes, None]:
@@ -89,7 +92,7 @@ class Requests:
                 if happening is None:
                     yield streams.KEEP_ALIVE
                 elif isinstance(happening, Result):
-                    yield streams.event(happening, kind=happening.status, name="end")
+                    yield streams.event(happening, kind=happening.status, name=_END)
                     return
                 else:
                     told = Progress(kind=happening.kind, data=happening.data)

@@ -1,13 +1,17 @@
 """The API as a table: method, path, who may, what is sent and what comes back. Routes and the OpenAPI document follow."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Send
+from starlette.types import Scope as ASGIScope
 
 from conclave.domain.api_keys import Scope
 from conclave.errors import LostDependency
@@ -121,7 +125,24 @@ def _limit(default: int, most: int) -> Query:
 
 def mounted(table: Sequence[ApiRoute], access: Access) -> list[BaseRoute]:
     """The table's routes, each behind its check of who calls."""
-    return [Route(row.path, _endpoint(row, access), methods=[row.method]) for row in table]
+    served = [Route(row.path, _endpoint(row, access), methods=[row.method]) for row in table]
+    taken = defaultdict[str, set[str]](set)
+    for route in served:
+        taken[route.path] |= route.methods or set()
+    # Behind them all stand the pages, which would say that there is nothing here.
+    return [*served, *(Route(path, _OtherMethods(methods, access)) for path, methods in taken.items())]
+
+
+class _OtherMethods:
+    """What answers at an address of the API to methods that it does not take: that to who is let in."""
+
+    def __init__(self, taken: Collection[str], access: Access) -> None:
+        self._allow, self._access = ", ".join(sorted(taken)), access
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        """Raises: HTTPException that names those that it takes, ApiError for who is not let in, LostDependency."""
+        await self._access.caller(Request(scope))
+        raise HTTPException(405, headers={"Allow": self._allow})
 
 
 def _endpoint(row: ApiRoute, access: Access) -> Callable[[Request], Awaitable[Response]]:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from conclave.domain import api_keys
 from conclave.errors import LostDependency
-from services.gateway.access import COOKIE, SIGNED_IN, Access, Caller, is_on_loopback
+from services.gateway.access import COOKIE, SIGNED_IN, Access, Caller, is_foreign, is_on_loopback
 from services.gateway.errors import ApiError, away
 
 _MAX_FIELDS = 2
@@ -24,6 +24,8 @@ _OVER_HTTP = (
     "This page seems to have come over http, where your browser keeps no pass. Open it over https; where there is none, and the"
     " network may see what opens the pages, set CONCLAVE_GATEWAY_SECURE_COOKIE=never for the gateway."
 )
+# A form of another site would sign its visitors out, or in with a key of its own.
+_NOT_FROM_HERE = "What another site's page sends is not taken."
 Secure = Literal["auto", "always", "never"]
 _OPENING = {api_keys.Scope.ADMIN, api_keys.Scope.ASK}
 _FORM = """<!doctype html>
@@ -90,6 +92,8 @@ def signing_in(access: Access, secure: Secure) -> list[BaseRoute]:
         return _door(_SIGN_IN, 200)
 
     async def sign_in(request: Request) -> Response:
+        if is_foreign(request):
+            return _door(_NOT_FROM_HERE, 403)
         form = await request.form(max_files=0, max_fields=_MAX_FIELDS)
         key = api_keys.ApiKey.parsed(str(form.get("key", "")).strip())
         account = await access.account(key) if key else None
@@ -104,6 +108,8 @@ def signing_in(access: Access, secure: Secure) -> list[BaseRoute]:
         return response
 
     async def sign_out(request: Request) -> Response:
+        if is_foreign(request):
+            return _door(_NOT_FROM_HERE, 403)
         await access.sign_out(request)
         response = RedirectResponse("/sign-in", status_code=303)
         response.delete_cookie(COOKIE, **_kept(request, secure))
@@ -130,4 +136,5 @@ def _refused(request: Request, error: ApiError) -> Response:
 
 
 def _door(told: str, status: int) -> Response:
-    return HTMLResponse(_FORM.format(told=html.escape(told)), status)
+    # As pages have it: without a referrer, the form would come without its origin.
+    return HTMLResponse(_FORM.format(told=html.escape(told)), status, headers={"Referrer-Policy": "same-origin"})

@@ -43,12 +43,19 @@ class Streamed(StreamingResponse):
         """Sends them. Starlette breaks off when the client goes away."""
         with self._closing:
             try:
-                await super().__call__(scope, receive, send)
+                try:
+                    await super().__call__(scope, receive, send)
+                except Exception:  # a client that takes nothing more has left too
+                    await self._left()
+                    raise
                 # It returns when all is sent or the client has left; a gateway that stops cancels it instead.
-                if self._when_left is not None:
-                    await self._when_left()
+                await self._left()
             finally:
                 await self._events.aclose()
+
+    async def _left(self) -> None:
+        if self._when_left is not None:
+            await self._when_left()
 
 
 async def all_of(futures: Collection["asyncio.Future[Any]"]) -> None:

@@ -1,6 +1,7 @@
 """The gateway's SQL on a real server: who asked what, keys and limits, and budgets."""
 
 import asyncio
+import dataclasses
 from datetime import timedelta
 
 import pytest
@@ -23,7 +24,7 @@ from schemas.ids import asked_at_ms, new_request_id
 
 
 def _entry(tenant: str = "ours", key: str | None = None, digest: bytes = b"d", deadline_s: float = 600.0) -> Entry:
-    return Entry(str(new_request_id()), tenant, digest, deadline_s, idempotency_key=key)
+    return Entry(str(new_request_id()), tenant, digest, deadline_s, key_id="k", idempotency_key=key)
 
 
 async def test_who_signed_in_is_known_by_every_gateway_until_it_ends(fresh_database: str) -> None:
@@ -72,6 +73,20 @@ async def test_cancellations_wait_once_each_until_they_are_dropped_or_worth_noth
     finally:
         await here.close()
         await there.close()
+
+
+async def test_lines_of_batches_take_nothing_of_how_often_and_how_much_at_once_their_tenant_may_ask(
+    fresh_database: str,
+) -> None:
+    ledger, limits = Ledger(fresh_database), Limits(rate_per_minute=1, max_open=1)
+    try:
+        for _ in range(3):
+            line = dataclasses.replace(_entry("both"), key_id=None)
+            assert isinstance(await ledger.enter(line, Limits(tokens_per_day=9)), Entered)
+        assert isinstance(await ledger.enter(_entry("both"), limits), Entered)
+        assert isinstance(await ledger.enter(_entry("both"), limits), OverLimit)
+    finally:
+        await ledger.close()
 
 
 async def test_the_ledger_knows_what_was_entered_and_holds_limits(fresh_database: str) -> None:

@@ -364,3 +364,32 @@ async def test_a_tenant_has_room_for_so_many_bytes() -> None:
         assert (refused.value.status_code, refused.value.code, refused.value.param) == (413, "over_bytes", "file")
         await client.files.delete(file.id)
         await client.files.create(file=("b.jsonl", content), purpose="batch")
+
+
+@pytest.mark.parametrize("is_escaped", [True, False])
+async def test_a_text_may_hold_what_ends_a_line_elsewhere(is_escaped: bool) -> None:
+    world, texts = World(_echoing()), ["one\u2028two", "one\u2029two", "one\x85two"]
+    lines = [json.dumps(_line(f"l{at}", text), ensure_ascii=is_escaped) for at, text in enumerate(texts)]
+    async with world.serving(), _client(world) as client:
+        done = await _ended(client, await _begun(client, lines))
+        content = (await client.files.content(str(done.output_file_id))).text
+    said = [
+        json.loads(line)["response"]["body"]["choices"][0]["message"]["content"] for line in content.split("\n")[:-1]
+    ]
+    assert said == texts
+
+
+async def test_a_file_may_begin_with_a_mark_and_end_its_lines_as_it_likes() -> None:
+    world = World(_echoing())
+    async with world.serving(), _client(world) as client:
+        content = "\ufeff" + "\r\n".join(json.dumps(_line(name)) for name in "ab") + "\r" + json.dumps(_line("c"))
+        done = await _ended(client, await _begun_with(client, content.encode()))
+    assert done.request_counts is not None
+    assert (done.request_counts.total, done.request_counts.completed) == (3, 3)
+
+
+async def test_a_batch_of_a_file_that_there_is_not_says_which_field_names_it() -> None:
+    body = {"input_file_id": "file-nope", "endpoint": "/v1/chat/completions", "completion_window": "1h"}
+    async with World().serving() as client:
+        refused = await client.post("/v1/batches", json=body)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (404, "input_file_id")

@@ -1,6 +1,8 @@
 """OpenAI's own client over the gateway, unchanged: chat, streams, models, errors."""
 
+import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -371,3 +373,33 @@ async def test_a_service_tier_is_a_priority(sent: Any, priority: str | None) -> 
     assert asked.priority == priority
     extra: Any = completion.model_extra
     assert extra["conclave"]["ignored"] == []
+
+
+async def test_a_tag_that_is_the_gateway_s_own_is_refused_as_the_field_that_was_sent() -> None:
+    world = World()
+    async with _client(world) as client:
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.chat.completions.create(model="conclave", messages=ASKED, metadata={"tenant": "theirs"})
+    assert (refused.value.code, refused.value.param) == ("reserved_tag", "metadata")
+    assert world.published == []
+
+
+async def test_who_takes_nothing_more_of_a_stream_is_let_go_and_its_request_cancelled() -> None:
+    world = World(settings={"gateway_client_timeout_s": 0.3})
+    body = json.dumps({"model": "conclave", "messages": ASKED, "stream": True}).encode()
+    async with world.serving():
+        slow = socket.socket()
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.setblocking(False)
+        with slow:
+            await asyncio.get_running_loop().sock_connect(slow, ("127.0.0.1", int(world.url.rpartition(":")[2])))
+            head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+            await asyncio.get_running_loop().sock_sendall(slow, head + body)
+            await until(lambda: len(_requests(world)) == 1, what="the request")
+            (request_id,) = (str(request.request_id) for request in _requests(world))
+            path = {"step_index": 0, "answer": "36" * 50_000, "failure": None}
+            world.record.happened[request_id] = [
+                Happening(f"path/0/{number}", "path", {**path, "sample_index": number}) for number in range(150)
+            ]
+            await until(lambda: _cancelled(world) == [request_id], what="its cancellation")
+            assert world.answers.awaited == ()

@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 
 from conclave.domain.api_keys import Scope
 from conclave.store.happenings import Happening
+from conclave.store.ledger import Limits
 from conclave.testing import events as made
 from conclave.testing.waiting import until
 from schemas.events import FeedbackGiven, ReasoningRequested, RequestCancelled
@@ -348,3 +349,46 @@ async def test_a_priority_that_there_is_not_is_refused_by_name() -> None:
     async with world.serving() as client:
         refused = await client.post("/v1/requests", json={**QUESTION, "priority": "urgent"})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "priority")
+
+
+async def test_who_comes_back_after_the_end_of_a_stream_is_told_that_nothing_comes() -> None:
+    world = World(answering("36"))
+    async with world.serving() as client:
+        request_id = (await client.post("/v1/requests", json=QUESTION)).json()["id"]
+        told = await client.get(f"/v1/requests/{request_id}/events")
+        assert "id: end\n" in told.text
+        again = await client.get(f"/v1/requests/{request_id}/events", headers={"Last-Event-ID": "end"})
+        assert (again.status_code, again.content) == (204, b"")
+        before = await client.get(f"/v1/requests/{request_id}/events", headers={"Last-Event-ID": "planned"})
+        assert "id: end\n" in before.text
+
+
+async def test_other_feedback_under_the_same_key_is_not_dropped_in_silence() -> None:
+    world = World(answering("36"))
+    async with world.serving() as client:
+        request_id = (await client.post("/v1/requests", json=QUESTION)).json()["id"]
+        ids = []
+        for reward in (1, 1, 0):
+            said = {"request_id": request_id, "reward": reward}
+            taken = await client.post("/v1/feedback", json=said, headers={"Idempotency-Key": "k"})
+            ids.append(taken.json()["id"])
+    assert ids[0] == ids[1] != ids[2]
+    assert world.event_ids[1:] == ids
+
+
+@pytest.mark.parametrize(("path", "methods"), [("/v1/models", "GET, HEAD"), ("/v1/files", "GET, HEAD, POST")])
+async def test_a_method_that_an_address_does_not_take_is_told_which_ones_it_does(path: str, methods: str) -> None:
+    async with World().serving() as client:
+        for method in ("PATCH", "OPTIONS"):
+            refused = await client.request(method, path)
+            assert (refused.status_code, refused.headers["allow"]) == (405, methods)
+            assert refused.json()["error"]["code"] == "method_not_allowed"
+
+
+async def test_a_tenant_over_its_limit_is_never_told_to_come_back_too_early() -> None:
+    world = World()
+    key = world.accounts.add("ours", Scope.ASK, limits=Limits(rate_per_minute=0))
+    world.ledger.retry_after_s = 12.1
+    async with world.serving() as client:
+        refused = await client.post("/v1/requests", json=QUESTION, headers={"Authorization": f"Bearer {key.text}"})
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "13")

@@ -181,3 +181,20 @@ async def test_a_text_in_the_door_is_never_html() -> None:
     async with world.serving() as client:
         refused = await client.post("/sign-in", data={"key": "<script>alert(1)</script>"})
         assert "alert(1)" not in refused.text
+
+
+async def test_a_form_of_another_site_signs_nobody_in_or_out() -> None:
+    world = World()
+    admin = world.accounts.add("ops", Scope.ADMIN)
+    foreign = {"Origin": "https://elsewhere.example", "Sec-Fetch-Site": "cross-site"}
+    async with world.serving() as client:
+        held = world.signed_in(admin)
+        for path, form in (("/sign-in", {"key": admin.text}), ("/sign-out", {})):
+            refused = await client.post(path, data=form, headers={**held, **foreign})
+            assert (refused.status_code, refused.headers.get("set-cookie")) == (403, None)
+        assert (await client.get("/", headers=held)).status_code == REACHED
+
+
+async def test_the_door_s_form_comes_with_its_origin() -> None:
+    async with World().serving() as client:
+        assert (await client.get("/sign-in")).headers["referrer-policy"] == "same-origin"
