@@ -169,10 +169,12 @@ class Asking:
         match event:
             case ReasoningRequested():
                 tags = {**event.tags, TENANT_TAG: LOCAL.tenant}
-                question = self.mask(event.question)[:MAX_QUESTION_CHARS]
+                asked = event.question
+                question = (await self._masking(lambda: self.mask(asked)))[:MAX_QUESTION_CHARS]
                 event = msgspec.structs.replace(event, question=question, tags=tags, priority="interactive")
             case FeedbackGiven():
-                event = masked_feedback(event, self.mask)
+                given = event
+                event = await self._masking(lambda: masked_feedback(given, self.mask))
         await self.log.publish(event)
 
     def check_room(self) -> None:

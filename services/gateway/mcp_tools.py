@@ -73,7 +73,7 @@ def tool_server(client_of: ClientOf, version: str) -> MCPServer:
     async def trace(request_id: str, context: Context[Any, Any]) -> dict[str, Any]:
         """How a request came to its answer: its plan, every path with its answer, every step's vote, and the result."""
         async with client_of(context) as client:
-            return await _called(client, "GET", f"/v1/requests/{request_id}/trace")
+            return await _called(client, "GET", f"/v1/requests/{quote(request_id, safe='')}/trace")
 
     @server.tool()
     async def feedback(

@@ -49,6 +49,14 @@ def test_dead_letters_are_listed_with_why_and_no_text_of_theirs_becomes_markup(v
         assert "third" in pages.get(f"/system/dead-letters/{ID}").text
 
 
+@pytest.mark.parametrize("num_shown", range(4, len(SECRET), 9))
+def test_no_part_of_a_secret_is_shown_that_lies_where_a_letter_is_cut(view: MemoryView, num_shown: int) -> None:
+    value = "x" * (64_000 - num_shown - 1) + " " + SECRET + " and on"
+    with browser(view, MemoryLetters([letter(7, value.encode())])) as pages:
+        shown = pages.get(f"/system/dead-letters/{ID}").text
+    assert SECRET[:4] not in shown
+
+
 def test_a_dead_letter_is_replayed_as_it_was_received_under_the_name_of_who_did_it(view: MemoryView) -> None:
     letters = MemoryLetters([letter(7, b'{"a": 1}')])
     with browser(view, letters) as pages:

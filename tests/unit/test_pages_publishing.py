@@ -73,6 +73,14 @@ def test_a_question_is_published_and_leads_to_its_page(pages: TestClient, log: L
     assert_is_sound(waiting.text)
 
 
+@pytest.mark.parametrize("policy", ["no-such", "mail ann@shop.example", "x" * 81])
+def test_a_question_for_a_policy_that_is_not_offered_is_not_published(pages: TestClient, log: Log, policy: str) -> None:
+    refused = pages.post("/ask", data={"question": "2+2?", "policy": policy}, headers=HERE)
+    assert (refused.status_code, "There is no policy of that name" in refused.text) == (422, True)
+    assert_is_sound(refused.text)
+    assert log.events == []
+
+
 @pytest.mark.parametrize("question", ["", " \u200b ", "a\0b", "x" * 16_385])
 def test_what_is_no_question_is_not_published(pages: TestClient, log: Log, question: str) -> None:
     assert pages.post("/ask", data={"question": question}, headers=HERE).status_code == 422

@@ -84,7 +84,7 @@ class AskPages:
         wrong = "" if not is_blank(question) and "\0" not in question else "Write a question."
         if len(question) > MAX_QUESTION_CHARS:
             wrong = f"A question has {MAX_QUESTION_CHARS:,} characters at most; this one has {len(question):,}."
-        if len(policy) > 80:
+        if policy and policy not in self._policies():
             wrong = "There is no policy of that name."
         if wrong or self._publish is None:
             return await self._first(request, status=422, wrong=wrong or "Nothing can be asked here.", **said)

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -23,7 +23,8 @@ from services.gateway.pages.rendering import is_part, problem, render
 
 _NUM_SHOWN = 50
 _MAX_LINE_CHARS, _MAX_SHOWN_CHARS = 160, 64_000
-_MAX_MASKED_CHARS = 4_000  # of what one line is made of: a secret that is cut in two is not known for one
+# Of what one line is made of, and beyond what is shown of all: a secret that is cut in two is not known for one.
+_MAX_MASKED_CHARS = 4_000
 _ASK_AGAIN_S, _PATIENCE_S = 5.0, 10.0
 _MAX_ID_CHARS = 200
 _AWAY = "Kafka is away, or does not let this gateway read dead letters."
@@ -97,17 +98,8 @@ class DeadLetterPages:
         if isinstance(letter, Response):
             return letter
         replays = await self._replays([letter])
-        headers = [(name, self._masked(readable(value))) for name, value in letter.headers]
-        value = readable(letter.value)
-        return render(
-            request,
-            "letter.html",
-            line=self._line(letter, replays.get(letter.id)),
-            headers=headers,
-            key=self._masked(readable(letter.key)),
-            value=self._masked(value[:_MAX_SHOWN_CHARS]),
-            num_cut=max(0, len(value) - _MAX_SHOWN_CHARS),
-        )
+        told = await asyncio.to_thread(self._told, letter, replays.get(letter.id))
+        return render(request, "letter.html", **told)
 
     async def replay(self, request: Request) -> Response:
         """Publishes the letter that the form names to its source topic again, under the name of who sent the form."""
@@ -157,6 +149,16 @@ class DeadLetterPages:
         return (
             await self._letters.replays([each.id for each in letters]) if self._letters is not None and letters else {}
         )
+
+    def _told(self, letter: DeadLetter, replay: Replay | None) -> dict[str, Any]:
+        value = readable(letter.value)
+        return {
+            "line": self._line(letter, replay),
+            "headers": [(name, self._masked(readable(text))) for name, text in letter.headers],
+            "key": self._masked(readable(letter.key)),
+            "value": self._masked(value[: _MAX_SHOWN_CHARS + _MAX_MASKED_CHARS])[:_MAX_SHOWN_CHARS],
+            "num_cut": max(0, len(value) - _MAX_SHOWN_CHARS),
+        }
 
     def _line(self, letter: DeadLetter, replay: Replay | None) -> Line:
         first = next((line for line in readable(letter.value).splitlines() if line.strip()), "")
