@@ -37,7 +37,7 @@ class Unpublishable(ConclaveError):
 
 @dataclass(frozen=True, slots=True)
 class Translator:
-    """Reads records as events, and writes a service's events as records: ids derived from the causing event, its trace handed on."""
+    """Reads records as events, and writes a service's events as records: with ids of the causing event, and its trace."""
 
     service: str
     clock_ms: Callable[[], int]
