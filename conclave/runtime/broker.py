@@ -66,8 +66,8 @@ class GroupConsumer(Protocol):
         """The last stable offset of a partition, as of its latest fetch; None before the first."""
         ...
 
-    async def stop(self) -> None:
-        """Leaves the group and closes the connections, within a limit."""
+    async def stop(self, limit_s: float | None = None) -> None:
+        """Leaves the group and closes the connections, within `limit_s`, or a limit of its own."""
         ...
 
 
@@ -101,8 +101,11 @@ class TransactionalProducer(Protocol):
         """Commits all that the broker has of the transaction. It does not fail for records that were refused."""
         ...
 
-    async def close(self) -> None:
-        """Lets go of the connections. The broker ends an open transaction when the id is opened again."""
+    async def close(self, limit_s: float | None = None) -> None:
+        """Lets go of the connections, within `limit_s`, or a limit of its own.
+
+        The broker ends an open transaction when the id is opened again.
+        """
         ...
 
 

@@ -76,6 +76,7 @@ class Lane:
         self._idle = asyncio.Event()
         self._must_reopen = False
         self._due = 0.0  # on the event loop's clock: when what has finished waits no longer for company
+        self.close_limit_s: float | None = None  # of its connections, where a stop says one
         self._num_waiting = 0  # for all to be flushed: nothing waits for company meanwhile
 
     @property
@@ -128,7 +129,7 @@ class Lane:
             self.is_ready = False
             for task in list(self.tasks.values()):
                 task.cancel()
-            await asyncio.shield(self._producer.close())
+            await asyncio.shield(self._producer.close(self.close_limit_s))
 
     async def _open_until_ready(self, cause: str) -> None:
         backoff_s = _REOPEN_S

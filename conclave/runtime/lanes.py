@@ -16,7 +16,6 @@ from conclave.runtime.record import Tp
 
 # A transaction takes milliseconds; one that takes longer waits for a broker that is away.
 _REVOKED_FLUSH_S = 3.0  # the whole group waits for this member's revocation (rebalance_timeout_ms, 30 s)
-_LAST_FLUSH_S = 5.0  # what is still not flushed is simply done again by someone
 _FETCH_S = 2.0  # within which a fetch that began after a seek has returned
 
 log = structlog.get_logger(__name__)
@@ -74,12 +73,14 @@ class Lanes:
         for lane in self._lanes.values():
             self._start(lane)
 
-    async def flush(self) -> None:
-        """Flushes what is finished, all lanes at once, within one limit."""
-        await self._flush(self, _LAST_FLUSH_S)
+    async def flush(self, limit_s: float) -> None:
+        """Flushes what is finished, all lanes at once, within one limit: what is not flushed by then is done again by someone."""
+        await self._flush(self, limit_s)
 
-    def cancel(self) -> None:
-        """Ends all lanes' tasks."""
+    def cancel(self, limit_s: float) -> None:
+        """Ends all lanes' tasks, which close their connections within a limit."""
+        for lane in self:
+            lane.close_limit_s = limit_s
         for task in self._running.values():
             task.cancel()
 

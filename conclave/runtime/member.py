@@ -11,6 +11,7 @@ from conclave.runtime.attempts import Dependencies
 from conclave.runtime.broker import Broker, GroupConsumer, Rebalance
 from conclave.runtime.record import Tp
 from conclave.runtime.settings import RuntimeSettings
+from conclave.runtime.stopping import Stopping, stopping
 from schemas import flow
 
 _REJOIN_S = 1.0  # between two tries to reach a broker that is away
@@ -33,6 +34,7 @@ class Member:
         self._topics = [topic.value for topic in flow.service_row(name).consumes]
         self._on_revoked, self._on_assigned = on_revoked, on_assigned
         self._stopping = asyncio.Event()
+        self._stop_times: Stopping | None = None  # once it was told to stop
         self.is_assigned = False  # the group has dealt partitions to it, or none
         self.consumer = self._new_consumer()
 
@@ -46,9 +48,20 @@ class Member:
         """True while it is in its group and means to stay."""
         return self.is_assigned and not self.is_stopping
 
+    @property
+    def stop_times(self) -> Stopping:
+        """By when what of the stop has to be done: of one that is asked for now, where none was."""
+        return self._stop_times or self._times_from_now()
+
     def stop(self) -> None:
-        """Has whoever runs it come to an end."""
+        """Has whoever runs it come to an end, all of it within `drain_s` from the first time on."""
+        if self._stop_times is None:
+            self._stop_times = self._times_from_now()
         self._stopping.set()
+
+    async def until_stopped(self) -> None:
+        """Returns once it was told to stop."""
+        await self._stopping.wait()
 
     async def join(self) -> None:
         """Returns once it is in its group, or was told to stop. A consumer that failed to start is not tried again."""
@@ -72,8 +85,11 @@ class Member:
             return
 
     async def leave(self) -> None:
-        """Leaves the group, unless it has an instance id that is to come back, within a limit."""
-        await self.consumer.stop()
+        """Leaves the group, unless it has an instance id that is to come back, by the end of the stop."""
+        await self.consumer.stop(max(0.0, self.stop_times.ends_at - asyncio.get_running_loop().time()))
+
+    def _times_from_now(self) -> Stopping:
+        return stopping(self._settings.drain_s, asyncio.get_running_loop().time())
 
     async def _assigned(self, assigned: Collection[Tp]) -> None:
         await self._on_assigned(assigned)

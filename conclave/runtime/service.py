@@ -35,7 +35,6 @@ from schemas.codec import UnreadableEvent
 
 _MAX_POLLED = 500  # records at once: what is admitted between two looks at the rest of the loop
 _DRAIN_LOOK_S = 0.1
-_HAND_ON_S = 2.0  # of a drain, at its end; within which what is cut ends
 _REVOKED_HAND_ON_S, _HAND_ON_LOOK_S = 1.0, 0.01  # the whole group waits for this member's revocation
 
 log = structlog.get_logger(__name__)
@@ -101,7 +100,10 @@ class Service:
         self._changed.set()
 
     async def run(self) -> None:
-        """Consumes until `stop`, then drains: running work is waited for and then handed on, finished work flushed."""
+        """Consumes until `stop`, then drains: running work is waited for and then handed on, finished work flushed, the group left.
+
+        All of that is over `drain_s` after `stop` (conclave.runtime.stopping).
+        """
         await self._member.join()
         async with asyncio.TaskGroup() as tasks:
             ticker = tasks.create_task(self._tick(), name="tick")
@@ -111,22 +113,23 @@ class Service:
                 self._work.drain()
             await self._drain()
             ticker.cancel()
-            self._lanes.cancel()
+            self._lanes.cancel(self._left_s(self._member.stop_times.closed_by))
         await self._member.leave()
 
     async def _drain(self) -> None:
-        clock = asyncio.get_running_loop().time
-        drain_s = self._settings.drain_s
-        deadline = clock() + drain_s
-        cut_at = deadline - min(_HAND_ON_S, drain_s / 2)
-        while self._num_running and clock() < cut_at:
-            await self._until_changed(min(_DRAIN_LOOK_S, cut_at - clock()))
+        times = self._member.stop_times
+        while self._num_running and (left_s := self._left_s(times.cut_at)):
+            await self._until_changed(min(_DRAIN_LOOK_S, left_s))
         if self._num_running and isinstance(self._work, Handles):
             self._work.hand_on(True)
-        while self._num_running and clock() < deadline:
-            await self._until_changed(_DRAIN_LOOK_S)
-        await self._lanes.flush()
+        while self._num_running and (left_s := self._left_s(times.ended_by)):
+            await self._until_changed(min(_DRAIN_LOOK_S, left_s))
+        await self._lanes.flush(self._left_s(times.flushed_by))
         log.info("drained", running=self._num_running)
+
+    @staticmethod
+    def _left_s(until: float) -> float:
+        return max(0.0, until - asyncio.get_running_loop().time())
 
     # -- partitions ---------------------------------------------------------------------------------------------------
 

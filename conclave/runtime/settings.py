@@ -35,7 +35,7 @@ class RuntimeSettings(BrokerSettings):
     ] = 64
     max_attempts: Annotated[int, Field(ge=1, le=100, description="before a message is dead-lettered")] = 4
     retry_backoff_s: Annotated[float, Field(gt=0, le=600)] = 0.2
-    drain_s: Annotated[float, Field(ge=0, le=3600, description="for running work, after SIGTERM")] = 15.0
+    drain_s: Annotated[float, Field(ge=0, le=3600, description="for all of a stop, after SIGTERM")] = 15.0
     session_timeout_ms: Annotated[int, Field(ge=1000, le=300_000)] = 15_000
     max_poll_interval_ms: Annotated[int, Field(ge=10_000)] = 600_000
     duplicate_window: Annotated[int, Field(ge=0, le=1_000_000, description="records of a partition, for ids seen")] = (

@@ -94,13 +94,19 @@ class Sink:
         self._member.stop()
 
     async def run(self) -> None:
-        """Consumes until `stop`."""
+        """Consumes until `stop`, and finishes the batch in hand; one that takes too long is done again by whoever comes next.
+
+        All of that is over `drain_s` after `stop` (conclave.runtime.stopping).
+        """
         await self._member.join()
         try:
             async with asyncio.TaskGroup() as tasks:
                 upkeep = tasks.create_task(self._maintain(), name="maintain")
-                while not self._member.is_stopping:
-                    await self._step()
+                steps = tasks.create_task(self._steps(), name="steps")
+                await self._member.until_stopped()
+                left_s = self._member.stop_times.flushed_by - asyncio.get_running_loop().time()
+                await asyncio.wait({steps}, timeout=max(0.0, left_s))
+                steps.cancel()
                 upkeep.cancel()
         finally:
             await self._member.leave()
@@ -114,6 +120,10 @@ class Sink:
         self._assigned = frozenset(assigned)
         self._claimed.clear()
         log.info("assigned", partitions=sorted(str(tp) for tp in assigned))
+
+    async def _steps(self) -> None:
+        while not self._member.is_stopping:
+            await self._step()
 
     async def _step(self) -> None:
         try:

@@ -1,6 +1,7 @@
 """A member of a consumer group of the broker in memory."""
 
 import asyncio
+import contextlib
 from collections.abc import Collection, Coroutine, Sequence
 from contextvars import Context, copy_context
 from functools import partial
@@ -127,7 +128,7 @@ class MemoryConsumer:
         assert tp in self._assignment, "Partition is not assigned"
         return self._fetched_end.get(tp)
 
-    async def stop(self) -> None:
+    async def stop(self, limit_s: float | None = None) -> None:
         """Leaves the group, unless it has an instance id that is to come back."""
         if self._next_beat is not None:
             self._next_beat.cancel()
@@ -135,7 +136,9 @@ class MemoryConsumer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
-        await self._leave()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._leave()
 
     async def _leave(self) -> None:
         member_id, self._member_id, self._generation = self._member_id, "", -1

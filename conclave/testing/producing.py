@@ -55,7 +55,7 @@ class MemoryTransactionalProducer:
         await self._request(Request.COMMIT, self._cluster.commit)
         self._batches = None
 
-    async def close(self) -> None:
+    async def close(self, limit_s: float | None = None) -> None:
         """Lets go."""
         self._epoch = self._batches = None
 

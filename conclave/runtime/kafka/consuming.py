@@ -114,10 +114,10 @@ class GroupConsumer:
         offset = self._consumer.last_stable_offset(TopicPartition(*tp))
         return None if offset is None or offset < 0 else int(offset)
 
-    async def stop(self) -> None:
+    async def stop(self, limit_s: float | None = None) -> None:
         """Leaves the group, unless it has an instance id, and closes the connections, in 10 s at most."""
         with contextlib.suppress(LostDependency):
-            await limited(self._consumer.stop(), LEAVE_S)
+            await limited(self._consumer.stop(), LEAVE_S if limit_s is None else min(limit_s, LEAVE_S))
 
 
 class LogReader:

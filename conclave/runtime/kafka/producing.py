@@ -105,12 +105,12 @@ class TransactionalProducer:
         except LOST as error:
             raise LostDependency("kafka", repr(error)) from error
 
-    async def close(self) -> None:
+    async def close(self, limit_s: float | None = None) -> None:
         """Lets go of the connections, in 5 s at most. The broker ends an open transaction when the id is opened again."""
         producer, self._producer = self._producer, None
         if producer is not None:
             with contextlib.suppress(LostDependency, asyncio.InvalidStateError):
-                await limited(producer.stop(), CLOSE_S)
+                await limited(producer.stop(), CLOSE_S if limit_s is None else min(limit_s, CLOSE_S))
 
 
 class PlainProducer:
