@@ -23,7 +23,7 @@ class Seen:
     partitions: int  # no more processes than these have anything to do
     done_per_s: float
     growth_per_s: float  # of what lies there
-    lag: float
+    lag: float  # without the marker of a transaction with which each partition may end
     busy: float  # of a process on average, 0 to 1
 
 
@@ -40,13 +40,12 @@ class Why(StrEnum):
 
 def wanted(seen: Seen, *, most_busy: float = MOST_BUSY, catch_up_s: float = CATCH_UP_S) -> tuple[int, Why]:
     """How many processes are wanted, and why."""
-    lag = max(0.0, seen.lag - seen.partitions)  # up to one of each partition is a transaction's marker
     if seen.done_per_s <= 0:
-        return seen.processes, Why.STANDS if lag else Why.IDLE
+        return seen.processes, Why.STANDS if seen.lag else Why.IDLE
     if seen.busy < _LEAST_BUSY:
         return seen.processes, Why.IDLE
     one = seen.done_per_s / (seen.processes * min(1.0, seen.busy))
-    comes = max(0.0, seen.done_per_s + seen.growth_per_s) + lag / catch_up_s
+    comes = max(0.0, seen.done_per_s + seen.growth_per_s) + seen.lag / catch_up_s
     needed = comes / (one * most_busy)
     if needed > seen.processes:
         number = math.ceil(needed)

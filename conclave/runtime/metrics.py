@@ -20,7 +20,11 @@ OPEN_EVENTS = Gauge(
 SPAN = Gauge(
     "conclave_span_offsets", "From the watermark to the last offset seen; capped at 16384", ("topic", "partition")
 )
-LAG = Gauge("conclave_lag", "Records from the watermark to the last stable offset", ("topic", "partition"))
+LAG = Gauge(
+    "conclave_lag",
+    "Records from the watermark, or from what is stored, to the last stable offset",
+    ("topic", "partition"),
+)
 PRODUCERS_OPENED = Counter("conclave_producers_opened", "Incarnations of transactional producers", ("cause",))
 REDELIVERED = Counter("conclave_redelivered", "Records read again that were done or running", ("topic",))
 CARRIED_FORWARD = Counter(

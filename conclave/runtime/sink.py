@@ -7,6 +7,7 @@ takes nothing, whatever it is given (a full disk, a missing table), is away, and
 """
 
 import asyncio
+import contextlib
 import re
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import structlog
+from prometheus_client import Gauge
 
 from conclave.domain.recorded import RecordedEvent
 from conclave.errors import Fenced, LostDependency, Rejected
@@ -82,6 +84,7 @@ class Sink:
         self._producer: PlainProducer | None = None  # once there has been a dead letter
         self._assigned: frozenset[Tp] = frozenset()
         self._claimed: dict[Tp, int] = {}  # next offset to store
+        self._lags: dict[Tp, Gauge] = {}
         self._next_write = 0.0  # on the event loop's clock: what has come by then is written together
 
     @property
@@ -119,6 +122,10 @@ class Sink:
     async def _on_assigned(self, assigned: Collection[Tp]) -> None:
         self._assigned = frozenset(assigned)
         self._claimed.clear()
+        for tp in self._lags.keys() - self._assigned:
+            del self._lags[tp]
+            with contextlib.suppress(KeyError):
+                metrics.LAG.remove(tp.topic, str(tp.partition))
         log.info("assigned", partitions=sorted(str(tp) for tp in assigned))
 
     async def _steps(self) -> None:
@@ -138,6 +145,7 @@ class Sink:
             )
             if records:
                 await self._write([record for record in records if Tp(record.topic, record.partition) in self._claimed])
+            self._measure()
             # Not as soon as it is claimed: that works while a table is missing, or a disk is full.
             self._dependencies.back("postgres")
         except LostDependency as error:
@@ -174,11 +182,21 @@ class Sink:
         for record in records:
             positions[record.topic, record.partition] = record.offset + 1
         num_rows = await self._record(batch, positions, {coordinates(record): record for record in records})
+        self._claimed |= {Tp(*at): offset for at, offset in positions.items() if Tp(*at) in self._claimed}
         metrics.TRANSACTION_SECONDS.observe(time.perf_counter() - started)
         metrics.TRANSACTION_RECORDS.observe(len(records))
         for topic, number in Counter(record.topic for record in records).items():
             metrics.messages(topic, "recorded").inc(number)
         log.info("batch_recorded", records=len(records), rows=num_rows)
+
+    def _measure(self) -> None:
+        """Tells what lies there and is not stored, as of the latest fetches."""
+        for tp, offset in self._claimed.items():
+            end = self._member.consumer.end_offset(tp)
+            if end is not None:
+                if tp not in self._lags:
+                    self._lags[tp] = metrics.LAG.labels(tp.topic, str(tp.partition))
+                self._lags[tp].set(max(0, end - offset))
 
     async def _record(
         self, batch: Sequence[RecordedEvent], positions: Mapping[tuple[str, int], int], records: Mapping[str, Record]

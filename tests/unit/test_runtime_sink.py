@@ -7,6 +7,7 @@ from itertools import pairwise
 from uuid import uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
@@ -128,6 +129,27 @@ def test_what_there_is_much_of_is_written_without_a_pause() -> None:
     recording.run(play)
     assert [number for _, number in recording.writes] == [40] * 10
     assert recording.writes[-1][0] - recording.writes[0][0] < _BETWEEN_S
+
+
+def test_what_lies_there_and_is_not_stored_is_told_until_the_partition_goes() -> None:
+    recording = Recording()
+    told: list[float | None] = []
+    of = {"topic": Topic.ANSWERS.value, "partition": "0"}
+
+    def lag() -> float | None:
+        return REGISTRY.get_sample_value("conclave_lag", of)
+
+    async def play(sink: Sink) -> None:
+        recording.refuses = lambda batch: told.append(lag())
+        recording.publish(200)
+        await asyncio.sleep(10.0)
+        told.append(lag())
+        await sink._on_revoked(())
+        await sink._on_assigned(())
+        told.append(lag())
+
+    recording.run(play)
+    assert told == [0, 160, 120, 80, 40, 0, None]
 
 
 def test_a_stop_waits_for_no_company() -> None:
