@@ -2,8 +2,9 @@
 
 Each sample's answer, length and latency follow from its prompt and its id alone, so a run can be repeated. The answer is the
 prompt's own digest most of the time and a near miss otherwise, so votes are contested as with a real model. It calls a
-calculator where a closing bracket stops it, line after line where a line's end does, and keeps to any other stop as well. Time
-passes evenly over its tokens, and a path that is cut and gone on from says what it would have said in one go.
+calculator where a closing bracket stops it, line after line where a line's end does, and keeps to any other stop as well; where
+there is a JSON Schema it writes an object of its fields. Time passes evenly over its tokens, and a path that is cut and gone on
+from says what it would have said in one go.
 """
 
 import asyncio
@@ -11,6 +12,9 @@ import random
 import time
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from conclave.engine.cut import Cut
 from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad
@@ -129,6 +133,15 @@ async def _passed(num_tokens: int, token_s: float, cut: Cut | None) -> int:
     return num_tokens if not cut.is_asked else min(num_tokens, int((loop.time() - started_s) / token_s))
 
 
+def _as_json(json_schema: str, answer: int) -> str:
+    """An object that has the answer in each field of a number, and of each of several texts one of them."""
+    fields: dict[str, dict[str, Any]] = msgspec.json.decode(json_schema).get("properties", {})
+    said = {
+        name: each["enum"][answer % len(each["enum"])] if "enum" in each else answer for name, each in fields.items()
+    }
+    return msgspec.json.encode(said).decode()
+
+
 @lru_cache(maxsize=1024)
 def _right_answer(prompt: str) -> int:
     return random.Random(prompt).randrange(1000)
@@ -138,6 +151,8 @@ def _said(request: DecodeRequest, answer: int) -> str:
     """The text up to its first stop; the answer alone once two lines have been said."""
     last = request.messages[-1]
     so_far = last.content if last.role == "assistant" else ""
+    if request.json_schema:
+        return _as_json(request.json_schema, answer)
     if so_far.count("\n") >= 2 or "=" in so_far:
         text = f"Answer: {answer}"
     elif ")" in request.stop:

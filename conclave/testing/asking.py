@@ -16,7 +16,16 @@ _POLICIES = (
     "default", "single", "early-stopping", "ahead-3", "contemplation", "escalate", "least-to-most", "self-ask", "tree",
     "tree-checked", "tree-sampled", "select", "rounds", "reflexion", "tool", "quick",
 )  # fmt: skip
+# Drawn apart: a strategy whose last step writes an answer, and programs that say how sure they are, or their answer as JSON.
+_FURTHER_POLICIES, _FURTHER_SHARE = ("synthesise", "sure", "instruct"), 0.15
+_SCHEMA = {
+    "type": "object",
+    "properties": {"number": {"type": "integer"}, "unit": {"enum": ["apples", "pears"]}},
+    "required": ["number"],
+    "additionalProperties": False,
+}
 _CALLING_POLICIES = ("simulated-call", "simulated-keyed-call", "simulated-approval")
+POLICIES = (*_POLICIES, *_FURTHER_POLICIES, *_CALLING_POLICIES)  # by which requests may be asked
 _CANCELLED_SHARE = 0.05  # of the requests
 _WITHOUT_DATABASE_S = 5.0  # how long the others may take to settle while the recorder cannot
 
@@ -34,13 +43,15 @@ async def ask(stage: Stage, number: int, delay_s: float, tasks: asyncio.TaskGrou
             value = msgspec.json.encode({"question": question, "max_samples": 2})
             stage.publish_bytes(value, key=None, event_id=f"p{number}")
         case kind:
+            policy = _policy(stage, rng.choice(_POLICIES))
             request = ReasoningRequested(
                 question=f"How much is {number}?",
                 request_id=derived_request_id(now_ms, str(number), str(stage.report.seed)),
-                policy=_policy(stage, rng.choice(_POLICIES)),
+                policy=policy,
                 max_samples=rng.randint(1, 6),
                 deadline_s=rng.choice((5.0, 600.0, 600.0)),
                 priority=stage.hurries.choice((None, None, "interactive", "batch")),
+                answer_schema=_SCHEMA if policy == "instruct" else None,
                 tags=stage.talks.choice(({}, {"conversation": "it"}, {"conversation": "it", "tenant": "a"})),
             )
             stage.expected.requests.add(str(request.request_id))
@@ -53,8 +64,12 @@ async def ask(stage: Stage, number: int, delay_s: float, tasks: asyncio.TaskGrou
 
 
 def _policy(stage: Stage, shipped: str) -> str:
-    """One that calls a tool with an effect, in half of the requests of a schedule in which there are any."""
-    return stage.calls.choice(_CALLING_POLICIES) if stage.calls_tools and stage.calls.random() < 0.5 else shipped
+    """The one that ships, or at times a further one; one that calls a tool with an effect in half the requests of a schedule that
+    has such tools."""
+    further = stage.ways.choice(_FURTHER_POLICIES) if stage.ways.random() < _FURTHER_SHARE else None
+    if stage.calls_tools and stage.calls.random() < 0.5:
+        return stage.calls.choice(_CALLING_POLICIES)
+    return further or shipped
 
 
 def _words(stage: Stage, request_id: str, until_ms: int) -> list[Event]:

@@ -98,6 +98,7 @@ class Stage:
         self.hurries = random.Random(f"hurries {seed}")
         self.processes.open_samples = self.hurries.choice((None, 2, 8))
         self.talks = random.Random(f"talks {seed}")
+        self.ways = random.Random(f"ways {seed}")
         self.calls = random.Random(f"calls {seed}")
         self.processes.world = self.world = World(Network(self.loop, self.calls, "world"))
         self.oddities = random.Random(f"oddities {seed}")

@@ -4,9 +4,16 @@ import asyncio
 
 import pytest
 
+from conclave import policies
+from conclave.domain import external
+from conclave.domain.programs import PROGRAMS
+from conclave.domain.strategies import STRATEGIES
+from conclave.domain.structured.asking import of_schema
+from conclave.testing import asking
 from conclave.testing.loop import PROCESS, Standstill, VirtualLoop
 from conclave.testing.network import Fate, Plan, Request
 from conclave.testing.simulation import simulate
+from conclave.testing.world import CALLING_POLICIES, declared
 
 LANE_SERVICES = ("decomposer", "decoder", "voter", "aggregator")
 SEED = 2  # its requests reach every service
@@ -85,3 +92,14 @@ def test_a_frozen_process_does_nothing_until_it_is_thawed() -> None:
 
     loop.run_until_complete(main())
     assert beats == [0, 1, 2, 12.5, 13.5]
+
+
+def test_schedules_ask_by_every_strategy_and_every_program() -> None:
+    with declared():
+        found, problems = policies.load(CALLING_POLICIES)
+    assert problems == []
+    asked = [found.find(name) for name in asking.POLICIES]
+    assert {policy.strategy for policy in asked if policy is not None} == set(STRATEGIES)
+    asks = [ask for policy in asked if policy is not None for ask in policy.asks.values()]
+    of_json = [of_schema(ask, "{}") for ask in asks if ask.program == "once"]
+    assert {ask.program for ask in (*asks, *of_json)} == {*PROGRAMS, external.PROGRAM}
