@@ -51,20 +51,19 @@ def keys_query(wanted: Filter, before: Key | None) -> tuple[str, dict[str, Any]]
         joins += f" JOIN request_payloads p ON {_SAME.format('p')} AND {_HAS_WORDS.format('p')}"
     elif wanted.text:
         of_others.append(_HAS_WORDS.format("k"))
-    if wanted.tenant and table != "request_payloads":
-        joins += f" JOIN gateway_requests g ON {_SAME.format('g')} AND g.tenant = :tenant"
-    elif wanted.tenant:
-        of_others.append(f"EXISTS (SELECT FROM gateway_requests g WHERE {_SAME.format('g')} AND g.tenant = :tenant)")
     if before is not None:
-        of_others.append(_BEFORE)
         values |= {"before_at": before.asked_at, "before_id": UUID(before.request_id)}
-    conditions = " AND ".join([*of_answers, *of_others])
-    if table == "request_payloads":
-        return _OF_WORDS.format(conditions=conditions, before=_BEFORE if before is not None else "true"), values
-    query = f"""
-        SELECT k.asked_at, k.request_id FROM {table} k {joins} {conditions and "WHERE"} {conditions}
-        ORDER BY k.asked_at DESC, k.request_id DESC LIMIT :limit"""
-    return query, values
+    parts = {
+        "found": f"FROM {table} k {joins}",
+        "conditions": " AND ".join([*of_answers, *of_others]) or "true",
+        "before": "true" if before is None else _BEFORE,
+    }
+    if wanted.tenant:
+        num_lately = _LATELY_WITH_WORDS if wanted.text else _LATELY
+        order = "" if table == "request_payloads" else f"{_LATEST_FIRST} LIMIT :limit"
+        return _OF_TENANT.format(**parts, num_lately=num_lately, order=order), values
+    query = _OF_WORDS if table == "request_payloads" else _OF_ALL
+    return query.format(**parts), values
 
 
 _BEFORE = "k.asked_at <= :before_at AND (k.asked_at, k.request_id) < (:before_at, :before_id)"
@@ -76,8 +75,30 @@ _OF_WORDS = """
     frequent AS MATERIALIZED (
         SELECT k.asked_at, k.request_id FROM lately k WHERE {conditions} ORDER BY k.asked_at DESC, k.request_id DESC LIMIT :limit),
     rare AS MATERIALIZED (
-        SELECT k.asked_at, k.request_id FROM request_payloads k WHERE {conditions} AND (SELECT count(*) FROM frequent) < :limit)
+        SELECT k.asked_at, k.request_id {found} WHERE {conditions} AND {before} AND (SELECT count(*) FROM frequent) < :limit)
     SELECT asked_at, request_id FROM frequent WHERE (SELECT count(*) FROM frequent) >= :limit
+    UNION ALL SELECT asked_at, request_id FROM rare ORDER BY asked_at DESC, request_id DESC LIMIT :limit"""
+_LATEST_FIRST = "ORDER BY k.asked_at DESC, k.request_id DESC"
+_OF_ALL = f"SELECT k.asked_at, k.request_id {{found}} WHERE {{conditions}} AND {{before}} {_LATEST_FIRST} LIMIT :limit"
+# A tenant may have asked nearly all or nearly nothing, and PostgreSQL can't tell what of it a filter finds. So the tenant's latest
+# are looked at one by one (`OFFSET 0` keeps that so), which finds a page of what is frequent, and all of a tenant that has no more.
+# Only where both fail, what is rare among many, are all that the filter finds held against the tenant's.
+_LATELY, _LATELY_WITH_WORDS = 4_000, 1_000  # to take a question's words takes its time
+_OF_TENANT = f"""
+    WITH asked AS MATERIALIZED (
+        SELECT l.asked_at, l.request_id
+        FROM (SELECT k.asked_at, k.request_id FROM gateway_requests k WHERE k.tenant = :tenant AND {{before}} {_LATEST_FIRST}
+              LIMIT {{num_lately}}) l
+        CROSS JOIN LATERAL (
+            SELECT {{found}} WHERE k.asked_at = l.asked_at AND k.request_id = l.request_id AND {{conditions}} OFFSET 0) found
+        ORDER BY l.asked_at DESC, l.request_id DESC LIMIT :limit),
+    rare AS MATERIALIZED (
+        SELECT k.asked_at, k.request_id {{found}} JOIN gateway_requests g ON g.asked_at = k.asked_at AND g.request_id = k.request_id
+        WHERE g.tenant = :tenant AND {{conditions}} AND {{before}} AND (SELECT count(*) FROM asked) < :limit
+            AND {{num_lately}} = (SELECT count(*) FROM (
+                SELECT FROM gateway_requests k WHERE k.tenant = :tenant AND {{before}} LIMIT {{num_lately}}) n)
+        {{order}})
+    SELECT asked_at, request_id FROM asked WHERE NOT EXISTS (SELECT FROM rare)
     UNION ALL SELECT asked_at, request_id FROM rare ORDER BY asked_at DESC, request_id DESC LIMIT :limit"""
 _SAME = "{0}.asked_at = k.asked_at AND {0}.request_id = k.request_id"
 # Of feedback `f`: it neither takes something back nor was taken back.

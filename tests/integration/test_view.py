@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 
 from conclave.domain.api_keys import Scope
 from conclave.domain.recorded import RecordedEvent
+from conclave.store import listing
 from conclave.store.accounts import Accounts
 from conclave.store.figures import EngineUse, RecordFigures
 from conclave.store.ledger import Entry, Ledger, Limits
@@ -21,6 +22,7 @@ from conclave.store.listing import Filter, Key
 from conclave.store.reader import Reader
 from conclave.store.store import Store
 from conclave.store.tenant_view import TenantView
+from conclave.store.trace import RequestLine
 from conclave.store.view import Page, RecordView
 from conclave.testing import events as made
 from schemas import flow
@@ -70,15 +72,19 @@ async def test_lists_and_stories_are_what_the_events_say(told: tuple[RecordView,
         assert story == expected
 
 
+async def _paged(view: RecordView, wanted: Filter, limit: int) -> list[RequestLine]:
+    """All lines of a list, a page after the other."""
+    page = await view.requests(wanted, limit=limit)
+    lines = [*page.lines]
+    while page.oldest is not None:
+        page = await view.requests(wanted, before=page.oldest, limit=limit)
+        lines += page.lines
+    return lines
+
+
 async def test_pages_of_a_list_hold_every_request_once(told: tuple[RecordView, list[RecordedEvent]]) -> None:
     view, _ = told
-    seen: list[str] = []
-    page = await view.requests(Filter(), limit=7)
-    while True:
-        seen += [line.request_id for line in page.lines]
-        if page.oldest is None:
-            break
-        page = await view.requests(Filter(), before=page.oldest, limit=7)
+    seen = [line.request_id for line in await _paged(view, Filter(), 7)]
     assert len(seen) == len(set(seen)) == NUM_REQUESTS
     assert seen == sorted(seen, reverse=True)
 
@@ -90,14 +96,7 @@ async def test_pages_of_a_search_hold_every_find_once_whether_many_are_found_at_
     view, _ = told
     expected = [line.request_id for line in (await view.requests(Filter(text=text))).lines]
     assert len(expected) > 4
-    seen: list[str] = []
-    page = await view.requests(Filter(text=text), limit=2)
-    while True:
-        seen += [line.request_id for line in page.lines]
-        if page.oldest is None:
-            break
-        page = await view.requests(Filter(text=text), before=page.oldest, limit=2)
-    assert seen == expected
+    assert [line.request_id for line in await _paged(view, Filter(text=text), 2)] == expected
 
 
 FILTERS: list[tuple[Filter, Any]] = [
@@ -132,10 +131,16 @@ async def test_every_filter_finds_what_it_asks_for_and_nothing_else(
         await view.requests(Filter(text=text))
 
 
+@pytest.mark.parametrize("num_lately", [4_000, 2])  # of a tenant's latest, before all are looked at
 async def test_requests_are_found_by_the_tenant_that_asked_them_and_say_it(
-    told: tuple[RecordView, list[RecordedEvent]], fresh_database: str
+    told: tuple[RecordView, list[RecordedEvent]],
+    fresh_database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    num_lately: int,
 ) -> None:
     view, _ = told
+    for name in ("_LATELY", "_LATELY_WITH_WORDS"):
+        monkeypatch.setattr(listing, name, num_lately)
     everything = (await view.requests(Filter())).lines
     assert {line.tenant for line in everything} == {None}
     ledger = Ledger(fresh_database)
@@ -144,19 +149,18 @@ async def test_requests_are_found_by_the_tenant_that_asked_them_and_say_it(
         await ledger.enter(Entry(request_id, tenant, b"", 60.0), Limits())
     await ledger.close()
     for tenant in ("shop", "lab", "nobody"):
-        for wanted, is_meant in (
+        for wanted, is_meant in [
             (Filter(), lambda line: True),
-            (Filter(policy="default"), lambda line: line.policy == "default"),
             (Filter(text="has"), lambda line: " has " in line.question),
-            (Filter(outcome="open"), lambda line: line.is_open),
-            (Filter(max_agreement=0.7), lambda line: line.agreement is not None and line.agreement <= 0.7),
-        ):
+            *FILTERS,
+        ]:
             expected = [
                 each.request_id for each in everything if owners.get(each.request_id) == tenant and is_meant(each)
             ]
-            found = (await view.requests(dataclasses.replace(wanted, tenant=tenant))).lines
-            assert [line.request_id for line in found] == expected, (tenant, wanted)
-            assert {line.tenant for line in found} <= {tenant}
+            for limit in (50, 3):
+                found = await _paged(view, dataclasses.replace(wanted, tenant=tenant), limit)
+                assert [line.request_id for line in found] == expected, (tenant, wanted, limit)
+                assert {line.tenant for line in found} <= {tenant}
     assert (await view.choices())["tenant"] == ("lab", "shop")
 
 
