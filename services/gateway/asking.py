@@ -150,6 +150,10 @@ class Asking:
         cancellations = [_cancellation(request_id, deadline_s) for request_id in request_ids]
         await self.cancelling.publish(cancellations, is_log_away=is_log_away)
 
+    def cancel_later(self, request_ids: Sequence[str], deadline_s: float) -> None:
+        """The same at a moment that allows no waiting."""
+        self.cancelling.wait(_cancellation(request_id, deadline_s) for request_id in request_ids)
+
     async def give_feedback(self, caller: Caller, body: FeedbackBody, sent: Sent) -> str:
         """The id under which it was published: the same however often it is sent under an id or key of the client's own.
 

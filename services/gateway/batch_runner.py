@@ -22,6 +22,7 @@ from services.gateway.chat import question_of_chat
 from services.gateway.errors import ApiError
 
 _LOOK_S = 1.0
+_BROKEN = "the gateway failed at this; its log says why"
 _LONGEST_S = 86_400.0  # that a request may take
 
 log = structlog.get_logger(__name__)
@@ -62,6 +63,9 @@ class BatchRunner:
             except LostDependency:
                 await self._put_back(lines[number:])
                 raise
+            except Exception as error:  # else it would take every gateway down that claims it, one after the other
+                log.exception("line_broken", batch=line.batch_id, line=line.line, error=type(error).__name__)
+                await self.lines.refused(line, _BROKEN)
         return len(lines)
 
     async def _put_back(self, lines: Sequence[Claimed]) -> None:

@@ -1,6 +1,7 @@
 """What clients send and get, field by field: decoded strictly, and the source of the OpenAPI document."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
@@ -150,6 +151,12 @@ class Extension(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class ChatBody(Struct, frozen=True, kw_only=True):
     """OpenAI's chat completion request. What is not listed here has no effect, and the answer says so."""
+
+    WHY_NOT: ClassVar[Mapping[str, str]] = {
+        "tools": "a client's tools are not called: a policy names those that its paths may call",
+        "functions": "a client's functions are not called: a policy names the tools that its paths may call",
+        "logprobs": "an answer is a vote of many paths, and has no log probabilities; its confidence is in `conclave`",
+    }
 
     model: Annotated[str, Meta(max_length=80)]
     messages: Annotated[tuple[Message, ...], Meta(min_length=1, max_length=256)]

@@ -1,6 +1,7 @@
 """A call of the API: who calls, what was sent, and how it is read."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -71,7 +72,9 @@ def read(body: bytes, wanted: type[B]) -> B:
         return msgspec.json.decode(body, type=wanted)
     except msgspec.ValidationError as error:
         path, message = at_fault(error)
-        raise ApiError(400, message, "invalid_value", path.removeprefix("$").removeprefix(".") or None) from None
+        field = path.removeprefix("$").removeprefix(".")
+        told: Mapping[str, str] = getattr(wanted, "WHY_NOT", {})  # in words, where the type alone says too little
+        raise ApiError(400, told.get(field, message), "invalid_value", field or None) from None
     except RecursionError:
         raise ApiError(400, "the body is nested too deeply", "invalid_json") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -50,10 +50,15 @@ class Cancelling:
         except LostDependency as error:
             log.warning("cancellations_wait", cancellations=len(rest), why=error.why)
         if rest:
-            self._waiting.extend(rest)
+            self.wait(rest)
             with suppress(LostDependency):
                 await self._note()
-            metrics.CANCELLATIONS.inc(len(rest))  # until they are next looked for, and counted
+
+    def wait(self, cancellations: Iterable[RequestCancelled]) -> None:
+        """Has them wait: until those that do are next looked for, or the gateway stops."""
+        num_before = len(self._waiting)
+        self._waiting.extend(cancellations)
+        metrics.CANCELLATIONS.inc(len(self._waiting) - num_before)
 
     async def run(self) -> None:
         """Publishes those that wait, whichever gateway heard them, until cancelled."""

@@ -1,5 +1,6 @@
 """`/v1/chat/completions` and `/v1/models`: OpenAI's API over votes. A model is a policy, a choice is a vote."""
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -71,7 +72,15 @@ class Chat:
                 stream = chunks(asked, self.follower, partial(_completion, asked), options=call.body.stream_options)
                 left = partial(self._left, call, asked.choices)
                 return streams.Streamed(stream, expected.pop_all(), when_left=left, X_Request_Id=asked.request_ids[0])
-            if not await streams.are_done(asked.ends, request=call.request, timeout_s=asked.timeout_s):
+            try:
+                are_done = await streams.are_done(asked.ends, request=call.request, timeout_s=asked.timeout_s)
+            except (
+                asyncio.CancelledError
+            ):  # the gateway stops, and its client never heard of a request to come back for
+                if call.sent.idempotency_key is None:
+                    self.asking.cancel_later(_open_of(asked.choices), call.body.conclave.deadline_s)
+                raise
+            if not are_done:
                 await self._left(call, asked.choices)
                 raise _still_running(asked)
             completion = _completion(asked)
@@ -80,8 +89,7 @@ class Chat:
     async def _left(self, call: Call, choices: Sequence[AskedChoice], *, is_log_away: bool = False) -> None:
         """Cancels what still runs when its client has left. Who has sent an idempotency key may come back for it."""
         if call.sent.idempotency_key is None:
-            still_running = [each.request_id for each in choices if not each.end.done()]
-            await self.asking.cancel_all(still_running, call.body.conclave.deadline_s, is_log_away=is_log_away)
+            await self.asking.cancel_all(_open_of(choices), call.body.conclave.deadline_s, is_log_away=is_log_away)
 
     async def _ask(self, call: Call, expected: ExitStack) -> Asked:
         """Asks all choices, or, where one is refused or can't be published, leaves none behind."""
@@ -121,6 +129,11 @@ class Chat:
             if known is not None:
                 self.asking.answers.tell(known)
         return AskedChoice(request_id, end)
+
+
+def _open_of(choices: Sequence[AskedChoice]) -> list[str]:
+    """The requests that have not ended."""
+    return [each.request_id for each in choices if not each.end.done()]
 
 
 def question_of_chat(chat: ChatBody, *, deadline_s: float) -> AskBody:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from anyio import CancelScope
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 KEEP_ALIVE_S = 15.0  # shorter than what proxies take for silence
@@ -43,6 +43,9 @@ class Streamed(StreamingResponse):
         """Sends them. Starlette breaks off when the client goes away."""
         with self._closing:
             try:
+                if scope["method"] == "HEAD":
+                    await _head(self, scope, receive, send)
+                    return
                 try:
                     await super().__call__(scope, receive, send)
                 except Exception:  # a client that takes nothing more has left too
@@ -56,6 +59,11 @@ class Streamed(StreamingResponse):
     async def _left(self) -> None:
         if self._when_left is not None:
             await self._when_left()
+
+
+async def _head(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Sends what it begins with, and no event: the connection would be busy with the rest."""
+    await Response(status_code=response.status_code, headers=dict(response.headers))(scope, receive, send)
 
 
 async def all_of(futures: Collection["asyncio.Future[Any]"]) -> None:

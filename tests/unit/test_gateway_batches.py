@@ -393,3 +393,29 @@ async def test_a_batch_of_a_file_that_there_is_not_says_which_field_names_it() -
     async with World().serving() as client:
         refused = await client.post("/v1/batches", json=body)
     assert (refused.status_code, refused.json()["error"]["param"]) == (404, "input_file_id")
+
+
+async def test_a_line_at_which_the_gateway_fails_takes_neither_it_nor_other_lines_along() -> None:
+    world = World(answering("36"))
+    is_asking = False
+
+    def mask(text: str) -> str:
+        if is_asking and "poison" in text:
+            raise RuntimeError("a mask that knows no poison")
+        return text
+
+    world.mask = mask
+    async with world.serving() as api, _client(world) as client:
+        content = "\n".join(json.dumps(_line(text, text)) for text in ("a", "poison", "b"))
+        file = await client.files.create(file=("q.jsonl", content.encode()), purpose="batch")
+        is_asking = True
+        wanted: Any = {"input_file_id": file.id, "endpoint": "/v1/chat/completions", "completion_window": "1h"}
+        done = await _ended(client, await client.batches.create(**wanted))
+        answered = [line["custom_id"] for line in await _lines(client, done.output_file_id)]
+        (failed,) = await _lines(client, done.error_file_id)
+        assert (await api.get("/v1/models")).status_code == 200
+    assert answered == ["a", "b"]
+    assert (failed["custom_id"], failed["error"]["message"]) == (
+        "poison",
+        "the gateway failed at this; its log says why",
+    )

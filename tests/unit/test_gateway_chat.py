@@ -403,3 +403,34 @@ async def test_who_takes_nothing_more_of_a_stream_is_let_go_and_its_request_canc
             ]
             await until(lambda: _cancelled(world) == [request_id], what="its cancellation")
             assert world.answers.awaited == ()
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_what_a_gateway_that_stops_was_asked_is_cancelled_unless_its_client_can_come_back(
+    key: str | None,
+) -> None:
+    world, headers = World(), {} if key is None else {"Idempotency-Key": key}
+    async with _client(world) as client:
+        asking = client.with_options(default_headers=headers).chat.completions
+        asked = asyncio.create_task(asking.create(model="conclave", messages=ASKED))
+        await until(lambda: len(_requests(world)) == 1, what="the request")
+    with pytest.raises(openai.APIConnectionError):
+        await asked
+    assert _cancelled(world) == ([] if key else [str(_requests(world)[0].request_id)])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("tools", [{"type": "function", "function": {"name": "f"}}], "a policy names those"),
+        ("functions", [{"name": "f"}], "a policy names the tools"),
+        ("logprobs", True, "no log probabilities"),
+    ],
+)
+async def test_what_an_agent_s_client_asks_for_and_is_not_done_is_refused_in_words(
+    field: str, value: Any, words: str
+) -> None:
+    async with World().serving() as client:
+        refused = await client.post("/v1/chat/completions", json={"model": "conclave", "messages": ASKED, field: value})
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"], words in error["message"]) == (400, field, True)

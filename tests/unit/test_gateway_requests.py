@@ -392,3 +392,13 @@ async def test_a_tenant_over_its_limit_is_never_told_to_come_back_too_early() ->
     async with world.serving() as client:
         refused = await client.post("/v1/requests", json=QUESTION, headers={"Authorization": f"Bearer {key.text}"})
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "13")
+
+
+async def test_a_stream_s_head_leaves_its_connection_free() -> None:
+    world = World()
+    async with world.serving() as client:
+        request_id = (await client.post("/v1/requests", json=QUESTION)).json()["id"]
+        async with asyncio.timeout(5):
+            head = await client.head(f"/v1/requests/{request_id}/events")
+            assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+            assert (await client.get("/v1/models")).status_code == 200, "on the same connection"

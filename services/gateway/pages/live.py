@@ -41,6 +41,8 @@ class LivePages:
         if self._num_watchers >= _MAX_WATCHERS:
             return PlainTextResponse("too many watch; try again", 429, {"Retry-After": "10"})
         headers = {**HEADERS, "X-Accel-Buffering": "no"}
+        if request.method == "HEAD":  # its connection would be busy with the events
+            return Response(headers=headers, media_type="text/event-stream")
         return StreamingResponse(self._stream(request), media_type="text/event-stream", headers=headers)
 
     async def _stream(self, request: Request) -> AsyncIterator[str]:
