@@ -101,8 +101,9 @@ class RecordView:
             return ()
         times = [key["asked_at"] for key in keys]
         values = {"ids": [key["request_id"] for key in keys], "first": min(times), "last": max(times)}
-        found = {row["request_id"]: row for row in await self._reader.rows(_LINES, values)}
-        for row in await self._reader.rows(_STRIPS, values):
+        of_keys = values | {"times": times}
+        found = {row["request_id"]: row for row in await self._reader.rows(_LINES, of_keys)}
+        for row in await self._reader.rows(_STRIPS, of_keys):
             found[row["request_id"]]["strip"] = row["strip"]
         for row in await self._reader.rows(_REWARDS, values):
             found[row["request_id"]]["reward"] = row["reward"]
@@ -160,27 +161,36 @@ def _made(kind: type[T], row: Row) -> T:
     return kind(**{name: row[name] for name in names if name in row})
 
 
+# Keys of a page may be weeks apart. Each is looked up in the partition that its time names (`OFFSET 0` keeps that so): a join would
+# ask every partition between them for every key. The bounds spare PostgreSQL planning for those that none of them lies in.
+_KEYS = "unnest(CAST(:times AS timestamptz[]), CAST(:ids AS uuid[])) AS k (asked_at, request_id)"
 _WITHIN = "asked_at BETWEEN :first AND :last"
+_OF_KEY = f"asked_at = k.asked_at AND request_id = k.request_id AND {_WITHIN}"
 _LINES = f"""
-    SELECT k.request_id, k.asked_at, coalesce(left(p.question, 400), '') AS question,
+    SELECT k.request_id, k.asked_at, coalesce(p.question, '') AS question,
            coalesce(a.strategy, pl.strategy) AS strategy, coalesce(a.policy, pl.policy, r.policy) AS policy,
-           coalesce(a.arm, pl.arm) AS arm, a.outcome, a.failure, left(a.answer, 400) AS answer, a.confidence, a.margin, v.agreement,
+           coalesce(a.arm, pl.arm) AS arm, a.outcome, a.failure, a.answer, a.confidence, a.margin, v.agreement,
            a.answered_by, a.num_paths, a.tokens_in, a.tokens_out, a.elapsed_ms, a.answered_at, g.tenant
-    FROM (SELECT asked_at, request_id FROM requests WHERE {_WITHIN} AND request_id = ANY(:ids)
-          UNION SELECT asked_at, request_id FROM answers WHERE {_WITHIN} AND request_id = ANY(:ids)) k
-    LEFT JOIN requests r ON r.asked_at = k.asked_at AND r.request_id = k.request_id AND r.{_WITHIN}
-    LEFT JOIN request_payloads p ON p.asked_at = k.asked_at AND p.request_id = k.request_id AND p.{_WITHIN}
-    LEFT JOIN plans pl ON pl.asked_at = k.asked_at AND pl.request_id = k.request_id AND pl.{_WITHIN}
-    LEFT JOIN answers a ON a.asked_at = k.asked_at AND a.request_id = k.request_id AND a.{_WITHIN}
-    LEFT JOIN verdicts v ON v.asked_at = k.asked_at AND v.request_id = k.request_id AND v.step_index = a.answered_by
-                            AND v.{_WITHIN}
-    LEFT JOIN gateway_requests g ON g.request_id = k.request_id"""
+    FROM {_KEYS}
+    LEFT JOIN LATERAL (SELECT request_id, policy FROM requests WHERE {_OF_KEY} OFFSET 0) r ON true
+    LEFT JOIN LATERAL (SELECT left(question, 400) AS question FROM request_payloads WHERE {_OF_KEY} OFFSET 0) p ON true
+    LEFT JOIN LATERAL (SELECT strategy, policy, arm FROM plans WHERE {_OF_KEY} OFFSET 0) pl ON true
+    LEFT JOIN LATERAL (
+        SELECT request_id, strategy, policy, arm, outcome, failure, left(answer, 400) AS answer, confidence, margin, answered_by,
+               num_paths, tokens_in, tokens_out, elapsed_ms, answered_at
+        FROM answers WHERE {_OF_KEY} OFFSET 0) a ON true
+    LEFT JOIN LATERAL (
+        SELECT agreement FROM verdicts WHERE {_OF_KEY} AND step_index = a.answered_by OFFSET 0) v ON true
+    LEFT JOIN gateway_requests g ON g.request_id = k.request_id
+    WHERE r.request_id IS NOT NULL OR a.request_id IS NOT NULL"""
 _STRIPS = f"""
-    SELECT b.request_id, string_agg(CASE WHEN b.failure IS NOT NULL THEN 'x' WHEN b.answer IS NULL THEN '-'
+    SELECT k.request_id, string_agg(CASE WHEN b.failure IS NOT NULL THEN 'x' WHEN b.answer IS NULL THEN '-'
                                          WHEN b.answer = a.answer THEN 'w' ELSE 'o' END, '' ORDER BY b.sample_index) AS strip
-    FROM answers a JOIN ballots b ON b.asked_at = a.asked_at AND b.request_id = a.request_id AND b.step_index = a.answered_by
-                                     AND b.{_WITHIN}
-    WHERE a.{_WITHIN} AND a.request_id = ANY(:ids) GROUP BY b.request_id"""
+    FROM {_KEYS}
+    CROSS JOIN LATERAL (SELECT answer, answered_by FROM answers WHERE {_OF_KEY} OFFSET 0) a
+    CROSS JOIN LATERAL (
+        SELECT sample_index, answer, failure FROM ballots WHERE {_OF_KEY} AND step_index = a.answered_by OFFSET 0) b
+    GROUP BY k.request_id"""
 _REWARDS = f"""
     SELECT request_id, avg(reward) AS reward FROM given_feedback
     WHERE {_WITHIN} AND request_id = ANY(:ids) AND is_latest AND step_index IS NULL AND metric = 'reward' GROUP BY request_id"""
