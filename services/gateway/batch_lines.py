@@ -17,6 +17,7 @@ from services.gateway.masking import masked
 from services.gateway.results import of_row
 
 MAX_LINES = 50_000
+_TWICE = "another line has this custom_id, as far as it is kept: what looks like a secret is masked in it too"
 _UNASKED = {  # OpenAI's codes, by which its clients know what to send again
     "batch_expired": "This request could not be executed before the completion window expired.",
     "batch_cancelled": "This request was not executed before its batch was cancelled.",
@@ -68,7 +69,7 @@ def _line(number: int, text: str, seen: set[str]) -> Line:
         if (found.body.n or 1) != 1 or found.body.stream:
             raise ApiError(400, "a line is one choice, and no stream", "invalid_value", "body")
         if found.custom_id in seen:
-            raise ApiError(400, "another line has this custom_id", "invalid_value", "custom_id")
+            raise ApiError(400, _TWICE, "invalid_value", "custom_id")
     except ApiError as error:
         at = f" ({error.param})" if error.param else ""
         return Line(number, _custom_id(text), error=f"line {number + 1}: {error.message}{at}")

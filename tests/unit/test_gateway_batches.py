@@ -419,3 +419,13 @@ async def test_a_line_at_which_the_gateway_fails_takes_neither_it_nor_other_line
         "poison",
         "the gateway failed at this; its log says why",
     )
+
+
+async def test_names_of_lines_that_are_the_same_once_masked_are_refused_and_told_so() -> None:
+    world = World(answering("36"))
+    async with world.serving(), _client(world) as client:
+        done = await _ended(client, await _begun(client, [_line("ann@shop.example"), _line("bob@shop.example")]))
+        (answered,) = await _lines(client, done.output_file_id)
+        (refused,) = await _lines(client, done.error_file_id)
+    assert (answered["custom_id"], refused["custom_id"]) == ("[EMAIL]", "[EMAIL]")
+    assert "what looks like a secret is masked in it too" in refused["error"]["message"]
