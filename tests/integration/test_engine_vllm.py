@@ -153,6 +153,14 @@ async def test_what_is_cancelled_leaves_the_engine_idle_within_a_second(engine: 
     assert engine.load().kv_cache_use < 0.05
 
 
+async def test_of_all_that_it_is_given_one_waits_in_the_engine_to_take_the_place_of_one_that_ends(
+    engine: Engine,
+) -> None:
+    tasks = [asyncio.create_task(engine.decode(_request(number))) for number in range(engine.max_running)]
+    await _until(lambda: (engine.load().running, engine.load().waiting) == (16, 1), "a full engine, and one that waits")
+    assert all(each.text for each in await asyncio.gather(*tasks))
+
+
 async def test_a_path_below_its_siblings_bar_is_broken_off_in_the_engine(engine: Engine) -> None:
     told = " ".join(
         f"Then Tom buys {number} more." for number in (85, 120, 45, 212, 31)

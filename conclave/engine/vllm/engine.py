@@ -36,6 +36,7 @@ from conclave.engine.vllm.prompts import Prompts
 _STOP_LIMIT_S = 10.0
 _REMEMBERED_SCHEMAS = 256
 _GRAMMARS = "guidance"
+_STEPS_OF_SHORT_PATHS = 32  # so of 64 that run no more than two end in one step
 
 log = structlog.get_logger(__name__)
 
@@ -80,8 +81,9 @@ class VllmEngine:
 
     @property
     def max_running(self) -> int:
-        """As set; vLLM's max_num_seqs."""
-        return self._max_running
+        """As set, which is vLLM's max_num_seqs, and as many more as end in a step: vLLM replaces one that ends only by what waits
+        in its own queue by then, and we hear of it a step later."""
+        return self._max_running + max(1, self._max_running // _STEPS_OF_SHORT_PATHS)
 
     def load(self) -> EngineLoad:
         """As of the engine core's latest step."""
