@@ -94,6 +94,8 @@ ROWS = (
         ("policies", "tree-checked", "fewer_wrong_pct"), " %"),
     Row("schedules a minute on a core", "", "simulated", "simulated", ("schedules_a_minute_on_a_core",)),
     Row("of the runtime, reached by schedules", "≥ 95 %", "simulated", "simulated", ("runtime_covered_pct",), " %"),
+    Row("faults planted in the runtime", "", "simulated", "simulated", ("num_faults_planted",)),
+    Row("those that schedules find", "all", "simulated", "simulated", ("num_faults_found",)),
     Row("paraphrases that are known again", "≥ 0.6", "cache", "cache", ("known_again", "known")),
     Row("near-twins that are taken for known, of 10,000", "0", "cache", "cache", ("known_again", "wrong_reuses")),
     Row("rise of accepted answers by reweighting alone", "≥ 22 %", "learning_live", "learning_live", ("rise_pct",), " %"),
