@@ -41,7 +41,7 @@ _VOTES = text("""
                    FILTER (WHERE f.right_answer IS NOT NULL))[1] AS right_answer
         FROM given_feedback f
         WHERE f.asked_at >= :since AND f.is_latest AND f.step_index IS NULL AND f.metric = 'reward' GROUP BY 1, 2)
-    SELECT j.request_id, j.reward, j.right_answer, v.answer, v.confidence, s.ask, t.fields, p.policy_digest, b.sample_index,
+    SELECT j.request_id, j.reward, j.right_answer, v.answer, s.ask, t.fields, p.policy_digest, b.sample_index,
            b.answer AS vote, b.failure, w.text, w.reasoning, x.turns = '[]' AS is_one_turn
     FROM judged j
     JOIN answers a USING (asked_at, request_id)
@@ -122,9 +122,7 @@ def _told(rows: Sequence[Mapping[Any, Any]], policies: Mapping[str, Policy]) -> 
         for row in rows
     )
     reward = None if first["reward"] is None else float(first["reward"])
-    vote = JudgedVote(
-        str(first["request_id"]), ballots, first["answer"], first["confidence"], reward, first["right_answer"]
-    )
+    vote = JudgedVote(str(first["request_id"]), ballots, first["answer"], reward, first["right_answer"])
     texts = {
         row["sample_index"]: row["text"] for row in rows if row["is_one_turn"] and not row["reasoning"] and row["text"]
     }

@@ -11,6 +11,16 @@ from conclave.domain.vote_learning.labels import JudgedVote
 from conclave.store.connection import lost_when_away, make_engine
 from schemas.values import Ballot, PathFailure
 
+# All that a rule may weigh a ballot by, so that it counts as it did.
+_FIGURES = (
+    "mean_logprob",
+    "probability",
+    "tokens_out",
+    "answer_logprob",
+    "lowest_group_logprob",
+    "tail_logprob",
+    "is_declined",
+)
 # Feedback on the answer that holds: rewards of all sources averaged, the newest correction. Raters before users: an expert's or a
 # program's correction is taken first. The step is the one that gave the answer, so the vote is the one that was judged.
 _JUDGED = text("""
@@ -21,14 +31,17 @@ _JUDGED = text("""
         FROM given_feedback
         WHERE is_latest AND step_index IS NULL AND metric = 'reward' AND asked_at >= :since
         GROUP BY 1, 2)
-    SELECT j.request_id, j.reward, j.right_answer, v.answer, v.confidence, b.sample_index, b.answer AS vote, b.failure,
-           b.mean_logprob, b.probability
+    SELECT j.request_id, j.reward, j.right_answer, v.answer, b.sample_index, b.answer AS vote, b.failure,
+           b.mean_logprob, b.probability, b.tokens_out, x.answer_logprob, x.lowest_group_logprob, x.tail_logprob,
+           coalesce(x.is_declined, false) AS is_declined
     FROM judged j
     JOIN answers a USING (asked_at, request_id)
     JOIN plans p USING (asked_at, request_id)
     JOIN steps s ON s.asked_at = j.asked_at AND s.request_id = j.request_id AND s.step_index = a.answered_by
     JOIN verdicts v ON v.asked_at = j.asked_at AND v.request_id = j.request_id AND v.step_index = a.answered_by
     JOIN ballots b ON b.asked_at = j.asked_at AND b.request_id = j.request_id AND b.step_index = a.answered_by
+    LEFT JOIN paths x ON x.asked_at = b.asked_at AND x.request_id = b.request_id AND x.step_index = b.step_index
+                         AND x.sample_index = b.sample_index
     WHERE p.policy_digest = :digest AND s.ask = :ask AND v.answer IS NOT NULL
     ORDER BY j.request_id, b.sample_index
 """)
@@ -53,7 +66,7 @@ def _vote(request_id: str, rows: list[Mapping[Any, Any]]) -> JudgedVote:
     first = rows[0]
     reward = None if first["reward"] is None else float(first["reward"])
     ballots = tuple(map(_ballot, rows))
-    return JudgedVote(request_id, ballots, first["answer"], first["confidence"], reward, first["right_answer"])
+    return JudgedVote(request_id, ballots, first["answer"], reward, first["right_answer"])
 
 
 def _ballot(row: Mapping[Any, Any]) -> Ballot:
@@ -61,6 +74,5 @@ def _ballot(row: Mapping[Any, Any]) -> Ballot:
         sample_index=row["sample_index"],
         answer=row["vote"],
         failure=PathFailure(row["failure"]) if row["failure"] else None,
-        mean_logprob=row["mean_logprob"],
-        probability=row["probability"],
+        **{name: row[name] for name in _FIGURES},
     )

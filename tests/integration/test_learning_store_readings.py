@@ -105,9 +105,12 @@ async def test_judged_votes_come_with_their_ballots_and_the_best_that_is_known_o
     record: Recorded, fresh_database: str
 ) -> None:
     liked, corrected, silent = [str(new_request_id()) for _ in range(3)]
+    figures = {"answer_logprob": -0.5, "lowest_group_logprob": -1.25, "tail_logprob": -0.25}
     for request_id in (liked, corrected, silent):
-        path = made.decoded(made.context(request_id=request_id), 0, 16, "4")
-        ballots = tuple(Ballot(sample_index=index, answer="45"[index > 1], mean_logprob=-0.5) for index in range(3))
+        path = replace(made.decoded(made.context(request_id=request_id), 0, 16, "4"), **figures)
+        ballots = tuple(
+            Ballot(sample_index=index, answer="45"[index > 1], mean_logprob=-0.5, tokens_out=16) for index in range(3)
+        )
         await record.put(replace(made.plan(of=made.policy()), request_id=request_id))
         await record.put(path)
         await record.put(made.verdict(request_id=request_id, ballots=ballots))
@@ -122,6 +125,8 @@ async def test_judged_votes_come_with_their_ballots_and_the_best_that_is_known_o
     assert (votes[liked].reward, votes[liked].right_answer, votes[liked].is_right) == (1.0, None, True)
     assert (votes[corrected].right_answer, votes[corrected].is_right) == ("5", False)
     assert [ballot.answer for ballot in votes[liked].ballots] == ["4", "4", "5"]
+    weighed_by = ("mean_logprob", "tokens_out", *figures, "is_declined")
+    assert [getattr(votes[liked].ballots[0], name) for name in weighed_by] == [-0.5, 16, *figures.values(), False]
     assert await judged_votes(fresh_database, policy_digest="another", ask="whole") == []
 
 

@@ -41,7 +41,9 @@ async def test_how_much_paths_err_together_is_told_by_what_feedback_knows(store:
         request = str(new_request_id())
         asked.append(request)
         feedback = FeedbackGiven(request_id=request, right_answer=right)
-        await store.write([recorded(event) for event in (*trace_of(request, answers), feedback)], {})
+        of_a_step = FeedbackGiven(request_id=request, right_answer="7", step_index=0)  # is none on the answer
+        events = [*trace_of(request, answers), feedback, of_a_step]
+        await store.write([recorded(event, offset) for offset, event in enumerate(events)], {})
     await store.write(
         [recorded(event) for event in trace_of(str(new_request_id()), "abba")], {}
     )  # nobody knows what is right
@@ -50,6 +52,16 @@ async def test_how_much_paths_err_together_is_told_by_what_feedback_knows(store:
     assert expected is not None
     assert (row["policy"], row["num_questions"]) == (POLICY.name, 4)
     assert (row["rho"], row["error_rate"]) == (pytest.approx(expected.rho), pytest.approx(expected.error_rate))
+
+
+async def test_what_votes_are_worth_is_not_known_where_none_of_them_errs(store: Store, fresh_database: str) -> None:
+    request = str(new_request_id())
+    feedback = FeedbackGiven(request_id=request, right_answer="a")
+    await store.write([recorded(event) for event in (*trace_of(request, "aaaa"), feedback)], {})
+    connection = await asyncpg.connect(fresh_database)
+    (day,) = await connection.fetch("SELECT * FROM vote_correlation_by_day")
+    await connection.close()
+    assert (day["num_questions"], day["rho"], day["mean_votes"], day["effective_votes"]) == (1, None, 4.0, None)
 
 
 async def test_what_a_path_was_sure_of_and_the_quality_asked_for_are_recorded(

@@ -6,6 +6,7 @@ import random
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
+from msgspec.structs import replace
 
 from conclave.domain import counting
 from conclave.domain.vote_learning.abstaining import bound, lowest_quorum, with_quorum
@@ -32,7 +33,7 @@ def _vote(rng: random.Random, number: int, *, telling: float, num: int = 5, by: 
     assert counted.result.answer is not None
     right = "36" if by == "expert" else None
     reward = None if by == "expert" else float(counted.result.answer == "36")
-    return JudgedVote(f"request {number}", tuple(ballots), counted.result.answer, counted.confidence, reward, right)
+    return JudgedVote(f"request {number}", tuple(ballots), counted.result.answer, reward, right)
 
 
 def _votes(seed: int, num: int, **how: object) -> list[JudgedVote]:
@@ -56,6 +57,22 @@ def test_weights_that_help_on_votes_not_learned_from_are_taken() -> None:
     assert right[1] > right[0] + 20
 
 
+@pytest.mark.parametrize("confidence", ["lead", "share"])
+@pytest.mark.parametrize("before", [(), (0.0, 0.2)])
+def test_learned_confidence_is_that_of_the_votes_as_they_are_weighed_from_then_on(
+    confidence: str, before: tuple[float, ...]
+) -> None:
+    """Weights that help make answers right more often, so what was said of them before is no measure of what is to be said."""
+    ask = replace(ASK, confidence=confidence, calibration=before)
+    found = learned(ask, _votes(1, 1200, telling=0.15))
+    told = [
+        LabelledPath(counted.confidence, counted.result.answer == "36")
+        for vote in _votes(2, 1200, telling=0.15)
+        for counted in [counting.count(vote.ballots, found.ask, reason=StopReason.EXHAUSTED)]
+    ]
+    assert fit_of_table(told, ()).ece < 0.06
+
+
 def test_likes_alone_never_gain_but_still_tell_what_a_path_is_worth() -> None:
     found = learned(ASK, _votes(3, 600, telling=0.15, by="user"))
     assert found.gained == 0  # of another answer than the disliked one nothing is known
@@ -72,8 +89,7 @@ def test_weights_that_lose_votes_are_refused() -> None:
     learnt, judged = halves(_votes(5, 400, telling=0.2))
     rng = random.Random(6)
     unlike = [
-        JudgedVote(vote.request_id, _vote(rng, 0, telling=-0.2).ballots, vote.answer, vote.confidence, None, "36")
-        for vote in judged
+        JudgedVote(vote.request_id, _vote(rng, 0, telling=-0.2).ballots, vote.answer, None, "36") for vote in judged
     ]
     found = learned(ASK, [*learnt, *unlike])
     assert found.refused is not None
@@ -100,6 +116,14 @@ def test_a_table_rises_and_stays_within_what_was_seen(drawn: list[tuple[float, b
     assert fit_of_table(paths, table).brier <= 1
 
 
+def test_equal_figures_are_worth_one_probability_whatever_came_of_them() -> None:
+    """Figures that a model states are few and round: what is right half of the time at each of them is worth a half at each."""
+    tossed = [LabelledPath(score, is_right) for score in (0.8, 0.9) for is_right in (True, False) * 50]
+    assert fitted(tossed) == pytest.approx([0.5] * 21)
+    sure = [LabelledPath(0.9, is_right, weight) for is_right, weight in ((True, 30.0), (False, 10.0))]
+    assert fitted([*tossed, *sure])[18] == pytest.approx((50 + 30 + 5 * 130 / 240) / (100 + 40 + 5))
+
+
 def test_thin_evidence_weighs_all_votes_alike() -> None:
     table = fitted([LabelledPath(0.9, True), LabelledPath(0.2, False), LabelledPath(0.8, True)])
     assert all(abs(point - 2 / 3) < 0.15 for point in table)
@@ -123,11 +147,11 @@ def test_a_thumbs_down_says_nothing_of_other_answers() -> None:
         Ballot(sample_index=index, answer=answer, mean_logprob=-0.1)
         for index, answer in enumerate(["1", "1", "2", None])
     )
-    liked, disliked, unjudged = (JudgedVote("r", ballots, "1", 0.9, reward) for reward in (1.0, 0.0, None))
+    liked, disliked, unjudged = (JudgedVote("r", ballots, "1", reward) for reward in (1.0, 0.0, None))
     assert [path.is_right for path in paths_of([liked])[0]] == [True, True, False]
     assert [path.is_right for path in paths_of([disliked])[0]] == [False, False]
     assert paths_of([unjudged]) == [[]]
-    corrected = JudgedVote("r", ballots, "1", 0.9, 0.0, "2.0")
+    corrected = JudgedVote("r", ballots, "1", 0.0, "2.0")
     assert [path.is_right for path in paths_of([corrected])[0]] == [False, False, True]
 
 
@@ -178,11 +202,11 @@ def test_no_bound_is_claimed_without_evidence() -> None:
 
 def test_a_quorum_is_one_of_the_votes_that_were_judged() -> None:
     ballots = tuple(Ballot(sample_index=index, answer="1" if index else "2") for index in range(5))
-    votes = [JudgedVote(f"r{number}", ballots, "1", 0.9, 1.0) for number in range(60)]
+    votes = [JudgedVote(f"r{number}", ballots, "1", 1.0) for number in range(60)]
     found = bound(ASK, votes, at_most=0.2, risk=0.05)
     assert (found.num_judged, found.num_served, found.num_wrong, found.quorum) == (60, 60, 0, 0.0)
     unanimous_only = bound(
-        ASK, [*votes, *(JudgedVote("w", ballots, "1", 0.9, 0.0) for _ in range(60))], at_most=0.2, risk=0.05
+        ASK, [*votes, *(JudgedVote("w", ballots, "1", 0.0) for _ in range(60))], at_most=0.2, risk=0.05
     )
     assert unanimous_only.quorum is None
     ask = with_quorum(made.ask(params={"stop_confidence": 0.9}), 0.9, 0.2)

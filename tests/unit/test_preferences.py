@@ -24,7 +24,7 @@ def vote(answers: str, reward: float | None = None, right_answer: str | None = N
         )
         for at, answer in enumerate(answers)
     )
-    return JudgedVote("id", ballots, answers[0], 0.9, reward, right_answer)
+    return JudgedVote("id", ballots, answers[0], reward, right_answer)
 
 
 def texts(answers: str) -> dict[int, str]:

@@ -20,17 +20,18 @@ _LEAST = 1e-4  # no path is ever surer than this to be right or wrong
 def fitted(paths: Sequence[LabelledPath]) -> tuple[float, ...]:
     """The probability of being right at each point: isotonic regression, drawn to the average where evidence is thin.
 
-    Pool adjacent violators (Zadrozny and Elkan, 2002); () for no paths.
+    Pool adjacent violators (Zadrozny and Elkan, 2002), of equal scores together, as their order among each other says nothing;
+    () for no paths.
     """
     if not paths:
         return ()
-    ordered = sorted(paths, key=lambda path: (path.score, path.is_right))
-    weights = np.array([path.weight for path in ordered])
-    found = isotonic_regression(np.array([float(path.is_right) for path in ordered]), weights=weights).x
-    scores = np.array([path.score for path in ordered])
-    average = float(np.average([path.is_right for path in ordered], weights=weights))
+    scores, place_of = np.unique([path.score for path in paths], return_inverse=True)
+    weight_of, is_right = (np.array([getattr(path, name) for path in paths], float) for name in ("weight", "is_right"))
+    weights = np.bincount(place_of, weight_of)
+    found = isotonic_regression(np.bincount(place_of, weight_of * is_right) / weights, weights=weights).x
+    average = float(np.average(is_right, weights=weight_of))
     places = np.linspace(0, 1, NUM_POINTS)
-    near = weights * np.maximum(0.0, 1 - np.abs(scores - places[:, None]) * (NUM_POINTS - 1))  # (points, paths)
+    near = weights * np.maximum(0.0, 1 - np.abs(scores - places[:, None]) * (NUM_POINTS - 1))  # (points, scores)
     nums = near.sum(axis=1)
     points = (near @ found + _PSEUDO * average) / (nums + _PSEUDO)
     rising = isotonic_regression(points, weights=nums + _UNSEEN).x  # a point that nothing is near to gives way

@@ -37,8 +37,8 @@ def learned(ask: Ask, votes: Sequence[JudgedVote]) -> Learned:
     paths, unseen = discounted(groups), discounted(paths_of(to_judge))
     table = fitted(paths)
     weights = vote_weights(table, _num_answers(to_learn))
-    sure = fitted([LabelledPath(vote.confidence, bool(vote.is_right)) for vote in to_learn])
-    after_ask = replace(ask, weighing="learned", vote_weights=weights, calibration=sure)
+    weighed = replace(ask, weighing="learned", vote_weights=weights, calibration=())
+    after_ask = replace(weighed, calibration=fitted(_confidences(to_learn, weighed)))
     average = _average(paths)
     before, after = fit_of(unseen, lambda score: average), fit_of_table(unseen, table)
     gained, lost = replayed(to_judge, ask, after_ask)
@@ -54,6 +54,20 @@ def learned(ask: Ask, votes: Sequence[JudgedVote]) -> Learned:
         refused=None,
     )
     return _judged(found, is_flat=len(set(weights)) < 2)
+
+
+def _confidences(votes: Sequence[JudgedVote], ask: Ask) -> list[LabelledPath]:
+    """How sure each vote is when counted by `ask`, and whether its answer then is right; without those of which that is not known.
+
+    Not as sure as it was said to be: that is after the calibration that there was, and by the weights that there were.
+    """
+    found = []
+    for vote in votes:
+        counted = counting.count(vote.ballots, ask, reason=StopReason.EXHAUSTED)
+        is_right = vote.says_right(counted.result.answer)
+        if counted.result.answer is not None and is_right is not None:
+            found.append(LabelledPath(counted.confidence, is_right))
+    return found
 
 
 def replayed(votes: Sequence[JudgedVote], before: Ask, after: Ask) -> tuple[int, int]:

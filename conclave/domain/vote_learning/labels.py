@@ -18,7 +18,6 @@ class JudgedVote:
     request_id: str
     ballots: tuple[Ballot, ...]
     answer: str  # that won
-    confidence: float
     reward: float | None
     right_answer: str | None = None
 
