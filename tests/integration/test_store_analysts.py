@@ -3,6 +3,7 @@
 import asyncio
 import time
 import uuid
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -24,6 +25,8 @@ from schemas.events import FeedbackGiven, PoliciesRead, ReasoningRequested
 from schemas.ids import new_request_id
 from schemas.values import PolicyFile
 from tests.integration.recorded_events import POLICY, path_of, recorded, trace_of
+
+TOLD = (Path(__file__).parents[2] / "docs" / "reference" / "record.md").read_text()
 
 
 async def test_votes_that_flip_the_majority_are_found_in_launch_order(store: Store, fresh_database: str) -> None:
@@ -99,6 +102,17 @@ async def test_an_analyst_reads_every_view_and_no_table(store: Store, fresh_data
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await connection.execute("CREATE TABLE mine (x int)")
     await connection.close()
+
+
+async def test_every_table_and_view_is_told_of_by_its_name(store: Store, fresh_database: str) -> None:
+    connection = await asyncpg.connect(fresh_database)
+    found = await connection.fetch("""
+        SELECT CASE relnamespace WHEN 'rolled'::regnamespace THEN 'rolled.' ELSE '' END || relname FROM pg_class
+        WHERE relkind IN ('r', 'p', 'v') AND NOT relispartition AND relname NOT LIKE '%\\_marked' AND relname NOT LIKE '%\\_counted'
+              AND relnamespace IN ('public'::regnamespace, 'rolled'::regnamespace) AND relname <> 'alembic_version'
+    """)
+    await connection.close()
+    assert [name for (name,) in found if f"`{name}`" not in TOLD] == []
 
 
 async def test_an_analyst_is_bounded_in_time_and_space_and_makes_nothing(postgres: PostgresServer) -> None:

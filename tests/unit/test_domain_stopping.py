@@ -5,6 +5,7 @@ from math import comb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from conclave.domain import stopping
 from conclave.domain.equivalence import EQUIVALENCES
@@ -18,9 +19,10 @@ from conclave.domain.stopping import (
 from conclave.domain.stopping.bayes_factor import factor_of_leading, probability_of_leading
 from conclave.domain.stopping.early_stopping import window
 from conclave.domain.stopping.likelihood_ratio import mixture_ratio
+from conclave.domain.voting import VOTING_RULES
 from conclave.testing import events as made
 from conclave.testing.rules import next_wave, num_needed
-from schemas.values import MAX_SAMPLES, Ask, StopReason
+from schemas.values import MAX_SAMPLES, Ask, Ballot, StopReason
 
 ANSWERS = ["a", "b", "c", ""]
 answer_lists = st.lists(st.sampled_from(ANSWERS) | st.just("a"), max_size=24)
@@ -211,6 +213,43 @@ def test_what_the_bound_spares_could_not_have_changed_the_winner(
     rest = data.draw(st.lists(st.sampled_from(ANSWERS), min_size=num_left, max_size=num_left))
     assert max("abc", key=[*seen, *rest].count) == max("abc", key=seen.count)
     assert [*seen, *rest].count(max("abc", key=seen.count)) > sorted(map([*seen, *rest].count, "abc"))[-2]
+
+
+@given(
+    st.lists(st.sampled_from(ANSWERS) | st.just("a"), min_size=2, max_size=12),
+    st.integers(2, 12),
+    st.sampled_from([0.4, 0.5, 0.55, 0.6, 0.75, 1.0]),
+)
+def test_what_the_bound_spares_could_not_have_changed_whether_there_is_an_answer(
+    answers: list[str], max_samples: int, share: float
+) -> None:
+    params = {"bound": 1.0, "quorum": share}
+    ask = Ask(form="any", stopping="fixed", voting="quorum", params=params, max_samples=max_samples)
+    stop = shortest_stop(answers, ask, one_vote)
+    if stop is None or stop.reason is StopReason.CONFIDENT:
+        return
+    seen = answers[: stop.length]
+    for each in ["", *ANSWERS, "none of these"]:
+        rest = [each] * (max_samples - stop.length)
+        assert answer_of([*seen, *rest], ask) == answer_of(seen, ask)
+
+
+def test_a_leader_that_cannot_be_caught_is_no_answer_yet_where_a_vote_has_a_quorum() -> None:
+    without = Ask(form="any", stopping="fixed", max_samples=11, params={"bound": 1.0, "quorum": 0.5})
+    scattered = [*"aaaa", *"bcdef"]
+    assert stopping.shortest_stop(scattered, without, one_vote) == Stop(9, StopReason.SETTLED)
+    with_quorum = replace(without, voting="quorum")
+    assert shortest_stop(scattered, with_quorum, one_vote) is None
+    assert (answer_of(scattered, with_quorum), answer_of([*scattered, "a", "a"], with_quorum)) == (None, "a")
+    assert shortest_stop([*"aaaa", *"bcdefghi"], with_quorum, one_vote) == Stop(
+        10, StopReason.SETTLED
+    )  # two short of six
+
+
+def answer_of(answers: Sequence[str], ask: Ask) -> str | None:
+    """What a vote on answers that differ where their texts do comes to."""
+    ballots = [Ballot(sample_index=at, answer=answer or None) for at, answer in enumerate(answers)]
+    return VOTING_RULES[ask.voting].decide(ballots, EQUIVALENCES["verbatim"](answers), ask).answer
 
 
 @given(answer_lists, bound_asks)

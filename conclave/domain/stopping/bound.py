@@ -1,10 +1,14 @@
-"""The bound that holds whatever the rule: a leader that the samples left can't catch has won."""
+"""The bound that holds whatever the rule: a leader that the samples left can't catch has won.
+
+Where a vote has a quorum, that is not all: whether there is an answer must be certain as well.
+"""
 
 from collections.abc import Sequence
 from math import floor
 
-from conclave.domain.params import Param, Params, whole_number
-from conclave.domain.stopping.labels import Labels, top_two
+from conclave.domain.params import Param, Params, number, whole_number
+from conclave.domain.stopping.labels import Labels
+from conclave.domain.voting import QUORUM
 from schemas.values import Ask
 
 
@@ -30,18 +34,29 @@ def num_needed(labels: Labels, weights: Sequence[float] | None, ask: Ask) -> int
     num_left = ask.max_samples - len(labels)
     if num_left <= 0:
         return 1
-    margin = lead(labels, weights)
-    return 0 if margin > num_left else floor((num_left - margin) / 2) + 1
+    first, *others = _weights_of_answers(labels, weights) or [0.0]
+    margin = first - (others[0] if others else 0.0)
+    until_won = 0 if margin > num_left else floor((num_left - margin) / 2) + 1
+    return max(until_won, _until_clear(first, first + sum(others), num_left, _quorum(ask)))
 
 
-def lead(labels: Labels, weights: Sequence[float] | None) -> float:
-    """The leader's weight less that of the runner-up."""
-    if weights is None:
-        leader, runner_up = top_two(labels)
-        return leader - runner_up
+def _until_clear(first: float, total: float, num_left: int, quorum: float) -> int:
+    """How many for the leader it takes until its share can't fall below the quorum any more; 0 where it can't come up to it."""
+    shares = (
+        (first + more) / (total + num_left) for more in range(num_left + 1)
+    )  # if all others vote for another answer
+    return next((more for more, share in enumerate(shares) if share >= quorum), 0)
+
+
+def _quorum(ask: Ask) -> float:
+    """The share of weight without which there is no answer; 0 where the leader is the answer whatever its share."""
+    return number(ask.params, QUORUM, "quorum") if ask.voting == "quorum" or ask.answer_schema else 0.0
+
+
+def _weights_of_answers(labels: Labels, weights: Sequence[float] | None) -> list[float]:
+    """The weight of each answer, the heaviest first."""
     totals: dict[str, float] = {}
-    for label, weight in zip(labels, weights, strict=True):
+    for at, label in enumerate(labels):
         if label:
-            totals[label] = totals.get(label, 0.0) + weight
-    first, second = (*sorted(totals.values(), reverse=True)[:2], 0.0, 0.0)[:2]
-    return first - second
+            totals[label] = totals.get(label, 0.0) + (1.0 if weights is None else weights[at])
+    return sorted(totals.values(), reverse=True)
