@@ -63,6 +63,8 @@ _RANGE = re.compile(r"\d+(?:-\d+)+")
 _CODE = re.compile(r"0\d{3,}|\d+(?:\.\d+){2,}|\d[\d ]*-[\d -]*|0\d[\d ]{6,}")
 _INFINITY = re.compile(r"([-+]?) ?(?:∞|infinity|inf)", re.IGNORECASE)
 _EMPTY_SET = re.compile(r"\{ ?\}|∅|(?:the )?(?:empty|null) set", re.IGNORECASE)
+_MINUS = re.compile(r"(?:minus|negative) (?=\S)", re.IGNORECASE)
+_THOUSANDS = re.compile(r"\D*\d{1,3}(?:,\d{3})+(?!\d).*")
 _OR = re.compile(r"\bor\b", re.IGNORECASE)
 _MATHS_MARK = re.compile(r"[\\^_{}=<>≤≥∈∪∩→]|[-+*/]\s?\(")
 _OPENING, _CLOSING = "([{", ")]}"
@@ -130,16 +132,17 @@ def _in_base(text: str, depth: int) -> Reading | None:
 
 
 def _quantity(text: str, depth: int) -> Reading | None:
-    currency, amount = units.leading_currency(text)
+    minus = _MINUS.match(text)
+    currency, amount = units.leading_currency(text[minus.end() :] if minus else text)
     found = leading_number(amount) or words.leading_number_word(amount)
-    if found is None:
+    if found is None or (minus and found[0] <= 0):
         return None
-    value, rest = found
+    value, rest = (-found[0] if minus else found[0]), found[1]
     if not rest.strip():
         if currency:
             return _measured(spelled(value), value, units.Unit(((currency, 1),)))
         return Reading(spelled(value))
-    if not amount[:1].isalpha() and (compound := _compound(amount)) is not None and not currency:
+    if not minus and not amount[:1].isalpha() and (compound := _compound(amount)) is not None and not currency:
         return compound
     unit = units.read_unit(
         currency + rest
@@ -249,9 +252,7 @@ def _listed(text: str, depth: int) -> Reading | None:
     """2, 5 | 2 and 5 | x = 2 or x = 5 | ±3: in any order."""
     if "±" in text and (match := re.fullmatch(r"((?:\w{1,8} ?= ?)?)± ?(.+)", text)) and "±" not in match[2]:
         return _listed(f"{match[1]}{match[2]}, {match[1]}-{match[2]}", depth) if re.match(r"[\d\\]", match[2]) else None
-    parts = _split(text, _SEPARATOR)
-    if len(parts) == 1 and not re.fullmatch(r"\D*\d{1,3}(?:,\d{3})+(?!\d).*", text):
-        parts = _split(text, re.compile(","))
+    parts = [each for part in _split(text, _SEPARATOR) for each in _split_bare(part)]
     if not 1 < len(parts) <= _MAX_ELEMENTS or any(len(part.split()) > 4 or not part for part in parts):
         return None
     if parts[-1].split() and re.match(r"(?:and|or) ", parts[-1]):
@@ -329,6 +330,11 @@ def _split(text: str, separator: "re.Pattern[str]") -> list[str]:
             parts.append(text[start : match.start()].strip())
             start = match.end()
     return [*parts, text[start:].strip()]
+
+
+def _split_bare(text: str) -> list[str]:
+    """The parts between commas without a space, but for those of thousands: "1,2" of "1,2 and 3"."""
+    return [text] if _THOUSANDS.fullmatch(text) else _split(text, re.compile(","))
 
 
 def _closing(text: str) -> int:
