@@ -52,6 +52,8 @@ def test_most_paraphrases_are_known_again() -> None:
         ("Ann remained. 3 left.", "Ann left. 3 remained."),
         ("You can go if you like?", "You go if you like?"),
         ("天気は?", "天気が?"),
+        ("What is the treatment of hepatitis A?", "What is the treatment of hepatitis?"),
+        ("How much vitamin A is in a carrot?", "How much vitamin is in a carrot?"),
     ],
 )
 def test_what_asks_something_else_has_another_gist(one: str, other: str) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from conclave.domain.questions import Kind, Token, tokens
 from schemas.values import Fingerprint, Policy
 
-_VERSION = 1  # of both forms: what was remembered by others is found no more
+_VERSION = 2  # of both forms: what was remembered by others is found no more
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "\u00a0": " ", "−": "-", "–": "-", "—": "-"})
 _SILENT = frozenset(",.;:?!\"'")
 _BRACKETS = frozenset("()[]{}")
@@ -215,7 +215,7 @@ def _words(written: str, *, is_beginning: bool, is_unit: bool) -> Iterator[str]:
         return
     if lower.endswith("'s"):
         written, lower = written[:-2], lower[:-2]
-    if lower in _SOFT:
+    if lower in _SOFT and (written != "A" or is_beginning):  # hepatitis A is not just any
         return
     is_symbol = len(written) == 1 or (is_unit and len(written) <= _SHORT_UNIT and not written.islower())
     is_name = written[:1].isupper() and not is_beginning
