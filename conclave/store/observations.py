@@ -21,6 +21,7 @@ _FEEDBACK = """
         ORDER BY f.asked_at, f.request_id, f.given_at DESC, f.event_id)
 """
 # Steps that put the question in the direct form, and votes of requests of one step: feedback is of the request's answer.
+# Of what was erased, or whose words are not kept, nothing can be learned.
 _OBSERVATIONS = f"""
     WITH {_FEEDBACK}
     SELECT q.question, o.form = :form AS is_direct, v.answer, v.confidence, v.agreement,
@@ -34,7 +35,7 @@ _OBSERVATIONS = f"""
     LEFT JOIN answers a USING (asked_at, request_id)
     LEFT JOIN opinions r USING (asked_at, request_id)
     LEFT JOIN knowledge k USING (asked_at, request_id)
-    WHERE s.asked_at >= :since AND v.stop_reason <> 'recalled'
+    WHERE s.asked_at >= :since AND v.stop_reason <> 'recalled' AND q.question <> ''
       AND (o.form = :form OR (s.step_index = 0 AND a.answered_by = 0 AND v.launched > 1))
     ORDER BY s.asked_at DESC, s.request_id, s.step_index
     LIMIT :limit

@@ -52,7 +52,8 @@ async def trace_read(reader: Reader, request_id: str) -> dict[str, list[Record]]
 _STORED = """
     WITH latest AS (
         SELECT request_id, policy, answer, answered_by, asked_at FROM answers
-        WHERE failure IS NULL AND answered_by IS NOT NULL AND (cast(:policy AS text) IS NULL OR policy = :policy)
+        WHERE failure IS NULL AND answered_by IS NOT NULL AND answer IS NOT NULL
+              AND (cast(:policy AS text) IS NULL OR policy = :policy)
         ORDER BY asked_at DESC LIMIT :num_requests
     )
     SELECT a.request_id, a.asked_at, p.sample_index, p.failure, p.answer, p.tokens_out, p.probability, p.mean_logprob,
@@ -72,6 +73,7 @@ _STORED = """
 async def stored_paths(dsn: str, policy: str | None, num_requests: int) -> list[Record]:
     """The paths of the steps that the latest answers lean on, in launch order, with what feedback says is right (`gold`).
 
+    Of what was erased, or whose words are not kept, there is none.
     A right answer that was given comes before a reward of 1, which says that the answer is. Raises: LostDependency.
     """
     return await _query(dsn, _STORED, {"policy": policy, "num_requests": num_requests})

@@ -8,6 +8,7 @@ from conclave.cli.recordings import of_stored
 from conclave.domain.complexity.outcomes import examples as needed_of
 from conclave.domain.routing.examples import examples
 from conclave.store import queries
+from conclave.store.erasure import erase
 from conclave.store.observations import observations, outcomes
 from conclave.store.spending import Spending
 from conclave.store.store import Store
@@ -57,6 +58,19 @@ async def test_what_was_answered_directly_is_told_with_what_is_known_of_it(store
     }
     assert len(await observations(fresh_database, since=since, form="direct", limit=2)) == 2
     assert await observations(fresh_database, since=datetime.now(UTC) + timedelta(days=1), form="direct", limit=9) == []
+
+
+async def test_what_has_lost_its_words_is_neither_played_again_nor_learned_from(
+    store: Store, fresh_database: str
+) -> None:
+    kept, erased = (str(new_request_id()) for _ in range(2))
+    for request in (kept, erased):
+        await store.write([recorded(event) for event in trace_of(request, "aba")], {})
+    await erase(fresh_database, [erased])
+    since = datetime.now(UTC) - timedelta(days=1)
+    found = await observations(fresh_database, since=since, form="direct", limit=100)
+    assert [each.question for each in found] == ["q\u00e9?"]
+    assert {each.id for each in of_stored(await queries.stored_paths(fresh_database, POLICY.name, 10))} == {kept}
 
 
 async def test_what_votes_and_rounds_came_to_is_told_with_what_is_known_of_it(
