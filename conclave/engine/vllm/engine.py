@@ -32,6 +32,7 @@ from conclave.engine.trouble import Listener, Trouble, TroubleKind, ignore
 from conclave.engine.vllm import IS_CPU
 from conclave.engine.vllm.path import decoded, generated, is_at_chunk_end, params_of
 from conclave.engine.vllm.prompts import Prompts
+from conclave.engine.vllm.words import Words
 
 _STOP_LIMIT_S = 10.0
 _REMEMBERED_SCHEMAS = 256
@@ -63,6 +64,7 @@ class VllmEngine:
         self._watch: asyncio.Task[None] | None = None
         self._llm: AsyncLLM | None = None
         self._prompts: Prompts | None = None
+        self._words: Words | None = None
         self._limit = 0
         self._load = EngineLoad(0, 0, 0.0)
         self._restarting: asyncio.Task[None] | None = None
@@ -120,7 +122,8 @@ class VllmEngine:
         # In a thread: the constructor blocks for tens of seconds, and liveness must answer meanwhile.
         with openmp_on(cores):
             llm = await asyncio.to_thread(AsyncLLM.from_engine_args, args, stat_loggers=[self._stat_logger])
-        self._prompts = Prompts(llm.get_tokenizer(), self.model)
+        tokenizer = llm.get_tokenizer()
+        self._prompts, self._words = Prompts(tokenizer, self.model), Words(tokenizer)
         self._limit = int(llm.model_config.max_model_len)
         self._llm = llm
         self._watch = asyncio.create_task(self._end_when_silent(llm), name="watch engine")
@@ -146,7 +149,8 @@ class VllmEngine:
         if len(tokens) >= self._limit:
             raise PromptTooLong(len(tokens), self._limit - 1)
         schema = "" if request.json_schema in self._unheld else request.json_schema
-        params = params_of(request, schema, room=self._limit - len(tokens))
+        assert self._words is not None, "an engine that is alive has been started"
+        params = params_of(request, schema, room=self._limit - len(tokens), can_read=self._words.is_able)
         started = time.perf_counter()
         try:
             with self._pulse.waiting(time.monotonic()):
@@ -160,6 +164,8 @@ class VllmEngine:
             return await self._unheld_from_now_on(request, str(error))
         if heard.output is None or not heard.output.outputs:
             raise EngineLost("the engine ended a request without output")
+        if not params.detokenize:
+            heard.read_by(self._words)
         if heard.output.outputs[0].finish_reason == "error":
             if schema:
                 return await self._unheld_from_now_on(request, "its grammar could not be compiled")

@@ -16,6 +16,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from conclave.domain.path_watch import BrokenOff
 from conclave.engine.protocol import Decoded, DecodeRequest
+from conclave.engine.vllm.words import Words
 from schemas.values import FinishReason
 
 _FINISH_REASONS = {
@@ -26,8 +27,11 @@ _FINISH_REASONS = {
 _ASK_AGAIN_S = 0.02
 
 
-def params_of(request: DecodeRequest, schema: str, *, room: int) -> SamplingParams:
-    """What a request asks for. `schema`: that the answer is held to, or none; `room`: tokens that the model has left for it."""
+def params_of(request: DecodeRequest, schema: str, *, room: int, can_read: bool) -> SamplingParams:
+    """What a request asks for. `schema`: that the answer is held to, or none; `room`: tokens that the model has left for it.
+
+    With `can_read`, a path whose text nobody needs before its end comes as tokens alone, for `Words` to read.
+    """
     watch = request.watch
     return SamplingParams(
         temperature=request.temperature,
@@ -36,6 +40,7 @@ def params_of(request: DecodeRequest, schema: str, *, room: int) -> SamplingPara
         stop=list(request.stop) or None,
         structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
         logprobs=0,  # of the sampled tokens; no per-request seed: with logprobs it can kill the CPU engine
+        detokenize=not can_read or bool(request.stop) or watch is not None,
         flat_logprobs=True,  # two lists a path, where there were a dictionary and an object for each token
         output_kind=RequestOutputKind.FINAL_ONLY if watch is None else RequestOutputKind.DELTA,
         stream_interval=None if watch is None else watch.tokens_at_a_time,
@@ -68,6 +73,14 @@ class Heard:
         self.pieces += [each or "" for each in drawn.decoded_tokens]
         self.token_ids += path.token_ids
         return path.text, logprobs
+
+    def read_by(self, words: Words) -> None:
+        """Has its tokens read, which came without text."""
+        if self.output is None or not self.token_ids:
+            return
+        is_stopped = self.output.outputs[0].finish_reason == "stop"
+        text, self.pieces = words.read(self.output.prompt_token_ids or [], self.token_ids, is_stopped=is_stopped)
+        self.texts = [text]
 
     @property
     def has_ended(self) -> bool:
