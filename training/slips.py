@@ -23,7 +23,7 @@ def corrupt(problem: Problem, rng: random.Random) -> tuple[list[Line], int]:
     index = _where(len(gold), rng)
     if _may_be_left_out(index, gold, sources) and rng.random() < _LEFT_OUT_SHARE:
         skipped = _left_out(index, gold, sources)
-        if skipped[index].step != gold[index].step:
+        if skipped[index].result != gold[index].result:
             return skipped, index
     wrong = _slip(gold[index], [line.step.right for line in gold], rng)
     return _carried_on([*gold[:index], wrong], gold, sources), index
@@ -79,7 +79,8 @@ def _slip(line: Line, operands: Sequence[int], rng: random.Random) -> Line:
     else:
         others = [each for each in operands if each not in (step.right, 0)]
         other = Calculation(step.left, step.op, rng.choice(others) if others else step.right + 1)
-    return Line(other, abs(other.result), line.story)
+    result = abs(other.result)  # the right one after all, as of 2 * 2 for 2 + 2, is no slip
+    return Line(other, result if result != line.result else near(step, rng), line.story)
 
 
 def _carried_on(begun: Sequence[Line], gold: Sequence[Line], sources: Sources) -> list[Line]:

@@ -31,6 +31,12 @@ def test_the_critic_stops_at_the_first_wrong_line_and_names_it(problem: Problem,
     )
 
 
+def test_a_slip_that_comes_to_the_right_result_after_all_is_none() -> None:
+    problem = next(generate(1998, Split.TRAIN))
+    path, index = corrupt(problem, random.Random(1))
+    assert path[index].result != gold_lines(problem)[index].result
+
+
 @given(problem=problems)
 def test_a_path_without_a_mistake_is_found_right_to_its_end(problem: Problem) -> None:
     found = criticism(problem, gold_lines(problem), None)
