@@ -147,7 +147,8 @@ def _bare_vllm(setup: Setup, questions: list[str], batch: int) -> tuple[float, d
         data.write_text(json.dumps([questions, batch, asdict(setup)]))
         script.write_text(_BARE)
         command = [sys.executable, str(script), str(data)]
-        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+        where = os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH"))))
+        environment = {**os.environ, "PYTHONPATH": where}
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_LIMIT_S, env=environment)
     told = [line.removeprefix("BARE ") for line in done.stdout.splitlines() if line.startswith("BARE ")]
     if not told:
