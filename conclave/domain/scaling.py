@@ -46,11 +46,11 @@ def wanted(seen: Seen, *, most_busy: float = MOST_BUSY, catch_up_s: float = CATC
         return seen.processes, Why.IDLE
     one = seen.done_per_s / (seen.processes * min(1.0, seen.busy))
     comes = max(0.0, seen.done_per_s + seen.growth_per_s) + seen.lag / catch_up_s
-    needed = comes / (one * most_busy)
+    most = max(seen.processes, seen.partitions)
+    # Of next to nothing that was done, any number follows: what is beyond the partitions is one and the same.
+    needed = comes / (one * most_busy) if comes < one * most_busy * (most + 1) else most + 1.0
     if needed > seen.processes:
         number = math.ceil(needed)
-        return (
-            (number, Why.MORE) if number <= seen.partitions else (max(seen.processes, seen.partitions), Why.PARTITIONS)
-        )
+        return (number, Why.MORE) if number <= seen.partitions else (most, Why.PARTITIONS)
     fewer = max(1, math.ceil(needed / _FEWER))
     return (fewer, Why.FEWER) if fewer < seen.processes else (seen.processes, Why.CARRIES)

@@ -65,6 +65,12 @@ def test_of_a_service_that_does_nothing_nothing_is_known() -> None:
     assert wanted(_seen(done_per_s=0.1, busy=0.001)) == (2, Why.IDLE)
 
 
+@pytest.mark.parametrize("done", [7e-305, 5e-324])
+def test_of_next_to_nothing_that_is_done_no_number_follows_but_the_partitions(done: float) -> None:
+    assert wanted(Seen(8, 4, done, 8830.0, 0.0, 0.5)) == (8, Why.PARTITIONS)
+    assert wanted(Seen(1, 4, done, 8830.0, 0.0, 0.5)) == (4, Why.PARTITIONS)
+
+
 @given(
     st.integers(1, 30),
     st.integers(1, 30),
