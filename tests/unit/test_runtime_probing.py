@@ -35,12 +35,17 @@ async def test_asking_leaves_nothing_for_the_garbage_collector(broker: str) -> N
     gc.collect()
     gc.disable()
     try:
-        for _ in range(20):
-            assert await is_any_listening(broker)
-            assert not await is_any_listening(NOBODY)
-        assert gc.collect() == 0
+        # What another test of this process left, and a thread of it lets go meanwhile, is found once; what asking leaves each time.
+        assert 0 in [await _garbage_of_asking(broker) for _ in range(3)]
     finally:
         gc.enable()
+
+
+async def _garbage_of_asking(broker: str) -> int:
+    for _ in range(20):
+        assert await is_any_listening(broker)
+        assert not await is_any_listening(NOBODY)
+    return gc.collect()
 
 
 async def test_a_broker_that_is_away_and_back_is_noted(broker: str) -> None:
