@@ -12,9 +12,8 @@ What ends early leaves its time to what comes after it.
 from dataclasses import dataclass
 
 _LEAST_S = 1.0  # to flush and leave in order, also where running work is given no time
-_CLOSING_S = (
-    5.0  # of the time, its half at most: a transaction takes milliseconds, a path that is cut less than a second
-)
+# Of the time, its half at most: a transaction takes milliseconds, a path that is cut less than a second.
+_CLOSING_S = 5.0
 _TO_HAND_ON, _TO_FLUSH, _TO_CLOSE = 0.4, 0.4, 0.1  # of the closing; the rest is for the group
 
 
