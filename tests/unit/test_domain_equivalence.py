@@ -29,7 +29,7 @@ PUBLIC = [row for row in rows("public.jsonl") if row["id"][0] in "EM"]
 _PIECES = (
     "0 1 2 12 36 , . - + / * ^ { } ( ) [ ] $ \\frac \\sqrt \\text{ \\boxed{ x y = < ≤ ∈ ∞ ± ∪ : % ° km m cm apples red € £ am pm "
     "and or the A B Yes yes CO Co ! ? ' \" _ ** ~ ½ ² π \\pi e 10 thousand twelve 000 1,234 ٤ \\left \\right \\, \\! | of "
-    "3:30 2:3 5/6"
+    "3:30 2:3 5/6 12k M B. C. elegans"
 )
 answer_like = st.tuples(st.lists(st.sampled_from(_PIECES.split()), max_size=6), st.sampled_from(["", " "])).map(
     lambda drawn: drawn[1].join(drawn[0])

@@ -85,6 +85,12 @@ def test_an_answer_comes_as_it_was_written() -> None:
         ("Answer: McDonald's.", "McDonald's"),
         ("Answer: $x^2 + 1$", "x^2 + 1"),
         ("Answer: $5.00", "$5.00"),
+        ("Answer: **C. elegans**", "C. elegans"),
+        ("The answer is F. Scott Fitzgerald.", "F. Scott Fitzgerald"),
+        ("Answer: F. Scott Fitzgerald (1896-1940)", "F. Scott Fitzgerald"),
+        ("Answer: B. subtilis, a bacterium", "B. subtilis"),
+        ("Answer: B. twelve metres long", "B"),
+        ("Answer: B) elegans", "B"),
     ]:
         assert final_answer(text, False) == answer
 

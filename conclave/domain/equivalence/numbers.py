@@ -6,7 +6,7 @@ from fractions import Fraction
 _MAX_DIGITS = 64  # beyond that a number is compared as text
 _MAX_POWER_OF_TEN = 60
 
-_GROUPED = r"\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d{1,3}(?:'\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d+"
+_GROUPED = r"[1-9]\d{0,2}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d{1,3}(?:'\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d+"
 _POWER = r"(?:[eE](?P<exponent>[-+]?\d{1,3})(?![\w^])| ?(?:\*|x|X) ?10 ?\^ ?\{?(?P<power>[-+]?\d{1,3})\}?(?!\d))?"
 _DECIMAL = re.compile(rf"(?P<whole>{_GROUPED})?(?P<part>(?<=\d)\.\d*|\.\d+)?{_POWER}")
 _REPEATING = re.compile(r"(\d*)\.(\d*)\\overline\{(\d+)\}")
@@ -15,7 +15,11 @@ _FRACTION = re.compile(r"\\frac\{ ?([-+]?\d+) ?\}\{ ?([-+]?\d+) ?\}|\{?(\d+)\}? 
 _MIXED = re.compile(r"(\d+)(?: ?\\frac\{ ?(\d+) ?\}\{ ?(\d+) ?\}| (\d+)/(\d+))(?![\d.,]\d)")
 _SIGN = re.compile(r"([-+]?) ?")
 _CODE = re.compile(r"0\d{3,}|\d+(?:\.\d+){2,}")  # a post code, an account, a version: no number
-_MULTIPLIERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "mn": 6, "bn": 9}
+_MULTIPLIERS = {
+    "hundred": 2, "thousand": 3, "lakh": 5, "million": 6, "crore": 7, "billion": 9, "trillion": 12,
+    "mn": 6, "mln": 6, "bn": 9,
+}  # fmt: skip
+_MAX_MULTIPLIERS = 2  # three hundred thousand
 _MULTIPLIER = re.compile(r" ?(" + "|".join(_MULTIPLIERS) + r")s?\b", re.IGNORECASE)
 
 
@@ -28,8 +32,9 @@ def leading_number(text: str) -> tuple[Fraction, str] | None:
     if found is None:
         return None
     value, rest = found
-    if multiplier := _MULTIPLIER.match(rest):
-        value, rest = value * 10 ** _MULTIPLIERS[multiplier[1].lower()], rest[multiplier.end() :]
+    for _ in range(_MAX_MULTIPLIERS):
+        if multiplier := _MULTIPLIER.match(rest):
+            value, rest = value * 10 ** _MULTIPLIERS[multiplier[1].lower()], rest[multiplier.end() :]
     return (-value if sign[1] == "-" else value), rest
 
 

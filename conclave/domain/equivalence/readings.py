@@ -16,7 +16,7 @@ from functools import lru_cache
 from msgspec import Struct
 from msgspec.structs import replace
 
-from conclave.domain.equivalence import expressions, moments, polynomials, units, words
+from conclave.domain.equivalence import doubts, expressions, moments, polynomials, units, words
 from conclave.domain.equivalence.cleaning import MAX_CHARS, cleaned
 from conclave.domain.equivalence.numbers import leading_number, spelled
 
@@ -36,6 +36,8 @@ class Reading(Struct, frozen=True):
     variable: str = ""  # what the value is of
     ratio: str = ""  # what it would be as a ratio, for what may be a time
     is_ratio: bool = False  # it can't be a time
+    doubt: str = ""  # why it may be something else: "comma", "amount", "option"
+    others: "tuple[Reading, ...]" = ()  # what it may be, if another answer of the step says the same beyond doubt
 
 
 SILENT = Reading("")
@@ -85,10 +87,23 @@ def _read(text: str, depth: int) -> Reading:
         return SILENT
     if depth > _MAX_DEPTH:
         return Reading("deep " + text)
-    for reader in _READERS if len(text) <= _MAX_STRUCTURED_CHARS else ():
+    if len(text) > _MAX_STRUCTURED_CHARS:
+        return Reading("words " + _as_words(text))
+    for reader in _READERS:
         if (reading := reader(text, depth)) is not None:
-            return reading
-    return Reading("words " + _as_words(text))
+            return _doubted(text, reading, depth)
+    return _doubted(text, Reading("words " + _as_words(text)), depth)
+
+
+def _doubted(text: str, reading: Reading, depth: int) -> Reading:
+    """The reading with what else it may be; a unit or a currency leaves no doubt that it is one amount."""
+    if (pointed := doubts.with_point(text)) and (decimal := _quantity(pointed, depth)) is not None:
+        return decimal if decimal.unit else Reading("comma " + text, doubt="comma", others=(decimal, reading))
+    if (written := doubts.written_out(text)) and (amount := _quantity(written, depth)) is not None:
+        return amount if units.is_money(amount.unit) else replace(reading, doubt="amount", others=(amount,))
+    if letter := doubts.option(text):
+        return replace(reading, doubt="option", others=(Reading("words " + letter),))
+    return reading
 
 
 def _as_words(text: str) -> str:

@@ -58,6 +58,7 @@ _PHRASES = {
 }  # fmt: skip
 _SIGNS_BEFORE = re.compile(r"(?:US ?\$|USD ?|EUR ?|GBP ?|JPY ?|INR ?|Rs\.? ?|[A-Z]{1,2}\$|[$€£¥₹₽₩₺₴₫₦฿]) ?")
 _BEFORE = {"USD": "$", "US$": "$", "US $": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹", "Rs": "₹", "Rs.": "₹"}
+_CURRENCIES = frozenset("$ € £ ¥ ₹ ₽ ₩ ₺ ₴ ₫ ₦ ฿ zł pound".split())
 POUNDS = "pound"  # of weight or of money: the other answers of the step tell
 
 # A symbol that may stand right behind its number; of other letters that would be a product.
@@ -99,6 +100,11 @@ def leading_currency(text: str) -> tuple[str, str]:
         return "", text
     name = match[0].strip()
     return _BEFORE.get(name, name), sign[1] + text[match.end() :]
+
+
+def is_money(unit: str) -> bool:
+    """True for the unit of an amount in one currency, as readings have it: `5 $^1`."""
+    return unit.endswith("^1") and unit.partition(" ")[2].removesuffix("^1") in _CURRENCIES
 
 
 def read_unit(text: str) -> Unit | None:

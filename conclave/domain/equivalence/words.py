@@ -13,10 +13,13 @@ _SMALL = (
     | {word: 20 + 10 * i for i, word in enumerate(_TENS)}
     | {"dozen": 12}
 )
-_LARGE = {"hundred": 100, "thousand": 1_000, "million": 1_000_000, "billion": 1_000_000_000}
+_LARGE = {"hundred": 100, "thousand": 1_000, "million": 1_000_000, "billion": 10**9, "trillion": 10**12}
 _DENOMINATORS = "half third quarter fifth sixth seventh eighth ninth tenth".split()
 _PARTS = {word: number for number, word in enumerate(_DENOMINATORS, 2)} | {"fourth": 4}
 
+_ONE_OR_HALF = re.compile(
+    r"(?P<half>half )?an? (?=(?P<dozen>dozen\b)|(?:hundred|thousand|million|billion|trillion)\b)", re.IGNORECASE
+)
 _ARTICLE = re.compile(r"^(?:the|an?)\s+(?=\S)", re.IGNORECASE)
 _HEDGE = re.compile(
     r"^(?:about|approximately|approx\.?|roughly|around|circa|ca\.|≈|~|\\approx)\s*(?=\S)", re.IGNORECASE
@@ -30,6 +33,9 @@ _LONG_WORD = 5
 
 def leading_number_word(text: str) -> tuple[Fraction, str] | None:
     """The number in words with which the text begins, and what follows it: "thirty-six apples" is 36 and "apples"."""
+    if match := _ONE_OR_HALF.match(text):
+        found = leading_number_word(("" if match["dozen"] else "one ") + text[match.end() :])
+        return (found[0] / 2, found[1]) if found is not None and match["half"] else found
     words = re.split(r"(?:\s+|(?<=\w)-(?=\w))", text)
     total = current = 0
     taken = 0

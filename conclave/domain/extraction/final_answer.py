@@ -15,7 +15,7 @@ from conclave.domain.extraction import labels, places
 from conclave.domain.extraction.patterns import First, Last
 from conclave.domain.extraction.places import WINDOW, WITHDRAWN, Place, Said, braced
 from conclave.domain.extraction.thoughts import spoken
-from conclave.domain.extraction.tidying import is_choice, is_mathematical, tidied
+from conclave.domain.extraction.tidying import has_letter_or_initial, is_choice, is_mathematical, tidied
 
 _MAX_PLACES = 16
 _MAX_SECTIONS = 8
@@ -97,7 +97,7 @@ def _last_said(data: bytes, is_cut: bool) -> Said | None:
 
 
 def _is_exact(answer: str) -> bool:
-    return is_mathematical(answer) or is_choice(answer)
+    return is_mathematical(answer) or is_choice(answer) or has_letter_or_initial(answer)
 
 
 def _place(data: bytes, end: int) -> Place:

@@ -35,6 +35,12 @@ _LETTER_IN_BRACKETS = re.compile(r"^(?:option |choice |answer )?[(\[]?([A-Ja-h])
 _LETTER_AND_TEXT = re.compile(  # "J. K. Rowling" has initials, "I. and II." are several
     r"^(?:option |choice )?([A-J])(?:[.:：]\s+(?![A-Z]\.|and\b|or\b|&)|\s+[-–—]\s+|\s+(?=\(\w))(\S.+)$", re.S
 )
+_LETTER_OR_INITIAL = (
+    re.compile(  # "C. elegans", "F. Scott Fitzgerald"; an option's text may look the same, as "B. Paris" does
+        r"([A-J]\. (?!(?i:yes|no|true|false|all|none|both|neither|the|an?|it|i)\b)"
+        r"(?:[a-z]{3,}(?: [a-z]{4,})?|[A-Z][\w'’-]+(?: [A-Z][\w'’-]+){0,2}))(?:,? ?[(\[].*|, .*)?"
+    )
+)
 _LETTER_AND_REASON = re.compile(r"^(?:(?:option|choice)\s+)?\(?([A-Ja-h])\)?,?\s+(?:because|since|as|is|which)\b", re.I)
 _YES_OR_NO = re.compile(  # with its reason; not a list of several, an answer of two parts, or number five: "No. 5"
     r"^(?!no\. ?\d)(yes|no|true|false)(?:(?:[,;:.]| [—–-]) (?!(?:and |or )?(?:yes|no|true|false)\b|-?[\d.,]+\W*$)"
@@ -116,6 +122,11 @@ def is_choice(text: str) -> bool:
     return re.fullmatch(r"[A-Ja-h]|[A-J](?:(?:, | and )[A-J])+", text) is not None
 
 
+def has_letter_or_initial(text: str) -> bool:
+    """True for a letter with a full stop and a few words behind it: an option with its text, or a name with an initial."""
+    return _LETTER_OR_INITIAL.fullmatch(text) is not None
+
+
 def first_sentence(text: str) -> tuple[str, bool]:
     """The text up to the end of its first sentence, and whether something comes behind it."""
     for match in islice(_SENTENCE_END.finditer(text), _MAX_SENTENCES):
@@ -183,8 +194,10 @@ def _is_balanced(text: str) -> bool:
 
 
 def _choice(text: str) -> str | None:
-    """The letter of an option, without the option's text."""
+    """The letter of an option, without the option's text; both where it may be a name: the other answers of the step tell."""
     text = _TEXT.sub(r"\1", text)
+    if match := _LETTER_OR_INITIAL.fullmatch(first_sentence(text)[0]):
+        return match[1]
     if (match := _LETTER_IN_BRACKETS.match(text)) and not _OTHER_PART.search(match[2]):
         return match[1]
     if match := _LETTER_AND_TEXT.match(text) or _LETTER_AND_REASON.match(text) or _NAMED_LETTER.match(text):
