@@ -15,7 +15,7 @@ import msgspec
 from conclave.domain.questions import Kind, Token, tokens
 from schemas.values import Fingerprint, Policy
 
-_VERSION = 2  # of both forms: what was remembered by others is found no more
+_VERSION = 3  # of both forms: what was remembered by others is found no more
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "\u00a0": " ", "−": "-", "–": "-", "—": "-"})
 _SILENT = frozenset(",.;:?!\"'")
 _BRACKETS = frozenset("()[]{}")
@@ -89,6 +89,14 @@ _SAME = _table(
     "dollar dollars",
     "metre metres meter meters",
 )
+# Of those, what is past: who was the president is another question than who is.
+_PAST = frozenset(
+    (
+        "bought purchased got received obtained gave sold was were had owned possessed ate consumed began started found made lost "
+        "won added took spent paid divided shared worked needed required did"
+    ).split()
+)
+_NUMBERS_OF_A_STORY = 2  # with so many, a question tells all that it is about, in whatever tense
 # Ways to ask; what is left of them stands for all.
 _STANDS_FOR = {
     tuple(phrase.split()): stands
@@ -143,14 +151,15 @@ def gist(question: str) -> tuple[str, ...]:
     """What must be equal, in order, for two questions to ask the same."""
     found = tokens(normal_form(question))
     has_operators = any(each.kind is Kind.SIGN and each.text in "+-*/×÷^=<>√%" for each in found)
-    kept = list(_kept(found, has_operators))
+    has_tense = sum(each.kind is Kind.NUMBER for each in found) < _NUMBERS_OF_A_STORY
+    kept = list(_kept(found, has_operators, has_tense))
     asked = list(_asked(kept))
     if has_operators and all(each in _OF_CALCULATION or not each[0].isalpha() for each in asked):
         return tuple(each for each in asked if each not in _OF_CALCULATION)
     return tuple(asked)
 
 
-def _kept(found: Sequence[Token], has_operators: bool) -> Iterator[str]:
+def _kept(found: Sequence[Token], has_operators: bool, has_tense: bool) -> Iterator[str]:
     """Numbers by value, signs that say something, and words as they are compared."""
     is_beginning, at, previous = True, 0, Kind.SIGN
     while at < len(found):
@@ -172,6 +181,8 @@ def _kept(found: Sequence[Token], has_operators: bool) -> Iterator[str]:
                 else []
             )
         yield from words
+        if has_tense and each.kind is Kind.WORD and each.text.casefold().removesuffix("n't") in _PAST:
+            yield "?past"
         is_silent = each.kind is Kind.SIGN and not words
         is_beginning = is_silent and (is_beginning or each.text in _ENDS)
         at, previous = at + 1, each.kind
