@@ -49,15 +49,6 @@ class TooFew(ValueError):
         self.effective, self.needed = effective, needed
 
 
-def inverse_propensity(served: Sequence[Served], *, least: float = LEAST_EFFECTIVE) -> Estimate:
-    """Horvitz and Thompson's estimate (IPS): unbiased, and the more uncertain the smaller the shares. Raises: TooFew."""
-    used, effective = _used(served, least)
-    num = sum(each.num_all for each in used)
-    value = sum(each.total / each.propensity for each in used) / num
-    squares = sum(each.total / each.propensity**2 for each in used)
-    return Estimate(value, math.sqrt(max(0.0, squares / num - value**2) / num), effective)
-
-
 def self_normalised(served: Sequence[Served], *, least: float = LEAST_EFFECTIVE) -> Estimate:
     """SNIPS (Swaminathan and Joachims, 2015): by the sum of the weights, so a value between 0 and 1. Raises: TooFew."""
     used, effective = _used(served, least)
