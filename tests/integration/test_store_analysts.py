@@ -3,6 +3,7 @@
 import asyncio
 import time
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
@@ -21,11 +22,13 @@ from conclave.store.reader import Reader
 from conclave.store.rows import SHARED_TABLES, TABLES
 from conclave.store.store import Store
 from conclave.testing import events as made
-from schemas.events import FeedbackGiven, PoliciesRead, ReasoningRequested
-from schemas.ids import new_request_id
+from schemas.events import FeedbackGiven, PlanMade, PoliciesRead, ReasoningRequested
+from schemas.experiments import Assignment
+from schemas.ids import derived_request_id, new_request_id
 from schemas.values import PolicyFile
 from tests.integration.recorded_events import POLICY, path_of, recorded, trace_of
 
+_DAY_MS = 86_400_000
 TOLD = (Path(__file__).parents[2] / "docs" / "reference" / "record.md").read_text()
 
 
@@ -65,6 +68,36 @@ async def test_what_votes_are_worth_is_not_known_where_none_of_them_errs(store: 
     (day,) = await connection.fetch("SELECT * FROM vote_correlation_by_day")
     await connection.close()
     assert (day["num_questions"], day["rho"], day["mean_votes"], day["effective_votes"]) == (1, None, 4.0, None)
+
+
+async def test_a_day_is_one_of_utc_whatever_the_time_zone_of_whoever_looks(store: Store, fresh_database: str) -> None:
+    """Half an hour before and after midnight are two days to all, also where it is noon then."""
+    midnight_ms = int(time.time() * 1000) // _DAY_MS * _DAY_MS
+    for asked_ms in (midnight_ms - _DAY_MS // 48, midnight_ms + _DAY_MS // 48):
+        request = str(derived_request_id(asked_ms, "asked"))
+        asked, plan, *others = trace_of(request, "aab")
+        assert isinstance(plan, PlanMade)
+        assignment = Assignment(experiment="trial", revision=1, unit=request, draw=0)
+        feedback = FeedbackGiven(request_id=request, right_answer="a", reward=1.0)
+        events = [asked, replace(plan, arm="one", assignment=assignment), *others, feedback]
+        await store.write([recorded(event, offset) for offset, event in enumerate(events)], {})
+    connection = await asyncpg.connect(fresh_database)
+    views = await connection.fetch(
+        "SELECT table_name FROM information_schema.columns WHERE table_schema = 'public' AND column_name = 'day'"
+        " AND table_name IN (SELECT viewname FROM pg_views WHERE schemaname = 'public')"
+    )
+    found: dict[str, dict[str, list[datetime]]] = {}
+    for zone in ("UTC", "Etc/GMT+12", "Asia/Kathmandu"):
+        await connection.execute(f"SET TimeZone = '{zone}'")
+        for (view,) in views:
+            rows = await connection.fetch(f"SELECT DISTINCT day FROM {view} ORDER BY 1")
+            found.setdefault(view, {})[zone] = [row["day"] for row in rows]
+    await connection.close()
+    midnight = datetime.fromtimestamp(midnight_ms / 1000, UTC)
+    assert {"arms_by_day", "feedback_lag", "vote_correlation_by_day"} <= set(found)
+    for view, by_zone in found.items():
+        for zone, days in by_zone.items():
+            assert (view, zone, days) == (view, zone, [midnight - timedelta(days=1), midnight])
 
 
 async def test_what_a_path_was_sure_of_and_the_quality_asked_for_are_recorded(
