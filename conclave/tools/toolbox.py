@@ -67,7 +67,12 @@ class Toolbox:
 
     def _started(self, tool: Tool, call: Call) -> "asyncio.Future[str]":
         said: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        threading.Thread(target=self._run, args=(tool, call, said), name=f"tool {call.tool}", daemon=True).start()
+        thread = threading.Thread(target=self._run, args=(tool, call, said), name=f"tool {call.tool}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system has no thread left
+            log.warning("tool_failed", tool=call.tool, error=repr(error)[:500])
+            self._settle(said, f"error: {call.tool} failed")
         return said
 
     def _run(self, tool: Tool, call: Call, said: "asyncio.Future[str]") -> None:

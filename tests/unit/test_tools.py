@@ -231,6 +231,18 @@ async def test_a_toolbox_answers_whatever_its_tools_do_and_waits_for_none_of_the
             await asyncio.sleep(0)
 
 
+async def test_a_system_without_a_thread_left_is_answered_and_costs_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    toolbox = Toolbox(limit_s=1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        told = {await toolbox.answer(Call("calculator", "1+1")) for _ in range(100)}
+    assert told == {"error: calculator failed"}
+    assert await toolbox.answer(Call("calculator", "1+1")) == "2"
+
+
 async def test_a_call_that_is_cut_leaves_nothing_behind() -> None:
     toolbox = Toolbox()
     tasks = [asyncio.create_task(toolbox.answer(Call("calculator", "1+1"))) for _ in range(300)]
