@@ -1,6 +1,5 @@
 """From an experiment's file to its value, with everything in which the file is not as an experiment should be."""
 
-import tomllib
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -8,8 +7,8 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from conclave.experiments.structs import StructReader
-from conclave.policies.reading import Problem, toml
+from conclave.policies.tables import Problem, TableReader
+from conclave.toml_files import table_in
 from schemas.experiments import Experiment
 
 
@@ -25,10 +24,10 @@ class Read:
 def read(path: Path) -> tuple[Read | None, list[Problem]]:
     """The experiment in a file, None when there is none to be had, and what is wrong with the file."""
     try:
-        table = toml(path)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
+        table = table_in(path)
+    except (OSError, ValueError) as error:
         return None, [Problem(str(path), "", "an experiment in TOML", f"{error}"[:300])]
-    reader = StructReader(str(path))
+    reader = TableReader(str(path))
     about = reader.text(table.pop("about", ""), "about")
     for forbidden in ("name", "digest"):
         if forbidden in table:

@@ -19,7 +19,8 @@ from msgspec.structs import replace
 from conclave import prompts
 from conclave.domain.programs import PROGRAMS
 from conclave.policies.checks import problems_of
-from conclave.policies.reading import Problem, Read, digest, read
+from conclave.policies.reading import Read, digest, read
+from conclave.policies.tables import Problem
 from conclave.prompts import PromptSet, wording
 from schemas.values import Ask, Policy, Wording
 

@@ -15,7 +15,8 @@ from conclave.domain.thought import Strategy
 from conclave.domain.voting import VOTING_RULES
 from conclave.domain.weighing import WEIGHINGS
 from conclave.errors import Rejected
-from conclave.policies.reading import Problem, Read
+from conclave.policies.reading import Read
+from conclave.policies.tables import Problem
 from conclave.prompts import PromptSet
 from conclave.tools import TOOLS, WITH_EFFECTS
 from schemas.values import Ask, Policy

@@ -26,6 +26,7 @@ from pathlib import Path
 from conclave.errors import Misconfigured, WrongSetting
 from conclave.prompts.forms import FIELDS, Form, Message, Produces, PromptSet, Reading, Rendered, UnknownPrompt
 from conclave.prompts.reading import read_set
+from conclave.toml_files import text_of
 
 __all__ = [
     "FIELDS", "Form", "Message", "Produces", "PromptSet", "Reading", "Rendered", "UnknownPrompt",
@@ -40,8 +41,8 @@ def available(folder: Path | None, *, tools: Collection[str]) -> dict[str, Promp
         raise Misconfigured([WrongSetting(str(folder), "a folder of prompt sets, <name>.toml each", "no folder")])
     for file in sorted(folder.glob("*.toml")) if folder is not None else ():
         try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = text_of(file)
+        except (OSError, ValueError) as error:
             faults.append(WrongSetting(str(file), "a readable file in UTF-8", str(error)))
             continue
         found, wrong = read_set(file.stem, str(file), text, tools)

@@ -1,11 +1,10 @@
 """Prompt sets out of TOML, checked before anything is asked with them."""
 
 import re
-import tomllib
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from string import Formatter
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
@@ -15,6 +14,7 @@ from conclave.domain.extraction.patterns import BadPattern, Pattern
 from conclave.errors import WrongSetting
 from conclave.prompts import wording
 from conclave.prompts.forms import FIELDS, Form, Produces, PromptSet, ToolUse
+from conclave.toml_files import parsed
 from schemas.values import Name, Wording
 
 _Text = Annotated[str, Meta(min_length=1, max_length=16_384)]
@@ -34,7 +34,7 @@ class _Row(Struct):
     otherwise: dict[str, _Text] = {}
     produces: Produces = Produces.ANSWER
     satisfied: _Text | None = None
-    out_of: Annotated[float, Meta(gt=0.0)] | None = None
+    out_of: Annotated[float, Meta(gt=0.0, le=1e6)] | None = None
     tool: Name | None = None
     tools: Annotated[tuple[Name, ...], Meta(max_length=16)] = ()
     call: _Text | None = None
@@ -47,8 +47,8 @@ def read_set(name: str, file: str, text: str, tools: Collection[str]) -> tuple[P
     if not _NAME.fullmatch(name):
         return PromptSet(name, {}), [WrongSetting(file, "a name of lower-case letters, digits, dots and dashes", name)]
     try:
-        data: dict[str, Any] = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        data = parsed(text)
+    except ValueError as error:
         return PromptSet(name, {}), [WrongSetting(file, f"TOML ({error})", text[:60])]
     rows = data.pop("forms", None)
     if data.keys() - _OF_THE_SET or not isinstance(rows, dict) or not rows:
@@ -96,7 +96,7 @@ def _read_form(name: str, data: object, tools: Collection[str], forms: dict[str,
     except msgspec.ValidationError as error:
         expected, _, at = str(error).partition(" - at ")
         key = at.strip("`").removeprefix("$").removeprefix(".")
-        yield key, expected[0].lower() + expected[1:], str(data.get(key, data))[:100]
+        yield key, expected.removeprefix("Expected "), str(data.get(key, data))[:100]
         return
     faults = [*_fields(row), *_patterns(row), *_extraction(row), *_kind(row), *_tool(row, tools), *_words(row)]
     yield from faults

@@ -1,21 +1,19 @@
 """From a router's file, and that of its classifier, to their values, with everything in which they are not as they should be."""
 
-import math
-import tomllib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from conclave.domain.routing.difficulty import Classifier
 from conclave.domain.routing.features import FEATURES, INTENTS
-from conclave.domain.routing.rules import Limits, Router, Rule
+from conclave.domain.routing.rules import Router
 from conclave.policies import PolicySet
-from conclave.policies.reading import Problem, TableReader, toml
+from conclave.policies.tables import Problem, TableReader
+from conclave.toml_files import table_in
 
 _MAX_CLASSIFIER_BYTES = 1_000_000
 
@@ -33,10 +31,10 @@ class Read:
 def read(path: Path, policies: PolicySet) -> tuple[Read | None, list[Problem]]:
     """The router in a file, None when there is none to be had, and what is wrong with it; its rules give out `policies`."""
     try:
-        table = toml(path)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
+        table = table_in(path)
+    except (OSError, ValueError) as error:
         return None, [Problem(str(path), "", "a router in TOML", f"{error}"[:300])]
-    reader = _RouterReader(str(path))
+    reader = TableReader(str(path))
     about = reader.text(table.pop("about", ""), "about")
     for forbidden in ("name", "digest"):
         if forbidden in table:
@@ -90,10 +88,7 @@ def _unfit(router: Router, policies: PolicySet) -> Iterator[tuple[str, str, obje
             yield f"{at}.policy", f"one of {', '.join(policies.names)}", rule.policy
         yield from (each for name in rule.intents for each in _named(name, INTENTS, f"{at}.intents"))
         for field, bounds in (("at_least", rule.at_least), ("at_most", rule.at_most)):
-            for name, value in bounds.items():
-                yield from _named(name, FEATURES, f"{at}.{field}")
-                if not math.isfinite(value):
-                    yield f"{at}.{field}.{name}", "a finite number", value
+            yield from (each for name in bounds for each in _named(name, FEATURES, f"{at}.{field}"))
         if rule.needs_difficulty and not router.classifier:
             yield "classifier", f"the file of the classifier that rule {rule.name} goes by", "nothing"
     for name in router.limits.cheap:
@@ -104,16 +99,3 @@ def _unfit(router: Router, policies: PolicySet) -> Iterator[tuple[str, str, obje
 def _named(name: str, table: Collection[str], at: str) -> Iterator[tuple[str, str, object]]:
     if name not in table:
         yield at, f"one of {', '.join(table)}", name
-
-
-class _RouterReader(TableReader):
-    """Knows the structs inside a router."""
-
-    def value(self, kind: Any, value: Any, at: str) -> Any:
-        """Limits and rules, field by field."""
-        if at == "limits" and isinstance(value, dict):
-            return self.made(Limits, value, at)
-        if at == "rules" and isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
-            made = tuple(self.made(Rule, table, f"rules[{place}]") for place, table in enumerate(value))
-            return made if self.problems else self.converted(kind, made, at)
-        return self.converted(kind, value, at)

@@ -27,7 +27,6 @@ or in a file of its own, and is read at each such start.
 
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +37,11 @@ import msgspec
 from msgspec import Meta, Struct
 
 from conclave.errors import Misconfigured, WrongSetting
+from conclave.toml_files import table_in
 from conclave.tools import TOOLS, WITH_EFFECTS
 from conclave.tools.remote import elsewhere
 from schemas.values import Name
 
-_MAX_FILE_BYTES = 1_000_000
 _MAX_VALUE_CHARS = 8_192
 _Text = Annotated[str, Meta(min_length=1, max_length=4_096)]
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
@@ -168,12 +167,8 @@ def read(path: Path | None) -> dict[str, McpServer]:
     if path is None:
         return {}
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_FILE_BYTES + 1)
-        if len(content) > _MAX_FILE_BYTES:
-            raise ValueError(f"more than {_MAX_FILE_BYTES:,} bytes")
-        servers = msgspec.convert(tomllib.loads(content.decode()), _File).servers
-    except (OSError, ValueError, tomllib.TOMLDecodeError, RecursionError) as error:
+        servers = msgspec.convert(table_in(path), _File).servers
+    except (OSError, ValueError) as error:
         expected = "a file of MCP servers, tables [servers.<name>] in TOML"
         raise Misconfigured([WrongSetting(str(path), expected, str(error)[:300])]) from None
     too_long = [each.name for each in tools_of(servers) if len(each.name) > 64]

@@ -1,5 +1,6 @@
 """Policies as files: those that ship, an operator's own, and everything that can be wrong with one."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -125,9 +126,22 @@ def test_a_digest_changes_with_whatever_a_policy_says_and_with_nothing_else(tmp_
         (GOOD.replace("about", 'effort = { estimator = "moon" }\nabout'), "mine.toml: effort.estimator: expected one of"),
         (GOOD.replace("about", 'effort = { params = ["rounds"] }\nabout'), "mine.toml: effort.params: expected one of"),
         (GOOD.replace("about", 'effort = { samples_of = ["x"] }\nabout'), "mine.toml: effort.samples_of: expected one"),
-        (GOOD.replace("about", "effort = { least = 9, most = 3 }\nabout"), "mine.toml: effort: expected"),
+        (GOOD.replace("about", "effort = { least = 9, most = 3 }\nabout"), "mine.toml: effort.most: expected `most` must"),
+        (GOOD.replace("about", "effort = { leest = 9 }\nabout"), "mine.toml: effort.leest: expected no such field"),
+        (GOOD.replace("about", "effort = { least = 0 }\nabout"), "mine.toml: effort.least: expected `int` >= 1, got 0"),
+        (GOOD.replace("about", "prices = { m = { in = 1 } }\nabout"),
+         "mine.toml: prices.m.in: expected no such field; there are: tokens_in, tokens_out"),
+        (GOOD.replace("about", "prices = { m = { tokens_in = inf } }\nabout"),
+         "mine.toml: prices.m.tokens_in: expected a finite number, got inf"),
+        (GOOD + "params = { stop_confidence = nan }",
+         "mine.toml: asks.whole.params.stop_confidence: expected a finite number, got nan"),
+        ('prompt_set = "reasoner-v3"\nasks."a\\nb" = { form = "direct" }', "mine.toml: asks: expected `str` matching regex"),
+        (GOOD.replace("about", ".".join("x" * 10_000) + " = 1\nabout"),
+         "mine.toml: expected a policy in TOML, got nested more than 32"),
+        (GOOD.replace("about", "x = " + "9" * 5_000 + "\nabout"), "mine.toml: expected a policy in TOML, got Exceeds the limit"),
+        (GOOD.replace("about", "x = " + "[" * 10_000 + "\nabout"), "mine.toml: expected a policy in TOML, got nested more than 32"),
         ('prompt_set = "reasoner-v3"\nasks = 3', "mine.toml: asks: expected `object`, got 3"),
-        ('prompt_set = "reasoner-v3"\nasks.whole = 3', "mine.toml: asks.whole: expected an ask: a table, got 3"),
+        ('prompt_set = "reasoner-v3"\nasks.whole = 3', "mine.toml: asks.whole: expected a table, got 3"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_with_file_field_and_what_was_expected(tmp_path: Path, text: str, problem: str) -> None:
@@ -142,13 +156,26 @@ def test_everything_that_is_wrong_is_said_together(tmp_path: Path) -> None:
     assert {"mine.toml: asks.whole.max_samples", "mine.toml: asks.whole.from", "default.toml: version"} <= set(fields)
 
 
+def test_a_file_from_windows_is_read_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    assert loaded(tmp_path).find("mine") is not None
+
+
+def test_what_a_file_says_takes_one_line_and_no_more_than_a_little(tmp_path: Path) -> None:
+    (told,) = problems_with(tmp_path, GOOD + '"\\u001b[2J\\n' + "k" * 5_000 + '" = 1')
+    assert told.isprintable()
+    assert len(told) < 1_000
+
+
 def test_a_file_that_is_no_text_or_is_not_there_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
     (tmp_path / "large.toml").write_text("#" * 2_000_000)
     (tmp_path / "Bad name.toml").write_text(GOOD)
     (tmp_path / "mine@3.toml").write_text("version = 4\n" + GOOD)
+    (tmp_path / "mine@.toml").write_text(GOOD)
+    os.mkfifo(tmp_path / "pipe.toml")
     found = {Path(each.file).name: each for each in load(tmp_path)[1]}
-    assert set(found) == {"bytes.toml", "large.toml", "Bad name.toml", "mine@3.toml"}
+    assert set(found) == {"bytes.toml", "large.toml", "Bad name.toml", "mine@3.toml", "mine@.toml", "pipe.toml"}
     assert load(tmp_path / "none")[1][0].got == "no such folder"
 
 

@@ -155,6 +155,10 @@ _TOOL_KEYS = 'user = "{question}"\nstop = [")"]\ntool = "calculator"\ncall = "c(
 _BAD_SETS = [
     ("bad.toml", "forms = ", ["bad.toml", "TOML"]),
     ("bad.toml", "forms = " + "[" * 10_000, ["bad.toml", "TOML"]),
+    ("bad.toml", "x = " + "9" * 5_000, ["bad.toml", "TOML"]),
+    ("bad.toml", "[forms.a]\n" + ".".join("x" * 10_000) + " = 1", ["bad.toml", "TOML", "nested"]),
+    ("bad.toml", "#" * 2_000_000, ["bad.toml", "more than 1000000 bytes"]),
+    ("bad.toml", '[forms.a]\nuser = "{question}"\nproduces = "probability"\nout_of = inf', ["[forms.a] out_of"]),
     ("bad.toml", "", ["bad.toml", "[forms.<name>]"]),
     ("bad.toml", "other = 1", ["[forms.<name>]", "other"]),
     ("bad.toml", "[forms]\ntool = 3", ["[forms.tool]", "a table"]),
