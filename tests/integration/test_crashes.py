@@ -29,9 +29,9 @@ from schemas.events import (
 from schemas.flow import Topic
 from schemas.ids import new_request_id, path_id
 from schemas.values import Ask
+from tests.handed_on import alike, in_one_go
 from tests.integration.conftest import finish, own_broker
-from tests.unit.test_decoder_rollout import sample
-from tests.unit.test_handing_on import alike, in_one_go
+from tests.speakers import sample
 
 IN_FLIGHT = 32
 IN_CHUNKS = """

@@ -2,77 +2,28 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from conclave.domain.token_confidence import token_confidence
-from conclave.engine.protocol import CannotGoOn, Decoded, DecodeRequest, PromptTooLong
+from conclave.engine.protocol import CannotGoOn, DecodeRequest, PromptTooLong
 from conclave.engine.scripted import ScriptedEngine
 from conclave.errors import PutBack
-from conclave.runtime.translation import Translator
-from conclave.testing import laws
-from conclave.testing.loop import PROCESS, VirtualLoop
-from conclave.testing.simulation import Simulation, quiet
+from conclave.testing.loop import VirtualLoop
 from schemas import codec
 from schemas.events import PathDecoded, PathFailed, SampleRequested, StepClosed
 from schemas.flow import Topic
 from schemas.values import Ask, FinishReason, PathFailure
 from services.decoder import handing_on
 from services.decoder.handler import Decoder
-from tests.unit.test_decoder_rollout import (
-    CRITICISED,
-    STATED,
-    TOOL,
-    Speaker,
-    arguing,
-    arrival,
-    calculating,
-    sample,
-)
-
-LONG = Ask(form="chain_of_thought", chunk_tokens=16)
-
-
-def read_back(event: SampleRequested) -> SampleRequested:
-    """The event as its next reader has it."""
-    read = codec.decode(Topic.SAMPLES.value, codec.versioned_type(SampleRequested), codec.encode(event))
-    assert isinstance(read, SampleRequested)
-    return read
-
-
-def of_id(one: SampleRequested) -> SampleRequested:
-    """The same sample of a request whose id, and so what a script makes of it, is always the same."""
-    return replace(one, context=replace(one.context, request_id="0198c5b2-7e1a-7c3e-9d55-2f6a1b0c4d5e"))
-
-
-async def gone_through(one: SampleRequested, decoders: Sequence[Decoder]) -> tuple[PathDecoded | PathFailed, int]:
-    """The end of a path that goes from decoder to decoder, and how often it was handed on."""
-    for number in range(1_000):
-        *_, event = await decoders[number % len(decoders)].handle(one, arrival())
-        if isinstance(event, PathDecoded | PathFailed):
-            return event, number
-        assert isinstance(event, SampleRequested)
-        one = read_back(event)
-    raise AssertionError("it goes on for ever")
-
-
-def alike(path: PathDecoded) -> PathDecoded:
-    """A path without what depends on when and by whom it was decoded."""
-    times = {"queued_ms": 0.0, "first_token_ms": 0.0, "total_ms": 0.0, "waited_ms": 0.0, "load": 0.0}
-    figures = {
-        name: None if (value := getattr(path, name)) is None else round(value, 4)
-        for name in ("mean_logprob", "min_logprob", "answer_logprob", "lowest_group_logprob", "tail_logprob")
-    }
-    context = replace(path.context, ask=replace(path.context.ask, chunk_tokens=0))
-    return replace(path, num_handed_on=0, context=context, **times, **figures)
+from tests.handed_on import LONG, Typist, alike, gone_through, of_id, read_back, typing
+from tests.speakers import CRITICISED, STATED, TOOL, Speaker, arguing, arrival, calculating, sample
 
 
 @pytest.mark.parametrize("ask", [LONG, *(replace(each, chunk_tokens=16) for each in (TOOL, STATED, CRITICISED))])
-async def test_a_path_in_chunks_is_the_pathin_one_go(ask: Ask) -> None:
+async def test_a_path_in_chunks_is_the_path_in_one_go(ask: Ask) -> None:
     engines = [ScriptedEngine(latency_ms=0.001) for _ in range(2)]
     was_handed_on = False
     for _ in range(10):
@@ -87,46 +38,6 @@ async def test_a_path_in_chunks_is_the_pathin_one_go(ask: Ask) -> None:
         assert path.num_handed_on == number
         was_handed_on = was_handed_on or number > 0
     assert was_handed_on
-
-
-Say = Callable[[DecodeRequest], Sequence[str]]
-
-
-class Typist(Speaker):
-    """An engine that says the tokens which `say` makes of a request without its prefix, a few in each turn of the loop."""
-
-    def __init__(self, say: Say, *, max_running: int = 2, tokens_a_turn: int = 4) -> None:
-        super().__init__(lambda _: "", max_running=max_running)
-        self._tokens, self._tokens_a_turn = say, tokens_a_turn
-
-    async def decode(self, request: DecodeRequest) -> Decoded:
-        self.running += 1
-        self.asked.append(request)
-        try:
-            return await self._typed(request)
-        finally:
-            self.running -= 1
-
-    async def _typed(self, request: DecodeRequest) -> Decoded:
-        tokens = tuple(self._tokens(replace(request, prefix=None)))
-        before = 0 if request.prefix is None else request.prefix.num_tokens
-        assert request.prefix is None or request.prefix.text == "".join(tokens[:before])
-        assert request.prefix is None or request.prefix.token_ids == tuple(range(before))
-        most, end = min(len(tokens), before + (request.chunk_tokens or len(tokens))), before
-        while end < most and not (request.cut and request.cut.is_asked):
-            end = min(most, end + self._tokens_a_turn)
-            await asyncio.sleep(0)
-        said = [(tokens[place], -0.25 - place / 64) for place in range(before, end)]
-        decoded = part(said, is_cut=end < len(tokens))
-        ids = tuple(range(before, end)) if decoded.is_cut else ()
-        return replace(
-            decoded, finish_reason=FinishReason.STOP, token_ids=ids, queued_ms=1.0, first_token_ms=2.0, total_ms=3.0
-        )
-
-
-def typing(say: Callable[[DecodeRequest], str]) -> Say:
-    """What a speaker says, a character a token."""
-    return lambda request: tuple(say(request))
 
 
 async def test_its_figures_are_those_of_all_its_tokens() -> None:
@@ -336,144 +247,3 @@ async def test_a_decoder_of_before_decodes_all_of_a_path_that_was_handed_on() ->
     assert isinstance(path, PathDecoded)
     assert isinstance(whole, PathDecoded)
     assert alike(path) == alike(whole)
-
-
-# -- what was decoded before a cut and after it -----------------------------------------------------------------------
-
-pieces = st.lists(
-    st.tuples(st.text(alphabet="ab#é\N{GRINNING FACE} \n", max_size=4), st.floats(-20, 0, width=32)),
-    min_size=2,
-    max_size=30,
-)
-
-
-def part(tokens: Sequence[tuple[str, float]], *, is_cut: bool = False) -> Decoded:
-    """Tokens as an engine gives them."""
-    logprobs = tuple(logprob for _, logprob in tokens)
-    return Decoded(
-        text="".join(text for text, _ in tokens),
-        finish_reason=FinishReason.LENGTH,
-        tokens_in=7,
-        tokens_out=len(tokens),
-        mean_logprob=sum(logprobs) / len(logprobs) if logprobs else None,
-        min_logprob=min(logprobs, default=None),
-        queued_ms=0.0,
-        first_token_ms=0.0,
-        total_ms=0.0,
-        token_logprobs=logprobs,
-        token_texts=tuple(text for text, _ in tokens),
-        is_cut=is_cut,
-    )
-
-
-@given(pieces, st.data())
-@settings(max_examples=60)
-def test_the_parts_of_a_turn_are_the_turn_wherever_it_was_cut(
-    tokens: list[tuple[str, float]], data: st.DataObject
-) -> None:
-    cut = data.draw(st.integers(0, len(tokens)))
-    before, rest = handing_on.begun(part(tokens[:cut], is_cut=True), "m"), part(tokens[cut:])
-    assert handing_on.joined(before, rest) == part(tokens)
-
-
-@given(pieces, st.data())
-@settings(max_examples=60)
-def test_a_stop_string_across_the_cut_ends_the_turn_before_it(
-    tokens: list[tuple[str, float]], data: st.DataObject
-) -> None:
-    cut = data.draw(st.integers(0, len(tokens)))
-    stop = data.draw(st.text(alphabet="ab#", min_size=1, max_size=3))
-    text, place = "".join(piece for piece, _ in tokens), len("".join(piece for piece, _ in tokens[:cut]))
-    found = handing_on.joined(handing_on.begun(part(tokens[:cut]), "m"), part(tokens[cut:]), (stop,))
-    across = [
-        at for at in range(max(0, place - len(stop) + 1), place) if text.startswith(stop, at) and at + len(stop) > place
-    ]
-    if across:
-        assert (found.text, found.finish_reason) == (text[: across[0]], FinishReason.STOP)
-        assert "".join(found.token_texts).startswith(text[: across[0]] + stop)
-        assert (found.tokens_out, found.is_cut) == (len(tokens), False)
-    else:
-        assert found == part(tokens)
-
-
-def test_what_json_cannot_hold_is_replaced_in_text_and_tokens_alike() -> None:
-    before = handing_on.begun(replace(part([("a\0", -1.0), ("\ud800b", -2.0)]), is_cut=True), "m")
-    assert (before.text, before.pieces) == ("a\N{REPLACEMENT CHARACTER}?b", ("a\N{REPLACEMENT CHARACTER}", "?b"))
-
-
-# -- the whole stack --------------------------------------------------------------------------------------------------
-
-
-def played(
-    seed: int, chunk_tokens: int, *, num_moves: int, only: Collection[str], latency_ms: float | None = None
-) -> Simulation:
-    """A schedule in which all policies have such chunks, and paths take so long."""
-    simulation = Simulation(seed, num_moves=num_moves, only=only)
-    simulation.processes.chunk_tokens = chunk_tokens
-    simulation.processes.failing, simulation.expected.is_unsteady = 0.0, False
-    if latency_ms is not None:
-        simulation.processes.engine_latency_ms = latency_ms
-    with quiet():
-        report = simulation.run()
-    assert not report.violations, report
-    return simulation
-
-
-def test_whatever_befalls_the_decoders_each_path_is_the_one_that_it_would_have_been() -> None:
-    num_handed_on = 0
-    for seed in range(300, 312):
-        moves = ("kill", "stop", "rebalance", "add", "freeze", "put_out", "cut")
-        num_handed_on += _check_paths(played(seed, 8, num_moves=6, only=moves))
-    assert num_handed_on > 20
-
-
-def test_a_decoder_that_ends_hands_on_what_runs_whatever_its_policy() -> None:
-    num_handed_on = 0
-    for seed in range(347, 352):
-        num_handed_on += _check_paths(played(seed, 0, num_moves=12, only=("stop",), latency_ms=3_000.0))
-    assert num_handed_on > 0
-
-
-def _check_paths(simulation: Simulation) -> int:
-    """Compares each path with the same sample decoded without a cut. How often they were handed on.
-
-    Not those that call tools: a tool's thread takes real time, of which none passes in the simulator, or all that it may take.
-    """
-    paths = laws.events(simulation.cluster.records(Topic.PATHS.value))
-    decoded = [path for path in paths if isinstance(path, PathDecoded) and path.context.ask.program != "tools"]
-    for path in decoded:
-        assert alike(path) == alike(asyncio.run(in_one_go(path)))
-    return sum(path.num_handed_on for path in decoded)
-
-
-async def in_one_go(path: PathDecoded) -> PathDecoded:
-    """The same sample, decoded without a cut."""
-    context = replace(path.context, ask=replace(path.context.ask, chunk_tokens=0), deadline_ms=2**47)
-    one = SampleRequested(context=context, sample_index=path.sample_index, launched=path.launched)
-    whole, _ = await gone_through(one, [Decoder(ScriptedEngine(latency_ms=0.001))])
-    assert isinstance(whole, PathDecoded)
-    return replace(whole, context=path.context)
-
-
-def test_decoders_of_before_and_of_now_side_by_side_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = Translator.read
-
-    def read_by(self: Translator, record: object) -> object:
-        event = read(self, record)  # type: ignore[arg-type]
-        is_old = PROCESS.get().endswith(("-2", "-4", "-6"))
-        return replace(event, progress=None) if is_old and isinstance(event, SampleRequested) else event
-
-    monkeypatch.setattr(Translator, "read", read_by)
-    num_handed_on = 0
-    for seed in range(320, 324):
-        simulation = Simulation(seed, num_moves=5, only=("stop", "add", "rebalance"))
-        simulation.processes.chunk_tokens = 8
-        with quiet():
-            report = simulation.run()
-        # How often a path was handed on is counted anew by one that decodes all of it.
-        assert not [each for each in report.violations if "handed on" not in each], report
-        num_handed_on += sum(
-            isinstance(each, SampleRequested) and each.progress is not None
-            for each in laws.events(simulation.cluster.records(Topic.SAMPLES.value))
-        )
-    assert num_handed_on > 0

@@ -1,89 +1,30 @@
 """Segments of an experiment: shares of their own, a prior that they share, and all of it computed again."""
 
-import json
 import math
 import random
-from collections import Counter
-from collections.abc import Iterable
 
 import hypothesis.strategies as st
 import msgspec
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
-from msgspec.structs import replace
 
-from conclave.cli.experiments import experiment as commands
-from conclave.domain.experiments.assignment import arm_at, draw
-from conclave.domain.experiments.evidence import Cell, Evidence
+from conclave.domain.experiments.evidence import Cell
 from conclave.domain.experiments.history import history
 from conclave.domain.experiments.judging import over_segments
 from conclave.domain.experiments.pooling import borrowed_counts, correlation, pooled
-from conclave.domain.experiments.receipts import (
-    AssignmentReceipt,
-    ChangeReceipt,
-    Receipt,
-    WeightsReceipt,
-    check_receipts,
-    end_of,
-    written,
-)
-from conclave.domain.experiments.reporting import report
 from conclave.domain.experiments.reweighting import decided, next_weights
 from conclave.domain.experiments.states import strata_of
-from conclave.domain.experiments.verification import Assigned, check_assignments, check_evidence, check_weights
-from conclave.experiments import pinned
-from conclave.policies import shipped
-from conclave.policies.current import CurrentPolicies
-from conclave.runtime.handler import Arrival
 from conclave.testing import events as made
-from schemas.events import ExperimentChanged, PlanMade, ReasoningRequested, WeightsPublished
-from schemas.experiments import Arm, Guardrail, Metric, MetricCounts, Mode, SegmentWeights
-from schemas.ids import derived_request_id
-from services.decomposer.handler import Decomposer
-from services.decomposer.settings import DecomposerSettings
-from tests.memory_view import MemoryTrials
+from schemas.experiments import Arm, Guardrail, Metric, MetricCounts, Mode
+from tests.segmented import ALIKE, DIFFERENT, UNNAMED, cell, evidence, started, versions_of
 
 _counts = st.tuples(st.integers(0, 400), st.floats(0, 1)).map(
     lambda each: (1 + each[0] * each[1], 1 + each[0] * (1 - each[1]))
 )
+
 _beliefs = st.dictionaries(st.sampled_from("uvwxyz"), st.fixed_dictionaries({"a": _counts, "b": _counts}), min_size=1)
+
 _rho = st.floats(0, 1)
-
-
-def started(**changes: object) -> ExperimentChanged:
-    values = {"mode": Mode.REGRET, "max_change": 1.0, "period_s": 1e6, "segment_by": "task"} | changes
-    return made.started(made.experiment(**values))
-
-
-def cell(arm: str, num: int, total: float, *, segment: str = "", version: int = 0, metric: str = "reward") -> Cell:
-    counts = MetricCounts(num_units=num, num_observed=num, sum_micro=round(total * 1e6))
-    return Cell(metric, arm, version, 0, counts, segment)
-
-
-def evidence(*cells: Cell) -> Evidence:
-    return Evidence(tuple(sorted(cells)), made.NOW_MS)
-
-
-def versions_of(change: ExperimentChanged, looks: Iterable[Evidence]) -> list[WeightsPublished]:
-    versions: list[WeightsPublished] = []
-    for number, look in enumerate(looks):
-        found = next_weights(change, look, versions[-1] if versions else None, {"reasoning.feedback/0": number})
-        assert found is not None
-        versions.append(found)
-    return versions
-
-
-# At first both kinds of task are of the rest; then they are named, and differ.
-UNNAMED = [cell(arm, 30, total, segment=of) for of in ("sums", "words") for arm, total in (("a", 15), ("b", 15))]
-DIFFERENT = [
-    cell(arm, 200, total, segment=of, version=1)
-    for of, totals in (("sums", (60, 140)), ("words", (140, 60)))
-    for arm, total in zip("ab", totals, strict=True)
-]
-ALIKE = [
-    cell(arm, 200, total, segment=of, version=1) for of in ("sums", "words") for arm, total in (("a", 100), ("b", 120))
-]
 
 
 @settings(max_examples=50)
@@ -231,70 +172,6 @@ def test_evidence_over_segments_that_keep_to_it_is_one_on_average() -> None:
     assert sum(found) / len(found) == pytest.approx(1.0, abs=0.05)
 
 
-def looks_of(change: ExperimentChanged) -> tuple[list[Evidence], list[WeightsPublished]]:
-    looks = [evidence(*UNNAMED), evidence(*UNNAMED, *DIFFERENT), evidence(*UNNAMED, *ALIKE)]
-    return looks, versions_of(change, looks)
-
-
-def test_every_version_is_computed_again_and_a_forged_segment_is_found() -> None:
-    change = started(holdout=0.1)
-    looks, versions = looks_of(change)
-    assert list(check_weights([change], versions)) == []
-    for place, (look, weights) in enumerate(zip(looks, versions, strict=True)):
-        assert list(check_evidence(change, look, weights, versions[place - 1] if place else None)) == []
-    sums = versions[1].segments["sums"]
-    for forged in (
-        replace(sums, allocation=sums.allocation | {"a": sums.allocation["b"], "b": sums.allocation["a"]}),
-        replace(sums, winner="a"),
-        replace(sums, since=2),
-        replace(sums, states=versions[1].segments["words"].states),
-    ):
-        wrong = replace(versions[1], segments=versions[1].segments | {"sums": forged})
-        assert [each for each in check_weights([change], [versions[0], wrong]) if "digest" not in each.where]
-    left_out = replace(versions[1], segments={"words": versions[1].segments["words"]})
-    assert "none for sums" in str(list(check_weights([change], [versions[0], left_out])))
-    assert list(check_evidence(change, looks[0], versions[1], versions[0]))
-
-
-def test_receipts_check_segments_too() -> None:
-    change = started()
-    looks, versions = looks_of(change)
-    receipts: list[Receipt] = [
-        ChangeReceipt(change),
-        *(WeightsReceipt(each, look.cells) for each, look in zip(versions, looks, strict=True)),
-    ]
-    drawn = draw(change.definition, "ann")
-    for segment in ("sums", "words", "new", ""):
-        shares = versions[1].segments[segment].allocation if segment in versions[1].segments else versions[1].allocation
-        arm = arm_at(shares, drawn)
-        assigned = Assigned(f"of {segment}", 1, "ann", drawn, arm.arm, arm.propensity, 2, segment)
-        assert list(check_assignments([change], versions, [assigned])) == []
-        receipts.append(AssignmentReceipt(assigned))
-    assert check_receipts(list(written([*receipts, end_of(receipts)])))[1] == []
-    rest = arm_at(versions[1].allocation, drawn)
-    moved = Assigned("x", 1, "ann", drawn, rest.arm, rest.propensity, 2, "sums")
-    assert list(check_assignments([change], versions, [moved])), "by another segment's shares it is another propensity"
-
-
-def test_a_report_tells_each_segment_and_no_false_alarm_where_shares_differ_by_segment() -> None:
-    change = started(min_observations=10)
-    versions = versions_of(change, [evidence(*UNNAMED), evidence(*UNNAMED, *DIFFERENT)])
-    dealt = []
-    for of, allocation in ((of, versions[1].segments[of].allocation) for of in ("sums", "words")):
-        for arm, share in allocation.items():
-            num = round(2000 * share)
-            dealt += [
-                cell(arm, num, num / 2, segment=of, version=2),
-                cell(arm, num, num, segment=of, version=2, metric="answered"),
-            ]
-    found = report(change, evidence(*UNNAMED, *dealt), versions)
-    assert [each.segment for each in found.segments] == ["", "sums", "words"]
-    assert not [each for each in found.mismatches if each.is_alarm and each.stage != "answered"]
-    sums = {arm.arm: arm for arm in found.segments[1].arms}
-    assert sums["b"].num_units == round(2000 * sums["b"].share)
-    assert sums["b"].lower < sums["b"].mean < sums["b"].upper
-
-
 @pytest.mark.parametrize(
     ("changes", "at"),
     [
@@ -326,101 +203,9 @@ def test_the_largest_version_fits_its_event() -> None:
     assert len(msgspec.json.encode(second)) < 256 * 1024
 
 
-async def test_a_decomposer_deals_by_the_request_s_segment_and_by_the_rest_where_it_knows_none() -> None:
-    trial = pinned(made.experiment(mode=Mode.REGRET, segment_by="task"), shipped())
-    decomposer = Decomposer(DecomposerSettings(), CurrentPolicies("default"))
-    decomposer.hear(made.started(trial))
-    sums = SegmentWeights(allocation={"a": 0.0, "b": 1.0}, since=1)
-    decomposer.hear(
-        WeightsPublished(
-            experiment="trial", version=2, revision=1, allocation={"a": 1.0, "b": 0.0}, segments={"sums": sums}
-        )
-    )
-    cases = {"sums": ("b", "sums"), "words": ("a", "words"), "": ("a", ""), "Not a name!": ("a", "")}
-    for number, (task, expected) in enumerate(cases.items()):
-        request_id = derived_request_id(made.NOW_MS - 50, f"request {number}")
-        request = ReasoningRequested(question="2+2?", request_id=request_id, tags={"task": task} if task else {})
-        plan, *_ = await decomposer.handle(request, Arrival("event", request_id, made.NOW_MS, made.NOW_MS, "r/0/1"))
-        assert isinstance(plan, PlanMade)
-        assert plan.assignment is not None
-        assert (plan.arm, plan.assignment.segment, plan.propensity) == (*expected, 1.0)
-
-
 def test_units_of_before_a_segment_was_named_stay_the_rest_s() -> None:
     change = started()
     (first,) = versions_of(change, [evidence(*UNNAMED)])
     strata = strata_of(change.definition, evidence(*UNNAMED, *DIFFERENT), first.segments)
     assert strata[""]["a"].counts["reward"].num_units == 60
     assert strata["sums"]["a"].counts["reward"].num_units == 200
-
-
-async def test_what_a_decomposer_dealt_and_a_reweighter_decided_in_turns_is_all_computed_again() -> None:
-    """Two types of task of which each has another best arm; users of a type like its best arm nine times in ten."""
-    trial = pinned(made.experiment(mode=Mode.REGRET, segment_by="task", holdout=0.1, min_observations=10), shipped())
-    change, rng = made.started(trial), random.Random(11)
-    decomposer = Decomposer(DecomposerSettings(), CurrentPolicies("default"))
-    decomposer.hear(change)
-    versions, assigned, said = list[WeightsPublished](), list[Assigned](), Counter[tuple[str, str, int, str]]()
-    for number in range(600):
-        task, request_id = rng.choice(("sums", "words")), derived_request_id(made.NOW_MS - 50, f"request {number}")
-        request = ReasoningRequested(question="2+2?", request_id=request_id, tags={"task": task})
-        plan, *_ = await decomposer.handle(request, Arrival("event", request_id, made.NOW_MS, made.NOW_MS, "r/0/1"))
-        assert isinstance(plan, PlanMade)
-        of, version = plan.assignment, plan.weights_version
-        assert of is not None
-        assert version is not None
-        assigned.append(
-            Assigned(request_id, of.revision, of.unit, of.draw, plan.arm, plan.propensity, version, of.segment)
-        )
-        is_best = plan.arm == {"sums": "a", "words": "b"}[task]
-        said[plan.arm, task, version, "good" if rng.random() < (0.9 if is_best else 0.3) else "bad"] += 1
-        if number % 60 == 59:
-            look = evidence(
-                *(
-                    cell(
-                        arm,
-                        said[arm, of, of_version, "good"] + said[arm, of, of_version, "bad"],
-                        said[arm, of, of_version, "good"],
-                        segment=of,
-                        version=of_version,
-                    )
-                    for arm, of, of_version in sorted({key[:3] for key in said})
-                )
-            )
-            found = next_weights(change, look, versions[-1] if versions else None, {"reasoning.feedback/0": number})
-            if found is not None:
-                assert list(check_evidence(change, look, found, versions[-1] if versions else None)) == []
-                versions.append(found)
-                decomposer.hear(found)
-    assert list(check_weights([change], versions)) == []
-    assert list(check_assignments([change], versions, assigned)) == []
-    last = versions[-1].segments
-    assert last["sums"].allocation["a"] > 0.7
-    assert last["words"].allocation["b"] > 0.7
-
-
-class Kept(MemoryTrials):
-    """A record with an experiment of which a segment is named."""
-
-    def __init__(self, dsn: str) -> None:
-        super().__init__()
-
-    async def shadows(self, experiment: str) -> list[dict[str, object]]:
-        return []
-
-    async def close(self) -> None:
-        pass
-
-
-def test_the_command_tells_each_segment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conclave.cli.experiments.Learning", Kept)
-    dsn = {"CONCLAVE_POSTGRES_DSN": "postgresql://nobody@127.0.0.1:1/none"}
-    told = CliRunner().invoke(commands, ["report", "sure-or-plain"], env=dsn)
-    assert told.exit_code == 0, told.output
-    assert "by task; correlation 0.100" in told.output
-    assert [line.split()[:2] for line in told.output.splitlines() if line.startswith("sums")] == [
-        ["sums", "plain"],
-        ["sums", "sure"],
-    ]
-    shown = CliRunner().invoke(commands, ["show", "sure-or-plain", "--running"], env=dsn)
-    assert json.loads(shown.output)["segments"]["sums"] == {"plain": 0.7, "sure": pytest.approx(0.3)}
