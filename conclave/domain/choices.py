@@ -1,4 +1,4 @@
-"""Candidates among which a model chooses: how they are written into a prompt, and which of them its words mean.
+"""Choices: candidates as they are written into a prompt, which of them a model's words mean, and options of the question itself.
 
     A: 36
     B: It rained,
@@ -12,11 +12,13 @@ import re
 from collections.abc import Sequence
 
 from conclave.domain import wording
-from conclave.domain.equivalence import are_same
+from conclave.domain.equivalence import are_same, doubts
 
 MAX_CANDIDATES = 8
 _INDENT = "   "
 _LETTERS, _NUMBERS = "ABCDEFGH", "12345678"
+_OPTION_LETTERS = "ABCDEFGHIJ"
+_OPTION = re.compile(r"(?<![^\s(\[,;])[(\[]?([A-J])[).:\]](?=\s)")
 _LABELLED = re.compile(r"([A-H1-8]): (.*)")
 
 
@@ -51,10 +53,41 @@ def chosen(words: str, candidates: Sequence[str], naming: str) -> str | None:
     """
     said, labels = wording.groups(naming, words), _labels(candidates)
     label = "" if said is None else said.get("label", "").upper()
-    if len(label) == 1 and (place := labels.find(label)) >= 0:
-        return candidates[place] if place < len(candidates) else None
+    if len(label) == 1 and label in labels:
+        return _labelled(label, candidates)
     found = [each for each in candidates if are_same(each, words)]
-    return found[0] if len(found) == 1 else None
+    if found:
+        return found[0] if len(found) == 1 else None
+    return _labelled(doubts.option(words) or "", candidates)  # "B. Paris", as it is written beside its label
+
+
+def of_question(answer: str, question: str) -> str:
+    """The letter alone of an answer such as "B. Paris" where the question has an option B; "C. elegans" is the name elsewhere."""
+    letter = doubts.option(answer)
+    options = _options(question) if letter is not None else {}
+    if letter is None or letter not in options:
+        return answer
+    said = answer[2:].strip().casefold()
+    is_named = answer.casefold() in (text for other, text in options.items() if other != letter)
+    return answer if is_named and not options[letter].startswith(said) else letter
+
+
+def _options(question: str) -> dict[str, str]:
+    """What stands behind each letter from A on, in order and at least two, in small letters."""
+    places: list[re.Match[str]] = []
+    for match in _OPTION.finditer(question):
+        if match[1] == _OPTION_LETTERS[len(places) : len(places) + 1]:
+            places.append(match)
+    if len(places) < 2:
+        return {}
+    ends = [*(match.start() for match in places[1:]), len(question)]
+    texts = (question[match.end() : end].strip(" \n\t,;.") for match, end in zip(places, ends, strict=True))
+    return {match[1]: text.casefold() for match, text in zip(places, texts, strict=True)}
+
+
+def _labelled(label: str, candidates: Sequence[str]) -> str | None:
+    place = _labels(candidates).find(label) if label else -1
+    return candidates[place] if 0 <= place < len(candidates) else None
 
 
 def _labels(candidates: Sequence[str]) -> str:

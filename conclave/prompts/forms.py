@@ -158,7 +158,7 @@ class Form:
     ) -> Reading:
         """What a completion that went on from `so_far` comes to, and the tool that it calls at its end. Never fails.
 
-        A choice is read as that one of the `candidates` among `fields` that it means.
+        A choice is read as that one of the `candidates` among `fields` that it means, an option as one of their `question`.
         """
         if self.declines and self.declines in text and whole_text(text, is_cut) == self.declines:
             return Reading(None, None, is_declined=True)
@@ -177,6 +177,8 @@ class Form:
                 return choices.chosen(
                     answer, choices.candidates_of(fields.get("candidates", "")), self.words.names_choice
                 )
+            case Produces.ANSWER:
+                return choices.of_question(answer, fields.get("question", ""))
             case _:
                 return answer
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conclave.domain.choices import candidates_of, chosen, written
+from conclave.domain.choices import candidates_of, chosen, of_question, written
 from conclave.domain.strategies import STRATEGIES
 from conclave.domain.strategies.least_to_most import split_of
 from conclave.domain.thought import Conclude
@@ -253,9 +253,31 @@ def test_candidates_are_read_as_they_were_written(texts: list[str]) -> None:
         ("A", ("B", "A"), "A"),
         ("2", ("2", "5"), "2"),
         ("5", ("2", "5"), "5"),
+        ("B. Paris", ("London", "Paris"), "Paris"),
+        ("F. Scott Fitzgerald", ("J. Edgar Hoover", "F. Scott Fitzgerald"), "F. Scott Fitzgerald"),
+        ("F. Scott Fitzgerald", ("Hoover", "Fitzgerald"), None),
     ],
 )
 def test_a_choice_is_a_label_or_an_answer_and_otherwise_nothing(
     words: str, candidates: tuple[str, ...], meant: str | None
 ) -> None:
     assert chosen(words, candidates, Wording().names_choice) == meant
+
+
+@pytest.mark.parametrize(
+    ("answer", "question", "meant"),
+    [
+        ("B. Paris", "Which is in France?\nA. London\nB. Paris\nC. Rome", "B"),
+        ("B. Paris", "Which is in France? (A) London (B) Paris", "B"),
+        ("C. elegans", "Which worm is it?", "C. elegans"),
+        ("C. elegans", "Is C. elegans or E. coli a worm?", "C. elegans"),
+        ("C. elegans", "Which is a worm? A. C. elegans B. E. coli", "C. elegans"),
+        ("C. elegans", "Which is a worm? A) C. elegans B) E. coli C) yeast", "C. elegans"),
+        ("C. yeast", "Which is a fungus? A) C. elegans B) E. coli C) yeast", "C"),
+        ("B. the capital", "Which? A: London, B: Paris", "B"),
+        ("D. Knuth", "A. One\nB. Two\nC. Three", "D. Knuth"),
+        ("12", "A. London B. Paris", "12"),
+    ],
+)
+def test_a_letter_with_a_text_is_an_option_where_the_question_has_one(answer: str, question: str, meant: str) -> None:
+    assert of_question(answer, question) == meant

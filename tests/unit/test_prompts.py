@@ -125,6 +125,12 @@ def test_a_call_is_looked_for_in_what_was_said_last_and_an_answer_in_all_of_it()
     assert form.read("2", so_far="Answer: ").answer == "2"
 
 
+def test_an_answer_is_an_option_by_the_question_that_is_asked() -> None:
+    form = prompts.load("instruct-v1").form("direct")
+    for question, answer in (("Where? A. Rome B. Paris", "B"), ("Who found it?", "B. Paris")):
+        assert form.read("Answer: B. Paris", fields={"question": question}).answer == answer
+
+
 def test_a_pattern_may_set_its_own_flags(tmp_path: Path) -> None:
     text = _TOOL_KEYS.replace("c(?P<argument>.)", "(?s)C(?P<argument>.*)$")
     (tmp_path / "mine.toml").write_text(f"[forms.a]\n{text}")
