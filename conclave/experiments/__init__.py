@@ -5,7 +5,7 @@ moves. A file starts nothing: `conclave experiment start` checks it and publishe
 travels by value, so that every decomposer goes by the same definition from the same moment on (decision 0020).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from conclave.domain.budget import dearest
 from conclave.experiments.checks import problems_of
 from conclave.experiments.reading import Read, digest, read
 from conclave.policies import PolicySet, Problem
+from conclave.policies.reading import files_in
 from schemas.experiments import Arm, Experiment
 
 __all__ = ["Found", "load", "pinned"]
@@ -34,7 +35,7 @@ def load(*folders: Path, policies: PolicySet) -> Found:
     """The experiments that ship and those of `folders`, whose arms are looked up in `policies`."""
     rows: dict[str, Read] = {}
     problems: list[Problem] = []
-    for path in _files(folders, problems):
+    for path in files_in(_SHIPPED, folders, "experiments", problems):
         found, wrong = read(path)
         problems += wrong
         if found is None:
@@ -62,13 +63,3 @@ def _pinned(arm: Arm, policies: PolicySet) -> Arm:
     if policy is None:
         raise KeyError(arm.policy)
     return replace(arm, policy=f"{policy.name}@{policy.version}", policy_digest=policy.digest)
-
-
-def _files(folders: Iterable[Path], problems: list[Problem]) -> list[Path]:
-    paths = sorted(_SHIPPED.glob("*.toml"))
-    for folder in folders:
-        if folder.is_dir():
-            paths += sorted(folder.glob("*.toml"))
-        else:
-            problems.append(Problem(str(folder), "", "a folder of experiments", "no such folder"))
-    return paths

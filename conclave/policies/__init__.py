@@ -7,7 +7,7 @@ they travel by value.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from operator import itemgetter
@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from conclave import prompts
 from conclave.domain.programs import PROGRAMS
 from conclave.policies.checks import problems_of
-from conclave.policies.reading import Read, digest, read
+from conclave.policies.reading import Read, digest, files_in, read
 from conclave.policies.tables import Problem
 from conclave.prompts import PromptSet, wording
 from schemas.values import Ask, Policy, Wording
@@ -67,7 +67,7 @@ def load(*folders: Path, prompt_sets: Mapping[str, PromptSet] | None = None) -> 
     rows: dict[tuple[str, int], Read] = {}
     problems: list[Problem] = []
     sets = prompts.shipped() if prompt_sets is None else prompt_sets
-    for path in _files(folders, problems):
+    for path in files_in(_SHIPPED, folders, "policies", problems):
         found, wrong = read(path)
         problems += wrong
         if found is None:
@@ -106,13 +106,3 @@ def _words(ask: Ask, prompt_set: PromptSet | None) -> Wording:
     names = (*(program.forms if program is not None else ()), ask.form)
     forms = prompt_set.forms if prompt_set is not None else {}
     return wording.together(forms[name].words for name in names if name in forms)
-
-
-def _files(folders: Iterable[Path], problems: list[Problem]) -> list[Path]:
-    paths = sorted(_SHIPPED.glob("*.toml"))
-    for folder in folders:
-        if folder.is_dir():
-            paths += sorted(folder.glob("*.toml"))
-        else:
-            problems.append(Problem(str(folder), "", "a folder of policies", "no such folder"))
-    return paths

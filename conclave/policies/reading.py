@@ -1,5 +1,6 @@
 """From a policy's file to its value, with everything in which the file is not as a policy should be."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -11,6 +12,21 @@ from msgspec.structs import replace
 from conclave.policies.tables import Problem, TableReader
 from conclave.toml_files import table_in
 from schemas.values import Policy
+
+
+def files_in(shipped: Path, folders: Iterable[Path], kind: str, problems: list[Problem]) -> list[Path]:
+    """The files that ship and those of each folder of `kind`, in order; what is no folder is a problem."""
+    paths = sorted(shipped.glob("*.toml"))
+    for folder in folders:
+        if folder.is_dir():
+            paths += sorted(folder.glob("*.toml"))
+        else:
+            problems.append(Problem(str(folder), "", f"a folder of {kind}", _instead(folder)))
+    return paths
+
+
+def _instead(path: Path) -> str:
+    return "a file" if path.is_file() else "what is no folder" if path.exists() else "no such folder"
 
 
 @dataclass(frozen=True, slots=True)

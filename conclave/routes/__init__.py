@@ -5,11 +5,12 @@ A router is a TOML file, `<name>.toml`: rules in order, each with what must hold
 against the policies that there are, before any of them is used; `conclave routes check` does the same for an operator.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from conclave.policies import PolicySet, Problem
+from conclave.policies.reading import files_in
 from conclave.routes.reading import Read, read
 
 __all__ = ["Problem", "Read", "RouterSet", "load"]
@@ -39,7 +40,7 @@ def load(*folders: Path, policies: PolicySet) -> tuple[RouterSet, list[Problem]]
     """
     rows: dict[str, Read] = {}
     problems: list[Problem] = []
-    for path in _files(folders, problems):
+    for path in files_in(_SHIPPED, folders, "routers", problems):
         found, wrong = read(path, policies)
         problems += wrong
         if found is None:
@@ -48,13 +49,3 @@ def load(*folders: Path, policies: PolicySet) -> tuple[RouterSet, list[Problem]]
         if earlier is not found:
             problems.append(Problem(str(path), "", f"a name that no other router has: {earlier.path}", path.stem))
     return RouterSet(dict(sorted(rows.items()))), problems
-
-
-def _files(folders: Iterable[Path], problems: list[Problem]) -> list[Path]:
-    paths = sorted(_SHIPPED.glob("*.toml"))
-    for folder in folders:
-        if folder.is_dir():
-            paths += sorted(folder.glob("*.toml"))
-        else:
-            problems.append(Problem(str(folder), "", "a folder of routers", "no such folder"))
-    return paths

@@ -177,6 +177,7 @@ def test_a_file_that_is_no_text_or_is_not_there_is_a_problem(tmp_path: Path) -> 
     found = {Path(each.file).name: each for each in load(tmp_path)[1]}
     assert set(found) == {"bytes.toml", "large.toml", "Bad name.toml", "mine@3.toml", "mine@.toml", "pipe.toml"}
     assert load(tmp_path / "none")[1][0].got == "no such folder"
+    assert load(tmp_path / "large.toml")[1][0].got == "a file"
 
 
 def test_a_parameter_beyond_its_range_counts_as_the_end_of_it() -> None:
