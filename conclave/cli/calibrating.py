@@ -106,7 +106,13 @@ def _told(result: Learned) -> str:
         f"paths of a question correlate by {result.correlation:.2f}",
         f"               {'ECE':>8} {'Brier':>8} {'log loss':>9}",
     ]
-    for name, fit in (("before", result.before), ("after", result.after)):
+    fits = {
+        "before": result.before,
+        "after": result.after,
+        "told before": result.told_before,
+        "told after": result.told_after,
+    }
+    for name, fit in fits.items():
         lines.append(f"{name:<14} {fit.ece:8.4f} {fit.brier:8.4f} {fit.log_loss:9.4f}")
     lines.append(f"votes gained: {result.gained}, lost: {result.lost}")
     lines.append("weights: " + " ".join(f"{each:.2f}" for each in result.ask.vote_weights))

@@ -96,6 +96,24 @@ def test_weights_that_lose_votes_are_refused() -> None:
     assert "log loss" in found.refused or "lost" in found.refused
 
 
+def test_weights_by_which_answers_would_be_surer_than_they_are_right_are_refused() -> None:
+    """Paths say of themselves what they did, and go together where they did not: nothing is wrong with their table."""
+    learnt, judged = halves(_votes(5, 800, telling=0.15))
+    rng = random.Random(6)
+    alike = []
+    for vote in judged:
+        is_right = rng.random() < 0.45
+        said = (min(0.99, max(0.01, rng.gauss(0.65 if is_right else 0.35, 0.12))) for _ in range(5))
+        answer = "36" if is_right else "37"
+        ballots = (Ballot(sample_index=at, answer=answer, mean_logprob=math.log(each)) for at, each in enumerate(said))
+        alike.append(JudgedVote(vote.request_id, tuple(ballots), answer, None, "36"))
+    found = learned(replace(ASK, calibration=(0.5, 0.5)), [*learnt, *alike])
+    assert found.after.log_loss < found.before.log_loss
+    assert (found.gained, found.lost) == (0, 0)
+    assert found.told_after.log_loss > found.told_before.log_loss
+    assert "confidence" in str(found.refused)
+
+
 def test_few_votes_are_too_few() -> None:
     assert "too few" in str(learned(ASK, _votes(7, 40, telling=0.2)).refused)
     assert "too few" in str(learned(ASK, []).refused)

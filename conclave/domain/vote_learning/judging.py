@@ -1,7 +1,9 @@
 """Whether learned weights may be used: votes that they were not learned from are counted again with both."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
 from msgspec.structs import replace
 
@@ -26,6 +28,10 @@ class Learned:
     after: Fit  # of the learned table
     gained: int  # votes judged by that were wrong and are right
     lost: int  # … that were right and are wrong
+    told_before: (
+        Fit  # of the confidence of answers, on votes judged by where it is known whether either answer is right
+    )
+    told_after: Fit  # … as it is calibrated to what was learned
     refused: str | None
 
 
@@ -42,6 +48,7 @@ def learned(ask: Ask, votes: Sequence[JudgedVote]) -> Learned:
     average = _average(paths)
     before, after = fit_of(unseen, lambda score: average), fit_of_table(unseen, table)
     gained, lost = replayed(to_judge, ask, after_ask)
+    told = _told(to_judge, ask, after_ask)
     found = Learned(
         ask=after_ask,
         num_learned=len(to_learn),
@@ -51,9 +58,11 @@ def learned(ask: Ask, votes: Sequence[JudgedVote]) -> Learned:
         after=after,
         gained=gained,
         lost=lost,
+        told_before=fit_of_table([old for old, _ in told], ()),
+        told_after=fit_of_table([new for _, new in told], ()),
         refused=None,
     )
-    return _judged(found, is_flat=len(set(weights)) < 2)
+    return _judged(found, is_flat=len(set(weights)) < 2, is_told_worse=_is_told_worse(told))
 
 
 def _confidences(votes: Sequence[JudgedVote], ask: Ask) -> list[LabelledPath]:
@@ -68,6 +77,21 @@ def _confidences(votes: Sequence[JudgedVote], ask: Ask) -> list[LabelledPath]:
         if counted.result.answer is not None and is_right is not None:
             found.append(LabelledPath(counted.confidence, is_right))
     return found
+
+
+def _told(votes: Sequence[JudgedVote], before: Ask, after: Ask) -> list[tuple[LabelledPath, LabelledPath]]:
+    """The confidence of each vote's answer when counted by either, and whether that answer is right, where both are known."""
+    pairs = ((_confidences([vote], before), _confidences([vote], after)) for vote in votes)
+    return [(old[0], new[0]) for old, new in pairs if old and new]
+
+
+def _is_told_worse(told: Sequence[tuple[LabelledPath, LabelledPath]]) -> bool:
+    """True where the new confidences have a larger log loss than the old ones, by more than two standard errors."""
+    if len(told) < LEAST_JUDGED:
+        return False
+    losses = [[fit_of_table([each], ()).log_loss for each in pair] for pair in told]
+    more = [new - old for old, new in losses]
+    return fmean(more) > 2 * stdev(more) / math.sqrt(len(more))
 
 
 def replayed(votes: Sequence[JudgedVote], before: Ask, after: Ask) -> tuple[int, int]:
@@ -88,7 +112,7 @@ def _answer(vote: JudgedVote, ask: Ask) -> str | None:
     return counting.count(vote.ballots, ask, reason=StopReason.EXHAUSTED).result.answer
 
 
-def _judged(found: Learned, *, is_flat: bool) -> Learned:
+def _judged(found: Learned, *, is_flat: bool, is_told_worse: bool) -> Learned:
     refused = None
     if min(found.num_learned, found.num_judged) < LEAST_JUDGED:
         refused = f"too few judged votes: {found.num_learned} to learn from and {found.num_judged} to judge by"
@@ -98,6 +122,9 @@ def _judged(found: Learned, *, is_flat: bool) -> Learned:
         refused = f"log loss {found.after.log_loss:.4f} is more than the {found.before.log_loss:.4f} of knowing nothing"
     elif found.lost > found.gained:
         refused = f"{found.lost} votes would be lost and {found.gained} gained"
+    elif is_told_worse:
+        old, new = found.told_before.log_loss, found.told_after.log_loss
+        refused = f"the confidence of answers would be off by more: log loss {new:.4f}, and now {old:.4f}"
     return Learned(**{name: getattr(found, name) for name in found.__slots__} | {"refused": refused})
 
 
