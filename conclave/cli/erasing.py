@@ -7,7 +7,7 @@ import click
 
 from conclave.cli.endpoints import postgres_dsn
 from conclave.store.erasure import erase as erase_requests
-from conclave.store.erasure import tagged
+from conclave.store.erasure import forks_of, tagged
 from schemas.ids import canonical_uuid, is_request_id
 
 _ROUNDS = 10  # of looking again for a tag that somebody goes on to ask with
@@ -20,6 +20,8 @@ _ROUNDS = 10  # of looking again for a tag that somebody goes on to ask with
 @click.option("--json", "as_json", is_flag=True, help="A JSON object.")
 def erase(request_ids: tuple[str, ...], tag: str | None, yes: bool, as_json: bool) -> None:
     """Blank all texts of requests in the record: questions, paths, answers, feedback. Figures stay.
+
+    Requests that were forked from them hold their words too, and are erased with them.
 
     The log keeps its own copy until its retention ends (7 days; dead letters 30).
     """
@@ -37,20 +39,24 @@ def erase(request_ids: tuple[str, ...], tag: str | None, yes: bool, as_json: boo
     wanted = list(dict.fromkeys(wanted))
     if not wanted:
         raise click.ClickException("no such request")
+    forks = [each for each in asyncio.run(forks_of(dsn, wanted)) if each not in wanted]
     if not yes:
-        click.confirm(f"Erase the texts of {len(wanted)} requests for good?", abort=True)
-    num_requests, num_rows = asyncio.run(_erased(dsn, wanted, (name, value) if tag is not None else None))
+        more = f", and of {len(forks)} that were forked from them," if forks else ""
+        click.confirm(f"Erase the texts of {len(wanted)} requests{more} for good?", abort=True)
+    num_requests, num_rows = asyncio.run(_erased(dsn, [*forks, *wanted], (name, value) if tag is not None else None))
     told = {"requests": num_requests, "rows": num_rows}
     click.echo(json.dumps(told) if as_json else f"erased {num_rows} rows of {num_requests} requests")
 
 
 async def _erased(dsn: str, wanted: list[str], tag: tuple[str, str] | None) -> tuple[int, int]:
-    """How many requests and rows were erased: also of those that have been recorded with this tag meanwhile."""
-    num_requests = num_rows = 0
+    """How many requests and rows were erased: also of those that have been recorded meanwhile, with this tag or as forks."""
+    erased: dict[str, None] = {}
+    num_rows = 0
     for _ in range(_ROUNDS):
         if not wanted:
             break
         num_rows += await erase_requests(dsn, wanted)
-        num_requests += len(wanted)
-        wanted = [] if tag is None else await tagged(dsn, *tag)  # what is erased has no tags any more
-    return num_requests, num_rows
+        erased |= dict.fromkeys(wanted)
+        # What is erased has no tags any more, and no reasons.
+        wanted = [*await forks_of(dsn, erased), *([] if tag is None else await tagged(dsn, *tag))]
+    return len(erased), num_rows

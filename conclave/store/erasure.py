@@ -13,11 +13,16 @@ It goes on beside a recorder that writes at its full rate. In the numbers that `
        is noted first whether both answers were the same, which is a figure
     4. of requests that were lines of a batch, the line and its place in the file lose them too (conclave.store.erased_lines)
 What dies between is done again by erasing again: nothing of it depends on what was done before.
+
+A fork holds its request's words too, under an id of its own: who erases a request looks for its forks (`forks_of`) and erases them
+before it, the last of each line first, so that what dies between still finds the way to them.
 """
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from datetime import timedelta
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -25,6 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from conclave.errors import LostDependency
 from conclave.store.connection import lost_when_away, make_engine
 from conclave.store.erased_lines import erase_lines
+from conclave.store.rows import asked_at
 from schemas.ids import shadow_id
 
 ERASED = "erased:"  # what the unit of an erased plan begins with
@@ -100,6 +106,39 @@ _COMPARED = text(f"""
 _TAGGED = text("SELECT request_id FROM request_payloads WHERE tags ->> :tag = :value")
 
 
+# A fork is told by a reason of its plan: the request that it is of, and how many steps it keeps.
+_FORKS = text("""
+    SELECT request_id, split_part(reasons ->> 'forked from', ',', 1) FROM plan_payloads
+    WHERE asked_at >= :since AND reasons ->> 'forked from' IS NOT NULL
+""")
+_CLOCKS_DIFFER = timedelta(days=1)  # by less: a fork may seem to be older than its request
+
+
+async def forks_of(dsn: str, request_ids: Collection[str]) -> list[str]:
+    """The ids of all forks of these requests and of their shadows' copies, and of the forks of those: forks of forks come first.
+
+    Raises: LostDependency.
+    """
+    if not request_ids:
+        return []
+    engine = make_engine(dsn, command_timeout_s=None)  # there is no index of reasons
+    try:
+        async with lost_when_away(), engine.connect() as connection:
+            since = min(asked_at(each) for each in request_ids) - _CLOCKS_DIFFER
+            rows = (await connection.execute(_FORKS, {"since": since})).all()
+    finally:
+        await engine.dispose()
+    forks = defaultdict[str, list[str]](list)
+    for fork, forked in rows:
+        forks[forked].append(str(fork))
+    found = dict.fromkeys([*request_ids, *map(shadow_id, request_ids)])
+    num_given, unseen = len(found), list(found)
+    while unseen:
+        unseen = [fork for each in unseen for fork in forks[each] if fork not in found]
+        found |= dict.fromkeys(unseen)
+    return list(found)[: num_given - 1 : -1]
+
+
 async def tagged(dsn: str, tag: str, value: str) -> list[str]:
     """The ids of all requests with this tag. Raises: LostDependency."""
     engine = make_engine(dsn, command_timeout_s=None)  # there is no index of tags
@@ -111,14 +150,14 @@ async def tagged(dsn: str, tag: str, value: str) -> list[str]:
 
 
 async def erase(dsn: str, request_ids: Sequence[str], *, at_once: int = AT_ONCE) -> int:
-    """Blanks all texts of these requests and of their shadows' copies; how many rows that were, at least.
+    """Blanks all texts of these requests and of their shadows' copies, in this order; how many rows that were, at least.
 
     Raises: LostDependency, also where transactions of before do not end: then some words may be left, and it is to be called again.
     """
     if not request_ids:
         return 0
     engine, salt = make_engine(dsn, command_timeout_s=None), secrets.token_hex(16)
-    wanted = sorted(set(request_ids))
+    wanted = list(dict.fromkeys(request_ids))
     parts = [wanted[start : start + at_once] for start in range(0, len(wanted), at_once)]
     try:
         async with lost_when_away():

@@ -1,19 +1,25 @@
 """What is left of a request that is erased, on a real server: no word."""
 
+import asyncio
 import json
+from collections.abc import Sequence
 
 import asyncpg
+import pytest
+from click.testing import CliRunner
 from msgspec.structs import replace
 from sqlalchemy import text
 
-from conclave.store.erasure import BLANKED, KEPT, erase, tagged
+from conclave.cli import group
+from conclave.cli.erasing import _erased
+from conclave.store.erasure import BLANKED, KEPT, erase, forks_of, tagged
 from conclave.store.rows import TABLES
 from conclave.testing import events as made
 from schemas.events import Event, ReasoningRequested, TextStored
-from schemas.ids import new_request_id
+from schemas.ids import derived_request_id, new_request_id
 from schemas.values import Ballot, TallyRow
 from tests.integration.recorded_evidence import OLD_S, evidence_of
-from tests.record_of_events import Recorded
+from tests.record_of_events import NOW_MS, Recorded
 
 
 async def test_every_column_that_can_hold_words_is_blanked_or_known_to_hold_none(record: Recorded) -> None:
@@ -131,3 +137,41 @@ async def _all_that_is_stored(record: Recorded) -> str:
         for table in (await connection.execute(tables)).scalars().all():
             found += [str(row) for row in (await connection.execute(text(f"SELECT t::text FROM {table} t"))).scalars()]
     return "\n".join(found)
+
+
+async def test_the_forks_of_a_request_and_the_forks_of_those_are_erased_with_it(
+    record: Recorded, fresh_database: str
+) -> None:
+    first, fork, of_fork, other, other_s = (str(derived_request_id(NOW_MS + at, str(at))) for at in range(5))
+    for request_id, of in ((first, ""), (fork, first), (of_fork, fork), (other, ""), (other_s, other)):
+        forked = {"forked from": f"{of}, 1 steps kept"} if of else {}
+        await record.put(ReasoningRequested(question=f"C4N4RY {request_id}", request_id=request_id))
+        await record.put(replace(made.plan(), request_id=request_id, reasons=forked))
+    assert await forks_of(fresh_database, [first]) == [of_fork, fork], "the last first"
+    assert await forks_of(fresh_database, [first, fork]) == [of_fork], "and what was given is no find"
+    assert await forks_of(fresh_database, [other_s]) == []
+    told = await asyncio.to_thread(
+        CliRunner().invoke, group, ["erase", first, "--yes", "--json"], env={"CONCLAVE_POSTGRES_DSN": fresh_database}
+    )
+    assert (told.exit_code, json.loads(told.output)["requests"]) == (0, 3)
+    async with record.learning._reading() as connection:
+        left = (await connection.execute(text("SELECT question FROM request_payloads WHERE question <> ''"))).scalars()
+        assert sorted(left) == sorted(f"C4N4RY {each}" for each in (other, other_s))
+
+
+async def test_a_fork_that_is_recorded_while_its_request_is_erased_is_erased_too(
+    record: Recorded, fresh_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, late = (str(derived_request_id(NOW_MS + at, str(at))) for at in range(2))
+    await record.put(ReasoningRequested(question="C4N4RY", request_id=first))
+
+    async def erasing(dsn: str, request_ids: Sequence[str]) -> int:
+        if first in request_ids:
+            await record.put(ReasoningRequested(question="C4N4RY", request_id=late))
+            await record.put(replace(made.plan(), request_id=late, reasons={"forked from": f"{first}, 0 steps kept"}))
+        return await erase(dsn, request_ids)
+
+    monkeypatch.setattr("conclave.cli.erasing.erase_requests", erasing)
+    assert (await _erased(fresh_database, [first], None))[0] == 2
+    async with record.learning._reading() as connection:
+        assert set((await connection.execute(text("SELECT question FROM request_payloads"))).scalars()) == {""}
