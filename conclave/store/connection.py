@@ -6,6 +6,7 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from conclave.errors import LostDependency
@@ -92,12 +93,15 @@ async def lost_when_away() -> AsyncIterator[None]:
 
 
 def _is_away(error: BaseException | None) -> bool:
-    """True for what no other statement would change. A value that the driver can't encode is an error of its interface too."""
+    """True for what no other statement would change. A value that the driver can't encode is an error of its interface too.
+
+    Where all connections are in use for so long that the pool gives up waiting for one, the server is as good as away.
+    """
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "XX")[:2] not in _OF_VALUES
     if isinstance(error, asyncpg.InterfaceError):
         return not isinstance(error, ValueError)
-    return isinstance(error, OSError)
+    return isinstance(error, OSError | PoolTimeout)
 
 
 def _told(error: BaseException) -> str:
@@ -106,4 +110,6 @@ def _told(error: BaseException) -> str:
         return f"{str(error.args[0])[:280]} ({error.sqlstate})"
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, PoolTimeout):
+        return "all connections were in use for too long"
     return (str(error) if isinstance(error, DBAPIError) else repr(error))[:300]

@@ -20,9 +20,11 @@ _BEGIN = text("""
     VALUES (:key, CAST(:request_id AS uuid), :asked_at, :step_index, :tool, now()) ON CONFLICT (key) DO NOTHING
 """)
 _KNOWN = text("SELECT observed, is_failed, ended_at FROM tool_effects WHERE key = :key")
+_NUMBERED = text("SELECT pg_current_xact_id()")
 _END = text("""
     UPDATE tool_effects e SET is_failed = :is_failed, ended_at = now(), observed = CASE WHEN EXISTS (
-        SELECT FROM gateway_requests g WHERE g.request_id = e.request_id AND g.content <> 'kept') THEN NULL ELSE :observed END
+        SELECT FROM gateway_requests g WHERE g.request_id = e.request_id AND g.content <> 'kept'
+        UNION ALL SELECT FROM erased_requests d WHERE d.request_id = e.request_id) THEN NULL ELSE :observed END
     WHERE key = :key AND ended_at IS NULL
 """)
 _FORGET = text("DELETE FROM tool_effects WHERE begun_at < now() - make_interval(days => :days)")
@@ -57,6 +59,7 @@ class ToolLedger:
     async def end(self, key: str, observed: str, *, is_failed: bool) -> None:
         """Enters what came of a call; the first that is entered stays."""
         async with lost_when_away(), self._engine.begin() as connection:
+            await connection.execute(_NUMBERED)  # as erasing counts on (conclave.store.erasure)
             await connection.execute(_END, {"key": key, "observed": observed.replace("\0", ""), "is_failed": is_failed})
 
     async def forget(self) -> int:

@@ -103,10 +103,10 @@ class RecordView:
         values = {"ids": [key["request_id"] for key in keys], "first": min(times), "last": max(times)}
         of_keys = values | {"times": times}
         found = {row["request_id"]: row for row in await self._reader.rows(_LINES, of_keys)}
-        for row in await self._reader.rows(_STRIPS, of_keys):
-            found[row["request_id"]]["strip"] = row["strip"]
-        for row in await self._reader.rows(_REWARDS, values):
-            found[row["request_id"]]["reward"] = row["reward"]
+        for name, query, asked in (("strip", _STRIPS, of_keys), ("reward", _REWARDS, values)):
+            for row in await self._reader.rows(query, asked):
+                if row["request_id"] in found:  # else it has been recorded since
+                    found[row["request_id"]][name] = row[name]
         rows = [found[key["request_id"]] for key in keys if key["request_id"] in found]
         return tuple(_made(RequestLine, {**row, "request_id": str(row["request_id"])}) for row in rows)
 

@@ -29,7 +29,7 @@ from migrations.tenant_views import NOT_FOR_TENANTS
 from schemas import flow
 from schemas.events import Event, FeedbackGiven, ReasoningRequested, RequestFailed, TextStored
 from schemas.experiments import Assignment
-from schemas.ids import derived_request_id
+from schemas.ids import derived_request_id, new_request_id
 from schemas.values import Ask, Ballot, Fingerprint, RequestFailure, TallyRow, Turn
 
 NOW_MS = int(time.time() * 1000)
@@ -279,6 +279,12 @@ async def _called(dsn: str, request_id: str, observed: str) -> tuple[Known, str 
         return known.known, known.observed, known.is_failed
     finally:
         await ledger.close()
+
+
+async def test_what_comes_of_a_call_of_a_request_that_was_erased_meanwhile_is_not_kept(fresh_database: str) -> None:
+    request_id = str(new_request_id())  # of no gateway's
+    await erase(fresh_database, [request_id])
+    assert await _called(fresh_database, request_id, "S3CR3T") == (Known.DONE, None, False)
 
 
 async def _all_that_is_stored(dsn: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from conclave.errors import LostDependency
 from conclave.store.connection import lost_when_away
@@ -69,6 +70,7 @@ def test_a_value_that_the_driver_cannot_encode_is_its_statement_s_fault() -> Non
         (ConnectionRefusedError("refused"), "ConnectionRefusedError('refused')"),
         (ssl.SSLCertVerificationError("nobody's"), 'SSLCertVerificationError("nobody\'s")'),  # a ValueError too
         (asyncpg.InterfaceError("connection is closed"), "InterfaceError('connection is closed')"),
+        (PoolTimeout("QueuePool limit of size 8 overflow 0 reached"), "all connections were in use for too long"),
     ],
 )
 def test_a_server_that_does_not_answer_is_away(error: Exception, why: str) -> None:
