@@ -39,6 +39,7 @@ from services.gateway.batch_runner import BatchRunner
 from services.gateway.batches import BatchApi
 from services.gateway.cancelling import Cancelling
 from services.gateway.chat import Chat
+from services.gateway.failures import surviving
 from services.gateway.files import FileApi
 from services.gateway.follower import Follower
 from services.gateway.letters import Letters
@@ -130,9 +131,11 @@ def _policies(settings: GatewaySettings) -> CurrentPolicies:
 async def _forget(stores: Sequence[Ledger | BatchStore | FileStore], retention_days: int) -> None:
     """Drops what is older than the record, now and then."""
     while True:
-        with contextlib.suppress(LostDependency):
-            num_dropped = sum([await store.forget(retention_days) for store in stores])
-            log.info("ledger_forgot", entries=num_dropped)
+        num_dropped = 0
+        for store in stores:
+            with contextlib.suppress(LostDependency), surviving("forgetting_broken"):
+                num_dropped += await store.forget(retention_days)
+        log.info("ledger_forgot", entries=num_dropped)
         await asyncio.sleep(_FORGET_EVERY_S)
 
 

@@ -32,6 +32,13 @@ class Answers:
             if not future.done():
                 future.set_result(result)
 
+    def fail(self, request_id: str, error: Exception) -> None:
+        """Wakes all who wait for an end that can't be told."""
+        for future in self._waiting.get(request_id, ()):
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # whoever waits for several looks at one of them
+
     @contextmanager
     def expecting(self, request_id: str) -> Iterator["asyncio.Future[Result]"]:
         """The end of a request, once it is known. Enter before the request is published: then no end is missed."""

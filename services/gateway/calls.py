@@ -1,7 +1,7 @@
 """A call of the API: who calls, what was sent, and how it is read."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,6 +21,10 @@ _SHOWABLE = re.compile(r"[\x21-\x7e]+")
 B = TypeVar("B")
 
 
+async def _is_let_in() -> None:
+    """Of a call that nobody has looked at."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One call. `body` is of the type that its route says."""
@@ -28,6 +32,9 @@ class Call:
     request: Request
     caller: Caller
     body: Any = None
+    check: Callable[[], Awaitable[None]] = (
+        _is_let_in  # Raises: ApiError once its caller is let in no more, LostDependency
+    )
 
     @property
     def sent(self) -> Sent:
@@ -63,7 +70,11 @@ async def call_of(request: Request, access: Access, scope: Scope, body: type | N
     """The call that a request is. Raises: ApiError, LostDependency."""
     caller = await access.caller(request)
     caller.require(scope)
-    return Call(request, caller, read(await request.body(), body) if body is not None else None)
+
+    async def check() -> None:
+        (await access.caller(request)).require(scope)
+
+    return Call(request, caller, read(await request.body(), body) if body is not None else None, check)
 
 
 def read(body: bytes, wanted: type[B]) -> B:

@@ -1,11 +1,31 @@
 """Where a mistake of the gateway's own ends: in its log, and in a 500 that tells nothing of it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from conclave.errors import LostDependency
 from services.gateway.errors import ApiError
 
 log = structlog.get_logger(__name__)
+
+
+def internal_error() -> ApiError:
+    """What is told of a mistake."""
+    return ApiError(500, "the gateway failed at this; its log says why", "internal_error")
+
+
+@contextmanager
+def surviving(event: str, **known: object) -> Iterator[None]:
+    """Has a mistake end in the log as `event`, and with it no loop that runs for all clients. LostDependency passes."""
+    try:
+        yield
+    except LostDependency:
+        raise
+    except Exception as error:
+        log.exception(event, error=type(error).__name__, **known)
 
 
 class Failures:
@@ -28,5 +48,4 @@ class Failures:
         except Exception as error:
             log.exception("request_broken", method=scope.get("method"), error=type(error).__name__)
             if not has_begun:
-                told = ApiError(500, "the gateway failed at this; its log says why", "internal_error")
-                await told.response()(scope, receive, send)
+                await internal_error().response()(scope, receive, send)

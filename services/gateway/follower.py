@@ -16,6 +16,8 @@ from conclave.errors import LostDependency
 from conclave.runtime.attempts import Dependencies
 from conclave.store.happenings import Happening
 from services.gateway.answers import Answers
+from services.gateway.errors import ApiError
+from services.gateway.failures import internal_error, surviving
 from services.gateway.results import Result, of_row
 
 _LOOK_S = 0.3
@@ -36,12 +38,15 @@ class Watch:
     """One who watches a request. `next` hands over what is new, and at last, once, the end."""
 
     def __init__(self) -> None:
-        self._new: asyncio.Queue[Happening | Result] = asyncio.Queue()
+        self._new: asyncio.Queue[Happening | Result | ApiError] = asyncio.Queue()
         self._seen: set[str] = set()
 
     async def next(self) -> Happening | Result:
-        """What happened next. Nothing comes after a Result."""
-        return await self._new.get()
+        """What happened next. Nothing comes after a Result. Raises: ApiError where what happened can't be read."""
+        news = await self._new.get()
+        if isinstance(news, ApiError):
+            raise news
+        return news
 
     def see(self, happenings: Collection[Happening]) -> bool:
         """Takes over what it has not seen; False when there was nothing new."""
@@ -51,9 +56,9 @@ class Watch:
             self._new.put_nowait(each)
         return bool(new)
 
-    def end(self, result: Result) -> None:
-        """Takes over the end."""
-        self._new.put_nowait(result)
+    def end(self, end: Result | ApiError) -> None:
+        """Takes over the end, or why there is none to be told."""
+        self._new.put_nowait(end)
 
 
 class Follower:
@@ -92,9 +97,36 @@ class Follower:
             await asyncio.sleep(max(self._look_s, 4 * (time.monotonic() - started)))
 
     async def look(self, *, for_ends: bool = True) -> None:
-        """Hands over what is new. Raises: LostDependency."""
-        watched = tuple(self._watches)
-        ends = await self._record.ends({*watched, *(self._answers.awaited if for_ends else ())})
+        """Hands over what is new. A request of which something can't be read is followed no more. Raises: LostDependency."""
+        wanted = {*self._watches, *(self._answers.awaited if for_ends else ())}
+        try:
+            await self._hand_over(wanted)
+        except LostDependency:
+            raise
+        except Exception as error:
+            log.exception("requests_unreadable", requests=len(wanted), error=type(error).__name__)
+            for each in wanted:  # which of them it is about is not known
+                with surviving("request_unreadable", request=each):
+                    await self._hand_over_or_give_up(each)
+
+    async def _hand_over_or_give_up(self, request_id: str) -> None:
+        try:
+            await self._hand_over({request_id})
+        except LostDependency:
+            raise
+        except Exception:
+            self._give_up(request_id)
+            raise
+
+    def _give_up(self, request_id: str) -> None:
+        for watch in tuple(self._watches.get(request_id, ())):
+            watch.end(internal_error())
+            self._watches[request_id].discard(watch)
+        self._answers.fail(request_id, internal_error())
+
+    async def _hand_over(self, request_ids: Collection[str]) -> None:
+        ends = await self._record.ends(request_ids)
+        watched = tuple(each for each in request_ids if each in self._watches)
         happenings = await self._record.of(watched)
         for request_id in watched:
             for watch in tuple(self._watches.get(request_id, ())):

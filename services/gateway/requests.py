@@ -43,6 +43,7 @@ class Requests:
                 # Looked up again: the end may have come between the first look and this.
                 state = await self.asking.state(call.caller, call.request_id)
                 if state.result is None and await streams.are_done([end], request=call.request, timeout_s=wait_s):
+                    await call.check()  # a key may have been revoked since
                     result = end.result()
                     state = RequestState(
                         id=state.id,
@@ -80,7 +81,8 @@ class Requests:
         await self.asking.state(call.caller, request_id)
         if call.request.headers.get("last-event-id") == _END:
             return Response(status_code=204)  # a browser comes back after every end of a stream, until it is told this
-        return streams.Streamed(self._events(request_id), X_Request_Id=request_id)
+        events = streams.while_let_in(self._events(request_id), call.check)
+        return streams.Streamed(events, X_Request_Id=request_id)
 
     async def _events(self, request_id: str) -> AsyncGenerator[bytes, None]:
         with self.follower.watching(request_id) as watch:

@@ -5,12 +5,13 @@ The key itself is kept nowhere. An administrator's opens all pages, a tenant's t
 
 import html
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal, TypedDict
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from conclave.domain import api_keys
 from conclave.errors import LostDependency
@@ -46,10 +47,15 @@ class _Kept(TypedDict):
     secure: bool
 
 
+class _LetInNoMore(Exception):
+    """Who reads a page that is sent bit by bit may not any more."""
+
+
 class PagesGuard:
     """The pages: all for who may see every tenant's requests, and for everyone on this machine while nobody needs a key.
 
-    For a tenant those of its own: a router that knows of nothing else, by the tenant of the key.
+    For a tenant those of its own: a router that knows of nothing else, by the tenant of the key. A page that is sent bit by bit
+    ends within seconds of its reader's key or sign-in.
     """
 
     def __init__(self, pages: Router, access: Access, of_tenant: Callable[[str], Router] | None = None) -> None:
@@ -69,11 +75,35 @@ class PagesGuard:
             app = self._opened(caller, scope)
             scope.setdefault("state", {})["caller"] = caller  # for what notes who did it
             scope["is_signed_in"] = COOKIE in request.cookies  # pages offer to sign out then
+            app = self._while_let_in(app, request)
         except ApiError as error:
             app = _refused(request, error)
         except LostDependency as error:
             app = away(error.dependency).response()
         await app(scope, receive, send)
+
+    def _while_let_in(self, app: ASGIApp, request: Request) -> ASGIApp:
+        """The application, of which nothing more is sent once this is not its reader's any more. Else who was let in stays so."""
+
+        async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+            async def sending(message: Message) -> None:
+                if message.get("more_body", False):
+                    with suppress(LostDependency):
+                        await self._check(request, scope)
+                await send(message)
+
+            try:
+                await app(scope, receive, sending)
+            except _LetInNoMore:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        return answering
+
+    async def _check(self, request: Request, scope: Scope) -> None:
+        try:
+            self._opened(await self._access.caller(request), scope)
+        except ApiError as error:
+            raise _LetInNoMore from error
 
     def _opened(self, caller: Caller, scope: Scope) -> ASGIApp:
         """Where a caller is led. Raises: ApiError for who may not see this page."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing, suppress
 from typing import Any
 
 import msgspec
@@ -10,6 +10,9 @@ from anyio import CancelScope
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from conclave.errors import LostDependency
+from services.gateway.errors import ApiError
 
 KEEP_ALIVE_S = 15.0  # shorter than what proxies take for silence
 KEEP_ALIVE = b": still here\n\n"
@@ -19,6 +22,20 @@ def event(data: object, *, kind: str | None = None, name: str | None = None) -> 
     """One event, its data as JSON. `name` becomes its id."""
     lines = [f"id: {name}\n".encode() if name else b"", f"event: {kind}\n".encode() if kind else b""]
     return b"".join([*lines, b"data: ", msgspec.json.encode(data), b"\n\n"])
+
+
+async def while_let_in(
+    events: AsyncGenerator[bytes, None], check: Callable[[], Awaitable[None]]
+) -> AsyncGenerator[bytes, None]:
+    """The events, until `check` raises ApiError before one of them. Where it can't be known now, who was let in stays so."""
+    async with aclosing(events):
+        async for each in events:
+            with suppress(LostDependency):
+                try:
+                    await check()
+                except ApiError:
+                    return
+            yield each
 
 
 class Streamed(StreamingResponse):

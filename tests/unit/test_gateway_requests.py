@@ -1,7 +1,6 @@
 """`/v1/requests` and `/v1/feedback`: what is published, what is told, and what is refused with which field."""
 
 import asyncio
-import json
 from typing import Any
 
 import httpx2
@@ -10,7 +9,6 @@ import pytest
 from prometheus_client import REGISTRY
 
 from conclave.domain.api_keys import Scope
-from conclave.store.happenings import Happening
 from conclave.store.ledger import Limits
 from conclave.testing import events as made
 from conclave.testing.waiting import until
@@ -81,34 +79,6 @@ async def test_a_client_that_goes_away_leaves_nobody_waiting() -> None:
         with pytest.raises(httpx2.ReadTimeout):
             await client.get(f"/v1/requests/{request_id}", params={"wait_s": 60}, timeout=0.2)
         await until(lambda: world.answers.awaited == (), what="nobody waiting")
-
-
-async def test_all_that_happens_is_streamed_and_the_end_comes_last() -> None:
-    world = World()
-    async with world.serving() as client:
-        request_id = (await client.post("/v1/requests", json=QUESTION)).json()["id"]
-        planned = Happening("planned", "planned", {"policy": "default", "strategy": "vote"})
-        path = Happening("path/0/0", "path", {"step_index": 0, "sample_index": 0, "answer": "36"})
-        world.record.happened[request_id] = [planned]
-        told: list[tuple[str, str, dict[str, object]]] = []
-        async with client.stream("GET", f"/v1/requests/{request_id}/events") as stream:
-            assert stream.headers["content-type"].startswith("text/event-stream")
-            lines: dict[str, str] = {}
-            async for line in stream.aiter_lines():
-                name, _, value = line.partition(": ")
-                lines[name] = value
-                if line:
-                    continue
-                told.append((lines["id"], lines["event"], json.loads(lines["data"])))
-                if len(told) == 1:
-                    world.end(made.answer("36", request_id=request_id))
-                    world.record.happened[request_id] = [planned, path]
-        assert [(name, kind) for name, kind, _ in told] == [
-            ("planned", "planned"),
-            ("path/0/0", "path"),
-            ("end", "answered"),
-        ]
-        assert told[-1][2]["answer"] == "36"
 
 
 async def test_a_failure_is_a_result_that_says_why() -> None:
@@ -351,18 +321,6 @@ async def test_a_priority_that_there_is_not_is_refused_by_name() -> None:
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "priority")
 
 
-async def test_who_comes_back_after_the_end_of_a_stream_is_told_that_nothing_comes() -> None:
-    world = World(answering("36"))
-    async with world.serving() as client:
-        request_id = (await client.post("/v1/requests", json=QUESTION)).json()["id"]
-        told = await client.get(f"/v1/requests/{request_id}/events")
-        assert "id: end\n" in told.text
-        again = await client.get(f"/v1/requests/{request_id}/events", headers={"Last-Event-ID": "end"})
-        assert (again.status_code, again.content) == (204, b"")
-        before = await client.get(f"/v1/requests/{request_id}/events", headers={"Last-Event-ID": "planned"})
-        assert "id: end\n" in before.text
-
-
 async def test_other_feedback_under_the_same_key_is_not_dropped_in_silence() -> None:
     world = World(answering("36"))
     async with world.serving() as client:
@@ -392,13 +350,3 @@ async def test_a_tenant_over_its_limit_is_never_told_to_come_back_too_early() ->
     async with world.serving() as client:
         refused = await client.post("/v1/requests", json=QUESTION, headers={"Authorization": f"Bearer {key.text}"})
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "13")
-
-
-async def test_a_stream_s_head_leaves_its_connection_free() -> None:
-    world = World()
-    async with world.serving() as client:
-        request_id = (await client.post("/v1/requests", json=QUESTION)).json()["id"]
-        async with asyncio.timeout(5):
-            head = await client.head(f"/v1/requests/{request_id}/events")
-            assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
-            assert (await client.get("/v1/models")).status_code == 200, "on the same connection"

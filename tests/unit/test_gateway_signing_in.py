@@ -1,5 +1,7 @@
 """The pages' door: open to this machine while there are no keys, then to administrators, and to tenants for their own."""
 
+from collections.abc import AsyncIterator
+
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount, Router
@@ -198,3 +200,14 @@ async def test_a_form_of_another_site_signs_nobody_in_or_out() -> None:
 async def test_the_door_s_form_comes_with_its_origin() -> None:
     async with World().serving() as client:
         assert (await client.get("/sign-in")).headers["referrer-policy"] == "same-origin"
+
+
+async def test_a_page_that_is_sent_too_much_says_so() -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(4):
+            yield b"question=" + b"x" * 1024 + b"&"
+
+    async with World(settings={"gateway_max_body_bytes": 2048}).serving() as client:
+        form = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
+        told = await client.post("/ask", content=pieces(), headers=form)
+    assert (told.status_code, told.json()["error"]["code"]) == (413, "body_too_large")
