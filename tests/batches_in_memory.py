@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from conclave.store.batches import BatchRow, Claimed, Line, NewBatch
+from conclave.store.cancellations import cancellation_of
 from conclave.store.files import FileRow, Key, NewFile, OverBytes, Reused
 from conclave.testing import events as made
-from schemas.events import AnswerReached, RequestFailed
+from schemas.events import AnswerReached, RequestCancelled, RequestFailed
+from services.gateway.cancelling import Noted
 
 NOW = datetime.fromtimestamp(made.NOW_MS / 1000, UTC)
 End = AnswerReached | RequestFailed
@@ -98,6 +100,7 @@ class MemoryBatches:
     """Batches. `over` are those whose window has ended."""
 
     record: Ended
+    cancellations: Noted
     made: dict[str, BatchRow] = field(default_factory=dict)
     lines: dict[str, list[Line]] = field(default_factory=dict)
     redacted: dict[str, bool] = field(default_factory=dict)
@@ -150,12 +153,13 @@ class MemoryBatches:
         found = [await self.batch(batch_id) for batch_id in _after(own, own, after)]
         return [row for row in found if row is not None][:limit]
 
-    async def cancel(self, batch_id: str) -> list[str]:
+    async def cancel(self, batch_id: str) -> list[RequestCancelled]:
         row = await self.batch(batch_id)
         if row is not None and row.num_answered + row.num_failed < row.num_lines and not row.is_over:
             self.made[batch_id] = replace(self.made[batch_id], cancelled_at=NOW)
         ids = [self.asked_as.get((batch_id, line.line)) for line in self.lines[batch_id]]
-        return [each for each in ids if each is not None and each not in self.record.ended]
+        open_ids = [each for each in ids if each is not None and each not in self.record.ended]
+        return await self._noted(open_ids, self.made[batch_id].window_s)
 
     async def claim(self, max_open: int) -> list[Claimed]:
         num_open = sum(each not in self.record.ended for each in self.asked_as.values())
@@ -171,9 +175,11 @@ class MemoryBatches:
         ]  # fmt: skip
         return waiting[: max_open - num_open]
 
-    async def asked(self, claimed: Claimed, request_id: str, asked_at: Any) -> bool:
+    async def asked(self, claimed: Claimed, request_id: str, asked_at: Any) -> RequestCancelled | None:
         self.asked_as[claimed.batch_id, claimed.line] = request_id
-        return self.made[claimed.batch_id].cancelled_at is None
+        if self.made[claimed.batch_id].cancelled_at is None:
+            return None
+        return (await self._noted([request_id], claimed.left_s))[0]
 
     async def put_back(self, claimed: Claimed) -> None:
         self.put_back_lines.append(claimed.line)
@@ -184,6 +190,12 @@ class MemoryBatches:
     async def ended(self, batch_id: str, *, first: int, limit: int) -> list[dict[str, Any]]:
         found = (self._ended(batch_id, line) for line in self.lines[batch_id][first:])
         return [row for row in found if row is not None][:limit]
+
+    async def _noted(self, request_ids: Sequence[str], deadline_s: float) -> list[RequestCancelled]:
+        """As one transaction does it with what cancels them."""
+        cancellations = [cancellation_of(each, deadline_s) for each in request_ids]
+        await self.cancellations.add(cancellations)
+        return cancellations
 
     def _ended(self, batch_id: str, line: Line) -> dict[str, Any] | None:
         row: dict[str, Any] = {

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
 import httpx2
 from starlette.applications import Starlette
+from starlette.responses import Response
 
 from conclave.domain.api_keys import ID_BYTES, SECRET_BYTES, ApiKey, Pass, Scope
 from conclave.domain.redaction import Mask, masker
@@ -29,6 +30,7 @@ from services.gateway.app import Site, make_app
 from services.gateway.asking import Asking
 from services.gateway.batch_runner import BatchRunner
 from services.gateway.batches import BatchApi
+from services.gateway.calls import Call
 from services.gateway.cancelling import Cancelling
 from services.gateway.chat import Chat
 from services.gateway.files import FileApi
@@ -247,7 +249,7 @@ class World:
             self.answers.hear(end)
 
     def __post_init__(self) -> None:
-        self.batches = MemoryBatches(self.record)
+        self.batches = MemoryBatches(self.record, self.cancellations)
         self.cancelling = Cancelling(self, self.cancellations, pause_s=0.02)
 
     def _parts(self) -> tuple[Asking, Follower]:
@@ -271,7 +273,8 @@ class World:
         asking, follower = parts or self._parts()
         batches = BatchApi(asking, self.files, self.batches, self.max_tenant_file_bytes)
         chat = Chat(asking, follower, lambda: shipped().names)
-        return api_routes(Requests(asking, follower), chat, FileApi(batches), batches, Experiments(MemoryTrials()))
+        table = api_routes(Requests(asking, follower), chat, FileApi(batches), batches, Experiments(MemoryTrials()))
+        return tuple(map(_as_documented, table))
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[httpx2.AsyncClient]:
@@ -303,6 +306,17 @@ class World:
             server.stop()
             await asyncio.wait(running)
             await self.cancelling.close()
+
+
+def _as_documented(row: ApiRoute) -> ApiRoute:
+    """The route, which fails a test whenever it answers with what the OpenAPI document does not know."""
+
+    async def handler(call: Call) -> Response:
+        response = await row.handler(call)
+        assert response.status_code in (row.status, *row.otherwise, *row.bare), f"{row.path}: {response.status_code}"
+        return response
+
+    return replace(row, handler=handler)
 
 
 def answering(text: str = "36") -> Callable[[ReasoningRequested], End]:

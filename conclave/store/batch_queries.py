@@ -2,6 +2,8 @@
 
 from sqlalchemy import text
 
+from conclave.store.forgetting import statement
+
 ADD_BATCH = text("""
     INSERT INTO gateway_batches (batch_id, tenant, file_id, window_s, is_redacted, metadata, deadline_at, num_lines, num_failed,
         num_bytes, idempotency_key, digest)
@@ -35,7 +37,7 @@ CANCEL = text("""
         WHERE l.batch_id = :batch_id AND l.state = 'open')
 """)
 OPEN = text("""
-    SELECT l.request_id FROM gateway_batch_lines l
+    SELECT l.request_id, b.window_s FROM gateway_batch_lines l JOIN gateway_batches b USING (batch_id)
     WHERE l.batch_id = :batch_id AND l.state = 'open' AND l.request_id IS NOT NULL AND NOT EXISTS
         (SELECT 1 FROM answers a WHERE a.request_id = l.request_id AND a.asked_at = l.asked_at)
 """)
@@ -44,6 +46,14 @@ TURN = text("SELECT pg_try_advisory_xact_lock(hashtextextended('gateway batches'
 RETURN = text("""
     UPDATE gateway_batch_lines SET state = 'waiting', claimed_at = NULL
     WHERE state = 'open' AND request_id IS NULL AND claimed_at < now() - CAST(:lease AS interval)
+""")
+# Whether they were published nobody knows, only that it would be under the same key: asked once more, they can be cancelled.
+LEFT = text("""
+    UPDATE gateway_batch_lines l SET claimed_at = now() FROM gateway_batches b LEFT JOIN tenants t ON t.tenant = b.tenant
+    WHERE l.state = 'open' AND l.request_id IS NULL AND l.claimed_at < now() - CAST(:lease AS interval)
+        AND b.batch_id = l.batch_id AND b.cancelled_at IS NOT NULL AND b.deadline_at > now()
+    RETURNING l.batch_id, l.line, l.body, b.tenant, b.is_redacted, extract(epoch FROM b.deadline_at - now()) AS left_s,
+        t.tokens_per_day, coalesce(t.content, 'kept') = 'kept' AS is_kept
 """)
 # Of what has ended only the model is asked for again. An hour after its batch's window a request will have no end any more.
 SETTLE = text("""
@@ -137,4 +147,4 @@ ENDED = text("""
         OR (l.state = 'waiting' AND (b.cancelled_at IS NOT NULL OR b.deadline_at <= now())))
     ORDER BY l.line LIMIT :limit
 """)
-FORGET = text("DELETE FROM gateway_batches WHERE created_at < now() - CAST(:age AS interval)")
+FORGET = statement("gateway_batches", "batch_id")

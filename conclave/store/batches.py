@@ -3,6 +3,9 @@
 A line waits, is open while it is claimed and its request runs, and has ended. It is claimed for a while, asked under an idempotency
 key of its own, and then has its request's id: whoever claims it again after a crash asks the same request. What came of it is
 in `answers`; a batch counts those of its lines that have ended, so that neither a claim nor a look at a batch reads all lines.
+
+Requests of a batch that is cancelled are noted as cancelled in the same transaction (conclave.store.cancellations): whatever dies
+then, some gateway publishes that.
 """
 
 from collections.abc import Sequence
@@ -14,11 +17,15 @@ import msgspec
 from sqlalchemy import text
 
 from conclave.store import batch_queries as sql
+from conclave.store.cancellations import cancellation_of, note
 from conclave.store.connection import lost_when_away, make_engine
 from conclave.store.erased_lines import erase_line_if_noted
 from conclave.store.files import Key, OverBytes, Reused, known_id, lock_tenant, of_key, over_bytes
+from conclave.store.forgetting import forgotten
+from schemas.events import RequestCancelled
 
 _CLAIM_S = 60.0
+_FORGOTTEN_AT_ONCE = 4  # with up to 50,000 lines each
 _SWEPT = 2000  # lines of batches that are over, a look
 _JSON = ("steps", "tally", "fields", "body")
 
@@ -135,11 +142,14 @@ class BatchStore:
             return await self._batches("tenant = :tenant", values)
         return await self._batches(f"tenant = :tenant AND {sql.BEFORE}", values | {"after": after})
 
-    async def cancel(self, batch_id: str) -> list[str]:
-        """Has nothing more of a batch be asked, unless it is over, and says which of its requests are open."""
+    async def cancel(self, batch_id: str) -> list[RequestCancelled]:
+        """Has nothing more of a batch be asked, unless it is over: the cancellations of its open requests, which are noted."""
         async with lost_when_away(), self._engine.begin() as connection:
             await connection.execute(sql.CANCEL, {"batch_id": batch_id})
-            return [str(row[0]) for row in await connection.execute(sql.OPEN, {"batch_id": batch_id})]
+            rows = await connection.execute(sql.OPEN, {"batch_id": batch_id})
+            noted = [cancellation_of(str(request_id), window_s) for request_id, window_s in rows]
+            await note(connection, noted)
+        return noted
 
     async def claim(self, max_open: int) -> list[Claimed]:
         """Lines to be asked now, so that no more than `max_open` are open in all batches together.
@@ -147,7 +157,8 @@ class BatchStore:
         Tenants are served in turn: who has the fewest open comes first. Of a tenant's lines, those whose window ends first.
         One gateway at a time; nothing, while another one does.
 
-        1. Lines whose request has ended are counted, and those that were claimed in vain wait again.
+        1. Lines whose request has ended are counted, and those that were claimed in vain wait again. Of a cancelled batch these are
+           given out again instead: they may have been published, and whoever asks them the same hears that nobody wants it.
         2. Lines of batches that are over, which nobody will ask, are counted too, some at a time.
         3. What room that leaves is given out.
         """
@@ -155,15 +166,21 @@ class BatchStore:
         async with lost_when_away(), self._engine.begin() as connection:
             if not (await connection.execute(sql.TURN)).scalar_one():
                 return []
-            await connection.execute(sql.RETURN, lease)  # 1
+            left = (await connection.execute(sql.LEFT, lease)).mappings().all()  # 1
+            await connection.execute(sql.RETURN, lease)
             await connection.execute(sql.SETTLE)
             await connection.execute(sql.SWEEP, {"limit": _SWEPT})  # 2
             rows = (await connection.execute(sql.CLAIM, {"max_open": max_open})).mappings().all()  # 3
-        claimed = [Claimed(**{**row, "body": _json(row["body"]), "left_s": float(row["left_s"])}) for row in rows]
+        claimed = [
+            Claimed(**{**row, "body": _json(row["body"]), "left_s": float(row["left_s"])}) for row in [*left, *rows]
+        ]
         return sorted(claimed, key=lambda each: (each.left_s, each.batch_id, each.line))
 
-    async def asked(self, claimed: Claimed, request_id: str, asked_at: datetime) -> bool:
-        """Notes the request that a line became. False where nobody wants it any more: its batch was cancelled, or is over."""
+    async def asked(self, claimed: Claimed, request_id: str, asked_at: datetime) -> RequestCancelled | None:
+        """Notes the request that a line became; None as long as it is wanted.
+
+        Where it is not, since its batch was cancelled or is gone, its cancellation, which is noted.
+        """
         line = {"batch_id": claimed.batch_id, "line": claimed.line}
         async with lost_when_away(), self._engine.begin() as connection:
             # Whoever cancels waits for this, and sees the request; or has cancelled, and we see that.
@@ -171,7 +188,11 @@ class BatchStore:
             values = {**line, "request_id": request_id, "asked_at": asked_at}
             is_noted = (await connection.execute(sql.ASKED, values)).rowcount
             await erase_line_if_noted(connection, claimed.batch_id, claimed.line)
-            return bool(is_noted and is_going_on)
+            if is_noted and is_going_on:
+                return None
+            unwanted = cancellation_of(request_id, max(1.0, claimed.left_s))
+            await note(connection, [unwanted])
+        return unwanted
 
     async def put_back(self, claimed: Claimed) -> None:
         """Has a line be claimed again at once, when its tenant waits for nothing any more."""
@@ -196,8 +217,7 @@ class BatchStore:
 
     async def forget(self, older_than_days: int) -> int:
         """How many batches were dropped, those of before so many days."""
-        async with lost_when_away(), self._engine.begin() as connection:
-            return (await connection.execute(sql.FORGET, {"age": timedelta(days=older_than_days)})).rowcount
+        return await forgotten(self._engine, sql.FORGET, older_than_days, at_once=_FORGOTTEN_AT_ONCE)
 
     async def _batches(self, condition: str, values: dict[str, Any]) -> list[BatchRow]:
         query = text(sql.BATCHES.format(condition=condition))

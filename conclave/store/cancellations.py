@@ -1,12 +1,14 @@
-"""Cancellations that wait for the log to be back, so that they outlive the gateway that heard them."""
+"""Cancellations that wait to be published, so that they outlive the gateway that heard them, and a log that is away."""
 
 from collections.abc import Collection
 from datetime import UTC, datetime
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from conclave.store.connection import lost_when_away, make_engine
 from schemas.events import RequestCancelled
+from schemas.ids import asked_at_ms
 
 _ADD = text("""
     INSERT INTO gateway_cancellations (request_id, until) VALUES (:request_id, :until) ON CONFLICT (request_id) DO NOTHING
@@ -28,10 +30,8 @@ class Cancellations:
 
     async def add(self, cancellations: Collection[RequestCancelled]) -> None:
         """Notes them, each once."""
-        rows = [{"request_id": str(each.request_id), "until": _time_of(each)} for each in cancellations]
         async with lost_when_away(), self._engine.begin() as connection:
-            if rows:
-                await connection.execute(_ADD, rows)
+            await note(connection, cancellations)
 
     async def waiting(self, limit: int) -> list[RequestCancelled]:
         """So many of those that wait, the first to be worth nothing any more first. Those that are already are dropped."""
@@ -47,6 +47,21 @@ class Cancellations:
         """Those that were published wait no longer."""
         async with lost_when_away(), self._engine.begin() as connection:
             await connection.execute(_DROP, {"ids": list(request_ids)})
+
+
+def cancellation_of(request_id: str, deadline_s: float) -> RequestCancelled:
+    """The event that cancels a request which is given `deadline_s` from when it was asked."""
+    return RequestCancelled(request_id=request_id, until_ms=asked_at_ms(request_id) + round(1000 * deadline_s))
+
+
+async def note(connection: AsyncConnection, cancellations: Collection[RequestCancelled]) -> None:
+    """Has them wait once the transaction ends: for what is cancelled by what else that does."""
+    found = {str(each.request_id): _time_of(each) for each in cancellations}
+    rows = [
+        {"request_id": request_id, "until": found[request_id]} for request_id in sorted(found)
+    ]  # one order everywhere
+    if rows:
+        await connection.execute(_ADD, rows)
 
 
 def _time_of(cancellation: RequestCancelled) -> datetime:

@@ -2,13 +2,14 @@
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from conclave.store.connection import lost_when_away, make_engine
+from conclave.store.forgetting import forgotten, statement
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('gateway files ' || :tenant, 0))")
 # Of a batch what it asks is kept besides its file, until the batch is over.
@@ -34,7 +35,8 @@ _LISTED = """
 _BEYOND = "AND (created_at, file_id) {than} (SELECT created_at, file_id FROM gateway_files WHERE file_id = :after)"
 _CONTENT = text("SELECT content FROM gateway_files WHERE file_id = :file_id")
 _DELETE = text("DELETE FROM gateway_files WHERE file_id = :file_id")
-_FORGET = text("DELETE FROM gateway_files WHERE created_at < now() - CAST(:age AS interval)")
+_FORGET = statement("gateway_files", "file_id")
+_FORGOTTEN_AT_ONCE = 100
 
 # Only these end a line of JSON. `str.splitlines` knows others (U+2028, U+0085), which stand in texts as they are.
 _ENDS = re.compile(r"\r\n|\n|\r")
@@ -146,8 +148,7 @@ class FileStore:
 
     async def forget(self, older_than_days: int) -> int:
         """How many files were dropped, those of before so many days."""
-        async with lost_when_away(), self._engine.begin() as connection:
-            return (await connection.execute(_FORGET, {"age": timedelta(days=older_than_days)})).rowcount
+        return await forgotten(self._engine, _FORGET, older_than_days, at_once=_FORGOTTEN_AT_ONCE)
 
 
 def lines_in(content: str) -> list[str]:

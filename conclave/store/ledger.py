@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from conclave.domain.tenant_budget import WINDOW_HOURS, Spent, free_in_s
 from conclave.store.connection import lost_when_away, make_engine
+from conclave.store.forgetting import forgotten, statement
 from conclave.store.rows import asked_at
 from schemas.ids import shadow_id
 
@@ -64,6 +65,8 @@ _UNDER_WAY = text("""
     WHERE g.tenant = :tenant AND g.tokens IS NULL AND g.created_at > now() - interval '50 hours'
 """)
 _PAUSE = text("UPDATE tenants SET waits_until = now() + CAST(:pause AS interval) WHERE tenant = :tenant")
+_FORGET = statement("gateway_requests", "request_id")
+_FORGOTTEN_AT_ONCE = 10_000
 _FORGET_HOURS = text("DELETE FROM tenant_hours WHERE hour < now() - CAST(:age AS interval)")
 _OWNERS = text("SELECT request_id, tenant FROM gateway_requests WHERE request_id = ANY(CAST(:ids AS uuid[]))")
 
@@ -166,11 +169,9 @@ class Ledger:
 
     async def forget(self, older_than_days: int) -> int:
         """How many entries were dropped, those of before so many days."""
-        statement = text("DELETE FROM gateway_requests WHERE created_at < now() - CAST(:age AS interval)")
         async with lost_when_away(), self._engine.begin() as connection:
-            age = {"age": timedelta(days=older_than_days)}
-            await connection.execute(_FORGET_HOURS, age)
-            return (await connection.execute(statement, age)).rowcount
+            await connection.execute(_FORGET_HOURS, {"age": timedelta(days=older_than_days)})
+        return await forgotten(self._engine, _FORGET, older_than_days, at_once=_FORGOTTEN_AT_ONCE)
 
 
 async def _known(connection: AsyncConnection, entry: Entry) -> Entered | KeyReused | None:

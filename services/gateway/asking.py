@@ -13,9 +13,10 @@ import msgspec
 from conclave.domain.priorities import DEFAULT_PRIORITY, at_most
 from conclave.domain.redaction import Mask
 from conclave.errors import LostDependency
+from conclave.store.cancellations import cancellation_of
 from conclave.store.ledger import Entered, Entry, KeyReused, Limits, OverLimit
-from schemas.events import Event, FeedbackGiven, ReasoningRequested, RequestCancelled
-from schemas.ids import asked_at_ms, new_request_id
+from schemas.events import Event, FeedbackGiven, ReasoningRequested
+from schemas.ids import new_request_id
 from schemas.values import MAX_QUESTION_CHARS
 from services.gateway import answer_schemas
 from services.gateway.access import LOCAL, Caller
@@ -24,7 +25,7 @@ from services.gateway.bodies import MAX_TAGS, AskBody, FeedbackBody, RequestStat
 from services.gateway.cancelling import Cancelling
 from services.gateway.errors import ApiError, key_reused, not_found
 from services.gateway.follower import Record
-from services.gateway.masking import masked
+from services.gateway.masking import masked, numbered, unlike
 from services.gateway.publishing import Log
 from services.gateway.results import Result, of_row
 
@@ -142,17 +143,17 @@ class Asking:
         if state.result is None:
             asked = await self.record.request(request_id)
             deadline_s = MAX_DEADLINE_S if asked is None else asked["deadline_s"]
-            await self.log.publish(_cancellation(request_id, deadline_s))
+            await self.log.publish(cancellation_of(request_id, deadline_s))
         return state
 
     async def cancel_all(self, request_ids: Sequence[str], deadline_s: float, *, is_log_away: bool = False) -> None:
         """The same for requests that nobody waits for; while the log is away, once it is back. Never raises."""
-        cancellations = [_cancellation(request_id, deadline_s) for request_id in request_ids]
+        cancellations = [cancellation_of(request_id, deadline_s) for request_id in request_ids]
         await self.cancelling.publish(cancellations, is_log_away=is_log_away)
 
     def cancel_later(self, request_ids: Sequence[str], deadline_s: float) -> None:
         """The same at a moment that allows no waiting."""
-        self.cancelling.wait(_cancellation(request_id, deadline_s) for request_id in request_ids)
+        self.cancelling.wait(cancellation_of(request_id, deadline_s) for request_id in request_ids)
 
     async def give_feedback(self, caller: Caller, body: FeedbackBody, sent: Sent) -> str:
         """The id under which it was published: the same however often it is sent under an id or key of the client's own.
@@ -189,13 +190,15 @@ class Asking:
 
     def _request(self, caller: Caller, body: AskBody, request_id: str, conversation: str | None) -> ReasoningRequested:
         mask = self._mask(caller)
-        tags = {mask(name)[:_MAX_LABEL_CHARS]: value for name, value in own_tags(body.tags, at="tags").items()}
+        given = own_tags(body.tags, at="tags")
+        names = numbered(given, mask, most=_MAX_LABEL_CHARS)
+        tags = {names[name]: mask(value)[:_MAX_LABEL_CHARS] for name, value in given.items()}
         own = {TENANT_TAG: caller.tenant}
         if conversation and caller.is_kept and CONVERSATION_TAG not in tags and len(tags) < MAX_TAGS:
             own[CONVERSATION_TAG] = blake2b(mask(conversation).encode(), digest_size=16).hexdigest()
         schema = body.answer_schema
         if schema is not None:
-            schema = answer_schemas.taken(masked(schema, mask), at="answer_schema")
+            schema = answer_schemas.taken(masked(schema, mask, unlike), at="answer_schema")
         return ReasoningRequested(
             request_id=request_id,
             question=mask(body.question)[:MAX_QUESTION_CHARS],
@@ -207,7 +210,7 @@ class Asking:
             priority=_priority(caller, body),
             answer_schema=schema,
             deadline_s=body.deadline_s,
-            tags={name: mask(value)[:_MAX_LABEL_CHARS] for name, value in tags.items()} | own,
+            tags=tags | own,
         )
 
     async def _masking(self, work: Callable[[], T]) -> T:
@@ -269,10 +272,6 @@ def _priority(caller: Caller, body: AskBody) -> str | None:
     return None if priority == DEFAULT_PRIORITY else priority
 
 
-def _cancellation(request_id: str, deadline_s: float) -> RequestCancelled:
-    return RequestCancelled(request_id=request_id, until_ms=asked_at_ms(request_id) + round(1000 * deadline_s))
-
-
 def _unknown(request_id: str) -> ApiError:
     return not_found(f"there is no request {request_id} here", "request_not_found", "request_id")
 
@@ -280,6 +279,11 @@ def _unknown(request_id: str) -> ApiError:
 def _shown(asked: Mapping[str, Any]) -> dict[str, Any]:
     tags = {name: value for name, value in (asked["tags"] or {}).items() if name != TENANT_TAG}
     return {"question": asked["question"] or None, "policy": asked["policy"], "tags": tags}
+
+
+def inner_key(kind: str, *parts: object) -> str:
+    """The key of a request that is one of several asked by one call, or by none: no client can write it, for a NUL begins it."""
+    return "\0".join(("", kind, *map(str, parts)))
 
 
 def hashed_key(caller: Caller, idempotency_key: str | None) -> str | None:

@@ -52,7 +52,11 @@ def told(row: Mapping[str, Any], batch_id: str) -> tuple[bool, dict[str, Any]]:
         return False, {**line, "response": None, "error": {"code": unasked, "message": _UNASKED[unasked]}}
     if row["error"] is not None:
         return False, {**line, "response": None, "error": {"code": "invalid_request", "message": row["error"]}}
-    result = of_row(dict(row))
+    try:
+        result = of_row(dict(row))
+    except msgspec.ValidationError:  # another version's: no other line of the file waits for it
+        message = "What came of this request can't be read here; its trace may say it."
+        return False, {**line, "response": None, "error": {"code": "unreadable", "message": message}}
     if result.answer is None:
         error = failure_of(result)
         status, body = error.status, msgspec.json.decode(error.body)
@@ -68,13 +72,15 @@ def _line(number: int, text: str, seen: set[str]) -> Line:
         question_of_chat(found.body, deadline_s=1.0)
         if (found.body.n or 1) != 1 or found.body.stream:
             raise ApiError(400, "a line is one choice, and no stream", "invalid_value", "body")
+        if _holds_nul(body := msgspec.to_builtins(found.body)):
+            raise ApiError(400, "a NUL is no text", "invalid_value", "body")
         if found.custom_id in seen:
             raise ApiError(400, _TWICE, "invalid_value", "custom_id")
     except ApiError as error:
         at = f" ({error.param})" if error.param else ""
         return Line(number, _custom_id(text), error=f"line {number + 1}: {error.message}{at}")
     seen.add(found.custom_id)
-    return Line(number, found.custom_id, body=msgspec.to_builtins(found.body))
+    return Line(number, found.custom_id, body=body)
 
 
 def _custom_id(text: str) -> str:
@@ -83,7 +89,21 @@ def _custom_id(text: str) -> str:
         named = json.loads(text)["custom_id"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return ""
-    return named[:256] if isinstance(named, str) else ""
+    # What this JSON reads may hold what no text may: half a character, or a NUL.
+    return named.encode(errors="replace").decode().replace("\0", "")[:256] if isinstance(named, str) else ""
+
+
+def _holds_nul(value: Any) -> bool:
+    """True where some text in it, or some name, has a NUL, which PostgreSQL keeps in no text."""
+    match value:
+        case str():
+            return "\0" in value
+        case list() | tuple():
+            return any(map(_holds_nul, value))
+        case dict():
+            return any(map(_holds_nul, (*value, *value.values())))
+        case _:
+            return False
 
 
 def _masked_line(line: str, mask: Mask) -> str:

@@ -14,12 +14,14 @@ from conclave.errors import LostDependency
 from conclave.store.batches import Claimed
 from conclave.store.ledger import Limits
 from conclave.store.rows import asked_at
+from schemas.events import RequestCancelled
 from services.gateway import metrics
 from services.gateway.access import Caller
-from services.gateway.asking import OVER_LIMIT, Asking, Sent
+from services.gateway.asking import OVER_LIMIT, Asking, Sent, inner_key
 from services.gateway.bodies import ChatBody
 from services.gateway.chat import question_of_chat
 from services.gateway.errors import ApiError
+from services.gateway.failures import surviving
 
 _LOOK_S = 1.0
 _BROKEN = "the gateway failed at this; its log says why"
@@ -32,7 +34,7 @@ class Lines(Protocol):
     """Where lines are claimed: conclave.store.batches.BatchStore. Each raises LostDependency."""
 
     async def claim(self, max_open: int) -> list[Claimed]: ...
-    async def asked(self, claimed: Claimed, request_id: str, asked_at: Any) -> bool: ...
+    async def asked(self, claimed: Claimed, request_id: str, asked_at: Any) -> RequestCancelled | None: ...
     async def put_back(self, claimed: Claimed) -> None: ...
     async def refused(self, claimed: Claimed, error: str) -> None: ...
 
@@ -49,7 +51,8 @@ class BatchRunner:
         """Asks until cancelled."""
         while True:
             try:
-                await self.look()
+                with surviving("batches_broken"):
+                    await self.look()
             except LostDependency as error:
                 log.info("batches_wait", dependency=error.dependency)
             await asyncio.sleep(look_s)
@@ -75,7 +78,7 @@ class BatchRunner:
 
     async def _ask(self, line: Claimed) -> None:
         # The same key whoever asks it: a line that was asked before a crash is the same request after it.
-        sent = Sent(f"{line.batch_id}/{line.line}")
+        sent = Sent(inner_key("line", line.batch_id, line.line))
         # How often and how many at once is the batch's own business; what it costs is its tenant's, and whose words are kept.
         caller = Caller(
             line.tenant,
@@ -98,5 +101,6 @@ class BatchRunner:
                 await self.lines.refused(line, error.message)
             return
         metrics.LINES_ASKED.inc()
-        if not await self.lines.asked(line, request_id, asked_at(request_id)):
-            await self.asking.cancel_all([request_id], question.deadline_s)
+        unwanted = await self.lines.asked(line, request_id, asked_at(request_id))
+        if unwanted is not None:
+            await self.asking.cancelling.publish_noted([unwanted])

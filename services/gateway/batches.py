@@ -4,7 +4,7 @@ import asyncio
 import re
 import uuid
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Protocol
 
@@ -13,15 +13,18 @@ from starlette.responses import Response
 
 from conclave.store.batches import BatchRow, Line, NewBatch
 from conclave.store.files import Key, OverBytes, Reused
+from schemas.events import RequestCancelled
 from services.gateway.asking import Asking
 from services.gateway.batch_lines import lines_of, output
 from services.gateway.bodies import Batch, BatchBody, BatchCounts, Batches
 from services.gateway.calls import Call, answered
 from services.gateway.errors import not_found
-from services.gateway.keeping import FileSource, check_kept, kept, key_of, own_file, whole_number
+from services.gateway.keeping import FileSource, check_kept, kept, key_of, own_content, whole_number
+from services.gateway.masking import masked
 
 _WINDOWS_S = {"1h": 3600.0, "4h": 4 * 3600.0, "24h": 24 * 3600.0}
 _PAGE = 500
+_WHOLE_FILES = 4  # at once
 _ID = re.compile(r"batch_[0-9a-f]{32}")
 
 
@@ -34,18 +37,23 @@ class Store(Protocol):
     async def known(self, tenant: str, key: Key | None) -> str | Reused | None: ...
     async def batch(self, batch_id: str) -> BatchRow | None: ...
     async def batches(self, tenant: str, limit: int, *, after: str | None = None) -> list[BatchRow]: ...
-    async def cancel(self, batch_id: str) -> list[str]: ...
+    async def cancel(self, batch_id: str) -> list[RequestCancelled]: ...
     async def ended(self, batch_id: str, *, first: int, limit: int) -> list[dict[str, Any]]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class BatchApi:
-    """The handlers. `max_bytes` is what a tenant's files and batches may have together."""
+    """The handlers. `max_bytes` is what a tenant's files and batches may have together.
+
+    Whole files are in memory a few at a time (`turns`), however many are sent at once: as they are masked, each takes several
+    times its bytes.
+    """
 
     asking: Asking
     files: FileSource
     store: Store
     max_bytes: int
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_WHOLE_FILES))
 
     async def create(self, call: Call) -> Response:
         """Begins a batch: its lines are asked as there is room, until its window ends."""
@@ -55,9 +63,13 @@ class BatchApi:
         known = await self.store.known(call.caller.tenant, key)
         if known is not None:  # its file may be gone since
             return answered(_told(await self.batch(call, kept(known))))
-        file = await own_file(call, self.files, body.input_file_id, at="input_file_id")
-        content = await self.files.content(file.file_id)
-        lines = await asyncio.to_thread(lines_of, content or "")
+        async with self.turns:
+            added = await self._added(call, body, key)
+        return answered(_told(await self.batch(call, kept(added, "input_file_id"))))
+
+    async def _added(self, call: Call, body: BatchBody, key: Key | None) -> str | Reused | OverBytes:
+        file, content = await own_content(call, self.files, body.input_file_id, at="input_file_id")
+        lines = await asyncio.to_thread(lines_of, content)
         mask = self.asking.mask if call.caller.is_redacted else str
         batch = NewBatch(
             f"batch_{uuid.uuid4().hex}",
@@ -65,11 +77,10 @@ class BatchApi:
             file.file_id,
             _WINDOWS_S[body.completion_window],
             call.caller.is_redacted,
-            {mask(name): mask(value) for name, value in (body.metadata or {}).items()},
+            masked(body.metadata or {}, mask),
             file.num_bytes,
         )
-        added = await self.store.add(batch, lines, key=key, max_bytes=self.max_bytes)
-        return answered(_told(await self.batch(call, kept(added, "input_file_id"))))
+        return await self.store.add(batch, lines, key=key, max_bytes=self.max_bytes)
 
     async def list_(self, call: Call) -> Response:
         """A tenant's batches, the latest first, a page at a time."""
@@ -88,8 +99,8 @@ class BatchApi:
     async def cancel(self, call: Call) -> Response:
         """Asks nothing more of a batch, and cancels what runs; one that has ended stays as it is."""
         batch = await self.batch(call, call.request.path_params["batch_id"])
-        open_ids = await self.store.cancel(batch.batch_id)
-        await self.asking.cancel_all(open_ids, batch.window_s)
+        noted = await self.store.cancel(batch.batch_id)
+        await self.asking.cancelling.publish_noted(noted)
         return answered(_told(await self.batch(call, batch.batch_id)))
 
     async def batch(self, call: Call, batch_id: str, *, at: str = "batch_id") -> BatchRow:

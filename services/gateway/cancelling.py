@@ -1,6 +1,7 @@
 """Cancels requests that nobody waits for any more. While the log is away their cancellations wait until it is back.
 
-They wait in Postgres, where any gateway finds them; in memory only while that is away too.
+They wait in Postgres, those of a batch from the moment that it is cancelled, where any gateway finds them; in memory only
+while that is away too.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import structlog
 from conclave.errors import LostDependency
 from schemas.events import RequestCancelled
 from services.gateway import metrics
+from services.gateway.failures import surviving
 from services.gateway.publishing import Log
 
 _MOST = 10_000  # that wait in memory; of more the oldest are let go
@@ -54,6 +56,16 @@ class Cancelling:
             with suppress(LostDependency):
                 await self._note()
 
+    async def publish_noted(self, cancellations: Collection[RequestCancelled]) -> None:
+        """Publishes what waits in Postgres already, rather than have it wait for the next look. Never raises."""
+        try:
+            for each in cancellations:
+                await self._log.publish(each)
+            if cancellations:
+                await self._noted.drop([str(each.request_id) for each in cancellations])
+        except LostDependency as error:
+            log.warning("cancellations_wait", cancellations=len(cancellations), why=error.why)
+
     def wait(self, cancellations: Iterable[RequestCancelled]) -> None:
         """Has them wait: until those that do are next looked for, or the gateway stops."""
         num_before = len(self._waiting)
@@ -63,7 +75,7 @@ class Cancelling:
     async def run(self) -> None:
         """Publishes those that wait, whichever gateway heard them, until cancelled."""
         while True:
-            with suppress(LostDependency):
+            with suppress(LostDependency), surviving("cancelling_broken"):
                 await self._publish_waiting()
             await asyncio.sleep(self._pause_s)
 

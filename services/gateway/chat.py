@@ -14,7 +14,7 @@ from conclave.errors import LostDependency
 from schemas.ids import asked_at_ms, new_request_id
 from schemas.values import Outcome
 from services.gateway import answer_schemas, streams
-from services.gateway.asking import GRACE_S, Asking, own_tags
+from services.gateway.asking import GRACE_S, Asking, inner_key, own_tags
 from services.gateway.bodies import (
     AskBody,
     ChatBody,
@@ -74,11 +74,8 @@ class Chat:
                 return streams.Streamed(stream, expected.pop_all(), when_left=left, X_Request_Id=asked.request_ids[0])
             try:
                 are_done = await streams.are_done(asked.ends, request=call.request, timeout_s=asked.timeout_s)
-            except (
-                asyncio.CancelledError
-            ):  # the gateway stops, and its client never heard of a request to come back for
-                if call.sent.idempotency_key is None:
-                    self.asking.cancel_later(_open_of(asked.choices), call.body.conclave.deadline_s)
+            except asyncio.CancelledError:
+                self._stopped(call, _open_of(asked.choices))
                 raise
             if not are_done:
                 await self._left(call, asked.choices)
@@ -91,6 +88,11 @@ class Chat:
         if call.sent.idempotency_key is None:
             await self.asking.cancel_all(_open_of(choices), call.body.conclave.deadline_s, is_log_away=is_log_away)
 
+    def _stopped(self, call: Call, request_ids: Sequence[str]) -> None:
+        """The same when the gateway stops: its client never heard of a request to come back for."""
+        if call.sent.idempotency_key is None:
+            self.asking.cancel_later(request_ids, call.body.conclave.deadline_s)
+
     async def _ask(self, call: Call, expected: ExitStack) -> Asked:
         """Asks all choices, or, where one is refused or can't be published, leaves none behind."""
         chat: ChatBody = call.body
@@ -98,9 +100,14 @@ class Chat:
             raise not_found(f"there is no model {chat.model!r}", "model_not_found", "model")
         question = question_of_chat(chat, deadline_s=chat.conclave.deadline_s)
         choices: list[AskedChoice] = []
+        new = ""
         try:
             for index in range(chat.n or 1):
-                choices.append(await self._ask_one(call, question, index, expected))
+                new = str(new_request_id())
+                choices.append(await self._ask_one(call, question, index, new, expected))
+        except asyncio.CancelledError:  # what was being asked may be in the log
+            self._stopped(call, [*_open_of(choices), new])
+            raise
         except Exception as error:  # the client hears of no request, and asks all choices again
             is_log_away = isinstance(error, LostDependency) and error.dependency == "kafka"
             await self._left(call, choices, is_log_away=is_log_away)
@@ -114,13 +121,12 @@ class Chat:
             question.answer_schema,
         )
 
-    async def _ask_one(self, call: Call, question: AskBody, index: int, expected: ExitStack) -> AskedChoice:
-        """Asks a choice. Who waits is noted before anything is published, so that no end is missed."""
+    async def _ask_one(self, call: Call, question: AskBody, index: int, new: str, expected: ExitStack) -> AskedChoice:
+        """Asks a choice, as `new` unless it was asked before. Who waits is noted before that is published: no end is missed."""
         chat: ChatBody = call.body
         sent = replace(call.sent, conversation=chat.prompt_cache_key or beginning_of(chat.messages))
         if sent.idempotency_key is not None:
-            sent = replace(sent, idempotency_key=f"{sent.idempotency_key}#{index}")
-        new = str(new_request_id())
+            sent = replace(sent, idempotency_key=inner_key("choice", sent.idempotency_key, index))
         end = expected.enter_context(self.asking.answers.expecting(new))
         request_id = await self.asking.ask(call.caller, question, sent, request_id=new)
         if request_id != new:  # asked before, under the same idempotency key

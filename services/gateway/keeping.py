@@ -59,6 +59,14 @@ async def own_file(call: Call, files: FileSource, file_id: str, *, at: str = "fi
     return row
 
 
+async def own_content(call: Call, files: FileSource, file_id: str, *, at: str = "file_id") -> tuple[FileRow, str]:
+    """A file of the caller's, and what is in it. Raises: ApiError, LostDependency."""
+    row, content = await own_file(call, files, file_id, at=at), await files.content(file_id)
+    if content is None:  # deleted since it was looked up
+        raise not_found("there is no such file here", "file_not_found", at)
+    return row, content
+
+
 def whole_number(call: Call, name: str, *, default: int, high: int) -> int:
     """A number of things that its query asks for, from 1 on. Raises: ApiError."""
     value = call.number(name, default=default, low=1, high=high)

@@ -61,6 +61,7 @@ def _operation(row: ApiRoute) -> dict[str, Any]:
                 str(status): {"description": row.summary, "content": _content(row)}
                 for status in (row.status, *row.otherwise)
             },
+            **{str(status): {"description": "There is nothing more to tell"} for status in row.bare},
             "4XX": {"description": "The client's mistake, or a limit", **error},
             "5XX": {"description": "The gateway's mistake, or something that it stands on is away", **error},
         },
@@ -98,6 +99,7 @@ def _parameters(row: ApiRoute) -> list[dict[str, Any]]:
         for name in _PARAMETER.findall(row.path)
     ]
     found += [{"name": each.name, "in": "query", "schema": dict(each.schema)} for each in row.query]
+    found += [{"name": name, "in": "header", "schema": {"type": "string"}} for name in row.headers]
     if row.is_idempotent:
         key = {"type": "string", "pattern": "^[!-~]{1,256}$"}
         found.append({"name": "Idempotency-Key", "in": "header", "schema": key})

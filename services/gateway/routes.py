@@ -73,6 +73,8 @@ class ApiRoute:
     otherwise: tuple[int, ...] = ()  # other statuses with the same answer
     sends_lines: bool = False  # JSON, a line each
     streams: bool = False  # it may, besides answering as a whole
+    bare: tuple[int, ...] = ()  # statuses without a body
+    headers: tuple[str, ...] = ()  # that it reads, besides those of all
 
 
 def api_routes(
@@ -89,7 +91,7 @@ def api_routes(
         ApiRoute("POST", "/v1/requests/{request_id}/cancel", ask, requests.cancel, "Have a request end", RequestState, 202,
                  otherwise=(200,)),
         ApiRoute("GET", "/v1/requests/{request_id}/events", ask, requests.events, "All that happens to a request", None,
-                 streams=True),
+                 streams=True, bare=(204,), headers=("Last-Event-ID",)),
         ApiRoute("POST", "/v1/feedback", feedback, requests.feedback, "Say what an answer was worth", FeedbackState, 202,
                  FeedbackBody, is_idempotent=True),
         ApiRoute("POST", "/v1/chat/completions", ask, chat.complete, "OpenAI's chat completions", ChatCompletion, 200, ChatBody,

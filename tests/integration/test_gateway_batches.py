@@ -10,6 +10,7 @@ import pytest
 from conclave.domain.recorded import RecordedEvent
 from conclave.store.accounts import Accounts
 from conclave.store.batches import BatchRow, BatchStore, Claimed, Line, NewBatch
+from conclave.store.cancellations import Cancellations
 from conclave.store.erasure import erase
 from conclave.store.files import FileRow, FileStore, Key, NewFile, OverBytes, Reused
 from conclave.store.rows import asked_at
@@ -47,7 +48,7 @@ async def _begun(batches: BatchStore, name: str, tenant: str, window_s: float, n
 
 async def _asked(batches: BatchStore, claimed: Claimed) -> str:
     request_id = str(new_request_id())
-    assert await batches.asked(claimed, request_id, asked_at(request_id))
+    assert await batches.asked(claimed, request_id, asked_at(request_id)) is None
     return request_id
 
 
@@ -133,7 +134,7 @@ async def test_a_line_is_claimed_once_and_again_after_a_while(
     row = await _row(batches, "batch_a")
     assert (row.num_lines, _counts(row), row.metadata, row.is_over) == (3, (0, 2, 0, 1, 0), {"run": "7"}, False)
     assert [each["error"] for each in await batches.ended("batch_a", first=0, limit=9)] == ["no such policy", "no JSON"]
-    assert await batches.cancel("batch_a") == [request_id]
+    assert [each.request_id for each in await batches.cancel("batch_a")] == [request_id]
     await _begun(batches, "b", "ours", _HOUR_S, 2)
     (one,) = await batches.claim(2)
     assert await batches.claim(2) == [], "what is claimed is as good as open"
@@ -157,7 +158,7 @@ async def test_every_line_of_a_batch_whose_window_has_ended_is_told(batches: Bat
     assert await batches.claim(4) == []
     row = await _row(batches, "batch_a")
     assert (row.is_over, _counts(row)) == (True, (1, 1, 3, 1, 0)), "what waited was counted"
-    assert await batches.cancel("batch_a") == [lost]
+    assert [each.request_id for each in await batches.cancel("batch_a")] == [lost]
     assert (await _row(batches, "batch_a")).cancelled_at is None, "it was over"
     await _let_pass(fresh_database, "batch_a", 2 * _HOUR_S)
     assert await batches.claim(4) == []
@@ -173,9 +174,15 @@ async def test_every_line_of_a_cancelled_batch_is_told(batches: BatchStore, fres
     await _begun(batches, "a", "ours", _HOUR_S, 4)
     first, second = await batches.claim(2)
     asked = await _asked(batches, first)
-    assert await batches.cancel("batch_a") == [asked]
+    assert [each.request_id for each in await batches.cancel("batch_a")] == [asked]
     late = str(new_request_id())
-    assert not await batches.asked(second, late, asked_at(late)), "nobody wants it any more"
+    unwanted = await batches.asked(second, late, asked_at(late))
+    assert unwanted is not None, "nobody wants it any more"
+    noted = Cancellations(fresh_database)
+    waiting = {each.request_id: each.until_ms - asked_at_ms(each.request_id) for each in await noted.waiting(9)}
+    await noted.close()
+    assert waiting == {asked: 1000 * _HOUR_S, late: unwanted.until_ms - asked_at_ms(late)}, "whatever dies now"
+    assert 1000 * (_HOUR_S - 60) < waiting[late] <= 1000 * _HOUR_S
     await _answered(fresh_database, [asked, late])
     assert await batches.claim(4) == []
     assert _counts(await _row(batches, "batch_a")) == (2, 0, 2, 0, 0)
@@ -187,6 +194,24 @@ async def test_every_line_of_a_cancelled_batch_is_told(batches: BatchStore, fres
     await batches.cancel("batch_b")
     row = await _row(batches, "batch_b")
     assert (row.cancelled_at, _counts(row)) == (None, (1, 0, 0, 0, 0)), "it had ended, though nobody had looked"
+
+
+async def test_what_a_gateway_that_died_may_have_asked_of_a_batch_that_is_cancelled_is_cancelled_too(
+    batches: BatchStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _begun(batches, "a", "ours", _HOUR_S, 3)
+    (claimed,) = await batches.claim(1)
+    await batches.cancel("batch_a")
+    assert await batches.claim(9) == [], "it is somebody's yet"
+    monkeypatch.setattr("conclave.store.batches._CLAIM_S", 0.0)
+    (again,) = await batches.claim(9)
+    assert (again.line, again.body, again.tenant) == (claimed.line, claimed.body, "ours")
+    monkeypatch.undo()
+    request_id = str(new_request_id())  # the same: a line has a key of its own
+    unwanted = await batches.asked(again, request_id, asked_at(request_id))
+    assert (unwanted is not None and unwanted.request_id, _counts(await _row(batches, "batch_a"))) == (
+        request_id, (0, 0, 2, 1, 0),
+    )  # fmt: skip
 
 
 async def test_lines_know_whether_the_words_of_their_tenant_are_kept(batches: BatchStore, fresh_database: str) -> None:
@@ -286,7 +311,7 @@ async def test_a_line_loses_the_words_of_a_request_that_was_erased_before_or_whi
     await batches.add(NewBatch("batch_a", "ours", "file-a", _HOUR_S), lines, max_bytes=9_999)
     first, *others = await batches.claim(99)
     await erase(fresh_database, [before := str(new_request_id())])
-    assert await batches.asked(first, before, asked_at(before))
+    assert await batches.asked(first, before, asked_at(before)) is None
     for line in others:
         meanwhile = str(new_request_id())
         await asyncio.gather(batches.asked(line, meanwhile, asked_at(meanwhile)), erase(fresh_database, [meanwhile]))

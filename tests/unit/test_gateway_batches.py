@@ -4,6 +4,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from conclave.testing import events as made
 from conclave.testing.waiting import until
 from schemas.events import ReasoningRequested, RequestCancelled
@@ -231,3 +233,38 @@ async def test_names_of_lines_that_are_the_same_once_masked_are_refused_and_told
         (refused,) = await batch_calls.lines_of(client, done.error_file_id)
     assert (answered["custom_id"], refused["custom_id"]) == ("[EMAIL]", "[EMAIL]")
     assert "what looks like a secret is masked in it too" in refused["error"]["message"]
+
+
+async def test_what_a_gateway_that_dies_had_not_cancelled_of_a_batch_any_gateway_cancels() -> None:
+    world = World(batch_open=2)
+    async with world.serving(), batch_calls.client_of(world) as client:
+        batch = await batch_calls.begun(client, [batch_calls.line(name) for name in "ab"])
+        await until(lambda: len(batch_calls.asked(world)) == 2, what="both asked")
+        await world.batches.cancel(batch.id)  # and here the gateway dies
+        await until(lambda: not world.cancellations.noted, what="nothing that waits")
+        assert (await client.batches.retrieve(batch.id)).status == "cancelled"
+    assert sum(isinstance(event, RequestCancelled) for event in world.published) == 2
+
+
+async def test_a_cancelled_batch_leaves_nothing_that_waits_to_be_cancelled() -> None:
+    world = World(batch_open=1)
+    async with world.serving(), batch_calls.client_of(world) as client:
+        batch = await batch_calls.begun(client, [batch_calls.line("a")])
+        await until(lambda: len(batch_calls.asked(world)) == 1, what="the request")
+        await client.batches.cancel(batch.id)
+        assert world.cancellations.noted == {}
+
+
+async def test_a_line_whose_end_can_not_be_read_is_told_so_among_those_that_can() -> None:
+    world = World(answering("36"))
+    async with world.serving(), batch_calls.client_of(world) as client:
+        done = await batch_calls.ended(
+            client, await batch_calls.begun(client, [batch_calls.line(name) for name in "abc"])
+        )
+        other = str(batch_calls.asked(world)[1].request_id)
+        end = world.record.ended[other]
+        world.record.ended[other] = msgspec.structs.replace(end, steps="no steps")
+        answered = await batch_calls.lines_of(client, done.output_file_id)
+        (wrong,) = await batch_calls.lines_of(client, done.error_file_id)
+    assert [line["custom_id"] for line in answered] == ["a", "c"]
+    assert (wrong["custom_id"], wrong["error"]["code"]) == ("b", "unreadable")

@@ -16,7 +16,7 @@ from conclave.store.ledger import Limits
 from conclave.testing import events as made
 from conclave.testing.waiting import until
 from schemas.events import Event, ReasoningRequested
-from tests import chats
+from tests import batch_calls, chats
 from tests.gateway_in_memory import World, answering
 
 
@@ -159,3 +159,37 @@ async def test_what_a_gateway_that_stops_was_asked_is_cancelled_unless_its_clien
     with pytest.raises(openai.APIConnectionError):
         await asked
     assert chats.cancelled_of(world) == ([] if key else [str(chats.requests_of(world)[0].request_id)])
+
+
+async def test_what_a_chat_or_a_batch_makes_of_a_key_is_no_key_of_another_request() -> None:
+    world = World(answering("36"))
+    chat, ask = {"model": "conclave", "messages": chats.ASKED, "n": 2}, {"question": "another"}
+    async with world.serving() as client, batch_calls.client_of(world) as batch_client:
+        taken = await client.post("/v1/chat/completions", json=chat, headers={"Idempotency-Key": "k"})
+        batch = await batch_calls.begun(batch_client, [batch_calls.line("a")])
+        done = await batch_calls.ended(batch_client, batch)
+        for key in ("k#0", "k#1", "k/0", f"{batch.id}/0", "k"):
+            other = await client.post("/v1/requests", json=ask, headers={"Idempotency-Key": key})
+            assert (other.status_code, key) == (202, key)
+    assert (taken.status_code, done.status) == (200, "completed")
+    assert len(chats.requests_of(world)) == 2 + 1 + 5
+
+
+class Stuck(World):
+    """Its log takes one request, and does not say whether it has the second."""
+
+    async def publish(self, event: Event, *, event_id: str | None = None, traceparent: str | None = None) -> None:
+        is_second = isinstance(event, ReasoningRequested) and len(chats.requests_of(self)) == 1
+        await super().publish(event, event_id=event_id, traceparent=traceparent)
+        if is_second:
+            await asyncio.Event().wait()
+
+
+async def test_choices_that_a_gateway_that_stops_has_asked_are_cancelled_though_others_were_still_to_be() -> None:
+    world = Stuck()
+    async with chats.client_of(world) as client:
+        asked = asyncio.create_task(client.chat.completions.create(model="conclave", messages=chats.ASKED, n=3))
+        await until(lambda: len(chats.requests_of(world)) == 2, what="two of them")
+    with pytest.raises(openai.APIConnectionError):
+        await asked
+    assert chats.cancelled_of(world) == [str(request.request_id) for request in chats.requests_of(world)]

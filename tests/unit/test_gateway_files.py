@@ -1,13 +1,19 @@
 """Files of requests, by OpenAI's own client: what is kept of them, for whom, and under which key."""
 
+import asyncio
 import json
+from contextlib import suppress
 from typing import Any
 
+import msgspec
 import openai
 import pytest
 
 from conclave.domain.api_keys import Scope
+from conclave.store.files import FileRow, Key, NewFile, OverBytes, Reused
+from services.gateway.batch_lines import lines_of
 from tests import batch_calls
+from tests.batches_in_memory import MemoryFiles
 from tests.gateway_in_memory import World, answering
 
 
@@ -168,3 +174,64 @@ async def test_a_batch_of_a_file_that_there_is_not_says_which_field_names_it() -
     async with World().serving() as client:
         refused = await client.post("/v1/batches", json=body)
     assert (refused.status_code, refused.json()["error"]["param"]) == (404, "input_file_id")
+
+
+def _with_schema(name: str, schema: dict[str, Any]) -> str:
+    wanted = {"type": "json_schema", "json_schema": {"name": name, "schema": {"type": "object", **schema}}}
+    return json.dumps(batch_calls.line("a", body={"response_format": wanted}))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        r'{"custom_id":"\ud800"}',
+        r'{"custom_id":"a\u0000"}',
+        _with_schema("a\0", {}),
+        _with_schema("a", {"title": "\0"}),
+        _with_schema("a", {"properties": {"a": {"const": {"\0": 1}}}}),
+    ],
+)
+def test_a_line_that_no_database_keeps_is_a_wrong_line(line: str) -> None:
+    (found,) = lines_of(line)
+    assert found.error is not None
+    assert "\\u0000" not in msgspec.json.encode(found).decode()
+
+
+async def test_a_file_that_is_deleted_while_it_is_looked_up_is_not_found() -> None:
+    world = World()
+    async with world.serving() as client:
+        form: Any = {"data": {"purpose": "batch"}, "files": {"file": ("a.jsonl", b"{}")}}
+        file_id = (await client.post("/v1/files", **form)).json()["id"]
+        world.files.rows[file_id] = (world.files.rows[file_id][0], None)  # type: ignore[assignment]  # gone between two looks
+        wanted = {"input_file_id": file_id, "endpoint": "/v1/chat/completions", "completion_window": "1h"}
+        begun = await client.post("/v1/batches", json=wanted)
+        content = await client.get(f"/v1/files/{file_id}/content")
+    assert (begun.status_code, begun.json()["error"]["param"]) == (404, "input_file_id")
+    assert content.status_code == 404
+
+
+class Crowded(MemoryFiles):
+    """Has whoever keeps a file wait until all others are there too, or for a moment."""
+
+    def __init__(self, num_sent: int) -> None:
+        super().__init__()
+        self.num_sent, self.num_here, self.most, self.all_here = num_sent, 0, 0, asyncio.Event()
+
+    async def add(self, file: NewFile, *, key: Key | None, max_bytes: int) -> FileRow | Reused | OverBytes:
+        self.num_here += 1
+        self.most = max(self.most, self.num_here)
+        if self.num_here == self.num_sent:
+            self.all_here.set()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.all_here.wait(), 0.2)
+        self.num_here -= 1
+        return await super().add(file, key=key, max_bytes=max_bytes)
+
+
+async def test_a_few_whole_files_are_in_memory_at_once_however_many_are_sent() -> None:
+    files = Crowded(8)
+    async with World(files=files).serving() as client:
+        form: Any = {"data": {"purpose": "batch"}, "files": {"file": ("a.jsonl", b"{}")}}
+        told = await asyncio.gather(*(client.post("/v1/files", **form) for _ in range(8)))
+    assert {each.status_code for each in told} == {200}
+    assert (files.most, len(files.rows)) == (4, 8)

@@ -105,3 +105,11 @@ def test_the_document_gives_each_parameter_the_bounds_that_hold(
     for beyond in (low - 1, high + 1):
         refused = httpx2.get(f"{url}{filled}", params={name: beyond})
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, name)
+
+
+def test_the_document_knows_that_a_stream_may_have_nothing_more_to_tell(url: str) -> None:
+    request_id = httpx2.post(f"{url}/v1/requests", json={"question": "?"}).json()["id"]
+    told = httpx2.get(f"{url}/v1/requests/{request_id}/events", headers={"Last-Event-ID": "end"})
+    operation = DOCUMENT["paths"]["/v1/requests/{request_id}/events"]["get"]
+    assert "content" not in operation["responses"][str(told.status_code)]
+    assert "Last-Event-ID" in {each["name"] for each in operation["parameters"] if each["in"] == "header"}

@@ -2,8 +2,14 @@
 
 from typing import Any
 
+import pytest
+
 from conclave.domain.api_keys import Scope
+from conclave.domain.redaction import masker
 from schemas import codec
+from schemas.events import ReasoningRequested
+from services.gateway.batch_lines import masked_file
+from services.gateway.masking import masked, numbered
 from tests.gateway_in_memory import World, answering
 
 CANARY = "canary.7f3a@secret.example"
@@ -47,3 +53,41 @@ async def test_a_tenant_may_have_its_texts_kept_as_they_are() -> None:
         headers = {"Authorization": f"Bearer {key.text}"}
         await client.post("/v1/requests", json={"question": f"Is {CANARY} mine?"}, headers=headers)
     assert world.published[0].question == f"Is {CANARY} mine?"  # type: ignore[attr-defined]
+
+
+ALIKE = {"ann@shop.example": "1", "bob@shop.example": "2", "[EMAIL] 2": "3", "plain": "4"}
+APART = {"[EMAIL]": "1", "[EMAIL] 3": "2", "[EMAIL] 2": "3", "plain": "4"}
+
+
+async def test_tags_that_are_the_same_once_masked_are_all_kept() -> None:
+    world = World(answering("36"))
+    async with world.serving() as client:
+        await client.post("/v1/requests", json={"question": "?", "tags": ALIKE})
+        chat = {"model": "conclave", "messages": [{"role": "user", "content": "?"}], "metadata": ALIKE}
+        await client.post("/v1/chat/completions", json=chat)
+        form: Any = {"data": {"purpose": "batch"}, "files": {"file": ("a.jsonl", b"x")}}
+        file_id = (await client.post("/v1/files", **form)).json()["id"]
+        batch = {"input_file_id": file_id, "endpoint": "/v1/chat/completions", "completion_window": "1h"}
+        begun = await client.post("/v1/batches", json={**batch, "metadata": ALIKE})
+    asked = [event.tags for event in world.published if isinstance(event, ReasoningRequested)]
+    assert [{name: each[name] for name in APART} for each in asked] == [APART, APART]
+    assert begun.json()["metadata"] == APART
+    assert masked({"tags": [ALIKE]}, masker()) == {"tags": [APART]}
+    assert masked_file(b'{"ann@shop.example":1,"bob@shop.example":2}', masker()) == '{"[EMAIL]":1,"[EMAIL] 2":2}\n'
+
+
+def test_names_that_are_cut_are_told_apart_within_their_length() -> None:
+    names = [f"{'x' * 20}{at}" for at in range(12)]
+    found = numbered(names, lambda text: text, most=10)
+    assert sorted({len(each) for each in found.values()}) == [10]
+    assert len(set(found.values())) == 12
+
+
+@pytest.mark.parametrize(("names", "status"), [(("ann@a.example", "bob@a.example"), 400), (("ann@a.example",), 202)])
+async def test_a_schema_two_names_of_which_are_the_same_once_masked_is_refused(names: Any, status: int) -> None:
+    schema = {"type": "object", "properties": {name: {"type": "string"} for name in names}, "required": list(names)}
+    async with World().serving() as client:
+        told = await client.post("/v1/requests", json={"question": "?", "answer_schema": schema})
+    assert told.status_code == status, told.text
+    if status == 400:
+        assert told.json()["error"]["param"] == "answer_schema"
