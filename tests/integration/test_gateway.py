@@ -242,7 +242,7 @@ async def _survives_a_kill(pipeline: Pipeline, client: httpx2.AsyncClient) -> No
             return bool(await reader.rows("SELECT 1 FROM feedback WHERE request_id = :id", {"id": ids[0]}))
 
         await until_async(is_recorded, what="recorded feedback")
-        asked = await reader.rows("SELECT count(*) AS n FROM requests WHERE id >= :first", {"first": ids[0]})
+        asked = await reader.rows("SELECT count(*) AS n FROM requests WHERE request_id >= :first", {"first": ids[0]})
         assert asked[0]["n"] == len(ids), "the request that was sent twice was asked once"
     finally:
         await reader.close()
