@@ -15,6 +15,7 @@ from conclave.domain import api_keys
 from conclave.errors import LostDependency
 from services.gateway.access import Access
 from services.gateway.errors import ApiError, away
+from services.gateway.failures import internal_error, surviving
 from services.gateway.streams import ending_with_its_client
 
 Served = Callable[[ASGIApp, str], AbstractAsyncContextManager[ASGIApp]]
@@ -44,10 +45,13 @@ class McpDoor:
 
     async def _serve(self, app: ASGIApp, endpoint: asyncio.Future[ASGIApp]) -> None:
         await self._is_wanted.wait()
-        served = await asyncio.to_thread(_imported)
-        async with served(app, self._version) as application:
-            endpoint.set_result(application)
-            await asyncio.Event().wait()  # until it is cancelled
+        with surviving("mcp_broken"):
+            served = await asyncio.to_thread(_imported)
+            async with served(app, self._version) as application:
+                endpoint.set_result(application)
+                await asyncio.Event().wait()  # until it is cancelled
+        if not endpoint.done():  # as with another version of the library than ours
+            endpoint.set_exception(internal_error())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hands a call on, or says why not."""

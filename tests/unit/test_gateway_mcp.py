@@ -22,7 +22,8 @@ from conclave.testing.waiting import until
 from schemas.events import FeedbackGiven, ReasoningRequested, RequestCancelled
 from schemas.experiments import Rater
 from schemas.ids import new_request_id
-from services.gateway import mcp_tools
+from services.gateway import mcp_door, mcp_tools
+from services.gateway.mcp_door import Served
 from services.gateway.mcp_tools import tool_server
 from tests.gateway_in_memory import World, answering, failing
 
@@ -218,3 +219,15 @@ async def test_a_request_without_an_answer_is_told_as_it_ended() -> None:
     async with world.serving(), Client(f"{world.url}/mcp") as client:
         told = await _told(client, "ask", question="What is 6 times 6?")
     assert (told["status"], told["failure"], told["message"]) == ("failed", "no_answer", "no luck")
+
+
+async def test_a_library_that_can_not_be_imported_ends_no_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    def imported() -> Served:
+        raise ImportError("another version")
+
+    monkeypatch.setattr(mcp_door, "_imported", imported)
+    async with World().serving() as client:
+        for _ in range(2):
+            told = await client.post("/mcp", json={})
+            assert (told.status_code, told.json()["error"]["code"]) == (500, "internal_error")
+        assert (await client.get("/v1/models")).status_code == 200
