@@ -73,6 +73,7 @@ _OF_A_STORY = (
     "How do you know?", "What is {x} going to {v}?", "Can {x} {v} {t}?", "Summarise it.", "When was that?", "{x} is {a}.",
 )  # fmt: skip
 _MAX_CHARS = 900
+_THINGS = {*THINGS, *(many for _, many in GOODS)}
 
 
 def non_problem(problem: Problem, rng: random.Random) -> str:
@@ -207,9 +208,9 @@ def retelling(problem: Problem, rng: random.Random) -> str:
     """The problem's question in names and things that none of our stories has, now and then in small letters."""
     text = problem.question
     for name in NAMES:
-        text = re.sub(rf"\b{name}\b", rng.choice((_pseudo_word(rng).capitalize(), rng.choice(PEOPLE))), text)
+        text = re.sub(rf"\b{name}\b", rng.choice((_unheard_of(rng).capitalize(), rng.choice(PEOPLE))), text)
     for one in dict.fromkeys(each.removesuffix("s") for each in (*THINGS, *(many for _, many in GOODS))):
-        text = re.sub(rf"\b{one}(s?)\b", rf"{rng.choice((_pseudo_word(rng), rng.choice(NOUNS)))}\1", text)
+        text = re.sub(rf"\b{one}(s?)\b", rf"{rng.choice((_unheard_of(rng), rng.choice(NOUNS)))}\1", text)
     return text.lower() if rng.random() < 0.15 else text
 
 
@@ -240,6 +241,13 @@ def _word(words: tuple[str, ...], rng: random.Random) -> str:
 
 def _name(names: tuple[str, ...], rng: random.Random) -> str:
     return _pseudo_word(rng).capitalize() if rng.random() < 0.4 else rng.choice((*names, *NAMES))
+
+
+def _unheard_of(rng: random.Random) -> str:
+    """A made-up word that is no name or thing of our stories; one in a thousand would be."""
+    while (word := _pseudo_word(rng)).capitalize() in NAMES or {word, f"{word}s"} & _THINGS:
+        pass
+    return word
 
 
 def _pseudo_word(rng: random.Random) -> str:

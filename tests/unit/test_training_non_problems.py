@@ -1,13 +1,16 @@
 """Texts that are no word problems, and problems told in other words."""
 
+import itertools
 import random
 import re
 from itertools import islice
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from training import non_problems
 from training.families import NAMES, THINGS
 from training.generator import Split, generate
 from training.non_problems import non_problem, retelling, written
@@ -35,6 +38,18 @@ def test_a_problem_in_other_names_and_things_has_the_same_numbers_in_the_same_pl
     assert re.findall(r"\d+", told) == re.findall(r"\d+", problem.question)
     assert len(told.split()) == len(problem.question.split())
     assert not set(re.findall(r"\w+", told)) & {*NAMES, *THINGS} - {"books", "coins", "pens", "keys"}
+
+
+def test_no_made_up_word_of_a_retelling_is_a_name_or_thing_that_others_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in a thousand made-up words is: Ben, Ron, nut, pens."""
+    made = itertools.cycle(("ben", "nut", "pens", "ron", "zork"))
+    monkeypatch.setattr(non_problems, "_pseudo_word", lambda rng: next(made))
+    problem = next(generate(3, Split.TRAIN))
+    told = {
+        word.casefold() for seed in range(40) for word in re.findall(r"\w+", retelling(problem, random.Random(seed)))
+    }
+    assert "zork" in told
+    assert not told & {"ben", "nut", "ron"}
 
 
 def test_what_was_written_by_hand_is_taught_by_no_lesson() -> None:
