@@ -41,7 +41,7 @@ class TableReader:
     def add(self, field: str, expected: str, got: object) -> None:
         """Notes a problem."""
         shown = got if isinstance(got, str) and got == "nothing" else repr(got)
-        self.problems.append(Problem(self._file, field, expected, str(shown)[:_SHOWN_CHARS]))
+        self.problems.append(Problem(self._file, in_one_line(field), expected, str(shown)[:_SHOWN_CHARS]))
 
     def text(self, value: object, field: str) -> str:
         """A text; "", with the problem noted, for anything else."""

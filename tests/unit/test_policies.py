@@ -165,6 +165,9 @@ def test_what_a_file_says_takes_one_line_and_no_more_than_a_little(tmp_path: Pat
     (told,) = problems_with(tmp_path, GOOD + '"\\u001b[2J\\n' + "k" * 5_000 + '" = 1')
     assert told.isprintable()
     assert len(told) < 1_000
+    with pytest.raises(Misconfigured) as caught:
+        CurrentPolicies("default", tmp_path)
+    assert all(each.name.isprintable() for each in caught.value.settings)
 
 
 def test_a_file_that_is_no_text_or_is_not_there_is_a_problem(tmp_path: Path) -> None:
