@@ -67,14 +67,12 @@ class TableReader:
 
     def value(self, kind: Any, value: Any, at: str) -> Any:
         """A field's value as its type has it, None for what can't be converted."""
-        inner = _struct_in(kind)
-        if inner is not None and isinstance(value, dict) and typing.get_origin(_plain(kind)) is dict:
-            return self._by_name(kind, inner, value, at)
-        if inner is not None and isinstance(value, list) and typing.get_origin(_plain(kind)) is tuple:
+        inner, held_in = _struct_in(kind), typing.get_origin(_plain(kind))
+        if inner is not None and held_in is tuple and isinstance(value, list):
             made = tuple(self._one(inner, each, f"{at}[{place}]") for place, each in enumerate(value))
             return made if None in made else self.converted(kind, made, at)
-        if inner is not None and isinstance(value, dict):
-            return self.made(inner, value, at)
+        if inner is not None and held_in is not tuple and isinstance(value, dict):
+            return self._by_name(kind, inner, value, at) if held_in is dict else self.made(inner, value, at)
         return self.converted(kind, value, at)
 
     def made(self, kind: type[S], table: Mapping[str, Any], at: str) -> S | None:

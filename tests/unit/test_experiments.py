@@ -70,6 +70,7 @@ def test_a_file_is_read_with_everything_in_it(tmp_path: Path) -> None:
         ('name = "accepted"', 'name = "within_ms"', "goal.limit"),
         ('name = "accepted"', 'name = "accepted"\nraters = ["robot"]', "goal.raters"),
         ('about = "which"', "about = 3", "about"),
+        ("[[guardrails]]", "[guardrails]", "guardrails"),
         ('about = "which"', "arms = 3", ""),
     ],
 )
