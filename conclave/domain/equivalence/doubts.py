@@ -12,7 +12,7 @@ import re
 _WITH_COMMA = re.compile(r"(?P<head>[^\d,.]{0,12})(?P<whole>\d+),(?P<part>\d+)(?![\d,.])(?P<rest>[^\d,]*)")
 _THOUSANDS = re.compile(r"[1-9]\d{0,2},\d{3}")
 _SHORTENED = re.compile(
-    r"(?P<amount>(?P<sign>[^\w\d]{0,4}|[A-Z]{2,3} ?\$? ?)[-+]?\d[\d,]*(?:\.\d+)?)"
+    r"(?P<amount>(?P<sign>[^\w\d]{0,4}|[A-Z][A-Za-z.]{0,2} ?\$? ?)[-+]?\d[\d,]*(?:\.\d+)?)"
     r"(?P<space> ?)(?P<letter>[kKmMbBT])(?![\w^/*])(?P<rest>.*)"
 )
 _LETTERS = {"k": "thousand", "m": "million", "b": "billion", "t": "trillion"}

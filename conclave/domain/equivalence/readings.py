@@ -97,10 +97,14 @@ def _read(text: str, depth: int) -> Reading:
 
 def _doubted(text: str, reading: Reading, depth: int) -> Reading:
     """The reading with what else it may be; a unit or a currency leaves no doubt that it is one amount."""
-    if (pointed := doubts.with_point(text)) and (decimal := _quantity(pointed, depth)) is not None:
+    pointed = doubts.with_point(text)
+    if (written := doubts.written_out(pointed or text)) and (amount := _quantity(written, depth)) is not None:
+        if units.is_money(amount.unit):
+            return amount
+        if pointed is None:
+            return replace(reading, doubt="amount", others=(amount,))
+    if pointed and (decimal := _quantity(pointed, depth)) is not None:
         return decimal if decimal.unit else Reading("comma " + text, doubt="comma", others=(decimal, reading))
-    if (written := doubts.written_out(text)) and (amount := _quantity(written, depth)) is not None:
-        return amount if units.is_money(amount.unit) else replace(reading, doubt="amount", others=(amount,))
     if letter := doubts.option(text):
         return replace(reading, doubt="option", others=(Reading("words " + letter),))
     return reading
