@@ -11,6 +11,11 @@ _MAX_DEPTH = 32
 _DEEP_KEY = re.compile(rf"(?<![\w\"'-])(?:[\w\"'-]+[ \t]*\.[ \t]*){{{_MAX_DEPTH + 1}}}")
 
 
+def toml_files(folder: Path) -> list[Path]:
+    """The files of a folder by name, `*.toml`. Raises: OSError where it can't be read: that is no folder without any."""
+    return sorted(path for path in folder.iterdir() if path.suffix == ".toml")
+
+
 def table_in(path: Path) -> dict[str, Any]:
     """The table in a file. Raises: OSError, ValueError for what is none."""
     return parsed(text_of(path))

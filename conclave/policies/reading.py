@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from conclave.policies.tables import Problem, TableReader
-from conclave.toml_files import table_in
+from conclave.toml_files import table_in, toml_files
 from schemas.values import Policy
 
 
@@ -18,15 +18,21 @@ def files_in(shipped: Path, folders: Iterable[Path], kind: str, problems: list[P
     """The files that ship and those of each folder of `kind`, in order; what is no folder is a problem."""
     paths = sorted(shipped.glob("*.toml"))
     for folder in folders:
-        if folder.is_dir():
-            paths += sorted(folder.glob("*.toml"))
-        else:
-            problems.append(Problem(str(folder), "", f"a folder of {kind}", _instead(folder)))
+        try:
+            paths += toml_files(folder)
+        except OSError as error:
+            problems.append(Problem(str(folder), "", f"a folder of {kind}", _instead(folder, error)))
     return paths
 
 
-def _instead(path: Path) -> str:
-    return "a file" if path.is_file() else "what is no folder" if path.exists() else "no such folder"
+def _instead(path: Path, error: OSError) -> str:
+    match error:
+        case FileNotFoundError():
+            return "no such folder"
+        case NotADirectoryError():
+            return "a file" if path.is_file() else "what is no folder"
+        case _:
+            return f"{error}"[:300]
 
 
 @dataclass(frozen=True, slots=True)

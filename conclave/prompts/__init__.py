@@ -26,7 +26,7 @@ from pathlib import Path
 from conclave.errors import Misconfigured, WrongSetting
 from conclave.prompts.forms import FIELDS, Form, Message, Produces, PromptSet, Reading, Rendered, UnknownPrompt
 from conclave.prompts.reading import read_set
-from conclave.toml_files import text_of
+from conclave.toml_files import text_of, toml_files
 
 __all__ = [
     "FIELDS", "Form", "Message", "Produces", "PromptSet", "Reading", "Rendered", "UnknownPrompt",
@@ -37,9 +37,12 @@ __all__ = [
 def available(folder: Path | None, *, tools: Collection[str]) -> dict[str, PromptSet]:
     """The sets that ship and those of an operator's folder, by name. Raises: Misconfigured, with all that is wrong in it."""
     sets, faults = dict(shipped()), []
-    if folder is not None and not folder.is_dir():
-        raise Misconfigured([WrongSetting(str(folder), "a folder of prompt sets, <name>.toml each", "no folder")])
-    for file in sorted(folder.glob("*.toml")) if folder is not None else ():
+    try:
+        files = [] if folder is None else toml_files(folder)
+    except OSError as error:
+        got = "no folder" if isinstance(error, FileNotFoundError | NotADirectoryError) else str(error)
+        raise Misconfigured([WrongSetting(str(folder), "a folder of prompt sets, <name>.toml each", got)]) from None
+    for file in files:
         try:
             text = text_of(file)
         except (OSError, ValueError) as error:

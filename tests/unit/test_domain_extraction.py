@@ -17,6 +17,7 @@ from conclave.domain.equivalence import are_same
 from conclave.domain.extraction import EXTRACTORS, by_patterns, thoughts
 from conclave.domain.extraction.patterns import BadPattern, Last, Pattern
 from conclave.domain.extraction.thoughts import spoken
+from conclave.prompts import wording
 from conclave.testing.hostile_texts import hostile_texts
 from schemas.values import MAX_TEXT_CHARS
 
@@ -319,10 +320,18 @@ def test_an_own_pattern_finds_its_last_match_and_needs_no_backtracking() -> None
     assert extract("7 and 8", False) == "8"
     assert extract("none", False) is None
     assert extract("Result=22;", True) is None
-    with pytest.raises(BadPattern):
-        Pattern("(")
-    with pytest.raises(BadPattern):
-        Pattern(r"(a)\1")
+    for wrong in ("(", r"(a)\1", "a)|(b"):
+        with pytest.raises(BadPattern):
+            Pattern(wrong)
+
+
+def test_a_pattern_of_more_groups_than_can_be_read_in_time_is_refused() -> None:
+    assert by_patterns(["(" * 32 + "a" + ")" * 32])("b a" * 10_000, False) == "a"
+    with pytest.raises(BadPattern, match="2,000 groups; at most 32"):
+        Pattern("(" * 2_000 + "a" + ")" * 2_000)
+    many = "(" * 99 + "(?P<number>a)(?P<question>b)" + ")" * 99
+    ((word, expected, _),) = wording.problems({"part": many})
+    assert (word, "101 groups" in expected) == ("part", True)
 
 
 FORMS = {

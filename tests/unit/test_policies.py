@@ -1,6 +1,7 @@
 """Policies as files: those that ship, an operator's own, and everything that can be wrong with one."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -218,6 +219,24 @@ def test_a_running_service_takes_over_what_changed_and_keeps_the_last_good_set(t
         True,
         {"policies": number},
     )
+
+
+def test_a_folder_that_can_no_longer_be_read_is_no_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.toml").write_text(GOOD)
+    current = CurrentPolicies("default", tmp_path)
+
+    def refuse(path: Path) -> Iterator[Path]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", refuse)
+        patch.setattr(Path, "glob", lambda path, pattern: iter(()) if path == tmp_path else Path.rglob(path, pattern))
+        current.refresh()
+    assert current.find("mine") is not None
+    assert "Permission denied" in str(current.status()["policies_refused"])
+    (tmp_path / "other.toml").write_text(GOOD)
+    current.refresh()
+    assert current.status() == {"policies": len(list(shipped())) + 2}
 
 
 def test_policies_and_the_prompt_sets_that_they_need_are_taken_over_together_or_not_at_all(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import re2
 _MAX_PATTERN_BYTES = 64 << 20  # so that the tables of a pattern with many words and letters are never thrown away
 _FIRST_WINDOW, _GROWTH = 8_192, 8
 _MAX_MATCH_BYTES = 20_000
+_MAX_GROUPS = 32  # RE2 takes each of them along at every step, two thousand for minutes
 _MARGIN = 1_024  # what a window that ends at a match must hold before it, so that no longer window would match later
 
 
@@ -19,7 +20,9 @@ class BadPattern(Exception):
     """A pattern that RE2 does not take: no regular expression, or one that needs backtracking."""
 
 
-def compiled(pattern: str, *, has_groups: bool = False, ignores_case: bool = True) -> Any:
+def compiled(
+    pattern: str, *, has_groups: bool = False, ignores_case: bool = True, max_groups: int = _MAX_GROUPS
+) -> Any:
     """A pattern on bytes. Raises: BadPattern."""
     options = re2.Options()
     options.max_mem = _MAX_PATTERN_BYTES
@@ -27,9 +30,12 @@ def compiled(pattern: str, *, has_groups: bool = False, ignores_case: bool = Tru
     options.case_sensitive = not ignores_case
     options.never_capture = not has_groups
     try:
-        return re2.compile(pattern, options)
+        found = re2.compile(pattern, options)
     except re2.error as error:
         raise BadPattern(error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)) from None
+    if has_groups and found.groups > max_groups:
+        raise BadPattern(f"{found.groups:,} groups; at most {max_groups} are read")
+    return found
 
 
 def whole(data: bytes, start: int) -> int:
@@ -86,8 +92,10 @@ class Pattern:
     """A pattern of someone's own, of which the last match in a text is wanted. Raises: BadPattern."""
 
     def __init__(self, pattern: str, *, ignores_case: bool = True) -> None:
+        compiled(pattern, has_groups=True)  # by itself: what is no pattern may be a part of one
         self._ending = Last(pattern, ignores_case=ignores_case)
-        self._greedy = compiled(f"(?s).*({pattern})", has_groups=True, ignores_case=ignores_case)
+        around = f"(?s).*({pattern})"
+        self._greedy = compiled(around, has_groups=True, ignores_case=ignores_case, max_groups=_MAX_GROUPS + 1)
 
     @property
     def group_names(self) -> tuple[str, ...]:
