@@ -3,6 +3,7 @@
 import asyncio
 import re
 import uuid
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
@@ -22,6 +23,7 @@ from services.gateway.keeping import check_kept, kept, key_of, own_content, own_
 PURPOSES: tuple[Literal["batch", "user_data"], ...] = ("batch", "user_data")
 ORDERS = ("desc", "asc")
 MAX_LISTED = 10_000
+_PIECE_BYTES = 2**18
 _OUTPUT = re.compile(r"(?P<batch>batch_[0-9a-f]{32})-(?P<kind>output|errors)")
 
 
@@ -106,7 +108,9 @@ class FileApi:
             lines = self.batches.output(batch, is_for_errors=is_for_errors)
             return StreamingResponse(lines, media_type="application/jsonl")
         _, content = await own_content(call, self.batches.files, file_id)
-        return Response(content, media_type="application/jsonl")
+        data = content.encode()
+        length = {"Content-Length": str(len(data))}
+        return StreamingResponse(_pieces(data), headers=length, media_type="application/jsonl")
 
     async def delete(self, call: Call) -> Response:
         """Drops a file. Batches that were made of it go on."""
@@ -122,6 +126,12 @@ class FileApi:
         """The batch that an output file is of, and whether it is the one of errors; None for any other file."""
         match = _OUTPUT.fullmatch(file_id)
         return match and (await self.batches.batch(call, match["batch"]), match["kind"] == "errors")
+
+
+async def _pieces(data: bytes) -> AsyncGenerator[bytes, None]:
+    """The bytes bit by bit: sent at once, all would lie in the connection for as long as its client takes none of them."""
+    for at in range(0, len(data), _PIECE_BYTES):
+        yield data[at : at + _PIECE_BYTES]
 
 
 def _file(row: FileRow) -> File:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from contextlib import suppress
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from conclave.domain.api_keys import Scope
 from conclave.store.files import FileRow, Key, NewFile, OverBytes, Reused
+from conclave.testing.waiting import until
 from services.gateway.batch_lines import lines_of
 from tests import batch_calls
 from tests.batches_in_memory import MemoryFiles
@@ -235,3 +237,28 @@ async def test_a_few_whole_files_are_in_memory_at_once_however_many_are_sent() -
         told = await asyncio.gather(*(client.post("/v1/files", **form) for _ in range(8)))
     assert {each.status_code for each in told} == {200}
     assert (files.most, len(files.rows)) == (4, 8)
+
+
+def _is_answering() -> bool:
+    """True while some call is being answered."""
+    return any("run_asgi" in repr(task) for task in asyncio.all_tasks())
+
+
+async def test_who_takes_nothing_more_of_a_file_is_let_go() -> None:
+    world = World(settings={"gateway_client_timeout_s": 0.3})
+    async with world.serving() as client:
+        form: Any = {"data": {"purpose": "batch"}, "files": {"file": ("a.jsonl", b"x" * 2**24)}}
+        file = (await client.post("/v1/files", **form)).json()
+        loop, slow = asyncio.get_running_loop(), socket.socket()
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.setblocking(False)
+        with slow:
+            await loop.sock_connect(slow, ("127.0.0.1", int(world.url.rpartition(":")[2])))
+            asked = f"GET /v1/files/{file['id']}/content HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            await loop.sock_sendall(slow, asked.encode())
+            sent = len(await loop.sock_recv(slow, 4096))
+            assert sent > 0
+            await until(lambda: not _is_answering(), what="a gateway that answers nobody")
+            while part := await loop.sock_recv(slow, 2**16):
+                sent += len(part)
+    assert sent < 2**24 < file["bytes"]
