@@ -156,19 +156,22 @@ class Admission:
         """
         return _Held(self, step, flow, cut if has_begun else None, has_begun)
 
-    async def take(self, step: str, flow: Flow, cut: Cut | None, has_begun: bool) -> tuple[Ticket, Turn]:
-        """A turn, once it has come; to be handed to `give_back`. For `turn`."""
+    def pass_by(self, step: str, flow: Flow, *, has_begun: bool) -> Ticket | None:
+        """A turn at once, where nobody waits and there is room; to be handed to `give_back`. For `turn`."""
         if self._is_closing and not has_begun:
             raise PutBack
-        ticket = None if self._turns else self._line.pass_by(step, flow, self._load())
-        waited_s = 0.0
-        if ticket is None:
-            clock = asyncio.get_running_loop().time
-            started_s = clock()
-            ticket = await self._wait(step, flow, cut, has_begun)
-            waited_s = clock() - started_s
+        return None if self._turns else self._line.pass_by(step, flow, self._load())
+
+    async def wait(self, step: str, flow: Flow, cut: Cut | None, *, has_begun: bool) -> tuple[Ticket, float]:
+        """A turn, once it has come, and the seconds until then. For `turn`."""
+        clock = asyncio.get_running_loop().time
+        started_s = clock()
+        ticket = await self._wait(step, flow, cut, has_begun)
+        return ticket, clock() - started_s
+
+    def waited(self, ticket: Ticket, waited_s: float) -> None:
+        """Measures the wait for a turn."""
         self._waits[ticket.flow.priority].observe(waited_s)
-        return ticket, Turn(waited_ms=waited_s * 1000)
 
     def give_back(self, ticket: Ticket, turn: Turn) -> None:
         """Ends a turn."""
@@ -233,12 +236,17 @@ class _Held:
     """A turn from where it is waited for to where it is given back."""
 
     def __init__(self, room: Admission, step: str, flow: Flow, cut: Cut | None, has_begun: bool) -> None:
-        self._room, self._asked = room, (step, flow, cut, has_begun)
+        self._room, self._step, self._flow, self._cut, self._has_begun = room, step, flow, cut, has_begun
         self._taken: tuple[Ticket, Turn] | None = None
 
     async def __aenter__(self) -> Turn:
-        self._taken = await self._room.take(*self._asked)
-        return self._taken[1]
+        ticket, waited_s = self._room.pass_by(self._step, self._flow, has_begun=self._has_begun), 0.0
+        if ticket is None:
+            ticket, waited_s = await self._room.wait(self._step, self._flow, self._cut, has_begun=self._has_begun)
+        self._room.waited(ticket, waited_s)
+        turn = Turn(waited_s * 1000)
+        self._taken = ticket, turn
+        return turn
 
     async def __aexit__(self, *_: object) -> None:
         assert self._taken is not None

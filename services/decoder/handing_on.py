@@ -17,7 +17,9 @@ MAX_PROGRESS_BYTES = 1_500_000  # beside its step in its event
 
 def storable(text: str) -> str:
     """The text as JSON and PostgreSQL can hold it: no NUL, no lone surrogates, as long as before."""
-    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode()
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def begun(decoded: Decoded, model: str) -> BegunTurn:

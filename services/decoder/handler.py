@@ -85,7 +85,7 @@ class Decoder:
         )
         self._room = Room(engine, self._admission, toolbox or Toolbox())
         self._closed: OrderedDict[str, None] = OrderedDict()
-        self._decoding: dict[str, set[asyncio.Timeout]] = {}  # the deadlines of a step's paths
+        self._decoding: dict[str, _StepsPaths] = {}
         self._under_way: set[Rollout] = set()
 
     def may_take(self) -> bool:
@@ -127,10 +127,9 @@ class Decoder:
         self._closed[event.step_id] = None
         while len(self._closed) > _REMEMBERED_STEPS:
             self._closed.popitem(last=False)
-        now_s = asyncio.get_running_loop().time() if event.step_id in self._decoding else 0.0
-        for deadline in self._decoding.get(event.step_id, ()):
-            if not deadline.expired():
-                deadline.reschedule(now_s)
+        paths = self._decoding.get(event.step_id)
+        if paths is not None:
+            paths.end_now()
 
     async def handle(self, event: Event, arrival: Arrival) -> Sequence[Event]:
         """The one terminal event of a sample, after the chunks of a text that is too long for it; or the rest of it, handed on.
@@ -140,7 +139,7 @@ class Decoder:
         assert isinstance(event, SampleRequested)
         started = time.perf_counter()
         left_s = (event.context.deadline_ms - arrival.now_ms) / 1000
-        if event.context.step_id in self._closed:
+        if self._closed and event.context.step_id in self._closed:
             return [_failed(event, PathFailure.CANCELLED, "its step was decided before it started", started)]
         if left_s <= 0:
             return [_failed(event, PathFailure.DEADLINE, "its deadline had passed before it started", started)]
@@ -183,13 +182,13 @@ class Decoder:
         self, event: SampleRequested, path: Rollout, left_s: float, started: float
     ) -> PathDecoded | PathFailed | SampleRequested:
         try:
-            end = await self._cancellable(event, path, left_s)
+            end = await self._cancellable(path, left_s)
         except UnknownPrompt as error:
             return _failed(event, PathFailure.BAD_PROMPT, str(error), started, path)
         except PathFault as fault:
             return _failed(event, FAULTS[type(fault)], str(fault), started, path)
         except TimeoutError:
-            if event.context.step_id in self._closed:
+            if path.step_id in self._closed:
                 return _failed(event, PathFailure.CANCELLED, "its step was decided without it", started, path)
             trouble = self._engine.trouble()
             why = "" if trouble is None else f": {trouble}"
@@ -214,18 +213,18 @@ class Decoder:
         is_full = self._admission.num_waiting > 0 or load.waiting > 0
         return 1.0 if is_full else min(1.0, max(0.0, load.running / max(1, self._engine.max_running)))
 
-    async def _cancellable(self, event: SampleRequested, path: Rollout, left_s: float) -> End | Progress:
+    async def _cancellable(self, path: Rollout, left_s: float) -> End | Progress:
         """What the path comes to. Raises: TimeoutError at its deadline, which is now once its step is closed."""
-        step = event.context.step_id
-        async with asyncio.timeout(left_s) as deadline:
-            deadlines = self._decoding.setdefault(step, set())
-            deadlines.add(deadline)
-            try:
+        paths = self._decoding.get(path.step_id)
+        if paths is None:
+            paths = self._decoding[path.step_id] = _StepsPaths(left_s)
+        try:
+            async with asyncio.timeout(0.0 if paths.is_over else None) as deadline:
+                paths.add(deadline)
                 return await self._until_ended(path)
-            finally:
-                deadlines.discard(deadline)
-                if not deadlines:
-                    del self._decoding[step]
+        finally:
+            if paths.remove(deadline):
+                del self._decoding[path.step_id]
 
     @staticmethod
     async def _until_ended(path: Rollout) -> End | Progress:
@@ -238,11 +237,39 @@ class Decoder:
         return await path.run()
 
 
+class _StepsPaths:
+    """A step's paths that are being decoded. They have one deadline, so one timer: one each is a tenth of what a path costs."""
+
+    def __init__(self, left_s: float) -> None:
+        self.is_over = False
+        self._deadlines: set[asyncio.Timeout] = set()
+        self._timer = asyncio.get_running_loop().call_later(left_s, self.end_now)
+
+    def add(self, deadline: asyncio.Timeout) -> None:
+        """One more is decoded."""
+        self._deadlines.add(deadline)
+
+    def remove(self, deadline: asyncio.Timeout) -> bool:
+        """One has ended. True when it was the last."""
+        self._deadlines.discard(deadline)
+        if not self._deadlines:
+            self._timer.cancel()
+        return not self._deadlines
+
+    def end_now(self) -> None:
+        """Has each end by TimeoutError, and whichever is still added."""
+        self.is_over, now_s = True, asyncio.get_running_loop().time()
+        for deadline in self._deadlines:
+            if not deadline.expired():
+                deadline.reschedule(now_s)
+
+
 def _decoded(event: SampleRequested, path: Rollout, end: End, engine: Engine, *, load: float) -> PathDecoded:
     """The path with its sums over all turns; log probabilities are those of the turn that gave the answer."""
     *before, last = path.turns
-    spoken, answering = tuple(path.decoded.values()), path.decoded.get(end.turn)
-    sure = _token_confidence(path, end)
+    answering, sure = path.decoded.get(end.turn), _token_confidence(path, end)
+    whole = _together(tuple(path.decoded.values()))
+    room = MAX_TEXT_CHARS - sum(len(turn.text) for turn in path.turns) if whole.reasoning else 0
     return PathDecoded(
         context=event.context,
         sample_index=event.sample_index,
@@ -252,16 +279,16 @@ def _decoded(event: SampleRequested, path: Rollout, end: End, engine: Engine, *,
         text=last.text,
         answer=end.answer,
         probability=end.probability,
-        finish_reason=spoken[-1].finish_reason if spoken else FinishReason.NONE,
-        tokens_in=_total(each.tokens_in for each in spoken),
-        tokens_out=_total(each.tokens_out for each in spoken),
-        tokens_cached=_total(each.tokens_cached for each in spoken),
+        finish_reason=whole.finish_reason,
+        tokens_in=whole.tokens_in,
+        tokens_out=whole.tokens_out,
+        tokens_cached=whole.tokens_cached,
         mean_logprob=answering.mean_logprob if answering else None,
         min_logprob=answering.min_logprob if answering else None,
         waited_ms=path.waited_ms,
-        queued_ms=sum(each.queued_ms for each in spoken),
-        first_token_ms=spoken[0].first_token_ms if spoken else 0.0,
-        total_ms=sum(each.total_ms for each in spoken),
+        queued_ms=whole.queued_ms,
+        first_token_ms=whole.first_token_ms,
+        total_ms=whole.total_ms,
         model=engine.model,
         engine=engine.name,
         answer_logprob=sure.answer,
@@ -269,7 +296,7 @@ def _decoded(event: SampleRequested, path: Rollout, end: End, engine: Engine, *,
         tail_logprob=sure.tail,
         load=load,
         is_declined=end.answer is None and path.turns[end.turn].is_declined,
-        reasoning=_thought(spoken, room=MAX_TEXT_CHARS - sum(len(turn.text) for turn in path.turns)),
+        reasoning=_storable_thought(whole.reasoning, room),
         num_handed_on=_num_handed_on(event),
     )
 
@@ -286,22 +313,40 @@ def _token_confidence(path: Rollout, end: End) -> TokenConfidence:
     return token_confidence(answering.token_logprobs, answering.token_texts, text=answering.text, answer=end.answer)
 
 
+def _together(spoken: Sequence[Decoded]) -> Decoded:
+    """All turns as one: what they cost together, None where one's cost is unknown, and thoughts in a row. Most paths have one."""
+    if len(spoken) == 1:
+        return spoken[0]
+    return Decoded(
+        text="",
+        finish_reason=spoken[-1].finish_reason if spoken else FinishReason.NONE,
+        tokens_in=_total(each.tokens_in for each in spoken),
+        tokens_out=_total(each.tokens_out for each in spoken),
+        tokens_cached=_total(each.tokens_cached for each in spoken),
+        mean_logprob=None,
+        min_logprob=None,
+        queued_ms=sum(each.queued_ms for each in spoken),
+        first_token_ms=spoken[0].first_token_ms if spoken else 0.0,
+        total_ms=sum(each.total_ms for each in spoken),
+        reasoning="\n\n".join(each.reasoning for each in spoken if each.reasoning),
+    )
+
+
 def _total(counts: Iterable[int | None]) -> int | None:
-    """The sum of what all turns cost; None where one's cost is unknown."""
     known = list(counts)
     return None if None in known else sum(each or 0 for each in known)
 
 
-def _thought(spoken: Sequence[Decoded], *, room: int) -> str:
-    """What the engine told apart as thoughts, turn after turn: with the texts no longer than a text, or its event, may be."""
-    thought = storable("\n\n".join(each.reasoning for each in spoken if each.reasoning))
-    return bounds.beginning(thought[: max(0, room)], _MAX_REASONING_BYTES)
+def _storable_thought(thought: str, room: int) -> str:
+    """What the engine told apart as thoughts: with the texts no longer than a text, or its event, may be."""
+    return bounds.beginning(storable(thought)[: max(0, room)], _MAX_REASONING_BYTES) if thought else ""
 
 
 def _is_wordless(spoken: Sequence[Decoded]) -> bool:
     """True when the engine ended each turn without a word. A call of a tool that is not ours has none and is something."""
-    is_nothing = [not (each.text or each.reasoning) for each in spoken]
-    return bool(spoken) and all(is_nothing) and spoken[-1].finish_reason is not FinishReason.TOOL_CALLS
+    if not spoken or spoken[-1].text or spoken[-1].finish_reason is FinishReason.TOOL_CALLS:
+        return False
+    return not any(each.text or each.reasoning for each in spoken)
 
 
 def _without_a_word(event: SampleRequested, decoded: Decoded, started: float, path: Rollout) -> PathFailed:

@@ -72,7 +72,8 @@ class Rollout:
     ) -> None:
         """`progress`: how far it had come, if it was handed on. Raises: UnknownPrompt when program, form or field is not there."""
         self._room, self._set, self._context, self._before = room, prompt_set, context, progress
-        self.sample_id = path_id(context.step_id, sample_index)
+        self.step_id = context.step_id
+        self.sample_id = path_id(self.step_id, sample_index)
         self._program = _program(context.ask, prompt_set)
         prompt_set.form(context.ask.form).check(context.step.fields)
         self._flow = Flow(context.priority, context.tenant)
@@ -168,17 +169,20 @@ class Rollout:
 
     def _next(self) -> Speak | Call | End:
         move = self._program.go_on(self._context.step.fields, self.turns, self._ask)
-        may_go_on = num_spoken(self.turns) < self._ask.max_turns and len(self.turns) < 2 * self._ask.max_turns
-        if isinstance(move, End) or may_go_on:
+        if isinstance(move, End) or not self.turns:
+            return move
+        if num_spoken(self.turns) < self._ask.max_turns and len(self.turns) < 2 * self._ask.max_turns:
             return move
         return End(None, turn=len(self.turns) - 1)  # a program of someone's own that does not keep to its turns
 
     async def _speak(self, speak: Speak) -> None:
         form = self._set.form(speak.form)
         rendered = form.render(speak.fields, speak.so_far)
-        request, step_id = self._request(speak, rendered), self._context.step_id
+        request = self._request(speak, rendered)
         try:
-            async with self._room.admission.turn(step_id, self._flow, has_begun=self._has_news, cut=self.cut) as turn:
+            async with self._room.admission.turn(
+                self.step_id, self._flow, has_begun=self._has_news, cut=self.cut
+            ) as turn:
                 self.waited_ms += turn.waited_ms
                 self._is_speaking = True
                 decoded = await self._room.engine.decode(request)
@@ -268,7 +272,7 @@ class Rollout:
 
     def _siblings(self) -> Sequence[Sibling]:
         """Those that set a bar: their figures are of the turn that gave the answer, so only where it is the only one."""
-        return self._room.siblings.of(self._context.step_id) if self._ask.max_turns == 1 else ()
+        return self._room.siblings.of(self.step_id) if self._ask.max_turns == 1 else ()
 
     async def _call(self, call: Call) -> None:
         form = self._set.form(self.turns[-1].form if self.turns else self._ask.form)

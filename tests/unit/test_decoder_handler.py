@@ -208,6 +208,40 @@ async def test_a_sample_still_decoding_at_its_deadline_is_given_up() -> None:
     assert engine.running == 0
 
 
+@dataclass
+class ReluctantEngine(FakeEngine):
+    """Lets go of a path that is given up only once it is allowed to."""
+
+    is_letting_go: asyncio.Event = field(default_factory=asyncio.Event)
+    may_let_go: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def decode(self, request: DecodeRequest) -> Decoded:
+        """Nothing."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.is_letting_go.set()
+            await self.may_let_go.wait()
+        return DECODED
+
+
+async def test_a_sample_that_comes_while_its_step_s_others_are_given_up_is_given_up_too() -> None:
+    engine, sample, arrival = ReluctantEngine(), _sample(left_ms=50), _arrival()
+    decoder = Decoder(engine)
+    first = asyncio.create_task(decoder.handle(sample, arrival))
+    await engine.is_letting_go.wait()
+    late = asyncio.create_task(decoder.handle(replace(sample, sample_index=1, launched=2), arrival))
+    engine.is_letting_go.clear()
+    try:
+        async with asyncio.timeout(5):
+            await engine.is_letting_go.wait()
+    finally:
+        engine.may_let_go.set()
+    for (end,) in (await first, await late):
+        assert isinstance(end, PathFailed)
+        assert end.failure is PathFailure.DEADLINE
+
+
 async def test_a_sample_is_decoded_again_when_the_engine_died_over_it_and_fails_at_the_third_time() -> None:
     assert isinstance(
         await _end(Decoder(FakeEngine([EngineLost("died"), EngineLost("died"), DECODED])), _sample()), PathDecoded

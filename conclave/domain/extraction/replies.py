@@ -13,7 +13,7 @@ _METADATA = re.compile(
     r"^[\W_]*(?:confidence|certainty|explanation|reasoning|reason|note|probability|source)\b[\W_]*:", re.I
 )
 
-_ANSWER_LINE = Last(r"\bAnswer:[^\n]*")
+_ANSWER_MARK = b"answer:"
 _NUMBER = re.compile(r"[-+]?[0-9][0-9,]*(?:\.[0-9]+)?")
 _VERDICT = Last(r"\n[^\pL\pN\n]*(?:right|step [0-9]+ is wrong: [^\n]*|step [0-9]+ is wrong:?)[^\pL\pN\n]*")
 _HAS_NUMBER = Last(r"[0-9](?:[ \t]*(?:%|percent|/[ \t]*100|out of 100))?")
@@ -36,12 +36,27 @@ def short_reply(text: str, is_cut: bool) -> str | None:
 def answer_line(text: str, is_cut: bool) -> str | None:
     """The number behind the last `Answer:`, if the rest of its line is one number; never a part of it."""
     data = spoken(text)
-    end = _ANSWER_LINE.end(data, len(data))
-    if end < 0 or (is_cut and end == len(data)):
+    start = _behind_last_mark(data)
+    end = data.find(b"\n", start) if start >= 0 else -1
+    if start < 0 or (is_cut and end < 0):
         return None
-    line = data[max(0, end - _MAX_ANSWER_CHARS) : end].decode("utf-8", "ignore")
-    value = line[line.rfind("Answer:") + len("Answer:") :].strip().rstrip(".")
+    line = data[start : len(data) if end < 0 else end]
+    if len(line) > _MAX_ANSWER_CHARS:
+        return None
+    value = line.decode("utf-8", "ignore").strip().rstrip(".")
     return value if _NUMBER.fullmatch(value) else None
+
+
+def _behind_last_mark(data: bytes) -> int:
+    """Where what stands behind the last `Answer:` begins, of a word of its own and in whatever case; -1 without any.
+
+    Read with each path of the model that ships, so without a pattern: bytes are searched ten times as fast.
+    """
+    small = data.lower()
+    place = small.rfind(_ANSWER_MARK)
+    while place > 0 and (small[place - 1 : place].isalnum() or small[place - 1 : place] == b"_"):
+        place = small.rfind(_ANSWER_MARK, 0, place)
+    return place if place < 0 else place + len(_ANSWER_MARK)
 
 
 def verdict(text: str, is_cut: bool) -> str | None:

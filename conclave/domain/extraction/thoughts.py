@@ -24,9 +24,7 @@ _LAST_FINAL = Last(r"<\|channel\|>final(?:<\|constrain\|>|[^<\n]){0,40}<\|messag
 _BARE_ANALYSIS = First(r"\A\s*(?-i:analysis)(?-i:[A-Z])")
 _BARE_FINAL = Last(r"(?-i:assistantfinal)")
 
-# Something in each of the patterns here, in small letters: a text of ASCII without any of it is said as it is.
 _SPACE = b"\t\n\f\r "  # \s of RE2
-_MARKS = ("<", "[", "...done thinking.", "here is my response:")
 
 _TURN_OPENING = First(
     r"\A(?:\s|<\|(?:im_start|start_header_id|start|begin_of_text|START_RESPONSE|START_OF_TURN_TOKEN|CHATBOT_TOKEN)\|>"
@@ -46,10 +44,13 @@ def spoken(text: str) -> bytes:
 
 
 def _is_plain(text: str) -> bool:
-    if not text.isascii():
+    """True for a text of ASCII with nothing of what is in each of the patterns here: it is said as it is."""
+    if not text.isascii() or "<" in text or "[" in text:
         return False
     small = text.lower()
-    return not any(mark in small for mark in _MARKS) and not small.lstrip().startswith("analysis")
+    return not (
+        "...done thinking." in small or "here is my response:" in small or small.lstrip().startswith("analysis")
+    )
 
 
 def _of_final_channel(data: bytes) -> bytes:
