@@ -25,7 +25,7 @@ _QUERIES: Mapping[str, str] = {
         FROM answers WHERE asked_at >= :since""",
     "hours": """
         SELECT date_trunc(CASE WHEN now() - CAST(:since AS timestamptz) > interval '3 days' THEN 'day' ELSE 'hour' END,
-                          asked_at) AS at,
+                          asked_at, 'UTC') AS at,
                count(*) AS requests, count(*) FILTER (WHERE failure IS NOT NULL) AS failed
         FROM answers WHERE asked_at >= :since GROUP BY 1 ORDER BY 1""",
     "policies": f"""
@@ -46,7 +46,7 @@ _QUERIES: Mapping[str, str] = {
         SELECT policy, arm, sum(num_questions)::bigint AS num_questions,
                sum(mean_votes * num_questions) / sum(num_questions) AS mean_votes, sum(none_wrong)::bigint AS none_wrong,
                sum(one_wrong)::bigint AS one_wrong, sum(two_wrong)::bigint AS two_wrong, sum(three_wrong)::bigint AS three_wrong
-        FROM vote_correlation_by_day WHERE day >= date_trunc('day', CAST(:since AS timestamptz))
+        FROM vote_correlation_by_day WHERE day >= date_trunc('day', CAST(:since AS timestamptz), 'UTC')
         GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT 50""",
     "bounds": f"""
         WITH {_JUDGED},

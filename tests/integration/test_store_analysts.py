@@ -21,6 +21,7 @@ from conclave.store.migrate import upgrade
 from conclave.store.reader import Reader
 from conclave.store.rows import SHARED_TABLES, TABLES
 from conclave.store.store import Store
+from conclave.store.summary import summary
 from conclave.testing import events as made
 from schemas.events import FeedbackGiven, PlanMade, PoliciesRead, ReasoningRequested
 from schemas.experiments import Assignment
@@ -92,12 +93,19 @@ async def test_a_day_is_one_of_utc_whatever_the_time_zone_of_whoever_looks(store
         for (view,) in views:
             rows = await connection.fetch(f"SELECT DISTINCT day FROM {view} ORDER BY 1")
             found.setdefault(view, {})[zone] = [row["day"] for row in rows]
+    await connection.execute(
+        f"ALTER DATABASE {await connection.fetchval('SELECT current_database()')} SET TimeZone = '{zone}'"
+    )
     await connection.close()
     midnight = datetime.fromtimestamp(midnight_ms / 1000, UTC)
     assert {"arms_by_day", "feedback_lag", "vote_correlation_by_day"} <= set(found)
     for view, by_zone in found.items():
         for zone, days in by_zone.items():
             assert (view, zone, days) == (view, zone, [midnight - timedelta(days=1), midnight])
+    told = await summary(fresh_database, midnight - timedelta(days=4))
+    assert [row["at"] for row in told.rows["hours"]] == [midnight - timedelta(days=1), midnight]
+    of_today = await summary(fresh_database, midnight + timedelta(minutes=1))
+    assert [row["num_questions"] for row in of_today.rows["correlated"]] == [1]
 
 
 async def test_what_a_path_was_sure_of_and_the_quality_asked_for_are_recorded(
