@@ -1,7 +1,9 @@
 """`make bench`: what the pipeline carries, and what it adds to a request.
 
 (a) stored paths/s through all services with the scripted engine, against bare aiokafka loops in the same run; CPU of a path
-(b) overhead of a request at 20 requests/s with the scripted engine, p50 and p99, and where it goes by stage; CPU of a path at 60/s
+(b) overhead of a request at 20 requests/s with the scripted engine, p50 and p99, and where it goes by stage
+    CPU of a path and transactions of a request at 60 paths/s, where they end at once and where they take 2 s on average, each on
+    its own, as a model's do; and of the stack while nothing is asked
 
 Of both also joules for each path or answer, where the machine counts them (RAPL, NVML).
 """
@@ -21,7 +23,7 @@ from benchmarks.load.machine import Usage, usage
 from benchmarks.load.stacks import leaders
 from benchmarks.measuring import in_turns, medians, percentile, record
 from benchmarks.meter import Meter
-from benchmarks.stack import stack
+from benchmarks.stack import counted, stack
 from conclave.local.servers.postgres import PostgresServer
 from conclave.runtime.client import Client
 from conclave.runtime.kafka import LogReader
@@ -34,6 +36,7 @@ from schemas.ids import new_request_id
 _SAMPLES = 8
 _RECORDED_RATE = 20.0
 _TRICKLE_RATE = 7.5  # requests a second: 60 paths
+_PATH_MS = 2000  # of a model on two cores
 
 
 async def throughput(rounds: int, num_requests: int) -> dict[str, object]:
@@ -107,17 +110,19 @@ async def overhead(rate: float, duration_s: float) -> dict[str, object]:
     """(b): milliseconds from publishing to the answer in a client's hands, and between the records of each stage."""
     async with stack({"CONCLAVE_SCRIPTED_LATENCY_MS": "0"}) as (pipeline, server):
         await _paced(pipeline, rate, 3.0)  # warm
-        found = leaders(pipeline, server)
-        before = usage(found)
-        await _paced(pipeline, _TRICKLE_RATE, duration_s)
-        cpu_us = _cpu_us(before, usage(found), int(_TRICKLE_RATE * duration_s) * _SAMPLES)
+        idle = await _at_a_trickle(pipeline, server, duration_s, is_asked=False)
+        at_once = await _at_a_trickle(pipeline, server, duration_s)
         with Meter() as meter:
             seen = await _paced(pipeline, rate, duration_s)
         stages = await stages_of(pipeline, set(seen))
     values = list(seen.values())
     print(f"  p50 {percentile(values, 0.5):.1f} ms, p99 {percentile(values, 0.99):.1f} ms over {len(values)} requests")
     return {
-        "cpu_us_a_path_at_a_trickle": cpu_us,
+        "at_a_trickle": {
+            "idle": idle,
+            "ended at once": at_once,
+            f"ended in {_PATH_MS} ms": await _of_a_model(duration_s),
+        },
         "rate_per_s": rate,
         "requests": len(values),
         "p50_ms": percentile(values, 0.5),
@@ -125,6 +130,33 @@ async def overhead(rate: float, duration_s: float) -> dict[str, object]:
         "stages_ms": stages,
         **meter.told(len(values)),
     }
+
+
+async def _of_a_model(duration_s: float) -> dict[str, dict[str, float]]:
+    async with stack({"CONCLAVE_SCRIPTED_LATENCY_MS": str(_PATH_MS)}) as (pipeline, server):
+        await _paced(pipeline, _RECORDED_RATE, 3.0)  # warm
+        return await _at_a_trickle(pipeline, server, duration_s)
+
+
+async def _at_a_trickle(
+    pipeline: Pipeline, server: PostgresServer, duration_s: float, *, is_asked: bool = True
+) -> dict[str, dict[str, float]]:
+    """CPU of a path of each part in microseconds, and transactions of a request of each service, at 60 paths/s.
+
+    Where nothing is asked: as if there had been as many.
+    """
+    found, num_requests = leaders(pipeline, server), int(_TRICKLE_RATE * duration_s)
+    before, num_before = usage(found), await asyncio.to_thread(_num_transactions, pipeline)
+    await (_paced(pipeline, _TRICKLE_RATE, duration_s) if is_asked else asyncio.sleep(duration_s))
+    cpu_us = _cpu_us(before, usage(found), num_requests * _SAMPLES)
+    now = await asyncio.to_thread(_num_transactions, pipeline)
+    made = {name: (now[name] - num_before[name]) / num_requests for name in now}
+    print(f"  {cpu_us['all']:.0f} us a path, {sum(made.values()):.2f} transactions a request", flush=True)
+    return {"cpu_us_a_path": cpu_us, "transactions_a_request": made}
+
+
+def _num_transactions(pipeline: Pipeline) -> dict[str, float]:
+    return {service: number for service, _, number in counted(pipeline, "conclave_transaction_seconds_count")}
 
 
 async def _paced(pipeline: Pipeline, rate: float, duration_s: float) -> dict[str, float]:
@@ -187,7 +219,7 @@ async def stages_of(pipeline: Pipeline, ids: set[str]) -> dict[str, dict[str, fl
 @click.command()
 @click.option("--only", type=click.Choice(["a", "b"]), help="One of the two.")
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--requests", "num_requests", default=500, show_default=True, help="Of a round of (a).")
+@click.option("--requests", "num_requests", default=2500, show_default=True, help="Of a round of (a).")
 @click.option(
     "--rate", default=_RECORDED_RATE, show_default=True, help="Of (b), requests a second. Only 20 is recorded."
 )
