@@ -27,6 +27,7 @@ _OF_A_REAL_PROCESS = (
     "clock",
     "health",
     "kafka/*",
+    "letter_log",
     "logs",
     "memory",
     "probing",
