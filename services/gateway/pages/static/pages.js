@@ -138,12 +138,13 @@ function plot(table) {
   table.closest(".plotted").querySelector("h2").after(place);
   const unit = table.dataset.unit ?? "";
   const names = [...table.tHead.rows[0].cells].slice(1).map((each, at) => each.dataset.colour ?? ["a0", "a2", "a1", "a3", "a4"][at % 5]);
+  const minutes = [1, 2, 5, 10, 15, 30, 60, 120, 360, 720, 1440].map((each) => each * 60);  // labels tell no seconds
   const axis = { stroke: colour("ink3"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: `11px ${style.fontFamily}` };
   const made = new uPlot({
     width: place.clientWidth, height: 190, tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"), cursor: { y: false, points: { size: 6 } }, legend: { show: true, live: true },
     series: [{ label: "UTC", value: (_, at) => at == null ? "" : new Date(at * 1000).toISOString().slice(0, 16).replace("T", " ") },
       ...heads.slice(1).map((label, index) => ({ label, stroke: colour(names[index]), width: 2, points: { show: rows.length < 40, size: 4 }, spanGaps: true, value: (_, y) => y == null ? "–" : `${Math.round(y * 100) / 100}${unit}` }))],
-    axes: [{ ...axis, values: (_, ticks) => ticks.map((at) => new Date(at * 1000).toISOString().slice(11, 16)) }, { ...axis, size: 56, values: (_, ticks) => ticks.map((y) => `${y}${unit}`) }],
+    axes: [{ ...axis, incrs: minutes, values: (_, ticks) => ticks.map((at) => new Date(at * 1000).toISOString().slice(11, 16)) }, { ...axis, size: 56, values: (_, ticks) => ticks.map((y) => `${y}${unit}`) }],
     scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
   }, data, place);
   new ResizeObserver(() => made.setSize({ width: place.clientWidth, height: 190 })).observe(place);
