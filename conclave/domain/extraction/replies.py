@@ -50,7 +50,7 @@ def answer_line(text: str, is_cut: bool) -> str | None:
 def _behind_last_mark(data: bytes) -> int:
     """Where what stands behind the last `Answer:` begins, of a word of its own and in whatever case; -1 without any.
 
-    Read with each path of the model that ships, so without a pattern: bytes are searched ten times as fast.
+    Read with each path of the model that ships, so without a pattern: bytes are searched eight times as fast.
     """
     small = data.lower()
     place = small.rfind(_ANSWER_MARK)
