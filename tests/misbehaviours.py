@@ -56,7 +56,7 @@ def fails(failure: PathFailure, says: str = "", **more: Any) -> Ends:
 
 def waits(says: str) -> Ends:
     """It is tried until its deadline, and says why it was in vain."""
-    return Ends(failure=PathFailure.DEADLINE, says=says, calls=1000, left_s=0.3, after_s=0.25)
+    return Ends(failure=PathFailure.DEADLINE, says=says, calls=1000, left_s=0.6, after_s=0.55)
 
 
 TOO_LONG, FILTERED = PathFailure.PROMPT_TOO_LONG, PathFailure.CONTENT_FILTERED

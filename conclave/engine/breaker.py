@@ -119,7 +119,7 @@ class Breaker:
         if call.is_taken:
             return
         call.is_taken = True
-        self.answered(call)
+        self._is_there(call)
         is_over = (
             self._refused_since is not None and not self._is_told
         )  # it refused for no time in particular, and takes again
@@ -134,9 +134,14 @@ class Breaker:
         self._let_in()
 
     def answered(self, call: Call) -> None:
-        """The server is there and does as it is asked. An outage ends by a trial: what began before it proves nothing."""
+        """The server is there and has done as it was asked. An outage ends by a trial: what began before it proves nothing."""
         if self._outage is None or call.is_trial:
-            self._failures, self._unsteady = 0, None
+            self._unsteady = None  # not before: it may begin each answer, and end none
+        self._is_there(call)
+
+    def _is_there(self, call: Call) -> None:
+        if self._outage is None or call.is_trial:
+            self._failures = 0
         if self._outage is None or not call.is_trial:
             return
         lasted_s = round(self._now() - self._outage_began, 1)

@@ -142,6 +142,7 @@ class OpenAIEngine:
                 dialect = self._dialect
                 attempt = await self._attempt(dialect, asked, call, started)
                 if attempt.error is None:
+                    self._breaker.answered(call)
                     metrics.CALLS.labels("answered").inc()
                     decoded = decoded_of(attempt, started)
                     if not is_full(decoded, asked, request):

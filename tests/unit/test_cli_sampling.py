@@ -30,16 +30,17 @@ def run(*arguments: object) -> Result:
 def test_a_question_set_becomes_recordings_that_can_be_replayed(tmp_path: Path) -> None:
     questions, out = tmp_path / "questions.jsonl", tmp_path / "mine.jsonl.gz"
     questions.write_text('{"id": "a", "question": "How many?", "answer": 7, "family": "x"}\n\n{"question": "Which?"}\n')
-    result = run(questions, "--out", out, "--samples", 12)
+    result = run(questions, "--out", out, "--samples", 64)
     assert result.exit_code == 0, result.output
     found = recordings.read(out)
-    assert [(each.id, each.gold, len(each.ballots)) for each in found] == [("a", "7", 12), ("1", None, 12)]
+    assert [(each.id, each.gold, len(each.ballots)) for each in found] == [("a", "7", 64), ("1", None, 64)]
     ballots = [ballot for each in found for ballot in each.ballots]
     assert all(ballot.answer and ballot.tokens_out for ballot in ballots)
     assert all(ballot.mean_logprob is not None for ballot in ballots)  # 0.0, rounded, of one in thousands
+    # Seven of ten are the right one, so that all are the same is one in ten thousand millions.
     assert len({ballot.answer for ballot in found[0].ballots}) > 1, "each sample is a path of its own"
     about = json.loads((tmp_path / "mine.jsonl.gz.about.json").read_text())
-    assert (about["questions"], about["samples"], about["policy"], about["engine"]) == (2, 12, "default", "scripted")
+    assert (about["questions"], about["samples"], about["policy"], about["engine"]) == (2, 64, "default", "scripted")
     assert about["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
     played = CliRunner().invoke(replay, [str(out), "--rule", "standard", "--json"], catch_exceptions=False)
     assert played.exit_code == 0

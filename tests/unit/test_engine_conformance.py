@@ -5,6 +5,7 @@ pauses are shortened, and what never gets well is given a deadline of a second.
 """
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,7 +24,18 @@ from schemas import codec
 from schemas.events import PathDecoded, PathFailed, SampleRequested
 from schemas.values import Ask, FinishReason, PathFailure
 from services.decoder.handler import Decoder
-from tests.misbehaving_server import GOOD, Exchange, MisbehavingServer, Reply, chunk, error, http, stream
+from tests.misbehaving_server import (
+    GOOD,
+    Exchange,
+    MisbehavingServer,
+    Reply,
+    chunk,
+    error,
+    http,
+    silence,
+    stream,
+    then,
+)
 from tests.misbehaviours import BARRED, CASES, STOP, refuses
 
 PACE = Pace(shortest_pause_s=0.005, longest_pause_s=0.02, longest_recheck_s=0.02, longest_told_s=2.0, silence_s=0.2)
@@ -32,12 +44,12 @@ ASK = Ask(form="chain_of_thought", max_tokens=2048)
 
 @asynccontextmanager
 async def served(
-    client: AsyncOpenAI, *replies: Reply
+    client: AsyncOpenAI, *replies: Reply, pace: Pace = PACE
 ) -> AsyncIterator[tuple[MisbehavingServer, OpenAIEngine, Decoder]]:
     """A server with these replies, and a decoder on it."""
     server = MisbehavingServer(replies)
     await server.start()
-    engine = OpenAIEngine("m", server.url, pace=PACE, client=client)
+    engine = OpenAIEngine("m", server.url, pace=pace, client=client)
     try:
         yield server, engine, Decoder(engine)
     finally:
@@ -147,6 +159,18 @@ async def test_what_waits_for_a_setting_to_be_mended_ends_at_its_deadline_and_na
         assert isinstance(end, PathFailed)
         assert end.failure is PathFailure.DEADLINE
         assert "look at CONCLAVE_OPENAI_API_KEY: 401 Incorrect API key provided" in end.message
+
+
+async def test_what_ends_at_its_deadline_in_a_begun_answer_says_why_the_answer_before_was_in_vain(
+    connections: AsyncOpenAI,
+) -> None:
+    cut = stream(chunk("Answer: 4"), done=False)
+    patient = dataclasses.replace(PACE, silence_s=60.0)  # the second is still thought to go on at the deadline
+    async with served(connections, cut, then(cut, silence), pace=patient) as (_, _, decoder):
+        end = await end_of(decoder, sample(left_s=1.0))
+    assert isinstance(end, PathFailed)
+    assert end.failure is PathFailure.DEADLINE
+    assert "without a finish reason" in end.message
 
 
 async def test_a_server_that_is_stopped_and_started_again_costs_no_sample(connections: AsyncOpenAI) -> None:
