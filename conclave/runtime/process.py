@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import structlog
 import uvloop
@@ -59,8 +59,11 @@ def main(name: str, compose: Compose, *own: type[BaseSettings]) -> int:
         settings = _checked(*own)
         logs.configure(service=name, level=settings.log_level, log_format=settings.log_format)
         memory.collect_seldom()
+        process = Process(name, settings, compose)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # docs/decisions/0059
-            runner.run(Process(name, settings, compose).run())
+            runner.run(process.run())
+            if process.is_unfinished:
+                _leave_threads()
     except Misconfigured as error:
         return _refused(name, error)
     except ExceptionGroup as group:
@@ -96,6 +99,18 @@ def _refused(name: str, *errors: Misconfigured) -> int:
     return 2
 
 
+def _leave_threads() -> NoReturn:
+    """Ends the process at once. What was starting in a thread, such as a model's engine, may go on for a minute, and a runner
+    waits for it; nobody can tell it to stop."""
+    import multiprocessing  # by now whoever needs it has paid for it
+
+    for child in multiprocessing.active_children():
+        child.kill()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
 def _leaves(group: ExceptionGroup[Misconfigured]) -> Iterator[Misconfigured]:
     for each in group.exceptions:
         if isinstance(each, ExceptionGroup):
@@ -116,6 +131,11 @@ class Process:
         self._stopping = asyncio.Event()
         self._parts: Parts | None = None  # once it is composed
         self._reader: BroadcastReader | None = None
+
+    @property
+    def is_unfinished(self) -> bool:
+        """True when it was stopped while it was still being composed: there was nothing to drain."""
+        return self._parts is None and self._stopping.is_set()
 
     async def run(self) -> None:
         """Returns after a clean stop. Raises what ends the service otherwise."""
@@ -145,8 +165,8 @@ class Process:
         stop = asyncio.create_task(self._stopping.wait(), name="stop")
         await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
-        if self._parts is None:
-            serving.cancel()  # still starting: nothing to drain
+        if self.is_unfinished:
+            serving.cancel()
         try:
             await serving
         except asyncio.CancelledError:

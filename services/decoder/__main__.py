@@ -30,7 +30,8 @@ async def compose(settings: RuntimeSettings, dependencies: Dependencies) -> Asyn
     mcp_servers.declare(servers)
     mcp_servers.check_values(_of_paths(servers))
     prompt_sets = CurrentPrompts(own.prompts_dir, tools=TOOLS)
-    engine = ENGINES[own.engine](own.options())
+    # In a thread: what an engine imports takes up to twenty seconds, and signals must be heard meanwhile.
+    engine = await asyncio.to_thread(ENGINES[own.engine], own.options())
 
     def hear(trouble: Trouble | None) -> None:
         if trouble is None:

@@ -64,6 +64,32 @@ sys.exit(main("voter", compose))
     assert "Traceback" not in done.stderr
 
 
+def test_who_is_stopped_while_it_starts_waits_for_no_thread_and_leaves_no_child() -> None:
+    code = """
+import asyncio, multiprocessing, os, signal, sys, time
+from contextlib import asynccontextmanager
+from conclave.runtime.process import main
+
+def start_forever():
+    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+    child.start()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(600)
+
+@asynccontextmanager
+async def compose(settings, dependencies):
+    await asyncio.to_thread(start_forever)
+    yield
+
+if __name__ == "__main__":
+    sys.exit(main("voter", compose))
+"""
+    # It returns once the child, too, has let go of its output.
+    done = _run(code, BOOTSTRAP_SERVERS="127.0.0.1:1", HTTP_PORT="0")
+    assert done.returncode == 0, done.stderr
+    assert "service_stopped" in done.stderr
+
+
 @dataclass
 class Heard:
     """A listener that keeps what it hears."""
