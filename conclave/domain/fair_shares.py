@@ -40,8 +40,9 @@ class FairShares:
             self._tags = {name: tag for name, tag in self._tags.items() if name in self._busy or tag > self._now}
 
     def even_out(self) -> None:
-        """Forgets what everyone has had. For when nobody has work."""
+        """Forgets what everyone has had, and begins time anew: tags are as exact then as at first. For when nobody has work."""
         self._tags.clear()
+        self._now = 0.0
 
     def first(self) -> str | None:
         """Who is next; None when nobody has work. Among equals the heavier, then the earlier."""

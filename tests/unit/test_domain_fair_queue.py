@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from conclave.domain.fair_queue import FairQueue, Flow, Ticket
@@ -211,6 +211,18 @@ _comings = st.tuples(
 )
 
 
+# Virtual time that went on from 1 took no notice of what is less than its last bit.
+@example(
+    [
+        ("pass", "a/0", "batch", "x"),
+        ("end", 1e-49),
+        ("come", "a/0", "batch", "x"),
+        ("come", "a/0", "standard", "x"),
+        ("next",),
+        ("come", "a/0", "standard", "x"),
+        ("next",),
+    ]
+)
 @given(st.lists(_comings | st.just(("next",)) | st.tuples(st.just("end"), st.floats(0, 50)), max_size=60))
 def test_who_passes_by_an_empty_queue_changes_as_much_as_if_it_had_stood_in_it(moves: list[tuple[object, ...]]) -> None:
     through, past = FairQueue(), FairQueue()
