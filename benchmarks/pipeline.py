@@ -37,6 +37,7 @@ _SAMPLES = 8
 _RECORDED_RATE = 20.0
 _TRICKLE_RATE = 7.5  # requests a second: 60 paths
 _PATH_MS = 2000  # of a model on two cores
+_LEAD_S = 8.0  # of asking before it is measured: four times what a path takes
 
 
 async def throughput(rounds: int, num_requests: int) -> dict[str, object]:
@@ -100,7 +101,7 @@ async def store_paths(pipeline: Pipeline, server: PostgresServer, num_requests: 
     return num_requests * _SAMPLES / elapsed_s
 
 
-def _cpu_us(before: Mapping[str, Usage], after: Mapping[str, Usage], num_paths: int) -> dict[str, float]:
+def _cpu_us(before: Mapping[str, Usage], after: Mapping[str, Usage], num_paths: float) -> dict[str, float]:
     """CPU of each part for each path, in microseconds, and of all together."""
     each = {part: (after[part].cpu_s - before[part].cpu_s) * 1e6 / num_paths for part in after}
     return {"all": sum(each.values())} | each
@@ -143,13 +144,17 @@ async def _at_a_trickle(
 ) -> dict[str, dict[str, float]]:
     """CPU of a path of each part in microseconds, and transactions of a request of each service, at 60 paths/s.
 
-    Where nothing is asked: as if there had been as many.
+    Of a time in the midst of the asking, as many being answered as are asked. Where nothing is asked: as if there had been as many.
     """
-    found, num_requests = leaders(pipeline, server), int(_TRICKLE_RATE * duration_s)
-    before, num_before = usage(found), await asyncio.to_thread(_num_transactions, pipeline)
-    await (_paced(pipeline, _TRICKLE_RATE, duration_s) if is_asked else asyncio.sleep(duration_s))
-    cpu_us = _cpu_us(before, usage(found), num_requests * _SAMPLES)
-    now = await asyncio.to_thread(_num_transactions, pipeline)
+    found, num_requests = leaders(pipeline, server), _TRICKLE_RATE * duration_s
+    async with asyncio.TaskGroup() as tasks:
+        if is_asked:
+            tasks.create_task(_paced(pipeline, _TRICKLE_RATE, _LEAD_S + duration_s))
+            await asyncio.sleep(_LEAD_S)
+        before, num_before = usage(found), await asyncio.to_thread(_num_transactions, pipeline)
+        await asyncio.sleep(duration_s)
+        cpu_us = _cpu_us(before, usage(found), num_requests * _SAMPLES)
+        now = await asyncio.to_thread(_num_transactions, pipeline)
     made = {name: (now[name] - num_before[name]) / num_requests for name in now}
     print(f"  {cpu_us['all']:.0f} us a path, {sum(made.values()):.2f} transactions a request", flush=True)
     return {"cpu_us_a_path": cpu_us, "transactions_a_request": made}

@@ -41,7 +41,7 @@ class BroadcastReader:
     async def run(self) -> None:
         """Reads until cancelled; goes on where it was when the broker was away."""
         while True:
-            reader = self._broker.log_reader()
+            reader = self._broker.log_reader(follows=True)
             try:
                 await reader.start()
                 await self._read(reader)

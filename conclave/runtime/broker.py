@@ -208,8 +208,8 @@ class Broker(Protocol):
         """A producer without transactions."""
         ...
 
-    def log_reader(self) -> LogReader:
-        """A reader without a group."""
+    def log_reader(self, *, follows: bool = False) -> LogReader:
+        """A reader without a group. `follows`: it is assigned its partitions once, and reads them for long."""
         ...
 
     def group_reader(self, consumer_group: str) -> GroupReader:

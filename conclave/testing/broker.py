@@ -38,7 +38,7 @@ class MemoryBroker(Way):
         """A producer without transactions."""
         return MemoryPlainProducer(self)
 
-    def log_reader(self) -> broker.LogReader:
+    def log_reader(self, *, follows: bool = False) -> broker.LogReader:
         """A reader without a group."""
         return MemoryLogReader(self)
 

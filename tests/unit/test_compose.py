@@ -20,6 +20,7 @@ _OWN_TO_EMBEDDED = {
     "broker.heartbeat.interval.ms", "offsets.topic.num.partitions", "transaction.state.log.num.partitions",
     "num.network.threads", "num.io.threads", "background.threads", "num.recovery.threads.per.data.dir",
     "log.cleaner.dedupe.buffer.size", "log.segment.bytes", "queued.max.requests",
+    "transaction.partition.verification.enable",
 }  # fmt: skip
 
 

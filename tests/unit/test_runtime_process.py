@@ -151,7 +151,7 @@ class Log:
     next_offset: int = 0
     polls: list[int] = field(default_factory=list)
 
-    def log_reader(self) -> "Log":
+    def log_reader(self, *, follows: bool = False) -> "Log":
         return self
 
     async def start(self) -> None:

@@ -44,9 +44,9 @@ class Kafka:
         """A producer without transactions."""
         return PlainProducer(self.brokers)
 
-    def log_reader(self) -> broker.LogReader:
+    def log_reader(self, *, follows: bool = False) -> broker.LogReader:
         """A reader without a group."""
-        return LogReader(self.brokers)
+        return LogReader(self.brokers, follows=follows)
 
     def group_reader(self, consumer_group: str) -> broker.GroupReader:
         """A reader of what a consumer group has come to."""

@@ -20,10 +20,9 @@ from conclave.runtime.limits import MAX_BATCH_BYTES
 from conclave.runtime.record import Record, Tp
 
 _HEARTBEAT_S = 10.0  # a broker that is there answers at once; a lane tries again soon
-_MEMBER_WAIT_MS, _READER_WAIT_MS = (
-    250,
-    100,
-)  # that a broker holds a fetch back until there is something: it comes at once then
+# That a broker holds a fetch back until there is something, which comes at once. What else the connection is asked for waits
+# as long, such as other partitions after a rebalance; who follows asks for nothing else.
+_MEMBER_WAIT_MS, _READER_WAIT_MS, _FOLLOWER_WAIT_MS = 250, 100, 1000
 _RETRY_MS = 100  # before a request of a member's is made again
 
 
@@ -121,9 +120,9 @@ class GroupConsumer:
 
 
 class LogReader:
-    """Reads partitions without a group: the log as a log."""
+    """Reads partitions without a group: the log as a log. `follows`: the same ones for long, most often their end."""
 
-    def __init__(self, brokers: Brokers | str) -> None:
+    def __init__(self, brokers: Brokers | str, *, follows: bool = False) -> None:
         self._consumer = AIOKafkaConsumer(
             **connection_of(brokers),
             group_id=None,
@@ -131,7 +130,7 @@ class LogReader:
             auto_offset_reset="earliest",
             isolation_level="read_committed",
             request_timeout_ms=READ_TIMEOUT_MS,
-            fetch_max_wait_ms=_READER_WAIT_MS,
+            fetch_max_wait_ms=_FOLLOWER_WAIT_MS if follows else _READER_WAIT_MS,
             max_partition_fetch_bytes=MAX_BATCH_BYTES,
         )
 
