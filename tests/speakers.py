@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad
-from conclave.engine.trouble import Listener, Trouble, ignore
+from conclave.engine.trouble import Trouble, TroubleListener, ignore
 from conclave.runtime.handler import Arrival
 from conclave.runtime.limits import MAX_OUTPUT_BYTES
 from schemas import codec
@@ -44,7 +44,7 @@ class Speaker:
     running: int = 0
     asked: list[DecodeRequest] = field(default_factory=list)
 
-    async def start(self, hear: Listener = ignore) -> None:
+    async def start(self, hear: TroubleListener = ignore) -> None:
         """Nothing to do."""
 
     async def stop(self) -> None:

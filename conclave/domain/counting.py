@@ -18,7 +18,7 @@ from conclave.domain.stopping import STOPPING_RULES, Labels, Stop, bound, needed
 from conclave.domain.structured import vote as structured
 from conclave.domain.structured.answer_schema import is_usable
 from conclave.domain.structured.fields import labels_by_field
-from conclave.domain.voting import VOTING_RULES, Result
+from conclave.domain.voting import VOTING_RULES, VoteResult
 from conclave.domain.weighing import WEIGHINGS, weight
 from schemas.values import Ask, Ballot, FieldVerdict, Outcome, StopReason
 
@@ -29,7 +29,7 @@ _RECENT = 8  # paths by whose words an engine's load is judged
 class Counted:
     """What a vote came to, how sure it is, and its ballots as they were counted: weighed, each with its row of the tally."""
 
-    result: Result
+    result: VoteResult
     confidence: float
     ballots: tuple[Ballot, ...]
     fields: tuple[FieldVerdict, ...] = ()  # of structured answers
@@ -131,7 +131,7 @@ def count(ballots: Sequence[Ballot], ask: Ask, *, reason: StopReason) -> Counted
 
 def uncounted(ballots: Sequence[Ballot]) -> Counted:
     """The vote that comes to no answer: nobody here knows the rules by which its ballots would count."""
-    return Counted(Result(Outcome.NO_ANSWER, None, 0.0, 0.0, 0.0, (), (None,) * len(ballots)), 0.0, tuple(ballots))
+    return Counted(VoteResult(Outcome.NO_ANSWER, None, 0.0, 0.0, 0.0, (), (None,) * len(ballots)), 0.0, tuple(ballots))
 
 
 def _count_fields(weighed: Sequence[Ballot], ask: Ask) -> Counted:

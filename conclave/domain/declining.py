@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from msgspec.structs import replace as with_fields
 
-from conclave.domain.voting import Result
+from conclave.domain.voting import VoteResult
 from schemas.values import Ballot, Outcome
 
 LABEL = "\0declined"  # of the cluster that they are; no answer has it, as none holds a NUL
@@ -25,7 +25,7 @@ def labelled(answers: Sequence[str], labels: Sequence[str]) -> list[str]:
     return [LABEL if answer == LABEL else label for answer, label in zip(answers, labels, strict=True)]
 
 
-def without_declines(result: Result) -> tuple[Result, bool]:
+def without_declines(result: VoteResult) -> tuple[VoteResult, bool]:
     """What a vote with stand-ins came to, its tally of answers only; and whether declining won it."""
     at = next((row for row, each in enumerate(result.tally) if each.answer == LABEL), None)
     if at is None:

@@ -19,7 +19,7 @@ QUORUM: Params = {"quorum": Param(0.5, 0.0, 1.0), "at_most_wrong": Param(1.0, 0.
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class VoteResult:
     """What a vote came to. `tally` is heaviest first, and among equals the answer launched earliest comes first."""
 
     outcome: Outcome
@@ -31,7 +31,7 @@ class Result:
     rows: tuple[int | None, ...]  # of each ballot, the row of the tally that it counts for
 
 
-def majority(ballots: Sequence[Ballot], labels: Sequence[str], ask: Ask) -> Result:
+def majority(ballots: Sequence[Ballot], labels: Sequence[str], ask: Ask) -> VoteResult:
     """The answer with the most weight; of several with the same, the one whose first vote was launched earliest.
 
     Self-consistency, arXiv 2203.11171. `ballots` are in launch order; `labels` are their answers' clusters, "" of one that
@@ -40,13 +40,13 @@ def majority(ballots: Sequence[Ballot], labels: Sequence[str], ask: Ask) -> Resu
     tally, rows = tally_of(ballots, labels)
     total = sum(row.weight for row in tally)
     if not total:
-        return Result(Outcome.NO_ANSWER, None, 0.0, 0.0, 0.0, tally, rows)
+        return VoteResult(Outcome.NO_ANSWER, None, 0.0, 0.0, 0.0, tally, rows)
     shares = [row.weight / total for row in tally]
     runner_up = shares[1] if len(shares) > 1 else 0.0
     is_tie = len(tally) > 1 and tally[0].weight == tally[1].weight
     outcome = Outcome.TIE if is_tie else Outcome.MAJORITY
     entropy = max(0.0, -sum(share * math.log2(share) for share in shares if share))
-    return Result(outcome, tally[0].answer, shares[0] - runner_up, shares[0], entropy, tally, rows)
+    return VoteResult(outcome, tally[0].answer, shares[0] - runner_up, shares[0], entropy, tally, rows)
 
 
 def tally_of(ballots: Sequence[Ballot], labels: Sequence[str]) -> tuple[tuple[TallyRow, ...], tuple[int | None, ...]]:
@@ -89,7 +89,7 @@ def flips(votes: Iterable[tuple[int, str]]) -> list[Flip]:
     return found
 
 
-def quorum(ballots: Sequence[Ballot], labels: Sequence[str], ask: Ask) -> Result:
+def quorum(ballots: Sequence[Ballot], labels: Sequence[str], ask: Ask) -> VoteResult:
     """The answer of `majority` if it has a share of `quorum` of all weight; else none, with the tally of who said what."""
     result = majority(ballots, labels, ask)
     if result.agreement >= number(ask.params, QUORUM, "quorum"):
@@ -101,7 +101,7 @@ def quorum(ballots: Sequence[Ballot], labels: Sequence[str], ask: Ask) -> Result
 class VotingRule:
     """A row of `VOTING_RULES`."""
 
-    decide: Callable[[Sequence[Ballot], Sequence[str], Ask], Result]
+    decide: Callable[[Sequence[Ballot], Sequence[str], Ask], VoteResult]
     params: Params = field(default_factory=dict)
 
 

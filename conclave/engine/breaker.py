@@ -25,7 +25,7 @@ import structlog
 
 from conclave.engine import metrics
 from conclave.engine.pace import Pace
-from conclave.engine.trouble import Listener, Trouble, TroubleKind, ignore
+from conclave.engine.trouble import Trouble, TroubleKind, TroubleListener, ignore
 
 _SHARE = 0.1  # of the time that trouble has lasted, to be waited before the next call
 _DOUBLING_S = 0.5  # without a refusal, in which the known limit doubles: it may have been one of the moment
@@ -57,7 +57,7 @@ class Breaker:
     ) -> None:
         self._max_running, self._pace, self._try_once = max_running, pace, try_once
         self._rng = rng or random.Random()
-        self._hear: Listener = ignore
+        self._hear: TroubleListener = ignore
         self._outage: Trouble | None = None  # away or barred
         self._outage_began = 0.0
         self._unsteady: str | None = None
@@ -98,7 +98,7 @@ class Breaker:
         latest = self._unsteady if self._refused_since is None else self._refused_why
         return None if latest is None else Trouble(TroubleKind.UNSTEADY, latest)
 
-    def listen(self, hear: Listener) -> None:
+    def listen(self, hear: TroubleListener) -> None:
         """Has outages and their ends told to `hear`."""
         self._hear = hear
 

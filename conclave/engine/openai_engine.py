@@ -44,7 +44,7 @@ from conclave.engine.protocol import (
 )
 from conclave.engine.server_errors import BASE_URL, Remedy, Seen, ServerError, row_of
 from conclave.engine.told_pauses import spent_limit_s, told_pause_s
-from conclave.engine.trouble import Listener, Trouble, ignore
+from conclave.engine.trouble import Trouble, TroubleListener, ignore
 from conclave.prompts import Message
 
 _CONNECT_S = 10.0
@@ -103,7 +103,7 @@ class OpenAIEngine:
         """As set: the server's own limit is not known."""
         return self._max_running
 
-    async def start(self, hear: Listener = ignore) -> None:
+    async def start(self, hear: TroubleListener = ignore) -> None:
         """Tries server, key and model once, with a path of one token; what is wrong is told to `hear`, and waited for."""
         self._breaker.listen(hear)
         try:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from conclave.domain.path_watch import BrokenOff, Watch
 from conclave.engine.cut import Cut, Prefix
-from conclave.engine.trouble import Listener, Trouble, ignore
+from conclave.engine.trouble import Trouble, TroubleListener, ignore
 from conclave.errors import ConclaveError, LostDependency
 from conclave.prompts import Message
 from schemas.values import FinishReason
@@ -160,7 +160,7 @@ class Engine(Protocol):
         """So many sequences it runs at once."""
         ...
 
-    async def start(self, hear: Listener = ignore) -> None:
+    async def start(self, hear: TroubleListener = ignore) -> None:
         """Returns once paths can be decoded, or once `hear` has been told why not. What comes later is told to it too."""
         ...
 

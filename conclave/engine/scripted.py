@@ -21,7 +21,7 @@ import msgspec
 
 from conclave.engine.cut import Cut
 from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad
-from conclave.engine.trouble import Listener, Trouble, ignore
+from conclave.engine.trouble import Trouble, TroubleListener, ignore
 from schemas.values import FinishReason
 
 
@@ -52,7 +52,7 @@ class ScriptedEngine:
         """As set."""
         return self._max_running
 
-    async def start(self, hear: Listener = ignore) -> None:
+    async def start(self, hear: TroubleListener = ignore) -> None:
         """Nothing to start."""
 
     async def stop(self) -> None:

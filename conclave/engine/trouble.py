@@ -36,7 +36,7 @@ class Trouble:
         return f"look at {self.setting}: {self.why}" if self.setting else self.why
 
 
-Listener = Callable[[Trouble | None], None]  # hears what makes the engine unready, and None when it is back
+TroubleListener = Callable[[Trouble | None], None]  # hears what makes the engine unready, and None when it is back
 
 
 def ignore(_: Trouble | None) -> None:

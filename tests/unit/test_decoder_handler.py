@@ -15,7 +15,7 @@ from conclave import prompts
 from conclave.domain.extraction import EXTRACTORS
 from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad, EngineLost, PromptTooLong
 from conclave.engine.scripted import ScriptedEngine
-from conclave.engine.trouble import Listener, Trouble, TroubleKind, ignore
+from conclave.engine.trouble import Trouble, TroubleKind, TroubleListener, ignore
 from conclave.prompts import Form, PromptSet
 from conclave.prompts.current import CurrentPrompts
 from conclave.runtime.dead_letters import Cause, Reason
@@ -46,7 +46,7 @@ class FakeEngine:
     running: int = 0
     in_trouble: Trouble | None = None
 
-    async def start(self, hear: Listener = ignore) -> None:
+    async def start(self, hear: TroubleListener = ignore) -> None:
         """Nothing to do."""
 
     def trouble(self) -> Trouble | None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conclave.domain import voting
-from conclave.domain.voting import Result
+from conclave.domain.voting import VoteResult
 from schemas.values import Ask, Ballot, Outcome, PathFailure
 
 answers = st.lists(st.sampled_from(["a", "b", "c", None]), max_size=40)
@@ -16,7 +16,7 @@ def ballots(*answers: str | None) -> list[Ballot]:
     return [Ballot(sample_index=index, answer=answer) for index, answer in enumerate(answers)]
 
 
-def majority(cast: Sequence[Ballot]) -> Result:
+def majority(cast: Sequence[Ballot]) -> VoteResult:
     """The vote when answers are the same only if their texts are."""
     return voting.majority(cast, [ballot.answer or "" for ballot in cast], Ask(form="any"))
 

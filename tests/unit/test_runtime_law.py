@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conclave.engine.protocol import EngineLoad
-from conclave.engine.trouble import Listener, Trouble, ignore
+from conclave.engine.trouble import Trouble, TroubleListener, ignore
 from conclave.policies.current import CurrentPolicies
 from conclave.runtime.dead_letters import cause_of
 from conclave.runtime.endings import Ending, Endings
@@ -59,7 +59,7 @@ class AnyEngine:
     name: str = "any"
     model: str = "any"
 
-    async def start(self, hear: Listener = ignore) -> None:
+    async def start(self, hear: TroubleListener = ignore) -> None:
         """Nothing to do."""
 
     async def stop(self) -> None:

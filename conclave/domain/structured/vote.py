@@ -12,11 +12,11 @@ from conclave.domain.confidence import CONFIDENCES
 from conclave.domain.params import number
 from conclave.domain.structured.answer_schema import WHOLE, is_valid, read
 from conclave.domain.structured.fields import ABSENT, labels_by_field, labels_of_whole, written
-from conclave.domain.voting import QUORUM, Result, majority
+from conclave.domain.voting import QUORUM, VoteResult, majority
 from schemas.values import Ask, Ballot, FieldVerdict, Outcome
 
 
-def decided(ballots: Sequence[Ballot], ask: Ask) -> tuple[Result, tuple[FieldVerdict, ...]]:
+def decided(ballots: Sequence[Ballot], ask: Ask) -> tuple[VoteResult, tuple[FieldVerdict, ...]]:
     """What the vote comes to, and what each field does. `ballots` are weighed and in launch order.
 
     A field has no consensus without a leader that has a share of `quorum` of its weight, and then there is no answer. Else the
@@ -51,7 +51,7 @@ def _said(ballot: Ballot, of: dict[str, Any] | None, name: str) -> Ballot:
     return with_changes(ballot, answer=bounds.cut(said, bounds.MAX_TALLY_ANSWER_BYTES))
 
 
-def _verdict(name: str, result: Result, cast: Sequence[Ballot], ask: Ask) -> FieldVerdict:
+def _verdict(name: str, result: VoteResult, cast: Sequence[Ballot], ask: Ask) -> FieldVerdict:
     has_quorum = result.agreement >= number(ask.params, QUORUM, "quorum")
     outcome = result.outcome if has_quorum or result.outcome is not Outcome.MAJORITY else Outcome.NO_ANSWER
     sure = 0.0 if result.outcome is Outcome.NO_ANSWER else CONFIDENCES[ask.confidence](result, cast, ask)

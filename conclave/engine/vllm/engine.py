@@ -28,7 +28,7 @@ from vllm.v1.metrics.loggers import StatLoggerBase
 from conclave.engine.cpu_threads import bound_cores, openmp_on
 from conclave.engine.protocol import Decoded, DecodeRequest, EngineLoad, EngineLost, PromptTooLong
 from conclave.engine.pulse import Pulse
-from conclave.engine.trouble import Listener, Trouble, TroubleKind, ignore
+from conclave.engine.trouble import Trouble, TroubleKind, TroubleListener, ignore
 from conclave.engine.vllm import IS_CPU
 from conclave.engine.vllm.path import decoded, generated, is_at_chunk_end, params_of
 from conclave.engine.vllm.prompts import Prompts
@@ -68,7 +68,7 @@ class VllmEngine:
         self._limit = 0
         self._load = EngineLoad(0, 0, 0.0)
         self._restarting: asyncio.Task[None] | None = None
-        self._hear: Listener = ignore
+        self._hear: TroubleListener = ignore
         self._unheld: OrderedDict[str, None] = OrderedDict()  # schemas that it could not hold an answer to
 
     @property
@@ -97,7 +97,7 @@ class VllmEngine:
             Trouble(TroubleKind.AWAY, "the engine core died and is being started again") if self._restarting else None
         )
 
-    async def start(self, hear: Listener = ignore) -> None:
+    async def start(self, hear: TroubleListener = ignore) -> None:
         """Loads the model and starts the engine core: 20 to 45 s on two cores. Raises: what vLLM raises."""
         self._hear = hear
         await self._start()
