@@ -25,7 +25,7 @@ from services.gateway.bodies import MAX_TAGS, AskBody, FeedbackBody, RequestStat
 from services.gateway.cancelling import Cancelling
 from services.gateway.errors import ApiError, key_reused, not_found
 from services.gateway.follower import Record
-from services.gateway.masking import masked, numbered, unlike
+from services.gateway.masking import numbered
 from services.gateway.publishing import Log
 from services.gateway.results import Result, of_row
 
@@ -198,7 +198,7 @@ class Asking:
             own[CONVERSATION_TAG] = blake2b(mask(conversation).encode(), digest_size=16).hexdigest()
         schema = body.answer_schema
         if schema is not None:
-            schema = answer_schemas.taken(masked(schema, mask, unlike), at="answer_schema")
+            schema = answer_schemas.taken_masked(schema, mask, at="answer_schema")
         return ReasoningRequested(
             request_id=request_id,
             question=mask(body.question)[:MAX_QUESTION_CHARS],

@@ -7,17 +7,20 @@ from typing import Any
 import msgspec
 
 from conclave.domain.redaction import Mask
+from conclave.domain.structured.answer_schema import written_out
+from conclave.errors import Rejected
 from conclave.store.batches import Line
 from conclave.store.files import lines_in
 from services.gateway.bodies import BatchLine
 from services.gateway.calls import read
 from services.gateway.chat import completion_of, failure_of, question_of_chat
 from services.gateway.errors import ApiError
-from services.gateway.masking import masked
+from services.gateway.masking import masked, unlike
 from services.gateway.results import of_row
 
 MAX_LINES = 50_000
 _TWICE = "another line has this custom_id, as far as it is kept: what looks like a secret is masked in it too"
+_SCHEMA = ("body", "response_format", "json_schema", "schema")
 _UNASKED = {  # OpenAI's codes, by which its clients know what to send again
     "batch_expired": "This request could not be executed before the completion window expired.",
     "batch_cancelled": "This request was not executed before its batch was cancelled.",
@@ -25,14 +28,17 @@ _UNASKED = {  # OpenAI's codes, by which its clients know what to send again
 
 
 def masked_file(content: bytes, mask: Mask) -> str:
-    """The file as it is kept: every text in it masked. Raises: ApiError for what is no text."""
+    """The file as it is kept: every text in it masked.
+
+    Raises: ApiError for what is no text, and for a schema that would mean another thing once masked.
+    """
     try:
         text = content.decode("utf-8-sig")  # some editors begin a file with a mark
     except UnicodeDecodeError:
         raise ApiError(400, "a file of requests is text in UTF-8", "invalid_file", "file") from None
     if "\0" in text:
         raise ApiError(400, "a NUL is no text", "invalid_file", "file")
-    return "\n".join(_masked_line(line, mask) for line in lines_in(text)) + "\n"
+    return "\n".join(_masked_line(number, line, mask) for number, line in enumerate(lines_in(text), 1)) + "\n"
 
 
 def lines_of(content: str) -> list[Line]:
@@ -106,12 +112,45 @@ def _holds_nul(value: Any) -> bool:
             return False
 
 
-def _masked_line(line: str, mask: Mask) -> str:
+def _masked_line(number: int, line: str, mask: Mask) -> str:
     """A line of JSON with every text in it masked; any other line masked as a text."""
     try:
-        return msgspec.json.encode(masked(msgspec.json.decode(line), mask)).decode()
+        value = msgspec.json.decode(line)
+        kept = masked(value, mask)
     except (msgspec.DecodeError, RecursionError):
         return mask(line)
+    schema = _at(value, *_SCHEMA)
+    if isinstance(schema, dict) and (place := _at(kept, *_SCHEMA[:-1])) is not None:
+        place[_SCHEMA[-1]] = _masked_schema(number, schema, mask)
+    return msgspec.json.encode(kept).decode()
+
+
+def _masked_schema(number: int, schema: dict[str, Any], mask: Mask) -> Any:
+    """A line's schema, masked; a wrong one stays wrong, for its line alone. Raises: ApiError where it would mean another thing."""
+    at = f"line {number}, {'.'.join(_SCHEMA)}"
+    try:
+        kept = masked(schema, mask, unlike)
+    except ApiError as error:
+        raise ApiError(400, f"{at}: {error.message}", error.code, "file") from None
+    if _written_out(kept, str) != _written_out(schema, mask):
+        raise ApiError(
+            400, f"{at}: a reference in it is to another definition once it is masked", "invalid_schema", "file"
+        )
+    return kept
+
+
+def _written_out(schema: dict[str, Any], mask: Mask) -> Any:
+    try:
+        return masked(written_out(schema), mask)
+    except Rejected:
+        return None
+
+
+def _at(value: Any, *names: str) -> Any:
+    """What an object of JSON has under these names, one inside the other; None where it has not."""
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def output(rows: list[dict[str, Any]], batch_id: str, *, is_for_errors: bool) -> Iterator[bytes]:

@@ -35,8 +35,9 @@ def _free(wanted: str, taken: set[str], numbers: Counter[str], most: int | None)
 def unlike(names: Iterable[str], mask: Mask) -> dict[str, str]:
     """What each name of a schema's object becomes. Raises: ApiError for two that become the same: others refer to them by name."""
     found = {name: mask(name) for name in names}
-    if len(set(found.values())) < len(found):
-        raise ApiError(400, "two names in it are the same once they are masked", "invalid_schema", "answer_schema")
+    if twice := sorted(name for name, times in Counter(found.values()).items() if times > 1):
+        message = f"two names in it are the same once they are masked: {twice[0]}"
+        raise ApiError(400, message, "invalid_schema", "answer_schema")
     return found
 
 

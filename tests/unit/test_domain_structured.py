@@ -72,6 +72,7 @@ def nested(depth: int) -> dict[str, Any]:
     return {"type": "object", "properties": {"a": nested(depth - 1)}} if depth else {"type": "string"}
 
 
+LONG = changed(**{f"p{n}": {"$ref": "#/$defs/d"} for n in range(20)}) | {"$defs": {"d": {"description": "x" * 10_000}}}
 # Each definition has the next one twice: 2^40 schemas, written out.
 DOUBLED = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)} | {"d40": {"type": "string"}}
 
@@ -93,6 +94,7 @@ DOUBLED = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in rang
         (changed(a={"$ref": "#/$defs/d0"}) | {"$defs": DOUBLED}, "at most 500 schemas, 12 deep"),
         (changed(a=nested(20)), "at most 500 schemas, 12 deep"),
         (changed(a={"enum": ["x" * 9000]}), "up to 8192 characters"),
+        (LONG, r"properties\.p3: expected up to 8192 characters, references written out"),  # before most of it is
         (changed(a=7), "expected as JSON Schema"),
     ],
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """A secret in what a client sends reaches neither the log nor the record nor the ledger, wherever it is planted."""
 
+import json
 from typing import Any
 
 import pytest
@@ -8,8 +9,10 @@ from conclave.domain.api_keys import Scope
 from conclave.domain.redaction import masker
 from schemas import codec
 from schemas.events import ReasoningRequested
-from services.gateway.batch_lines import masked_file
+from services.gateway.batch_lines import lines_of, masked_file
+from services.gateway.errors import ApiError
 from services.gateway.masking import masked, numbered
+from tests import batch_calls
 from tests.gateway_in_memory import World, answering
 
 CANARY = "canary.7f3a@secret.example"
@@ -91,3 +94,61 @@ async def test_a_schema_two_names_of_which_are_the_same_once_masked_is_refused(n
     assert told.status_code == status, told.text
     if status == 400:
         assert told.json()["error"]["param"] == "answer_schema"
+        assert told.json()["error"]["message"].endswith("once they are masked: [EMAIL]")
+
+
+def _of_two(ref: str) -> dict[str, Any]:
+    """A schema whose field is what one of two definitions says, whose names are the same once masked."""
+    both = {"ann@a.example": {"type": "string"}, "bob@b.example": {"type": "integer"}}
+    return {"type": "object", "properties": {"age": {"$ref": f"#/$defs/{ref}"}}, "$defs": both}
+
+
+def _line_of(schema: dict[str, Any]) -> bytes:
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    return json.dumps(batch_calls.line("a", body={"response_format": wanted})).encode()
+
+
+async def test_a_reference_is_to_the_definition_that_was_meant_though_two_names_are_the_same_once_masked() -> None:
+    world = World(answering("36"))
+    async with world.serving() as client:
+        body = {"question": "?", "answer_schema": _of_two("bob@b.example")}
+        told = await client.post("/v1/requests", json=body)
+    assert told.status_code == 202, told.text
+    (asked,) = (each for each in world.published if isinstance(each, ReasoningRequested))
+    assert asked.answer_schema == {"type": "object", "properties": {"age": {"type": "integer"}}}
+
+
+async def test_a_reference_to_a_definition_that_is_not_there_is_to_no_other_once_masked() -> None:
+    schema = _of_two("bob@b.example") | {"$defs": {"ann@a.example": {"type": "string"}}}
+    async with World().serving() as client:
+        told = await client.post("/v1/requests", json={"question": "?", "answer_schema": schema})
+    assert told.status_code == 400, told.text
+    assert told.json()["error"]["param"] == "answer_schema.properties.age.$ref"
+    with pytest.raises(
+        ApiError, match=r"^400 invalid_schema: line 1, body.response_format.json_schema.schema: a reference"
+    ):
+        masked_file(_line_of(schema), masker())
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [_of_two("bob@b.example"), {"type": "object", "properties": {"ann@a.example": {}, "bob@b.example": {}}}],
+)
+def test_a_file_a_schema_of_which_has_two_names_that_are_the_same_once_masked_is_refused_with_its_line(
+    schema: dict[str, Any],
+) -> None:
+    content = json.dumps(batch_calls.line("plain")).encode() + b"\n" + _line_of(schema)
+    with pytest.raises(ApiError, match=r"line 2, body.response_format.*once they are masked: \[EMAIL\]") as caught:
+        masked_file(content, masker())
+    assert (caught.value.code, caught.value.param) == ("invalid_schema", "file")
+
+
+def test_a_file_with_a_schema_that_can_t_be_taken_is_kept_and_its_line_fails_alone() -> None:
+    wrong = {"type": "object", "properties": {"a": {"pattern": "ann@a.example"}}}
+    right = _of_two("ann@a.example") | {"$defs": {"ann@a.example": {"type": "string"}}}
+    kept = masked_file(_line_of(wrong) + b"\n" + _line_of(right), masker())
+    assert '{"pattern":"[EMAIL]"}' in kept
+    assert '{"$ref":"#/$defs/[EMAIL]"}' in kept
+    refused, taken = lines_of(kept)
+    assert ".properties.a.pattern" in str(refused.error)
+    assert taken.error is None

@@ -16,6 +16,7 @@ MAX_FIELDS = 32
 WHOLE = "$"  # names the object itself, where its schema names no properties
 MAX_NODES, MAX_DEPTH = 500, 12
 _MAX_NAME_CHARS = 48
+_AT_LEAST_MORE = 4 * MAX_SCHEMA_CHARS  # of what is written out for references, before the whole is counted
 _FENCE = "```"
 
 _MAPS = frozenset({"properties", "dependentSchemas"})
@@ -53,7 +54,7 @@ def accepted(document: Mapping[str, Any]) -> str:
         if not _is_name(name):
             expected = f"names of up to {_MAX_NAME_CHARS} ASCII characters, and not {WHOLE}"
             raise Rejected("$.answer_schema.properties", expected, repr(name))
-    whole = _Inliner(document).schema(document, "$.answer_schema", ())
+    whole = written_out(document)
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
 
@@ -68,6 +69,12 @@ def accepted(document: Mapping[str, Any]) -> str:
             "$.answer_schema", f"up to {MAX_SCHEMA_CHARS} characters, references written out", str(len(text))
         )
     return text
+
+
+def written_out(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema with references to its own definitions written out, and without these. Raises: Rejected."""
+    written: dict[str, Any] = _Inliner(document).schema(document, "$.answer_schema", ())
+    return written
 
 
 def _is_name(name: str) -> bool:
@@ -134,7 +141,7 @@ class _Inliner:
     """Writes references out, and counts what it writes: a small schema can stand for a huge one."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
-        self._root, self._num_nodes = root, 0
+        self._root, self._num_nodes, self._num_chars = root, 0, 0
 
     def schema(self, schema: Any, at: str, inside: tuple[str, ...], depth: int = 0) -> Any:
         self._num_nodes += 1
@@ -171,6 +178,9 @@ class _Inliner:
             if name != reference and isinstance(defined, Mapping) and isinstance(defined.get(name), Mapping):
                 if name in inside:
                     raise Rejected(f"{at}.$ref", "a definition that does not contain itself", str(reference))
+                self._num_chars += len(msgspec.json.encode(defined[name]))
+                if self._num_chars > _AT_LEAST_MORE:
+                    raise Rejected(at, f"up to {MAX_SCHEMA_CHARS} characters, references written out", "more")
                 return defined[name], (*inside, name)
         raise Rejected(f"{at}.$ref", "a definition of the schema's own: #/$defs/NAME", _shown(reference))
 
