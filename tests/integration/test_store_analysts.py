@@ -1,6 +1,7 @@
 """The record as analysts read it: its views, and what an analyst may do."""
 
 import asyncio
+import itertools
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from conclave.domain.correlation import correlation
+from conclave.domain.equivalence import are_same
 from conclave.domain.recorded import RecordedEvent
 from conclave.local.servers.postgres import PostgresServer
 from conclave.store import queries
@@ -23,10 +25,10 @@ from conclave.store.rows import SHARED_TABLES, TABLES
 from conclave.store.store import Store
 from conclave.store.summary import summary
 from conclave.testing import events as made
-from schemas.events import FeedbackGiven, PlanMade, PoliciesRead, ReasoningRequested
+from schemas.events import Event, FeedbackGiven, PlanMade, PoliciesRead, ReasoningRequested
 from schemas.experiments import Assignment
 from schemas.ids import derived_request_id, new_request_id
-from schemas.values import PolicyFile
+from schemas.values import Ballot, PolicyFile, TallyRow
 from tests.integration.recorded_events import POLICY, path_of, recorded, trace_of
 
 _DAY_MS = 86_400_000
@@ -59,6 +61,76 @@ async def test_how_much_paths_err_together_is_told_by_what_feedback_knows(store:
     assert expected is not None
     assert (row["policy"], row["num_questions"]) == (POLICY.name, 4)
     assert (row["rho"], row["error_rate"]) == (pytest.approx(expected.rho), pytest.approx(expected.error_rate))
+
+
+def _voted(request: str, *feedback: FeedbackGiven) -> list[Event]:
+    """Three paths of four say 42 in words of their own, and win; the first says 7."""
+    said = ("7", "42.0", "42", "$42")
+    tally = (TallyRow(answer="42.0", votes=3, weight=3.0), TallyRow(answer="7", votes=1, weight=1.0))
+    ballots = tuple(Ballot(sample_index=at, answer=each, tally_row=int(each == "7")) for at, each in enumerate(said))
+    asked, plan, *_ = trace_of(request, "a")
+    verdict = made.verdict(answer="42.0", request_id=request, tally=tally, ballots=ballots, launched=4)
+    paths = [path_of(request, at, each) for at, each in enumerate(said)]
+    return [asked, plan, *paths, verdict, made.answer("42.0", request_id=request, tally=tally), *feedback]
+
+
+async def test_a_right_answer_that_no_path_wrote_so_is_found_in_the_cluster_that_says_it(
+    store: Store, fresh_database: str
+) -> None:
+    """As a number that is written otherwise, or in words, by whoever says that what was served is right; else all are wrong."""
+    known: list[tuple[str, float | None, int]] = [
+        ("42.00", None, 1),
+        (" 42\n", None, 1),
+        ("forty-two", 1.0, 1),
+        ("forty-two", None, 3),
+        ("forty-two", 0.5, 3),  # it is right in part, which is another answer
+        ("7", 1.0, 2),  # what is said to be right is there, and did not win
+        ("8", 0.0, 3),
+    ]
+    for right, reward, _ in known:
+        request = str(new_request_id())
+        feedback = FeedbackGiven(request_id=request, right_answer=right, reward=reward)
+        again = FeedbackGiven(request_id=request, right_answer=f"{right} ", source="another")
+        events = _voted(request, feedback, again)
+        await store.write([recorded(event, offset) for offset, event in enumerate(events)], {})
+    connection = await asyncpg.connect(fresh_database)
+    (overall,) = await connection.fetch("SELECT * FROM vote_correlation")
+    (day,) = await connection.fetch("SELECT * FROM vote_correlation_by_day")
+    await connection.close()
+    expected = correlation([(wrong, 3) for _, _, wrong in known])
+    assert expected is not None
+    assert (overall["num_questions"], overall["rho"]) == (7, pytest.approx(expected.rho))
+    assert [day[name] for name in ("none_wrong", "one_wrong", "two_wrong", "three_wrong")] == [0, 3, 1, 3]
+    assert (day["rho"], day["error_rate"]) == (pytest.approx(expected.rho), pytest.approx(expected.error_rate))
+
+
+async def test_what_is_one_plain_answer_is_one_vote(fresh_database: str) -> None:
+    """The views know fewer answers for the same than votes do, and none that votes tell apart; no answer is too long for them."""
+    written = [
+        "42",
+        "42.0",
+        " +42",
+        "042",
+        "-42",
+        "1,234",
+        "1234.00",
+        "12,34",
+        "0",
+        "-0.0",
+        "0.5",
+        ".5",
+        "A",
+        "a ",
+        "b",
+        "1e3",
+    ]
+    written += ["9" * 40, "9" * 40 + ".0", "9" * 200_000, "1" + ",000" * 40_000, "", "x\ty", "0,123"]
+    connection = await asyncpg.connect(fresh_database)
+    plain = {each: await connection.fetchval("SELECT plain_answer($1)", each) for each in written}
+    await connection.close()
+    pairs = [(one, other) for one, other in itertools.combinations(written, 2) if plain[one] == plain[other]]
+    assert [(one, other) for one, other in pairs if not are_same(one, other)] == []
+    assert {("42", "42.0"), ("42", " +42"), ("1,234", "1234.00"), ("0", "-0.0"), ("A", "a ")} <= set(pairs)
 
 
 async def test_what_votes_are_worth_is_not_known_where_none_of_them_errs(store: Store, fresh_database: str) -> None:
