@@ -4,12 +4,15 @@ What `conclave.store.erasure` blanks later, this never lets in: the same columns
 stay keys: what is a part of one becomes a digest within its request. Pure.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from hashlib import blake2b
 from typing import Any
 
+from conclave.domain.recorded import RecordedEvent
 from conclave.store.erasure import BLANKED, ERASED
 from conclave.store.rows import TABLES, Row, Rows
+from schemas.events import PlanMade, ReasoningRequested
+from schemas.ids import is_request_id
 
 Blank = Callable[[str, Any], Any]  # of a request's id, and what stood there
 
@@ -50,6 +53,18 @@ _BLANKS = {table: _blanks(table) for table in TABLES}
 def request_ids(rows: Rows) -> set[str]:
     """The requests that rows belong to."""
     return {str(row[0]) for table in TABLES for row in rows.get(table, ())}
+
+
+def forks(batch: Iterable[RecordedEvent]) -> dict[str, str]:
+    """The forks that begin or are planned in a batch, and which request each is of."""
+    found: dict[str, str] = {}
+    for each in batch:
+        match each.event:
+            case ReasoningRequested(request_id=str(request_id), fork=fork) if fork is not None:
+                found[request_id] = fork.request_id
+            case PlanMade(request_id=request_id, reasons=reasons) if (told := reasons.get("forked from")) is not None:
+                found[request_id] = told.partition(",")[0]
+    return {fork: of for fork, of in found.items() if is_request_id(fork) and is_request_id(of)}
 
 
 def bared(rows: Rows, bare: Collection[str]) -> Rows:

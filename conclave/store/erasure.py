@@ -15,7 +15,8 @@ It goes on beside a recorder that writes at its full rate. In the numbers that `
 What dies between is done again by erasing again: nothing of it depends on what was done before.
 
 A fork holds its request's words too, under an id of its own: who erases a request looks for its forks (`forks_of`) and erases them
-before it, the last of each line first, so that what dies between still finds the way to them.
+before it, the last of each line first, so that what dies between still finds the way to them. One that is recorded later the
+recorder erases, as its transaction sees that the request is erased; a transaction that does not is waited for in 2, and found then.
 """
 
 import asyncio
@@ -167,6 +168,16 @@ async def erase(dsn: str, request_ids: Sequence[str], *, at_once: int = AT_ONCE)
             return num_rows + await erase_lines(engine, wanted)  # 4
     finally:
         await engine.dispose()
+
+
+async def erase_with_forks(dsn: str, request_ids: Sequence[str]) -> None:
+    """Erases these requests and all that was forked from them, also while that is done. Raises: LostDependency, as `erase`."""
+    erased: dict[str, None] = {}
+    wanted = [*await forks_of(dsn, request_ids), *request_ids]
+    while wanted:
+        await erase(dsn, wanted)
+        erased |= dict.fromkeys(wanted)
+        wanted = await forks_of(dsn, erased)  # what is erased is no find: its plan tells no more what it is of
 
 
 async def _note(engine: AsyncEngine, ids: Sequence[str], salt: str) -> None:

@@ -5,13 +5,15 @@ A batch, in the numbers that `write` repeats:
     2. one statement: offsets, of `epoch = mine`, so that a former owner of the partition stops here and its rows roll back; and
        the hours that are to be added up anew (conclave.store.roll_ups)
     3. words are taken out of the rows of requests whose content is not kept (conclave.store.bare). Erasing counts on the
-       transaction having its number before that is asked (conclave.store.erasure)
+       transaction having its number before that is asked (conclave.store.erasure). A fork of a request that is erased is erased
+       as it comes, with what was recorded of it before: the transaction begins anew after that
     4. rows, ON CONFLICT DO NOTHING: what was delivered before is there already. Many of a table go by COPY straight into it, as
        hardly anything is delivered twice; where something was, by COPY into a staging table first, and so do some batches after it
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -21,8 +23,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from conclave.domain.recorded import RecordedEvent
 from conclave.errors import Fenced, Rejected
 from conclave.store import partitions, roll_ups
-from conclave.store.bare import bared, request_ids
+from conclave.store.bare import bared, forks, request_ids
 from conclave.store.connection import ALREADY_THERE, lost_when_away, make_engine
+from conclave.store.erasure import erase_with_forks
 from conclave.store.rows import SHARED_TABLES, TABLES, Days, Row, Rows, rows_of
 
 Position = tuple[str, int]
@@ -62,11 +65,24 @@ _BARE = """
 """
 
 
+_LATE = """
+    SELECT f.fork FROM unnest($1::uuid[], $2::uuid[]) AS f (fork, of) JOIN erased_requests e ON e.request_id = f.of
+    WHERE NOT EXISTS (SELECT FROM erased_requests n WHERE n.request_id = f.fork)
+"""
+
+
+@dataclass(eq=False)
+class _Late(Exception):
+    """Rolls a batch back: these forks are of requests that are erased, and are not noted to be."""
+
+    forks: list[str]
+
+
 class Store:
     """See the module's docstring. One writer in a process."""
 
     def __init__(self, dsn: str, *, ahead_days: int = 2, retention_days: int = 90) -> None:
-        self._engine = make_engine(dsn)
+        self._dsn, self._engine = dsn, make_engine(dsn)
         # Whoever reads what is dropped is waited for, which may take longer than a statement of everyday work.
         self._upkeep = make_engine(dsn, connections=1, statement_timeout_s=_PATIENCE_S, command_timeout_s=None)
         self._ahead_days, self._retention_days = ahead_days, retention_days
@@ -100,9 +116,15 @@ class Store:
         days = self._days_allowed()
         rows = rows_of(batch, days)
         await self._ensure_days(rows, days)  # 1
-        async with self._transaction() as driver:
-            await self._move(driver, offsets, roll_ups.hours_of(rows))  # 2
-            return await self._insert(driver, bared(rows, await _bare(driver, rows)))  # 3, 4
+        forked = forks(batch)
+        while True:
+            try:
+                async with self._transaction() as driver:
+                    await self._move(driver, offsets, roll_ups.hours_of(rows))  # 2
+                    await _check_forks(driver, forked)
+                    return await self._insert(driver, bared(rows, await _bare(driver, rows)))  # 3, 4
+            except _Late as late:
+                await erase_with_forks(self._dsn, late.forks)
 
     async def maintain(self, now_ms: int) -> None:
         """Makes partitions for the days ahead and drops those past retention. Raises: LostDependency."""
@@ -211,6 +233,12 @@ def _one_row(table: str, columns: Sequence[str]) -> str:
 
 
 _ONE = {table: _one_row(table, columns) for table, columns in (TABLES | SHARED_TABLES).items()}
+
+
+async def _check_forks(driver: Any, forked: Mapping[str, str]) -> None:
+    """Raises: _Late for forks of requests that are erased. `conclave erase` finds those whose transaction does not see it noted."""
+    if forked and (late := await driver.fetch(_LATE, list(forked), list(forked.values()))):
+        raise _Late([str(row[0]) for row in late])
 
 
 async def _bare(driver: Any, rows: Rows) -> set[str]:

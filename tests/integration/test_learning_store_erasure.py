@@ -15,9 +15,9 @@ from conclave.cli.erasing import _erased
 from conclave.store.erasure import BLANKED, KEPT, erase, forks_of, tagged
 from conclave.store.rows import TABLES
 from conclave.testing import events as made
-from schemas.events import Event, ReasoningRequested, TextStored
+from schemas.events import Event, PlanMade, ReasoningRequested, TextStored
 from schemas.ids import derived_request_id, new_request_id
-from schemas.values import Ballot, TallyRow
+from schemas.values import Ballot, Fork, TallyRow
 from tests.integration.recorded_evidence import OLD_S, evidence_of
 from tests.record_of_events import NOW_MS, Recorded
 
@@ -175,3 +175,32 @@ async def test_a_fork_that_is_recorded_while_its_request_is_erased_is_erased_too
     assert (await _erased(fresh_database, [first], None))[0] == 2
     async with record.learning._reading() as connection:
         assert set((await connection.execute(text("SELECT question FROM request_payloads"))).scalars()) == {""}
+
+
+def _forked(request_id: str, of: str) -> list[Event]:
+    """All that comes of a fork, as the log may hand it over: its paths before what they are of."""
+    context = made.context(request_id=request_id, fields={"question": "C4N4RY"}, deadline_ms=0)
+    return [
+        replace(made.decoded(context, 0, 16, "C4N4RY"), text="C4N4RY"),
+        ReasoningRequested(question="C4N4RY", request_id=request_id, fork=Fork(request_id=of)),
+        replace(made.plan(), request_id=request_id, reasons={"forked from": f"{of}, 0 steps kept"}),
+        made.answer("C4N4RY", request_id=request_id),
+    ]
+
+
+@pytest.mark.parametrize("told_by", [(ReasoningRequested, PlanMade), (PlanMade,), (ReasoningRequested,)])
+async def test_a_fork_that_is_recorded_when_its_request_has_been_erased_is_erased_as_it_comes(
+    record: Recorded, fresh_database: str, told_by: tuple[type[Event], ...]
+) -> None:
+    first, fork, of_fork, other = (str(derived_request_id(NOW_MS + at, str(at))) for at in range(4))
+    await record.put(ReasoningRequested(question="C4N4RY", request_id=first))
+    assert (await _erased(fresh_database, [first], None))[0] == 1
+    for request_id, of in ((of_fork, fork), (fork, first)):
+        for event in _forked(request_id, of):
+            if request_id != fork or not isinstance(event, ReasoningRequested | PlanMade) or isinstance(event, told_by):
+                await record.put(event)
+    await record.put(ReasoningRequested(question="K3PT", request_id=other, fork=Fork(request_id=new_request_id())))
+    stored = await _all_that_is_stored(record)
+    assert "K3PT" in stored
+    assert "C4N4RY" not in stored
+    assert stored.count(fork) > 3, "its figures are there"
