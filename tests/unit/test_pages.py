@@ -68,6 +68,21 @@ def test_a_request_is_told_with_route_votes_verdict_and_cost(view: MemoryView, p
     assert f'href="/requests/{request_id}.json"' in html
 
 
+def test_the_legend_of_time_shows_every_kind_of_bar_as_it_is_drawn(view: MemoryView, pages: TestClient) -> None:
+    seen = set[str]()
+    for row in view.tables["answers"]:
+        time = (
+            pages.get(f"/requests/{row['request_id']}")
+            .text.partition('<div class="fall">')[2]
+            .partition("</section>")[0]
+        )
+        drawn, _, legend = time.partition('<p class="legend"')
+        kinds = set(re.findall(r'class="w-(\w+)"', drawn)) - {"step", "stage"}
+        assert set(re.findall(r'class="w-(\w+)"', legend)) == kinds
+        seen |= kinds
+    assert {"a0", "a1", "a2"} <= seen
+
+
 def test_what_no_answer_leans_on_stays_and_is_dim() -> None:
     plan = made.plan(2)
     events: list[Event] = [

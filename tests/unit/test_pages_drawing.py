@@ -1,6 +1,9 @@
 """Where things lie in drawings: inside their frames, in the order of events, and saying what the tally says."""
 
 import asyncio
+import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +94,45 @@ def test_costs_add_up(stories: list[Story]) -> None:
         costs = page_of(story)["costs"]
         assert costs[-1].tokens_out == story.line.tokens_out
         assert costs[-1].num_paths == story.line.num_paths
+
+
+def _of_every_fate(story: Story) -> Story:
+    """The story, but that its first paths failed, said nothing, and came too late to be counted."""
+    step, *others = story.steps
+    failed, silent, late, *rest = step.paths
+    fates = (replace(failed, failure="deadline"), replace(silent, vote=None), replace(late, is_counted=False))
+    return replace(story, steps=(replace(step, paths=(*fates, *rest)), *others))
+
+
+def test_a_waterfall_s_legend_tells_each_kind_of_bar_that_is_in_it_and_no_other(stories: list[Story]) -> None:
+    told = set[str]()
+    several = next(story for story in stories if story.steps and len(story.steps[0].paths) > 3)
+    for story in (*stories, _of_every_fate(several)):
+        if (fall := drawing.waterfall(story)) is None:
+            continue
+        bars = [bar for span in fall.spans for bar in span.bars if bar.width or bar.colour == "verdict"]
+        kinds = {bar.colour for bar in bars} - {"step", "stage"}  # these are named beside their rows
+        assert {bar.colour for bar in fall.legend} == kinds
+        told |= kinds
+        as_told = {bar.colour: bar.height for bar in fall.legend}
+        assert all(bar.height == as_told[bar.colour] for bar in bars if bar.colour in kinds - {"verdict"})
+    assert told == {"queued", "prefill", "a0", "a1", "a2", "a3", "a4", "silent", "late", "fail", "verdict"}
+
+
+def test_what_becomes_of_paths_is_told_apart_without_colours_too() -> None:
+    """By height, by an outline, or by being broken; which other answer it is, colours tell alone."""
+    css = (Path(drawing.__file__).parent / "static" / "pages.css").read_text()
+
+    def look(kind: str) -> dict[str, str]:
+        (rule,) = re.findall(rf"\.w-{kind} {{([^}}]+)}}", css)
+        return dict(re.findall(r"([\w-]+): ([^;]+);", rule))
+
+    looks = {kind: look(kind) for kind in drawing._SHAPES}
+    shapes = {
+        kind: (height, looks[kind].get("stroke-dasharray"), "stroke" in looks[kind])
+        for kind, (_, height) in drawing._SHAPES.items()
+    }
+    assert shapes["a1"] == shapes["a2"] == shapes["a3"] == shapes["a4"]
+    assert len({shapes[kind] for kind in ("queued", "a0", "a1", "silent", "late", "fail", "verdict")}) == 7
+    fills = [found["fill"] for found in looks.values() if "fill" in found]
+    assert len(fills) == len(set(fills)), "no two kinds have one colour"

@@ -1,6 +1,7 @@
 """Where things lie in a page's drawings: plain figures, in percent where a drawing stretches, for templates to put down. Pure.
 
-Colours are classes: `a0` is a step's answer, `a1` to `a3` what came next in its tally, `a4` the rest, `fail` no path at all.
+Colours are classes: `a0` is a step's answer, `a1` to `a3` what came next in its tally, `a4` the rest, `fail` no path at all. None
+of them says a thing alone: bars differ in height or are hollow or broken, lines in width, and dots have their titles.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,10 @@ NODE_WIDTH, NODE_HEIGHT = 196, 66
 _COLUMN, _ROW = NODE_WIDTH + 56, NODE_HEIGHT + 18
 _NUM_COLOURS = 4
 _MAX_LANES = 32  # of paths drawn one below the other in a waterfall; the rest lie on top of these
-_LANE = 6
+_LANE = 7
+# How each kind of bar lies in its lane, y and height, in the order of a legend.
+_SHAPES = {"queued": (2, 1), "prefill": (1, 3), "a0": (0, 5), **dict.fromkeys(("a1", "a2", "a3", "a4", "silent"), (1, 3)),
+           "late": (1, 3), "fail": (1, 3), "verdict": (-1, 7)}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,12 @@ class Waterfall:
     spans: tuple[Span, ...]
     total_ms: float
     ticks: tuple[tuple[float, float], ...]  # percent, milliseconds
+
+    @property
+    def legend(self) -> tuple[Bar, ...]:
+        """A bar of each kind that is in it."""
+        drawn = {bar.colour for span in self.spans for bar in span.bars if bar.width or bar.colour == "verdict"}
+        return tuple(Bar(0, 100, y, height, colour) for colour, (y, height) in _SHAPES.items() if colour in drawn)
 
 
 def colours(step: Step) -> dict[str, str]:
@@ -281,18 +291,24 @@ def _step_span(step: Step, times: tuple[datetime, datetime], scale: "_Scale") ->
         start = path.recorded_at - timedelta(milliseconds=path.total_ms)
         begun = start + timedelta(milliseconds=path.queued_ms or 0.0)
         first = start + timedelta(milliseconds=path.first_token_ms or path.queued_ms or 0.0)
-        colour = "fail" if path.failure else colour_of.get(vote_of(path, step) or "", "silent")
-        if path.fate(step.answer) is Vote.UNCOUNTED and step.is_decided:
-            colour = "late"
         title = f"path {path.sample_index}: {path.total_ms:.0f} ms"
         bars += [
-            scale.bar(start, begun, y, 3, "queued", f"{title}, of which {path.queued_ms or 0:.0f} ms it waited"),
-            scale.bar(begun, first, y, 3, "prefill", f"{title}, first token after {path.first_token_ms or 0:.0f} ms"),
-            scale.bar(first, path.recorded_at, y, 3, colour, title),
+            scale.path(start, begun, y, "queued", f"{title}, of which {path.queued_ms or 0:.0f} ms it waited"),
+            scale.path(begun, first, y, "prefill", f"{title}, first token after {path.first_token_ms or 0:.0f} ms"),
+            scale.path(first, path.recorded_at, y, _kind(path, step, colour_of), title),
         ]
     if step.decided_at is not None:
         bars.append(scale.bar(step.decided_at, step.decided_at, 0, height, "verdict", "the verdict"))
     return Span(step.name, step.ask, scale.ms(*times), tuple(bars), height, step)
+
+
+def _kind(path: Path, step: Step, colour_of: dict[str, str]) -> str:
+    """What a path's decoding is drawn as."""
+    if path.failure:
+        return "fail"
+    if path.fate(step.answer) is Vote.UNCOUNTED and step.is_decided:
+        return "late"
+    return colour_of.get(vote_of(path, step) or "", "silent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +327,10 @@ class _Scale:
         x = min(max(100 * self.ms(self.start, start) / self.total_ms, 0.0), 100.0)
         width = min(100 * self.ms(max(start, self.start), end) / self.total_ms, 100.0 - x)
         return Bar(round(x, 3), round(max(width, 0.0), 3), y, height, colour, title)
+
+    def path(self, start: datetime, end: datetime, lane: int, kind: str, title: str) -> Bar:
+        y, height = _SHAPES[kind]
+        return self.bar(start, end, lane + y, height, kind, title)
 
     def ticks(self) -> tuple[tuple[float, float], ...]:
         step = next(
