@@ -4,6 +4,7 @@ The key itself is kept nowhere. An administrator's opens all pages, a tenant's t
 """
 
 import html
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal, TypedDict
@@ -167,4 +168,5 @@ def _refused(request: Request, error: ApiError) -> Response:
 
 def _door(told: str, status: int) -> Response:
     # As pages have it: without a referrer, the form would come without its origin.
-    return HTMLResponse(_FORM.format(told=html.escape(told)), status, headers={"Referrer-Policy": "same-origin"})
+    marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(told))
+    return HTMLResponse(_FORM.format(told=marked), status, headers={"Referrer-Policy": "same-origin"})

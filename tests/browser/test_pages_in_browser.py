@@ -316,6 +316,18 @@ async def test_answers_are_taken_judged_and_skipped_by_keys(site: Site, browser:
     assert {(each.rater, each.source) for each in given} == {(Rater.EXPERT, "ann")}
 
 
+async def test_the_name_of_the_page_is_seen_where_not_all_names_fit(site: Site, browser: Browser) -> None:
+    page = await browser.new_page(viewport={"width": 390, "height": 700})
+    for place in ("/", "/experiments", "/review", "/system"):
+        await page.goto(site.address + place)
+        row, name = page.locator(".top nav"), page.locator(".top nav [aria-current]")
+        around, box = await row.bounding_box(), await name.bounding_box()
+        assert around is not None
+        assert box is not None
+        assert around["x"] - 1 <= box["x"], place
+        assert box["x"] + box["width"] <= around["x"] + around["width"] + 1, place
+
+
 async def test_live_requests_appear_without_a_reload(site: Site, browser: Browser) -> None:
     visit = Visit(await browser.new_page())
     page = visit.page

@@ -15,6 +15,8 @@ def test_two_requests_are_told_side_by_side_with_what_differs(view: MemoryView, 
     assert_is_sound(html)
     assert html.count('class="differs"') >= 3
     assert "No such step." in html  # the one has one step, the other four
+    assert "<td>least to most" in html, "names are told as they are on the request's own page"
+    assert "· 1 path</p>" in html
     for chosen in ([], [left], [left, left], ["nonsense", made.REQUEST_ID]):
         choice = pages.get("/compare", params={"id": chosen})
         assert choice.status_code == 200

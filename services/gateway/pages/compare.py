@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Route
 from conclave.store.listing import Filter
 from conclave.store.trace import Path, Step, Story
 from schemas.ids import is_request_id
-from services.gateway.pages.rendering import changes, count, duration, in_one_line, percent, problem, render
+from services.gateway.pages.rendering import changes, count, duration, in_one_line, percent, problem, render, words
 from services.gateway.pages.stories import Shape, page_of
 from services.gateway.pages.view import RequestView
 
@@ -129,10 +129,10 @@ def _figures(left: Story, right: Story) -> list[Figure]:
     a, b = left.line, right.line
     return [
         Figure("Policy", a.policy or "–", b.policy or "–"),
-        Figure("Strategy", a.strategy or "–", b.strategy or "–"),
+        Figure("Strategy", words(a.strategy) or "–", words(b.strategy) or "–"),
         Figure("Arm", a.arm or "–", b.arm or "–"),
         Figure("Policy’s digest", _digest(left), _digest(right)),
-        Figure("Outcome", a.failure or a.outcome or "open", b.failure or b.outcome or "open"),
+        Figure("Outcome", words(a.failure or a.outcome) or "open", words(b.failure or b.outcome) or "open"),
         Figure("Confidence", percent(a.confidence), percent(b.confidence)),
         Figure("Agreement", percent(a.agreement), percent(b.agreement)),
         Figure("Steps", count(len(left.steps)), count(len(right.steps))),

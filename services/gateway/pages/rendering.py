@@ -144,7 +144,8 @@ def short_id(request_id: str) -> str:
     return request_id[-12:]
 
 
-def _words(name: str | None) -> str:
+def words(name: str | None) -> str:
+    """A name of the system's own as it is told."""
     return (name or "").replace("_", " ")
 
 
@@ -154,7 +155,7 @@ def _when(timestamp_ms: int) -> str:
 
 _FILTERS: Mapping[str, Any] = {
     "one_line": in_one_line, "ms": duration, "count": count, "percent": percent, "ago": ago, "strip": strip_of,
-    "words": _words, "when": _when,
+    "words": words, "when": _when,
     "short_id": short_id, "exp": lambda logprob: None if logprob is None else math.exp(logprob),
 }  # fmt: skip
 _ENVIRONMENT = Environment(

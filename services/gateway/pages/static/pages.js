@@ -150,5 +150,9 @@ function plot(table) {
   new ResizeObserver(() => made.setSize({ width: place.clientWidth, height: 190 })).observe(place);
 }
 document.querySelectorAll("table[data-plot]").forEach(plot);
+
+// Where the names of pages don't all fit beside each other, that of this page is seen.
+const current = document.querySelector(".top nav [aria-current]");
+if (current) current.parentElement.scrollLeft = current.offsetLeft - current.parentElement.offsetLeft - (current.parentElement.clientWidth - current.offsetWidth) / 2;
 // Lines are drawn in the colours of the theme that was.
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.querySelectorAll("table[data-plot]").forEach(plot));
