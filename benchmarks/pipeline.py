@@ -37,6 +37,7 @@ _SAMPLES = 8
 _RECORDED_RATE = 20.0
 _TRICKLE_RATE = 7.5  # requests a second: 60 paths
 _PATH_MS = 2000  # of a model on two cores
+_RUNNING = 512  # at once; 60 paths/s of 2 s are 120 in the mean
 _LEAD_S = 8.0  # of asking before it is measured: four times what a path takes
 
 
@@ -134,7 +135,8 @@ async def overhead(rate: float, duration_s: float) -> dict[str, object]:
 
 
 async def _of_a_model(duration_s: float) -> dict[str, dict[str, float]]:
-    async with stack({"CONCLAVE_SCRIPTED_LATENCY_MS": str(_PATH_MS)}) as (pipeline, server):
+    settings = {"CONCLAVE_SCRIPTED_LATENCY_MS": str(_PATH_MS), "CONCLAVE_MAX_RUNNING": str(_RUNNING)}
+    async with stack(settings) as (pipeline, server):
         await _paced(pipeline, _RECORDED_RATE, 3.0)  # warm
         return await _at_a_trickle(pipeline, server, duration_s)
 
@@ -146,15 +148,17 @@ async def _at_a_trickle(
 
     Of a time in the midst of the asking, as many being answered as are asked. Where nothing is asked: as if there had been as many.
     """
-    found, num_requests = leaders(pipeline, server), _TRICKLE_RATE * duration_s
+    found, num_requests, seen = leaders(pipeline, server), _TRICKLE_RATE * duration_s, dict[str, float]()
     async with asyncio.TaskGroup() as tasks:
         if is_asked:
-            tasks.create_task(_paced(pipeline, _TRICKLE_RATE, _LEAD_S + duration_s))
+            tasks.create_task(_paced(pipeline, _TRICKLE_RATE, _LEAD_S + duration_s, seen))
             await asyncio.sleep(_LEAD_S)
-        before, num_before = usage(found), await asyncio.to_thread(_num_transactions, pipeline)
+        before, num_before, num_seen = usage(found), await asyncio.to_thread(_num_transactions, pipeline), len(seen)
         await asyncio.sleep(duration_s)
-        cpu_us = _cpu_us(before, usage(found), num_requests * _SAMPLES)
+        cpu_us, num_seen = _cpu_us(before, usage(found), num_requests * _SAMPLES), len(seen) - num_seen
         now = await asyncio.to_thread(_num_transactions, pipeline)
+    if is_asked and num_seen < 0.8 * num_requests:
+        raise RuntimeError(f"of {num_requests:g} requests only {num_seen} were answered in time: it is no trickle")
     made = {name: (now[name] - num_before[name]) / num_requests for name in now}
     print(f"  {cpu_us['all']:.0f} us a path, {sum(made.values()):.2f} transactions a request", flush=True)
     return {"cpu_us_a_path": cpu_us, "transactions_a_request": made}
@@ -164,10 +168,12 @@ def _num_transactions(pipeline: Pipeline) -> dict[str, float]:
     return {service: number for service, _, number in counted(pipeline, "conclave_transaction_seconds_count")}
 
 
-async def _paced(pipeline: Pipeline, rate: float, duration_s: float) -> dict[str, float]:
-    """Milliseconds to the answer, by request, at an open loop's pace."""
+async def _paced(
+    pipeline: Pipeline, rate: float, duration_s: float, seen: dict[str, float] | None = None
+) -> dict[str, float]:
+    """Milliseconds to the answer, by request, at an open loop's pace; in `seen` as they come."""
     asked: dict[str, float] = {}
-    seen: dict[str, float] = {}
+    seen = {} if seen is None else seen
     number = int(rate * duration_s)
     async with Client(pipeline.address) as client, client.follow(Topic.ANSWERS) as events, asyncio.TaskGroup() as tasks:
 
