@@ -1,5 +1,6 @@
 """The pages in Chromium: wide and narrow, light and dark, without scripts, by keys, and judged by axe."""
 
+import itertools
 import os
 import re
 from pathlib import Path
@@ -326,6 +327,21 @@ async def test_the_name_of_the_page_is_seen_where_not_all_names_fit(site: Site, 
         assert box is not None
         assert around["x"] - 1 <= box["x"], place
         assert box["x"] + box["width"] <= around["x"] + around["width"] + 1, place
+
+
+async def test_moments_under_the_bars_of_time_do_not_lie_on_each_other(site: Site, browser: Browser) -> None:
+    page = await browser.new_page()
+    for width in (390, 1280):
+        await page.set_viewport_size({"width": width, "height": 700})
+        for request_id in (
+            *_open(site),
+            *map(site.request_of, ("contemplation", "least-to-most", "criticised", "escalate")),
+        ):
+            await page.goto(f"{site.address}/requests/{request_id}")
+            labels = [await each.bounding_box() for each in await page.locator(".fall-axis text").all()]
+            ends = [(box["x"], box["x"] + box["width"]) for box in labels if box is not None]
+            assert len(ends) > 1
+            assert all(end < start for (_, end), (start, _) in itertools.pairwise(ends)), (width, request_id, ends)
 
 
 async def test_live_requests_appear_without_a_reload(site: Site, browser: Browser) -> None:
