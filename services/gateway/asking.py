@@ -26,7 +26,7 @@ from services.gateway.cancelling import Cancelling
 from services.gateway.errors import ApiError, key_reused, not_found
 from services.gateway.follower import Record
 from services.gateway.masking import numbered
-from services.gateway.publishing import Log
+from services.gateway.publishing import Log, NotSent
 from services.gateway.results import Result, of_row
 
 T = TypeVar("T")
@@ -87,6 +87,7 @@ class Asking:
         1. It is masked, before it is written down anywhere.
         2. It is entered in the ledger: here its tenant's limits hold.
         3. It is published. Published twice under one id, it is answered once.
+        4. Where the log may have it although that failed, it is cancelled, unless its client can come back for it.
 
         Raises: ApiError, LostDependency.
         """
@@ -108,11 +109,14 @@ class Asking:
             if await self.record.request(entered.request_id) is not None:
                 return entered.request_id
             request = msgspec.structs.replace(request, request_id=entered.request_id)
-        try:
+        if sent.idempotency_key is not None:
             await self.log.publish(request, traceparent=sent.traceparent)  # 3
+            return entered.request_id
+        try:
+            await self._publish_or_cancel(request, sent.traceparent)  # 3, 4
         except LostDependency:
             # The log may have it all the same: then the entry says that its words are not to be kept.
-            if sent.idempotency_key is None and caller.is_kept:
+            if caller.is_kept:
                 await self.ledger.withdraw(entered.request_id)
             raise
         return entered.request_id
@@ -176,11 +180,13 @@ class Asking:
                 tags = {**event.tags, TENANT_TAG: LOCAL.tenant}
                 asked = event.question
                 question = (await self._masking(lambda: self.mask(asked)))[:MAX_QUESTION_CHARS]
-                event = msgspec.structs.replace(event, question=question, tags=tags, priority="interactive")
+                request = msgspec.structs.replace(event, question=question, tags=tags, priority="interactive")
+                await self._publish_or_cancel(request)
             case FeedbackGiven():
                 given = event
-                event = await self._masking(lambda: masked_feedback(given, self.mask))
-        await self.log.publish(event)
+                await self.log.publish(await self._masking(lambda: masked_feedback(given, self.mask)))
+            case _:
+                await self.log.publish(event)
 
     def check_room(self) -> None:
         """Raises: ApiError when as many as a gateway can hold wait for answers already."""
@@ -212,6 +218,19 @@ class Asking:
             deadline_s=body.deadline_s,
             tags=tags | own,
         )
+
+    async def _publish_or_cancel(self, request: ReasoningRequested, traceparent: str | None = None) -> None:
+        """Publishes what nobody will ask again under its id. Where that may have failed only in part, it ends for nobody."""
+        try:
+            await self.log.publish(request, traceparent=traceparent)
+        except NotSent:
+            raise
+        except asyncio.CancelledError:  # the gateway stops
+            self.cancel_later([str(request.request_id)], request.deadline_s)
+            raise
+        except Exception:
+            await self.cancel_all([str(request.request_id)], request.deadline_s, is_log_away=True)
+            raise
 
     async def _masking(self, work: Callable[[], T]) -> T:
         """What comes of work that masks: in a thread, where that takes long."""

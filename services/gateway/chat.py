@@ -100,13 +100,11 @@ class Chat:
             raise not_found(f"there is no model {chat.model!r}", "model_not_found", "model")
         question = question_of_chat(chat, deadline_s=chat.conclave.deadline_s)
         choices: list[AskedChoice] = []
-        new = ""
         try:
             for index in range(chat.n or 1):
-                new = str(new_request_id())
-                choices.append(await self._ask_one(call, question, index, new, expected))
-        except asyncio.CancelledError:  # what was being asked may be in the log
-            self._stopped(call, [*_open_of(choices), new])
+                choices.append(await self._ask_one(call, question, index, expected))
+        except asyncio.CancelledError:
+            self._stopped(call, _open_of(choices))
             raise
         except Exception as error:  # the client hears of no request, and asks all choices again
             is_log_away = isinstance(error, LostDependency) and error.dependency == "kafka"
@@ -121,9 +119,10 @@ class Chat:
             question.answer_schema,
         )
 
-    async def _ask_one(self, call: Call, question: AskBody, index: int, new: str, expected: ExitStack) -> AskedChoice:
-        """Asks a choice, as `new` unless it was asked before. Who waits is noted before that is published: no end is missed."""
+    async def _ask_one(self, call: Call, question: AskBody, index: int, expected: ExitStack) -> AskedChoice:
+        """Asks a choice, unless it was asked before. Who waits is noted before it is published: no end is missed."""
         chat: ChatBody = call.body
+        new = str(new_request_id())
         sent = replace(call.sent, conversation=chat.prompt_cache_key or beginning_of(chat.messages))
         if sent.idempotency_key is not None:
             sent = replace(sent, idempotency_key=inner_key("choice", sent.idempotency_key, index))

@@ -3,6 +3,7 @@
 import asyncio
 import time
 import uuid
+from dataclasses import dataclass
 from typing import Protocol
 
 from conclave.errors import LostDependency
@@ -11,8 +12,13 @@ from conclave.runtime.record import Output, output_of
 from schemas.events import Event
 
 
+@dataclass(eq=False)
+class NotSent(LostDependency):
+    """The log was not reached: it has nothing of the event, and will not have it."""
+
+
 class Log(Protocol):
-    """Where the gateway's events go. Raises LostDependency, and the log may have the event all the same."""
+    """Where the gateway's events go. Raises LostDependency, and but for NotSent the log may have the event all the same."""
 
     async def publish(self, event: Event, *, event_id: str | None = None, traceparent: str | None = None) -> None: ...
 
@@ -26,7 +32,7 @@ class LogWriter:
         self._connecting = asyncio.Lock()
 
     async def publish(self, event: Event, *, event_id: str | None = None, traceparent: str | None = None) -> None:
-        """Returns once the broker has the event. Raises: LostDependency, and it may have it all the same."""
+        """Returns once the broker has the event. Raises: NotSent; LostDependency, and it may have it all the same."""
         output = output_of(
             event,
             service="gateway",
@@ -37,7 +43,7 @@ class LogWriter:
         await self.publish_raw(output)
 
     async def publish_raw(self, output: Output) -> None:
-        """Returns once the broker has this record, whatever it holds. Raises: LostDependency, and it may have it all the same."""
+        """Returns once the broker has this record, whatever it holds. Raises: as `publish`."""
         producer = await self._connected()
         try:
             await producer.publish([output])
@@ -56,9 +62,9 @@ class LogWriter:
                 producer = self._broker.plain_producer()
                 try:
                     await producer.start()
-                except LostDependency:
+                except LostDependency as error:
                     await producer.stop()
-                    raise
+                    raise NotSent(error.dependency, error.why) from error
                 self._producer = producer
             return self._producer
 

@@ -27,9 +27,14 @@ class Requests:
     follower: Follower
 
     async def ask(self, call: Call) -> Response:
-        """Takes a question: 202 with its id, as soon as it is in the log."""
+        """Takes a question: 202 with its id, as soon as it is in the log. Of who has left by then, it is cancelled.
+
+        Who has sent an idempotency key may come back for it; nobody else ever knows its id.
+        """
         body: AskBody = call.body
         request_id = await self.asking.ask(call.caller, body, call.sent)
+        if call.sent.idempotency_key is None and await call.request.is_disconnected():
+            await self.asking.cancel_all([request_id], body.deadline_s)
         state = RequestState(id=request_id, status="accepted", policy=body.policy)
         return answered(state, 202, Location=f"/v1/requests/{request_id}", X_Request_Id=request_id)
 
