@@ -1,5 +1,6 @@
 """The API as a table: method, path, who may, what is sent and what comes back. Routes and the OpenAPI document follow."""
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Send
@@ -157,8 +158,11 @@ def _endpoint(row: ApiRoute, access: Access) -> Callable[[Request], Awaitable[Re
         except ApiError as error:
             status = error.status
             raise
-        except LostDependency:
+        except (LostDependency, asyncio.CancelledError):
             status = 503
+            raise
+        except ClientDisconnect:
+            status = 499  # as others name it: nobody is there to be answered
             raise
         finally:
             metrics.CALLS.labels(row.method, row.path, status).inc()

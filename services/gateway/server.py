@@ -9,13 +9,17 @@ from typing import Any
 import h11
 import structlog
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from conclave.errors import Misconfigured, WrongSetting
+from services.gateway.errors import ApiError
+from services.gateway.headers import SECURE_HEADERS, SecureHeaders
 from services.gateway.settings import GatewaySettings
 
 _KEEP_ALIVE_S = 5  # between two requests on one connection
+_BUSY_RETRY_S = "5"
+_CLOSING = {"Cache-Control": "no-store", "Connection": "close"}
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +38,7 @@ class WebServer:
         self._settings = settings
         config = uvicorn.Config(
             app,
-            http=_bounded(settings.gateway_client_timeout_s),
+            http=_bounded(settings.gateway_client_timeout_s, settings.gateway_max_connections),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -43,7 +47,6 @@ class WebServer:
             server_header=False,
             proxy_headers=False,
             h11_max_incomplete_event_size=settings.gateway_max_header_bytes,
-            limit_concurrency=settings.gateway_max_connections,
             timeout_keep_alive=min(_KEEP_ALIVE_S, settings.gateway_client_timeout_s),  # type: ignore[arg-type]  # any delay
             timeout_graceful_shutdown=max(1, round(drain_s)),
         )
@@ -83,18 +86,27 @@ class WebServer:
         return listener
 
 
-def _bounded(timeout_s: float) -> type[H11Protocol]:
+def _bounded(timeout_s: float, max_connections: int) -> type[H11Protocol]:
     """uvicorn's protocol, which ends a connection whose client takes too long over a request that it has begun.
 
     uvicorn itself limits only the pause between two requests. The handler's own reads of a body are limited by
-    services.gateway.limits; what no handler reads, here.
+    services.gateway.limits; what no handler reads, here. What uvicorn would tell in plain text (that something is no HTTP, that
+    there are too many connections) is told as any other error.
     """
 
     class Bounded(H11Protocol):
         _slow: asyncio.TimerHandle | None = None
+        _is_beyond = False
+
+        def __init__(self, *args: Any, **named: Any) -> None:
+            super().__init__(*args, **named)
+            self._served: Any = self.app
+            self.app = self._answer
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
+            # Those that were here before are served on.
+            self._is_beyond = len(self.connections) > max_connections
             self._watch()
 
         def data_received(self, data: bytes) -> None:
@@ -108,6 +120,20 @@ def _bounded(timeout_s: float) -> type[H11Protocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
             self._unwatch()
+
+        def send_400_response(self, msg: str) -> None:
+            """Tells what is no HTTP so. Where an answer has begun, or is over, nothing can be told any more."""
+            if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+                response = ApiError(400, msg, "invalid_http", headers={**SECURE_HEADERS, **_CLOSING}).response()
+                head = h11.Response(status_code=400, headers=response.raw_headers, reason=b"Bad Request")
+                for each in (head, h11.Data(data=bytes(response.body)), h11.EndOfMessage()):
+                    self.transport.write(self.conn.send(each) or b"")
+            self.transport.close()
+
+        async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+            """Has the application answer, as long as there is room."""
+            is_full = self._is_beyond or len(self.tasks) > max_connections
+            await (_full() if is_full else self._served)(scope, receive, send)
 
         def _watch(self) -> None:
             theirs, ours = self.conn.their_state, self.conn.our_state
@@ -129,3 +155,9 @@ def _bounded(timeout_s: float) -> type[H11Protocol]:
                 self.transport.close()
 
     return Bounded
+
+
+def _full() -> ASGIApp:
+    """What answers where there are as many connections as may be."""
+    message, headers = "too many are connected here; try again", {"Retry-After": _BUSY_RETRY_S, **_CLOSING}
+    return SecureHeaders(ApiError(503, message, "gateway_busy", headers=headers).response())

@@ -1,14 +1,17 @@
 """The gateway's server refuses what is too large, too slow or no HTTP, and goes on serving everyone else."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from structlog.testing import capture_logs
 
 from conclave.errors import Misconfigured
 from conclave.testing.waiting import until
@@ -36,6 +39,11 @@ async def _broken(request: Request) -> Response:
     raise ValueError("a secret")
 
 
+async def _hanging(request: Request) -> Response:
+    await asyncio.Event().wait()
+    return PlainTextResponse("never")
+
+
 async def _first(request: Request) -> Response:
     return PlainTextResponse("here")
 
@@ -45,6 +53,7 @@ ROUTES = [
     Route("/echo", _echo, methods=["POST"]),
     Route("/endless", _endless),
     Route("/broken", _broken),
+    Route("/hanging", _hanging),
 ]
 
 
@@ -85,6 +94,15 @@ async def _said(server: WebServer, *parts: bytes) -> bytes:
         return b""
     finally:
         writer.close()
+
+
+def _error_of(said: bytes, status: int) -> Any:
+    """The error that was told, in the shape and with the headers that every other answer has."""
+    head, _, body = said.partition(b"\r\n\r\n")
+    assert head.split()[1] == str(status).encode(), said
+    for named in (b"content-type: application/json", b"content-security-policy: ", b"cache-control: no-store"):
+        assert named in head.lower(), said
+    return json.loads(body)["error"]
 
 
 def _post(path: str, body: bytes, *headers: bytes) -> bytes:
@@ -198,3 +216,74 @@ async def test_a_port_that_is_taken_is_a_wrong_setting(server: WebServer) -> Non
     settings = _settings(gateway_port=server.port)
     with pytest.raises(Misconfigured, match="CONCLAVE_GATEWAY_PORT"):
         await WebServer(framed([], settings), settings, drain_s=1.0).run()
+
+
+async def test_what_is_no_http_is_told_so_as_any_other_error(server: WebServer) -> None:
+    error = _error_of(await _said(server, b"\xff\xfe\x00garbage\r\n\r\n"), 400)
+    assert (error["type"], error["code"]) == ("invalid_request_error", "invalid_http")
+    begun = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nno length\r\n"
+    assert _error_of(await _said(server, begun), 400)["code"] == "invalid_http"
+    await _still_serves(server)
+
+
+@pytest.mark.parametrize("path", ["/", "/endless"])
+async def test_what_is_no_http_behind_an_answer_that_has_begun_ends_the_connection_and_nothing_else(
+    server: WebServer, path: str
+) -> None:
+    broken: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: broken.append(context))
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"no length\r\n")
+    async with asyncio.timeout(5):
+        rest = await reader.read()
+    writer.close()
+    assert b" 400 " not in rest
+    assert broken == []
+    await _still_serves(server)
+
+
+async def test_connections_beyond_the_limit_are_told_to_come_back_and_those_before_them_are_served() -> None:
+    settings = _settings(gateway_max_connections=2, gateway_client_timeout_s=5)
+    request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with _serving(framed(ROUTES, settings), settings) as server:
+        held = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
+        for reader, writer in held:
+            writer.write(request)
+            await reader.readuntil(b"here")
+        said = await _said(server, request)
+        error = _error_of(said, 503)
+        assert (error["type"], error["code"]) == ("server_error", "gateway_busy")
+        assert b"retry-after: " in said
+        for reader, writer in held:
+            writer.write(request)
+            await reader.readuntil(b"here")
+            writer.close()
+        await until(lambda: len(server._server.server_state.connections) == 0, what="room")
+        await _still_serves(server)
+
+
+async def test_what_a_gateway_that_stops_can_not_wait_for_is_told_so() -> None:
+    settings = _settings()
+    async with _serving(framed(ROUTES, settings), settings) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /hanging HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await until(lambda: len(server._server.server_state.tasks) == 1, what="a call")
+    async with asyncio.timeout(5):
+        said = await reader.read()
+    writer.close()
+    error = _error_of(said, 503)
+    assert (error["type"], error["code"]) == ("server_error", "gateway_stops")
+    assert b"retry-after: " in said
+
+
+async def test_a_client_that_leaves_while_it_sends_is_no_mistake_of_ours(server: WebServer) -> None:
+    with capture_logs() as logs:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc")
+        await until(lambda: len(server._server.server_state.tasks) == 1, what="a call")
+        writer.close()
+        await until(lambda: len(server._server.server_state.tasks) == 0, what="its end")
+    assert [each["event"] for each in logs if each["log_level"] != "info"] == []
+    await _still_serves(server)
