@@ -131,6 +131,7 @@ class MemoryAccounts:
     """Tenants' keys."""
 
     accounts: dict[str, Account] = field(default_factory=dict)
+    is_away: bool = False
 
     def add(
         self,
@@ -149,6 +150,8 @@ class MemoryAccounts:
         return key
 
     async def find(self, key_id: str) -> Account | None:
+        if self.is_away:
+            raise LostDependency("postgres", "it is away")
         return self.accounts.get(key_id)
 
     async def has_keys(self) -> bool:

@@ -131,9 +131,9 @@ REFUSED = text("""
     UPDATE gateway_batches b SET num_failed = b.num_failed + 1 FROM refused r WHERE b.batch_id = r.batch_id
 """)
 ENDED = text("""
-    SELECT l.line, l.custom_id, l.error, l.request_id, l.body, a.failure, a.outcome, a.answer, a.confidence, a.margin, a.strategy,
-           a.policy, a.arm, a.answered_by, a.num_paths, a.tokens_in, a.tokens_out, a.elapsed_ms, p.message, p.steps, p.tally,
-           v.fields, g.content, CASE
+    SELECT l.line, l.custom_id, l.error, l.request_id, jsonb_build_object('model', l.body -> 'model') AS body,
+           a.failure, a.outcome, a.answer, a.confidence, a.margin, a.strategy, a.policy, a.arm, a.answered_by,
+           a.num_paths, a.tokens_in, a.tokens_out, a.elapsed_ms, p.message, p.steps, p.tally, v.fields, g.content, CASE
                WHEN l.error IS NOT NULL OR a.request_id IS NOT NULL THEN NULL
                WHEN b.cancelled_at IS NOT NULL THEN 'batch_cancelled' ELSE 'batch_expired' END AS unasked
     FROM gateway_batches b JOIN gateway_batch_lines l USING (batch_id)

@@ -208,7 +208,8 @@ class BatchStore:
     async def ended(self, batch_id: str, *, first: int, limit: int) -> list[dict[str, Any]]:
         """Lines from `first` on that have ended, in order: with the row of `answers`, or with `error`, or with `unasked`.
 
-        That says why nobody asked it, or saw its end: `batch_cancelled` or `batch_expired`.
+        That says why nobody asked it, or saw its end: `batch_cancelled` or `batch_expired`. Of a body only the model is told: it
+        may be long.
         """
         values = {"batch_id": batch_id, "first": first, "limit": limit}
         async with lost_when_away(), self._engine.connect() as connection:

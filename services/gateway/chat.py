@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -69,7 +69,8 @@ class Chat:
         with ExitStack() as expected:
             asked = await self._ask(call, expected)
             if call.body.stream:
-                stream = chunks(asked, self.follower, partial(_completion, asked), options=call.body.stream_options)
+                told = chunks(asked, self.follower, partial(_completion, asked), options=call.body.stream_options)
+                stream = streams.while_let_in(told, call.check, streams.failed)
                 left = partial(self._left, call, asked.choices)
                 return streams.Streamed(stream, expected.pop_all(), when_left=left, X_Request_Id=asked.request_ids[0])
             try:
@@ -80,6 +81,8 @@ class Chat:
             if not are_done:
                 await self._left(call, asked.choices)
                 raise _still_running(asked)
+            with suppress(LostDependency):  # who was let in stays so
+                await call.check()
             completion = _completion(asked)
         return answered(completion, X_Request_Id=asked.request_ids[0])
 

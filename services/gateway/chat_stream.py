@@ -6,8 +6,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import msgspec
-
 from conclave.store.happenings import Happening
 from services.gateway import streams
 from services.gateway.bodies import ChatCompletion, StreamOptions, Usage
@@ -73,7 +71,7 @@ async def chunks(
     try:
         completion = complete()
     except ApiError as failed:
-        yield streams.event(msgspec.json.decode(failed.body))
+        yield streams.failed(failed)
         return
     for index, end in enumerate(asked.ends):
         if not is_told[index]:  # the answer was heard in the log before the record had anything of the way there

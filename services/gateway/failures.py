@@ -8,7 +8,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from conclave.errors import LostDependency
+from conclave.errors import ConclaveError, LostDependency
 from services.gateway.errors import ApiError
 
 log = structlog.get_logger(__name__)
@@ -62,6 +62,10 @@ class Failures:
                 await stopping().response()(scope, receive, send)
             raise
         except Exception as error:
+            if has_begun and isinstance(error.__cause__, ConclaveError):
+                # It was foreseen, and Starlette can't tell it any more.
+                log.info("answer_broken_off", method=scope.get("method"), why=str(error.__cause__))
+                return
             log.exception("request_broken", method=scope.get("method"), error=type(error).__name__)
             if not has_begun:
                 await internal_error().response()(scope, receive, send)

@@ -4,13 +4,17 @@ import asyncio
 import re
 import uuid
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from hashlib import blake2b
+from tempfile import SpooledTemporaryFile
 from typing import Literal
 
 from starlette.datastructures import UploadFile
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
+from conclave.errors import LostDependency
 from conclave.store.batches import BatchRow
 from conclave.store.files import FileRow, NewFile, OverBytes, Reused
 from services.gateway.batch_lines import masked_file
@@ -24,14 +28,19 @@ PURPOSES: tuple[Literal["batch", "user_data"], ...] = ("batch", "user_data")
 ORDERS = ("desc", "asc")
 MAX_LISTED = 10_000
 _PIECE_BYTES = 2**18
+_READ_AT_ONCE = 2
 _OUTPUT = re.compile(r"(?P<batch>batch_[0-9a-f]{32})-(?P<kind>output|errors)")
 
 
 @dataclass(frozen=True, slots=True)
 class FileApi:
-    """The handlers. A batch's output files are read where its answers are: they are no files of the store's."""
+    """The handlers. A batch's output files are read where its answers are: they are no files of the store's.
+
+    A file on its way to a client or from one lies in a temporary file: in memory are a piece of each, and a few whole ones.
+    """
 
     batches: BatchApi
+    readings: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_READ_AT_ONCE))
 
     async def upload(self, call: Call) -> Response:
         """Keeps a file of requests, masked."""
@@ -106,11 +115,11 @@ class FileApi:
         if output is not None:
             batch, is_for_errors = output
             lines = self.batches.output(batch, is_for_errors=is_for_errors)
-            return StreamingResponse(lines, media_type="application/jsonl")
-        _, content = await own_content(call, self.batches.files, file_id)
-        data = content.encode()
-        length = {"Content-Length": str(len(data))}
-        return StreamingResponse(_pieces(data), headers=length, media_type="application/jsonl")
+            return StreamingResponse(_while_let_in(lines, call), media_type="application/jsonl")
+        async with self.readings:
+            _, content = await own_content(call, self.batches.files, file_id)
+            spooled = await asyncio.to_thread(_spooled, content)
+        return _Sent(spooled, call)
 
     async def delete(self, call: Call) -> Response:
         """Drops a file. Batches that were made of it go on."""
@@ -128,10 +137,40 @@ class FileApi:
         return match and (await self.batches.batch(call, match["batch"]), match["kind"] == "errors")
 
 
-async def _pieces(data: bytes) -> AsyncGenerator[bytes, None]:
+class _Sent(StreamingResponse):
+    """The answer that sends a file, bit by bit. It is closed in the end, whatever comes."""
+
+    def __init__(self, file: SpooledTemporaryFile[bytes], call: Call) -> None:
+        headers = {"Content-Length": str(file.seek(0, 2))}
+        super().__init__(_while_let_in(_pieces(file), call), headers=headers, media_type="application/jsonl")
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._file:
+            await super().__call__(scope, receive, send)
+
+
+def _spooled(content: str) -> SpooledTemporaryFile[bytes]:
+    """The text in a temporary file; a short one in memory, as long as a piece is."""
+    file = SpooledTemporaryFile[bytes](max_size=_PIECE_BYTES)
+    for at in range(0, len(content), _PIECE_BYTES):
+        file.write(content[at : at + _PIECE_BYTES].encode())
+    return file
+
+
+async def _pieces(file: SpooledTemporaryFile[bytes]) -> AsyncGenerator[bytes, None]:
     """The bytes bit by bit: sent at once, all would lie in the connection for as long as its client takes none of them."""
-    for at in range(0, len(data), _PIECE_BYTES):
-        yield data[at : at + _PIECE_BYTES]
+    file.seek(0)
+    while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
+        yield piece
+
+
+async def _while_let_in(pieces: AsyncGenerator[bytes, None], call: Call) -> AsyncGenerator[bytes, None]:
+    """The pieces, as long as the caller is let in. Raises: ApiError after that: an answer that ended would seem whole."""
+    async for piece in pieces:
+        with suppress(LostDependency):
+            await call.check()
+        yield piece
 
 
 def _file(row: FileRow) -> File:

@@ -24,16 +24,28 @@ def event(data: object, *, kind: str | None = None, name: str | None = None) -> 
     return b"".join([*lines, b"data: ", msgspec.json.encode(data), b"\n\n"])
 
 
+def failed(error: ApiError) -> bytes:
+    """The event that tells of an error where answers come as events."""
+    return event(msgspec.json.decode(error.body))
+
+
 async def while_let_in(
-    events: AsyncGenerator[bytes, None], check: Callable[[], Awaitable[None]]
+    events: AsyncGenerator[bytes, None],
+    check: Callable[[], Awaitable[None]],
+    told: Callable[[ApiError], bytes] | None = None,
 ) -> AsyncGenerator[bytes, None]:
-    """The events, until `check` raises ApiError before one of them. Where it can't be known now, who was let in stays so."""
+    """The events, until `check` raises ApiError before one of them, and at last what `told` makes of that.
+
+    Where it can't be known now, who was let in stays so.
+    """
     async with aclosing(events):
         async for each in events:
             with suppress(LostDependency):
                 try:
                     await check()
-                except ApiError:
+                except ApiError as refused:
+                    if told is not None:
+                        yield told(refused)
                     return
             yield each
 

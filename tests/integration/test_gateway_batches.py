@@ -175,6 +175,7 @@ async def test_every_line_of_a_cancelled_batch_is_told(batches: BatchStore, fres
     first, second = await batches.claim(2)
     asked = await _asked(batches, first)
     assert [each.request_id for each in await batches.cancel("batch_a")] == [asked]
+    assert "secret" not in repr(await batches.ended("batch_a", first=0, limit=9)), "of a body only its model is read"
     late = str(new_request_id())
     unwanted = await batches.asked(second, late, asked_at(late))
     assert unwanted is not None, "nobody wants it any more"

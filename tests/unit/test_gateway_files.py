@@ -3,9 +3,12 @@
 import asyncio
 import json
 import socket
-from contextlib import suppress
+import tracemalloc
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
+import httpx2
 import msgspec
 import openai
 import pytest
@@ -244,21 +247,58 @@ def _is_answering() -> bool:
     return any("run_asgi" in repr(task) for task in asyncio.all_tasks())
 
 
+@asynccontextmanager
+async def _slow_client(world: World, file_id: str) -> AsyncIterator[socket.socket]:
+    """One who has asked for a file, and taken none of it."""
+    loop, slow = asyncio.get_running_loop(), socket.socket()
+    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    slow.setblocking(False)
+    with slow:
+        await loop.sock_connect(slow, ("127.0.0.1", int(world.url.rpartition(":")[2])))
+        asked = f"GET /v1/files/{file_id}/content HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        await loop.sock_sendall(slow, asked.encode())
+        yield slow
+
+
+async def _uploaded(client: httpx2.AsyncClient, content: bytes) -> dict[str, Any]:
+    form: Any = {"data": {"purpose": "batch"}, "files": {"file": ("a.jsonl", content)}}
+    return dict((await client.post("/v1/files", **form)).json())
+
+
 async def test_who_takes_nothing_more_of_a_file_is_let_go() -> None:
     world = World(settings={"gateway_client_timeout_s": 0.3})
     async with world.serving() as client:
-        form: Any = {"data": {"purpose": "batch"}, "files": {"file": ("a.jsonl", b"x" * 2**24)}}
-        file = (await client.post("/v1/files", **form)).json()
-        loop, slow = asyncio.get_running_loop(), socket.socket()
-        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        slow.setblocking(False)
-        with slow:
-            await loop.sock_connect(slow, ("127.0.0.1", int(world.url.rpartition(":")[2])))
-            asked = f"GET /v1/files/{file['id']}/content HTTP/1.1\r\nHost: localhost\r\n\r\n"
-            await loop.sock_sendall(slow, asked.encode())
+        file = await _uploaded(client, b"x" * 2**24)
+        async with _slow_client(world, file["id"]) as slow:
+            loop = asyncio.get_running_loop()
             sent = len(await loop.sock_recv(slow, 4096))
             assert sent > 0
             await until(lambda: not _is_answering(), what="a gateway that answers nobody")
             while part := await loop.sock_recv(slow, 2**16):
                 sent += len(part)
     assert sent < 2**24 < file["bytes"]
+
+
+async def test_a_file_of_many_pieces_comes_as_it_was_sent() -> None:
+    texts = [f"{number} é € 😀".encode() for number in range(100_000)]
+    async with World().serving() as client:
+        file = await _uploaded(client, b"\n".join(texts) + b"\n")
+        got = await client.get(f"/v1/files/{file['id']}/content")
+    assert int(got.headers["content-length"]) == len(got.content) == file["bytes"] > 2**20
+    assert got.content.split(b"\n")[:-1] == texts
+
+
+async def test_of_a_file_that_slow_clients_take_a_piece_for_each_of_them_is_in_memory() -> None:
+    num_clients, world = 8, World()
+    async with world.serving() as client, AsyncExitStack() as slow:
+        file = await _uploaded(client, b"x" * 2**23)
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            for _ in range(num_clients):
+                taking = await slow.enter_async_context(_slow_client(world, file["id"]))
+                assert await asyncio.get_running_loop().sock_recv(taking, 16) == b"HTTP/1.1 200 OK\r"
+            held = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+    assert held < file["bytes"], f"{num_clients} clients hold {held:,} bytes of a file of {file['bytes']:,}"

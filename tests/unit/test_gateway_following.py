@@ -11,17 +11,20 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Mount, Route, Router
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 
 from conclave.domain.api_keys import ApiKey, Scope
 from conclave.store.happenings import Happening
 from conclave.testing import events as made
 from conclave.testing.waiting import until
-from services.gateway import access
+from services.gateway import access, streams
 from services.gateway.access import Access
 from services.gateway.signing_in import PagesGuard
+from tests import chats
 from tests.gateway_in_memory import MemoryAccounts, MemorySignIns, World, answering
 
 QUESTION = {"question": "What is 6 times 6?"}
+CHAT = {"model": "conclave", "messages": chats.ASKED}
 
 
 async def test_all_that_happens_is_streamed_and_the_end_comes_last() -> None:
@@ -139,6 +142,83 @@ async def test_who_waits_with_a_key_that_is_revoked_meanwhile_is_told_no_answer(
         world.end(made.answer("36", request_id=request_id))
         refused = await waiting
     assert (refused.status_code, "36" in refused.text) == (401, False)
+
+
+@pytest.mark.usefixtures("forgetful")
+async def test_a_stream_in_which_nothing_happens_ends_at_the_next_sign_of_life_after_its_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streams, "KEEP_ALIVE_S", 0.05)
+    world = World()
+    key = world.accounts.add("ours", Scope.ASK)
+    headers = {"Authorization": f"Bearer {key.text}"}
+    async with world.serving() as client:
+        request_id = (await client.post("/v1/requests", json=QUESTION, headers=headers)).json()["id"]
+        async with client.stream("GET", f"/v1/requests/{request_id}/events", headers=headers) as stream:
+            lines = stream.aiter_lines()
+            assert await anext(lines) == ": still here"
+            _revoke(world.accounts, key)
+            async with asyncio.timeout(5):
+                assert {line async for line in lines} <= {": still here", ""}
+
+
+def test_a_key_that_is_revoked_keeps_a_silent_stream_open_for_twenty_seconds_at_most() -> None:
+    assert streams.KEEP_ALIVE_S + access._REMEMBERED_S <= 20.0, "as docs/operations.md promises"
+
+
+@pytest.mark.usefixtures("forgetful")
+async def test_a_chat_that_is_streamed_ends_with_its_key_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "KEEP_ALIVE_S", 0.05)
+    world = World()
+    key = world.accounts.add("ours", Scope.ASK)
+    headers, body = {"Authorization": f"Bearer {key.text}"}, {**CHAT, "stream": True}
+    async with world.serving() as client:
+        async with client.stream("POST", "/v1/chat/completions", json=body, headers=headers) as stream:
+            lines = stream.aiter_lines()
+            assert "assistant" in await anext(lines)
+            _revoke(world.accounts, key)
+            rest = [line async for line in lines if line.startswith("data: ")]
+        assert json.loads(rest[-1].removeprefix("data: "))["error"]["code"] == "invalid_api_key"
+        await until(lambda: len(chats.cancelled_of(world)) == 1, what="its request cancelled")
+
+
+@pytest.mark.usefixtures("forgetful")
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_a_chat_whose_key_is_revoked_meanwhile_is_told_no_answer_where_that_can_be_known(is_away: bool) -> None:
+    world = World()
+    key = world.accounts.add("ours", Scope.ASK)
+    headers = {"Authorization": f"Bearer {key.text}"}
+    async with world.serving() as client:
+        waiting = asyncio.create_task(client.post("/v1/chat/completions", json=CHAT, headers=headers))
+        await until(lambda: len(world.answers.awaited) == 1, what="who waits")
+        (request_id,) = world.answers.awaited
+        _revoke(world.accounts, key)
+        world.accounts.is_away = is_away
+        world.end(made.answer("36", request_id=request_id))
+        told = await waiting
+    assert (told.status_code, "36" in told.text) == ((200, True) if is_away else (401, False))
+
+
+@pytest.mark.usefixtures("forgetful")
+async def test_a_file_that_is_being_read_breaks_off_with_its_reader_s_key() -> None:
+    world = World()
+    key = world.accounts.add("ours", Scope.ASK)
+    headers, got = {"Authorization": f"Bearer {key.text}"}, bytearray()
+    form: Any = {"data": {"purpose": "batch"}, "files": {"file": ("a.jsonl", b"x" * 2**24)}}
+
+    async def read(path: str) -> None:
+        async with client.stream("GET", path, headers=headers) as stream:
+            async for part in stream.aiter_bytes():
+                if not got:
+                    _revoke(world.accounts, key)
+                got.extend(part)
+
+    async with world.serving() as client:
+        file_id = (await client.post("/v1/files", **form, headers=headers)).json()["id"]
+        with capture_logs() as logs, pytest.raises(httpx2.RemoteProtocolError):
+            await read(f"/v1/files/{file_id}/content")
+    assert [each["event"] for each in logs] == ["answer_broken_off"], "as is foreseen"
+    assert 0 < len(got) < 2**24
 
 
 @pytest.mark.usefixtures("forgetful")
