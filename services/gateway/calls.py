@@ -66,15 +66,21 @@ class Call:
         return value
 
 
-async def call_of(request: Request, access: Access, scope: Scope, body: type | None) -> Call:
-    """The call that a request is. Raises: ApiError, LostDependency."""
+async def call_of(
+    request: Request, access: Access, scope: Scope, body: type | None, *, sends_file: bool = False
+) -> Call:
+    """The call that a request is, all of it read but for a file: from then on its client's leaving is all that is left to hear.
+
+    Raises: ApiError, LostDependency.
+    """
     caller = await access.caller(request)
     caller.require(scope)
+    sent = b"" if sends_file else await request.body()
 
     async def check() -> None:
         (await access.caller(request)).require(scope)
 
-    return Call(request, caller, read(await request.body(), body) if body is not None else None, check)
+    return Call(request, caller, read(sent, body) if body is not None else None, check)
 
 
 def read(body: bytes, wanted: type[B]) -> B:

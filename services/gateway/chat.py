@@ -71,12 +71,17 @@ class Chat:
             if call.body.stream:
                 told = chunks(asked, self.follower, partial(_completion, asked), options=call.body.stream_options)
                 stream = streams.while_let_in(told, call.check, streams.failed)
-                left = partial(self._left, call, asked.choices)
-                return streams.Streamed(stream, expected.pop_all(), when_left=left, X_Request_Id=asked.request_ids[0])
+                return streams.Streamed(
+                    stream,
+                    expected.pop_all(),
+                    when_left=partial(self._left, call, asked.choices),
+                    when_stopped=partial(self._stopped, call, asked.choices),
+                    X_Request_Id=asked.request_ids[0],
+                )
             try:
                 are_done = await streams.are_done(asked.ends, request=call.request, timeout_s=asked.timeout_s)
             except asyncio.CancelledError:
-                self._stopped(call, _open_of(asked.choices))
+                self._stopped(call, asked.choices)
                 raise
             if not are_done:
                 await self._left(call, asked.choices)
@@ -91,10 +96,10 @@ class Chat:
         if call.sent.idempotency_key is None:
             await self.asking.cancel_all(_open_of(choices), call.body.conclave.deadline_s, is_log_away=is_log_away)
 
-    def _stopped(self, call: Call, request_ids: Sequence[str]) -> None:
-        """The same when the gateway stops: its client never heard of a request to come back for."""
+    def _stopped(self, call: Call, choices: Sequence[AskedChoice]) -> None:
+        """The same when the gateway stops: its client hears no answer, and knows of no request to come back for."""
         if call.sent.idempotency_key is None:
-            self.asking.cancel_later(request_ids, call.body.conclave.deadline_s)
+            self.asking.cancel_later(_open_of(choices), call.body.conclave.deadline_s)
 
     async def _ask(self, call: Call, expected: ExitStack) -> Asked:
         """Asks all choices, or, where one is refused or can't be published, leaves none behind."""
@@ -107,7 +112,7 @@ class Chat:
             for index in range(chat.n or 1):
                 choices.append(await self._ask_one(call, question, index, expected))
         except asyncio.CancelledError:
-            self._stopped(call, _open_of(choices))
+            self._stopped(call, choices)
             raise
         except Exception as error:  # the client hears of no request, and asks all choices again
             is_log_away = isinstance(error, LostDependency) and error.dependency == "kafka"

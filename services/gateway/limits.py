@@ -60,7 +60,7 @@ class Limits:
 
     def _most(self, scope: Scope) -> int:
         """How large a body may be."""
-        is_file = scope["path"] == FILES_PATH
+        is_file = scope["path"] == FILES_PATH and scope["method"] == "POST"
         return self._settings.gateway_max_file_bytes if is_file else self._settings.gateway_max_body_bytes
 
     def _counted(self, receive: Receive, most: int) -> Receive:

@@ -153,7 +153,8 @@ def _endpoint(row: ApiRoute, access: Access) -> Callable[[Request], Awaitable[Re
         started = time.monotonic()
         status = 500  # of what is no refusal, and no answer
         try:
-            response = await row.handler(await call_of(request, access, row.scope, row.body))
+            call = await call_of(request, access, row.scope, row.body, sends_file=row.sends_file)
+            response = await row.handler(call)
             status = response.status_code
         except ApiError as error:
             status = error.status

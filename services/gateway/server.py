@@ -1,7 +1,10 @@
 """The web server as what a service's process runs: uvicorn, with limits on slow and on large clients."""
 
 import asyncio
+import fcntl
 import socket
+import sys
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +22,7 @@ from services.gateway.settings import GatewaySettings
 
 _KEEP_ALIVE_S = 5  # between two requests on one connection
 _BUSY_RETRY_S = "5"
+_END_S = 0.5  # for calls that were cancelled as it stops
 _CLOSING = {"Cache-Control": "no-store", "Connection": "close"}
 
 log = structlog.get_logger(__name__)
@@ -68,6 +72,9 @@ class WebServer:
         self.port = listener.getsockname()[1]
         log.info("gateway_listening", host=self._settings.gateway_host, port=self.port)
         await self._server.serve(sockets=[listener])
+        cancelled = tuple(self._server.server_state.tasks)
+        if cancelled:  # they tell their clients so, and have what nobody waits for any more end
+            await asyncio.wait(cancelled, timeout=_END_S)
 
     def _listen(self) -> socket.socket:
         host, port = self._settings.gateway_host, self._settings.gateway_port
@@ -89,13 +96,14 @@ class WebServer:
 def _bounded(timeout_s: float, max_connections: int) -> type[H11Protocol]:
     """uvicorn's protocol, which ends a connection whose client takes too long over a request that it has begun.
 
-    uvicorn itself limits only the pause between two requests. The handler's own reads of a body are limited by
-    services.gateway.limits; what no handler reads, here. What uvicorn would tell in plain text (that something is no HTTP, that
-    there are too many connections) is told as any other error.
+    uvicorn itself limits only the pause between two requests. The handler's own reads of a body, and what it sends bit by bit,
+    are limited by services.gateway.limits; what no handler reads, and the last that it sent, here. What uvicorn would tell in
+    plain text (that something is no HTTP, that there are too many connections) is told as any other error.
     """
 
     class Bounded(H11Protocol):
         _slow: asyncio.TimerHandle | None = None
+        _taking: asyncio.TimerHandle | None = None
         _is_beyond = False
 
         def __init__(self, *args: Any, **named: Any) -> None:
@@ -108,6 +116,7 @@ def _bounded(timeout_s: float, max_connections: int) -> type[H11Protocol]:
             # Those that were here before are served on.
             self._is_beyond = len(self.connections) > max_connections
             self._watch()
+            self._watch_taking(0)
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
@@ -120,6 +129,8 @@ def _bounded(timeout_s: float, max_connections: int) -> type[H11Protocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
             self._unwatch()
+            if self._taking is not None:
+                self._taking.cancel()
 
         def send_400_response(self, msg: str) -> None:
             """Tells what is no HTTP so. Where an answer has begun, or is over, nothing can be told any more."""
@@ -148,6 +159,15 @@ def _bounded(timeout_s: float, max_connections: int) -> type[H11Protocol]:
                 self._slow.cancel()
                 self._slow = None
 
+        def _watch_taking(self, num_before: int) -> None:
+            """Ends the connection once its client takes nothing of what lies there for it: all may have been sent long since."""
+            num_bytes = self.transport.get_write_buffer_size() + _untaken(self.transport)
+            if num_bytes and num_bytes == num_before:
+                log.info("client_takes_nothing", client=self.client)
+                self.transport.abort()
+            else:
+                self._taking = self.loop.call_later(timeout_s, self._watch_taking, num_bytes)
+
         def _too_slow(self) -> None:
             self._slow = None
             if not self.transport.is_closing():
@@ -155,6 +175,16 @@ def _bounded(timeout_s: float, max_connections: int) -> type[H11Protocol]:
                 self.transport.close()
 
     return Bounded
+
+
+def _untaken(transport: asyncio.BaseTransport) -> int:
+    """How many bytes the system has that their client has not taken yet; 0 where it does not tell."""
+    count = bytearray(4)
+    try:
+        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, count)
+    except (OSError, ValueError):
+        return 0
+    return int.from_bytes(count, sys.byteorder)
 
 
 def _full() -> ASGIApp:

@@ -53,7 +53,8 @@ async def while_let_in(
 class Streamed(StreamingResponse):
     """The answer that sends events. Whatever comes, they are closed in the end, and so is what they stand on.
 
-    `when_left` is called once nothing more is sent, because all was sent or the client has left.
+    `when_left` is called once nothing more is sent, because all was sent or the client has left; `when_stopped`, when the
+    gateway stops before.
     """
 
     def __init__(
@@ -62,11 +63,13 @@ class Streamed(StreamingResponse):
         closing: ExitStack | None = None,
         *,
         when_left: Callable[[], Awaitable[None]] | None = None,
+        when_stopped: Callable[[], None] | None = None,
         **headers: str,
     ) -> None:
         named = {name.replace("_", "-"): text for name, text in headers.items()}
         super().__init__(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no", **named})
-        self._events, self._closing, self._when_left = events, closing or ExitStack(), when_left
+        self._events, self._closing = events, closing or ExitStack()
+        self._when_left, self._when_stopped = when_left, when_stopped
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends them. Starlette breaks off when the client goes away."""
@@ -80,7 +83,11 @@ class Streamed(StreamingResponse):
                 except Exception:  # a client that takes nothing more has left too
                     await self._left()
                     raise
-                # It returns when all is sent or the client has left; a gateway that stops cancels it instead.
+                except asyncio.CancelledError:  # the gateway stops
+                    if self._when_stopped is not None:
+                        self._when_stopped()
+                    raise
+                # It returns when all is sent or the client has left.
                 await self._left()
             finally:
                 await self._events.aclose()

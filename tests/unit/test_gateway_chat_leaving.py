@@ -167,6 +167,24 @@ async def test_what_a_gateway_that_stops_was_asked_is_cancelled_unless_its_clien
     assert chats.cancelled_of(world) == ([] if key else [str(chats.requests_of(world)[0].request_id)])
 
 
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_a_stream_that_a_gateway_breaks_off_as_it_stops_is_cancelled_unless_its_client_can_come_back(
+    key: str | None,
+) -> None:
+    world, headers = World(), {} if key is None else {"Idempotency-Key": key}
+    body = json.dumps({"model": "conclave", "messages": chats.ASKED, "stream": True}).encode()
+    async with world.serving():
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(world.url.rpartition(":")[2]))
+        told = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n{told}\r\n"
+        writer.write(head.encode() + body)
+        await reader.readuntil(b"assistant")
+    writer.close()
+    asked = [str(request.request_id) for request in chats.requests_of(world)]
+    assert len(asked) == 1
+    assert list(world.cancellations.noted) == ([] if key else asked)
+
+
 async def test_what_a_chat_or_a_batch_makes_of_a_key_is_no_key_of_another_request() -> None:
     world = World(answering("36"))
     chat, ask = {"model": "conclave", "messages": chats.ASKED, "n": 2}, {"question": "another"}

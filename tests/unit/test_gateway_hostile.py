@@ -125,6 +125,22 @@ async def test_a_form_that_is_none_is_refused(content: bytes, kind: str) -> None
         assert refused.status_code == 400, refused.text[:300]
 
 
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"Content-Length: 9\r\n\r\nhalf", 408), (b"Content-Length: 9000000\r\n\r\n", 413)]
+)
+async def test_a_body_that_nobody_reads_is_held_to_the_same_limits(body: bytes, status: int) -> None:
+    world = World(settings={"gateway_client_timeout_s": 0.3})
+    async with world.serving() as client:
+        request_id = (await client.post("/v1/requests", json=QUESTION)).json()["id"]
+        for path in (f"/v1/requests/{request_id}?wait_s=9", f"/v1/requests/{request_id}/events", "/v1/files"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(world.url.rpartition(":")[2]))
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n".encode() + body)
+            async with asyncio.timeout(5):
+                said = await reader.read()
+            writer.close()
+            assert said.split()[1] == str(status).encode(), (path, said)
+
+
 async def test_two_hundred_clients_that_never_finish_keep_nobody_waiting() -> None:
     async with _serving() as (world, client), AsyncExitStack() as slow:
         port = int(world.url.rpartition(":")[2])

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -44,6 +45,10 @@ async def _hanging(request: Request) -> Response:
     return PlainTextResponse("never")
 
 
+async def _large(request: Request) -> Response:
+    return PlainTextResponse("x" * 2**24)
+
+
 async def _first(request: Request) -> Response:
     return PlainTextResponse("here")
 
@@ -54,6 +59,7 @@ ROUTES = [
     Route("/endless", _endless),
     Route("/broken", _broken),
     Route("/hanging", _hanging),
+    Route("/large", _large),
 ]
 
 
@@ -287,3 +293,35 @@ async def test_a_client_that_leaves_while_it_sends_is_no_mistake_of_ours(server:
         await until(lambda: len(server._server.server_state.tasks) == 0, what="its end")
     assert [each["event"] for each in logs if each["log_level"] != "info"] == []
     await _still_serves(server)
+
+
+async def test_who_takes_nothing_more_of_an_answer_is_let_go_though_all_of_it_was_sent(server: WebServer) -> None:
+    loop, slow, state = asyncio.get_running_loop(), socket.socket(), server._server.server_state
+    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    slow.setblocking(False)
+    with slow:
+        await loop.sock_connect(slow, ("127.0.0.1", server.port))
+        await loop.sock_sendall(slow, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert await loop.sock_recv(slow, 15) == b"HTTP/1.1 200 OK"
+        await until(lambda: not state.tasks, what="an answer that was sent")
+        await until(lambda: not state.connections, what="a connection that is let go")
+    await _still_serves(server)
+
+
+async def test_who_takes_an_answer_slowly_has_it_all(server: WebServer) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    (connection,) = server._server.server_state.connections
+    for _ in range(3):
+        await reader.readexactly(2**20)
+        await until(_changed(connection), what="another look at what is taken")
+    rest = await reader.read()
+    writer.close()
+    assert len(rest) == 2**24 - 3 * 2**20
+
+
+def _changed(connection: Any) -> Callable[[], bool]:
+    """True once the server has looked again at what the connection's client takes."""
+    last = connection._taking
+    return lambda: connection._taking is not last
