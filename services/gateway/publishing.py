@@ -30,6 +30,7 @@ class LogWriter:
         self._broker = broker
         self._producer: PlainProducer | None = None
         self._connecting = asyncio.Lock()
+        self._failed = (0, "")  # how many tries to connect, and why the latest one
 
     async def publish(self, event: Event, *, event_id: str | None = None, traceparent: str | None = None) -> None:
         """Returns once the broker has the event. Raises: NotSent; LostDependency, and it may have it all the same."""
@@ -57,16 +58,27 @@ class LogWriter:
             await self._let_go(self._producer)
 
     async def _connected(self) -> PlainProducer:
+        """The producer. Who waited for a try that failed makes none of its own: else each of many would wait for all before it."""
+        num_failed, _ = self._failed
         async with self._connecting:
             if self._producer is None:
-                producer = self._broker.plain_producer()
-                try:
-                    await producer.start()
-                except LostDependency as error:
-                    await producer.stop()
-                    raise NotSent(error.dependency, error.why) from error
-                self._producer = producer
+                if self._failed[0] > num_failed:
+                    raise NotSent("kafka", self._failed[1])
+                self._producer = await self._connect()
             return self._producer
+
+    async def _connect(self) -> PlainProducer:
+        producer = self._broker.plain_producer()
+        try:
+            await producer.start()
+        except LostDependency as error:
+            await producer.stop()
+            self._failed = (self._failed[0] + 1, error.why)
+            raise NotSent(error.dependency, error.why) from error
+        except asyncio.CancelledError:
+            await producer.stop()
+            raise
+        return producer
 
     async def _let_go(self, producer: PlainProducer) -> None:
         """Others that publish with it get the same error and ask for a new one."""

@@ -127,21 +127,53 @@ async def test_what_never_reached_the_log_needs_no_cancellation() -> None:
 
 
 class Away:
-    """A broker that nobody can connect to."""
+    """A broker that nobody can connect to, and that takes its time to say so."""
+
+    def __init__(self) -> None:
+        self.num_tries, self.num_stopped, self.is_known = 0, 0, asyncio.Event()
 
     def plain_producer(self) -> "Away":
         return self
 
     async def start(self) -> None:
+        self.num_tries += 1
+        await self.is_known.wait()
         raise LostDependency("kafka", "nobody is there")
 
     async def publish(self, outputs: list[Output]) -> None:
         raise AssertionError("it never began")
 
     async def stop(self) -> None:
-        pass
+        self.num_stopped += 1
 
 
-async def test_a_log_that_can_not_be_connected_to_was_sent_nothing() -> None:
-    with pytest.raises(NotSent, match="nobody is there"):
-        await LogWriter(Away()).publish(ReasoningRequested(request_id=new_request_id(), question="1 + 1"))  # type: ignore[arg-type]
+def _publishing(writer: LogWriter, number: int) -> list["asyncio.Task[None]"]:
+    asked = ReasoningRequested(request_id=new_request_id(), question="1 + 1")
+    return [asyncio.create_task(writer.publish(asked)) for _ in range(number)]
+
+
+async def test_who_waits_for_a_log_that_can_not_be_connected_to_waits_for_one_try_and_was_sent_nothing() -> None:
+    broker = Away()
+    writer = LogWriter(broker)  # type: ignore[arg-type]
+    publishing = _publishing(writer, 100)
+    await until(lambda: broker.num_tries == 1, what="a try")
+    broker.is_known.set()
+    ends = await asyncio.gather(*publishing, return_exceptions=True)
+    assert {(type(end), str(end)) for end in ends} == {(NotSent, "kafka is away: nobody is there")}
+    assert (broker.num_tries, broker.num_stopped) == (1, 1)
+    with pytest.raises(NotSent):
+        await writer.publish(ReasoningRequested(request_id=new_request_id(), question="1 + 1"))
+    assert broker.num_tries == 2, "who comes later has a try of its own"
+
+
+async def test_a_try_to_connect_that_is_broken_off_leaves_no_connection_and_the_next_one_tries() -> None:
+    broker = Away()
+    first, second = _publishing(LogWriter(broker), 2)  # type: ignore[arg-type]
+    await until(lambda: broker.num_tries == 1, what="a try")
+    first.cancel()
+    await until(lambda: broker.num_tries == 2, what="another try")
+    assert broker.num_stopped == 1
+    broker.is_known.set()
+    with pytest.raises(NotSent):
+        await second
+    assert first.cancelled()
