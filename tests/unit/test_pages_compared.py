@@ -1,5 +1,7 @@
 """Two requests or two paths side by side."""
 
+import time
+
 import pytest
 from starlette.testclient import TestClient
 
@@ -68,3 +70,12 @@ def test_a_comparison_leaves_nothing_out(left: str, right: str) -> None:
     assert "".join(piece for _, piece in here) == left.replace("\0", "")
     assert "".join(piece for _, piece in there) == right
     assert any(differs for differs, _ in [*here, *there]) is (left != right)
+
+
+def test_texts_of_words_that_come_again_and_again_keep_nobody_waiting() -> None:
+    left, right = ("".join(f"a {name}{number} " for number in range(990)) for name in "xy")
+    started = time.monotonic()
+    here, there = changes(left, right)
+    assert time.monotonic() - started < 5.0
+    assert ("".join(piece for _, piece in here), "".join(piece for _, piece in there)) == (left, right)
+    assert any(not differs for differs, _ in here), "what they have in common is found as far as there was time"

@@ -3,6 +3,8 @@
 import pytest
 from starlette.testclient import TestClient
 
+from conclave.store.listing import Filter, Key
+from conclave.store.view import Page
 from conclave.testing import events as made
 from schemas.events import Event, FeedbackGiven, PlanMade, ReasoningRequested
 from schemas.values import Step
@@ -77,3 +79,20 @@ def test_forms_of_other_sites_are_refused(pages: TestClient, log: Log, headers: 
 def test_a_browser_that_tells_only_the_origin_may_send_its_form(pages: TestClient, log: Log) -> None:
     assert pages.post("/ask", data={"question": "2+2?"}, headers={"origin": "http://testserver"}).status_code == 303
     assert len(log.events) == 1
+
+
+@pytest.mark.parametrize(
+    "before", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-11-28T00:00:00", "x"]
+)
+def test_a_list_goes_on_from_its_beginning_where_no_database_knows_the_time_that_is_named(
+    view: MemoryView, pages: TestClient, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    places: list[Key | None] = []
+
+    async def requests(wanted: Filter, *, before: Key | None = None, limit: int = 50) -> Page:
+        places.append(before)
+        return await MemoryView.requests(view, wanted, before=before, limit=limit)
+
+    monkeypatch.setattr(view, "requests", requests)
+    assert pages.get("/requests", params={"before": before, "before_id": made.REQUEST_ID}).status_code == 200
+    assert places == [None]

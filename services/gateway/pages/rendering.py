@@ -7,7 +7,7 @@ user wrote can become markup (the templates escape, and the policy of CSP leaves
 import difflib
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +24,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 # Besides those of services.gateway.headers. Under its `no-referrer` forms would come without their origin.
 HEADERS = {"Referrer-Policy": "same-origin", "Vary": "HX-Request"}
+_MAX_STEPS = 2_000_000  # of a comparison: a few tenths of a second
 
 
 def _digest_of_static() -> str:
@@ -120,12 +121,29 @@ def strip_of(letters: str, *, at_most: int = 20) -> list[tuple[str, int]]:
     return [(letters[place * len(letters) // at_most], place) for place in range(at_most)]
 
 
+class _Matcher(difflib.SequenceMatcher[str]):
+    """Finds what two texts have in common in so many steps at most: what would take more counts as different.
+
+    Else two texts of words that come again and again would keep all clients waiting for a minute.
+    """
+
+    a: Sequence[str]  # as the library has it, untyped
+    b2j: Mapping[str, list[int]]
+    steps_left = _MAX_STEPS
+
+    def find_longest_match(
+        self, alo: int = 0, ahi: int | None = None, blo: int = 0, bhi: int | None = None
+    ) -> difflib.Match:
+        self.steps_left -= sum(1 + len(self.b2j.get(each, ())) for each in self.a[alo:ahi])
+        return difflib.Match(alo, blo, 0) if self.steps_left < 0 else super().find_longest_match(alo, ahi, blo, bhi)
+
+
 def changes(left: str, right: str) -> tuple[list[tuple[bool, str]], list[tuple[bool, str]]]:
     """Both texts in pieces, each with whether the other text has it not."""
     ours, theirs = _pieces(left), _pieces(right)
     here: list[tuple[bool, str]] = []
     there: list[tuple[bool, str]] = []
-    for kind, a, b, c, d in difflib.SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
+    for kind, a, b, c, d in _Matcher(None, ours, theirs, autojunk=False).get_opcodes():
         if a < b:
             here.append((kind != "equal", "".join(ours[a:b])))
         if c < d:

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -157,9 +157,10 @@ def _key_of(query: Mapping[str, str]) -> Key | None:
     request_id = query.get("before_id", "")
     try:
         before = datetime.fromisoformat(query.get("before", ""))
-    except ValueError:
+        is_whole = is_request_id(request_id) and before.tzinfo is not None
+        return Key(before.astimezone(UTC), request_id) if is_whole else None
+    except (ValueError, OverflowError):  # the latter of a time zone in which the year 1 has not begun
         return None
-    return Key(before, request_id) if is_request_id(request_id) and before.tzinfo is not None else None
 
 
 _UNKNOWN = "Nothing is recorded under this id. Perhaps it is older than the record goes back, or it was never asked."
