@@ -160,8 +160,12 @@ def _bounded(timeout_s: float, max_connections: int) -> type[H11Protocol]:
                 self._slow = None
 
         def _watch_taking(self, num_before: int) -> None:
-            """Ends the connection once its client takes nothing of what lies there for it: all may have been sent long since."""
-            num_bytes = self.transport.get_write_buffer_size() + _untaken(self.transport)
+            """Ends the connection once its client takes nothing of an answer that is over: all may have been sent long since.
+
+            While it is under way more is sent as some is taken, so that as much may lie there again.
+            """
+            is_over = self.cycle is None or self.cycle.response_complete
+            num_bytes = self.transport.get_write_buffer_size() + _untaken(self.transport) if is_over else 0
             if num_bytes and num_bytes == num_before:
                 log.info("client_takes_nothing", client=self.client)
                 self.transport.abort()

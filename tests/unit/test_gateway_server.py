@@ -321,6 +321,20 @@ async def test_who_takes_an_answer_slowly_has_it_all(server: WebServer) -> None:
     assert len(rest) == 2**24 - 3 * 2**20
 
 
+async def test_who_always_has_as_much_before_it_of_an_answer_under_way_is_no_client_that_takes_nothing(
+    server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.gateway.server._untaken", lambda transport: 4096)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await reader.readuntil(b"data: ")
+    (connection,) = server._server.server_state.connections
+    for _ in range(3):
+        await until(_changed(connection), what="another look at what is taken")
+    assert await reader.readuntil(b"data: ")
+    writer.close()
+
+
 def _changed(connection: Any) -> Callable[[], bool]:
     """True once the server has looked again at what the connection's client takes."""
     last = connection._taking
