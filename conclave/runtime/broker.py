@@ -66,6 +66,10 @@ class GroupConsumer(Protocol):
         """The last stable offset of a partition, as of its latest fetch; None before the first."""
         ...
 
+    def is_read_out(self, tp: Tp) -> bool:
+        """True when all below `end_offset` was polled. What was not delivered of it are markers, and what was taken back."""
+        ...
+
     async def stop(self, limit_s: float | None = None) -> None:
         """Leaves the group and closes the connections, within `limit_s`, or a limit of its own."""
         ...

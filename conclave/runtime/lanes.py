@@ -137,7 +137,8 @@ class Lanes:
             gauges.open_events.set(len(lane.tracker.running))
             end = self._consumer().end_offset(tp) if lane.is_ready else None
             if end is not None:
-                gauges.lag.set(max(0, end - lane.tracker.low))
+                is_done = not lane.tracker.span and self._consumer().is_read_out(tp)
+                gauges.lag.set(0 if is_done else max(0, end - lane.tracker.low))
 
     def _take_on(self, tp: Tp) -> Lane:
         lane = self._lanes[tp] = self._make(tp)

@@ -196,7 +196,7 @@ class Sink:
             if end is not None:
                 if tp not in self._lags:
                     self._lags[tp] = metrics.LAG.labels(tp.topic, str(tp.partition))
-                self._lags[tp].set(max(0, end - offset))
+                self._lags[tp].set(0 if self._member.consumer.is_read_out(tp) else max(0, end - offset))
 
     async def _record(
         self, batch: Sequence[RecordedEvent], positions: Mapping[tuple[str, int], int], records: Mapping[str, Record]

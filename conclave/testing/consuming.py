@@ -128,6 +128,11 @@ class MemoryConsumer:
         assert tp in self._assignment, "Partition is not assigned"
         return self._fetched_end.get(tp)
 
+    def is_read_out(self, tp: Tp) -> bool:
+        """True when all below `end_offset` was polled. What was not delivered of it are markers, and what was taken back."""
+        end = self.end_offset(tp)
+        return end is not None and self._positions.get(tp, -1) >= end
+
     async def stop(self, limit_s: float | None = None) -> None:
         """Leaves the group, unless it has an instance id that is to come back."""
         if self._next_beat is not None:

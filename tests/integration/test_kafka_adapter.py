@@ -20,7 +20,7 @@ from conclave.runtime import broker, commit_metadata
 from conclave.runtime.backlog import Backlog, Behind
 from conclave.runtime.broker import GroupConsumer, Rebalance
 from conclave.runtime.brokers import Brokers, Compression
-from conclave.runtime.kafka import Admin, Kafka, LogReader, PlainProducer
+from conclave.runtime.kafka import Admin, Kafka, LogReader, PlainProducer, TransactionalProducer
 from conclave.runtime.record import Output, Record, Tp
 from conclave.runtime.tracker import Commit
 from conclave.runtime.transaction import transact
@@ -107,6 +107,26 @@ async def test_a_position_steps_over_nothing_that_was_not_polled(
             polled += len(await consumer.poll([tp], timeout_ms=200, max_records=2))
             assert await consumer.position(tp) == polled
     await until(lambda: consumer.end_offset(tp) == 3, what="the log's end")
+
+
+async def test_what_ends_in_a_marker_is_read_out_once_all_before_it_is(
+    kafka: KafkaBroker, topic: str, consumer: GroupConsumer
+) -> None:
+    tp, producer = Tp(topic, 0), TransactionalProducer(str(kafka.endpoint), f"{topic}-producer")
+    await producer.open()
+    await producer.begin()
+    await producer.send([Output(topic, b"k", b"v", ())] * 3)
+    await producer.acknowledged()
+    await producer.commit()
+    await producer.close()
+    polled = 0
+    async with asyncio.timeout(20):
+        while polled < 3:
+            polled += len(await consumer.poll([tp], timeout_ms=200, max_records=1))
+            assert polled == 3 or not consumer.is_read_out(tp)
+        while not consumer.is_read_out(tp):
+            assert await consumer.poll([tp], timeout_ms=200, max_records=1) == []
+    assert consumer.end_offset(tp) == 4
 
 
 async def test_a_reader_finds_a_topic_that_was_made_after_it_had_started(kafka: KafkaBroker, topic: str) -> None:

@@ -8,12 +8,13 @@
     header_names, partitions    what aiokafka does otherwise than brokers and Java's clients do
 
 Everyone else imports from here. Every call that talks to the broker is under a time limit: several of aiokafka's can wait for
-ever with the broker away. Eight places reach into its private parts (the version is pinned, and
+ever with the broker away. Nine places reach into its private parts (the version is pinned, and
 tests/integration/test_kafka_adapter.py guards them):
 
     here            the parser in C
     producing       the sender's backoff
-    consuming       a member's generation, its heartbeat, the touch that says that a full service lives; a reader's metadata
+    consuming       a member's generation, its heartbeat, its position now, the touch that says that a full service lives; a
+                    reader's metadata
     administering   the granting of rights (tests/integration/test_tls.py)
     header_names    the parser of a fetch
 """

@@ -113,6 +113,14 @@ class GroupConsumer:
         offset = self._consumer.last_stable_offset(TopicPartition(*tp))
         return None if offset is None or offset < 0 else int(offset)
 
+    def is_read_out(self, tp: Tp) -> bool:
+        """True when all below `end_offset` was polled. What was not delivered of it are markers, and what was taken back."""
+        end, assigned = self.end_offset(tp), self._consumer._subscription.subscription.assignment
+        state = assigned and assigned.state_value(
+            TopicPartition(*tp)
+        )  # its public `position` waits where there is none yet
+        return end is not None and bool(state and state.has_valid_position and state.position >= end)
+
     async def stop(self, limit_s: float | None = None) -> None:
         """Leaves the group, unless it has an instance id, and closes the connections, in 10 s at most."""
         with contextlib.suppress(LostDependency):
