@@ -6,11 +6,8 @@ import json
 import click
 
 from conclave.cli.endpoints import postgres_dsn
-from conclave.store.erasure import erase as erase_requests
-from conclave.store.erasure import forks_of, tagged
+from conclave.store.erasure import erase_with_forks, forks_of, tagged
 from schemas.ids import canonical_uuid, is_request_id
-
-_ROUNDS = 10  # of looking again for a tag that somebody goes on to ask with
 
 
 @click.command()
@@ -43,20 +40,6 @@ def erase(request_ids: tuple[str, ...], tag: str | None, yes: bool, as_json: boo
     if not yes:
         more = f", and of {len(forks)} that were forked from them," if forks else ""
         click.confirm(f"Erase the texts of {len(wanted)} requests{more} for good?", abort=True)
-    num_requests, num_rows = asyncio.run(_erased(dsn, [*forks, *wanted], (name, value) if tag is not None else None))
+    num_requests, num_rows = asyncio.run(erase_with_forks(dsn, wanted, (name, value) if tag is not None else None))
     told = {"requests": num_requests, "rows": num_rows}
     click.echo(json.dumps(told) if as_json else f"erased {num_rows} rows of {num_requests} requests")
-
-
-async def _erased(dsn: str, wanted: list[str], tag: tuple[str, str] | None) -> tuple[int, int]:
-    """How many requests and rows were erased: also of those that have been recorded meanwhile, with this tag or as forks."""
-    erased: dict[str, None] = {}
-    num_rows = 0
-    for _ in range(_ROUNDS):
-        if not wanted:
-            break
-        num_rows += await erase_requests(dsn, wanted)
-        erased |= dict.fromkeys(wanted)
-        # What is erased has no tags any more, and no reasons.
-        wanted = [*await forks_of(dsn, erased), *([] if tag is None else await tagged(dsn, *tag))]
-    return len(erased), num_rows

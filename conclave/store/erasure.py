@@ -112,6 +112,7 @@ _FORKS = text("""
     SELECT request_id, split_part(reasons ->> 'forked from', ',', 1) FROM plan_payloads
     WHERE asked_at >= :since AND reasons ->> 'forked from' IS NOT NULL
 """)
+_ROUNDS = 10  # of looking again: somebody may go on to fork, or to ask with a tag
 _CLOCKS_DIFFER = timedelta(days=1)  # by less: a fork may seem to be older than its request
 
 
@@ -170,14 +171,21 @@ async def erase(dsn: str, request_ids: Sequence[str], *, at_once: int = AT_ONCE)
         await engine.dispose()
 
 
-async def erase_with_forks(dsn: str, request_ids: Sequence[str]) -> None:
-    """Erases these requests and all that was forked from them, also while that is done. Raises: LostDependency, as `erase`."""
+async def erase_with_forks(dsn: str, request_ids: Sequence[str], tag: tuple[str, str] | None = None) -> tuple[int, int]:
+    """How many requests and rows were erased: these, all forks of them, and what is recorded meanwhile as a fork or with this tag.
+
+    Raises: LostDependency, as `erase`.
+    """
     erased: dict[str, None] = {}
-    wanted = [*await forks_of(dsn, request_ids), *request_ids]
-    while wanted:
-        await erase(dsn, wanted)
+    num_rows, wanted = 0, [*await forks_of(dsn, request_ids), *request_ids]
+    for _ in range(_ROUNDS):
+        if not wanted:
+            break
+        num_rows += await erase(dsn, wanted)
         erased |= dict.fromkeys(wanted)
-        wanted = await forks_of(dsn, erased)  # what is erased is no find: its plan tells no more what it is of
+        # What is erased has no tags any more, and no reasons.
+        wanted = [*await forks_of(dsn, erased), *([] if tag is None else await tagged(dsn, *tag))]
+    return len(erased), num_rows
 
 
 async def _note(engine: AsyncEngine, ids: Sequence[str], salt: str) -> None:

@@ -11,8 +11,7 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from conclave.cli import group
-from conclave.cli.erasing import _erased
-from conclave.store.erasure import BLANKED, KEPT, erase, forks_of, tagged
+from conclave.store.erasure import BLANKED, KEPT, erase, erase_with_forks, forks_of, tagged
 from conclave.store.rows import TABLES
 from conclave.testing import events as made
 from schemas.events import Event, PlanMade, ReasoningRequested, TextStored
@@ -171,8 +170,8 @@ async def test_a_fork_that_is_recorded_while_its_request_is_erased_is_erased_too
             await record.put(replace(made.plan(), request_id=late, reasons={"forked from": f"{first}, 0 steps kept"}))
         return await erase(dsn, request_ids)
 
-    monkeypatch.setattr("conclave.cli.erasing.erase_requests", erasing)
-    assert (await _erased(fresh_database, [first], None))[0] == 2
+    monkeypatch.setattr("conclave.store.erasure.erase", erasing)
+    assert (await erase_with_forks(fresh_database, [first]))[0] == 2
     async with record.learning._reading() as connection:
         assert set((await connection.execute(text("SELECT question FROM request_payloads"))).scalars()) == {""}
 
@@ -194,7 +193,7 @@ async def test_a_fork_that_is_recorded_when_its_request_has_been_erased_is_erase
 ) -> None:
     first, fork, of_fork, other = (str(derived_request_id(NOW_MS + at, str(at))) for at in range(4))
     await record.put(ReasoningRequested(question="C4N4RY", request_id=first))
-    assert (await _erased(fresh_database, [first], None))[0] == 1
+    assert (await erase_with_forks(fresh_database, [first]))[0] == 1
     for request_id, of in ((of_fork, fork), (fork, first)):
         for event in _forked(request_id, of):
             if request_id != fork or not isinstance(event, ReasoningRequested | PlanMade) or isinstance(event, told_by):

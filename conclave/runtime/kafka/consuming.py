@@ -116,9 +116,8 @@ class GroupConsumer:
     def is_read_out(self, tp: Tp) -> bool:
         """True when all below `end_offset` was polled. What was not delivered of it are markers, and what was taken back."""
         end, assigned = self.end_offset(tp), self._consumer._subscription.subscription.assignment
-        state = assigned and assigned.state_value(
-            TopicPartition(*tp)
-        )  # its public `position` waits where there is none yet
+        # The public `position` waits where there is none yet.
+        state = assigned and assigned.state_value(TopicPartition(*tp))
         return end is not None and bool(state and state.has_valid_position and state.position >= end)
 
     async def stop(self, limit_s: float | None = None) -> None:
